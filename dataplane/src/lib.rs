@@ -1,0 +1,20 @@
+//! All that a packet touches: wire formats, the map-cache, ports, and the two straight paths between them.
+//!
+//! ```text
+//! site port ─ receive → classify → look up → encap → transmit ─ core port
+//! core port ─ receive → decap → look up → deliver → transmit ─ site port
+//! ```
+//!
+//! Start with [`worker`], then [`encap`] and [`decap`]. Whatever is known before a packet arrives is already octets
+//! ([`mapping::OuterHeader`]): control compiles, the dataplane copies.
+//!
+//! A worker's turn never allocates, locks, blocks, logs or makes a system call other than a port's wake-ups.
+
+pub mod cache;
+pub mod counters;
+pub mod frame;
+pub mod mapping;
+pub mod port;
+pub mod queue;
+pub mod verdict;
+pub mod wire;

@@ -1,0 +1,277 @@
+//! The outer header of one locator, compiled to octets before any packet needs it.
+
+use std::net::IpAddr;
+
+use super::InstanceId;
+
+/// Longest outer header: Ethernet with two VLAN tags, IPv6, UDP, LISP.
+pub const OUTER_MAX: usize = 14 + 2 * 4 + 40 + 8 + 8;
+
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+const UDP: u8 = 17;
+/// UDP and LISP data header, octets.
+const UDP_LISP: usize = 16;
+
+/// A 48-bit MAC address in wire order.
+pub type MacAddress = [u8; 6];
+
+/// Index of a port in the order of the command line; every worker numbers its ports alike.
+pub type PortIndex = u8;
+
+/// One VLAN tag: TPID (0x8100 or 0x88a8) and TCI, host order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VlanTag {
+    /// Tag protocol identifier.
+    pub tpid: u16,
+    /// Priority, DEI and VLAN-ID.
+    pub tci: u16,
+}
+
+/// How frames reach the next hop: out of which port, with which link-layer header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Adjacency {
+    /// Egress port.
+    pub port: PortIndex,
+    /// Next hop's address.
+    pub destination: MacAddress,
+    /// Egress port's own address.
+    pub source: MacAddress,
+    /// Tag to add, if the next hop lives in a VLAN.
+    pub vlan: Option<VlanTag>,
+    /// Largest IP packet the link carries, octets.
+    pub mtu: u16,
+}
+
+impl Adjacency {
+    /// Writes the link-layer header to the front of `octets` and returns its length; `octets` must hold 18.
+    pub fn write(&self, ethertype: u16, octets: &mut [u8]) -> usize {
+        octets[0..6].copy_from_slice(&self.destination);
+        octets[6..12].copy_from_slice(&self.source);
+        let mut at = 12;
+        if let Some(tag) = self.vlan {
+            octets[12..14].copy_from_slice(&tag.tpid.to_be_bytes());
+            octets[14..16].copy_from_slice(&tag.tci.to_be_bytes());
+            at = 16;
+        }
+        octets[at..at + 2].copy_from_slice(&ethertype.to_be_bytes());
+        at + 2
+    }
+
+    /// Length of the link-layer header this adjacency writes: 14 or 18 octets.
+    #[must_use]
+    pub const fn link_length(&self) -> usize {
+        if self.vlan.is_some() { 18 } else { 14 }
+    }
+}
+
+/// What changes from packet to packet in an outer header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patch {
+    /// Length of the inner IP packet, octets.
+    pub inner_length: u16,
+    /// TTL or Hop Limit of the inner header after our decrement (RFC 9300 §5.3).
+    pub ttl: u8,
+    /// Inner TOS or Traffic Class, DSCP and ECN (RFC 6040 §4.1, normal mode).
+    pub tos: u8,
+    /// From the flow hash (RFC 9300 §12).
+    pub source_port: u16,
+}
+
+/// Ethernet, IP, UDP and LISP header towards one locator, ready but for [`Patch`]. Two cache lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[repr(align(64))]
+pub struct OuterHeader {
+    octets: [u8; OUTER_MAX],
+    /// Octets in use.
+    length: u8,
+    /// Where the IP header starts.
+    link: u8,
+    /// Egress port.
+    port: PortIndex,
+    ipv6: bool,
+    /// One's-complement sum of the IPv4 header with length, TOS and TTL zero; not folded.
+    sum: u32,
+    /// Largest outer IP packet, octets.
+    mtu: u16,
+}
+
+impl OuterHeader {
+    /// Compiles the header from `source` to `destination`, both RLOCs of one family; `None` if the families differ.
+    ///
+    /// The UDP checksum is zero (RFC 6935 §5), DF is set (RFC 9300 §7.1), and of the flags only I can be set, for an
+    /// instance other than the default (RFC 9300 §4.1, §8).
+    #[must_use]
+    pub fn new(adjacency: &Adjacency, source: IpAddr, destination: IpAddr, instance: InstanceId) -> Option<Self> {
+        let mut octets = [0; OUTER_MAX];
+        let (link, udp, sum, ipv6) = match (source, destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let link = adjacency.write(IPV4, &mut octets);
+                let ip = &mut octets[link..link + 20];
+                ip[0] = 0x45;
+                ip[6] = 0x40; // DF
+                ip[9] = UDP;
+                ip[12..16].copy_from_slice(&source.octets());
+                ip[16..20].copy_from_slice(&destination.octets());
+                let sum = ip.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+                (link, link + 20, sum, false)
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let link = adjacency.write(IPV6, &mut octets);
+                let ip = &mut octets[link..link + 40];
+                ip[0] = 0x60;
+                ip[6] = UDP;
+                ip[8..24].copy_from_slice(&source.octets());
+                ip[24..40].copy_from_slice(&destination.octets());
+                (link, link + 40, 0, true)
+            }
+            _ => return None,
+        };
+        octets[udp + 2..udp + 4].copy_from_slice(&4341_u16.to_be_bytes());
+        if instance != InstanceId::DEFAULT {
+            octets[udp + 8] = 0x08; // I
+            octets[udp + 12..udp + 16].copy_from_slice(&(instance.get() << 8).to_be_bytes());
+        }
+        let length = udp + UDP_LISP;
+        Some(Self {
+            octets,
+            length: length as u8,
+            link: link as u8,
+            port: adjacency.port,
+            ipv6,
+            sum,
+            mtu: adjacency.mtu,
+        })
+    }
+
+    /// Octets in front of the inner packet, link layer included.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a header is never empty")]
+    pub const fn len(&self) -> usize {
+        self.length as usize
+    }
+
+    /// Port to send through.
+    #[must_use]
+    pub const fn port(&self) -> PortIndex {
+        self.port
+    }
+
+    /// Largest inner packet that fits the egress link, octets: S = L − H of RFC 9300 §7.1.
+    #[must_use]
+    pub const fn inner_limit(&self) -> usize {
+        (self.mtu as usize).saturating_sub(self.length as usize - self.link as usize)
+    }
+
+    /// Address the header sends to.
+    #[must_use]
+    pub fn destination(&self) -> IpAddr {
+        let ip = &self.octets[self.link as usize..];
+        if self.ipv6 {
+            IpAddr::from(<[u8; 16]>::try_from(&ip[24..40]).expect("16 octets"))
+        } else {
+            IpAddr::from(<[u8; 4]>::try_from(&ip[16..20]).expect("4 octets"))
+        }
+    }
+
+    /// Copies the header to the front of `frame`, where [`len`](Self::len) octets must be free, and patches it.
+    #[inline]
+    pub fn stamp(&self, frame: &mut [u8], patch: Patch) {
+        let header = &mut frame[..self.len()];
+        header.copy_from_slice(&self.octets[..self.len()]);
+        let udp_length = patch.inner_length + UDP_LISP as u16;
+        let ip = &mut header[self.link as usize..];
+        if self.ipv6 {
+            ip[0] = 0x60 | patch.tos >> 4;
+            ip[1] = patch.tos << 4;
+            ip[4..6].copy_from_slice(&udp_length.to_be_bytes());
+            ip[7] = patch.ttl;
+            ip[40..42].copy_from_slice(&patch.source_port.to_be_bytes());
+            ip[44..46].copy_from_slice(&udp_length.to_be_bytes());
+        } else {
+            let total = udp_length + 20;
+            ip[1] = patch.tos;
+            ip[2..4].copy_from_slice(&total.to_be_bytes());
+            ip[8] = patch.ttl;
+            let sum = self.sum + u32::from(patch.tos) + u32::from(total) + (u32::from(patch.ttl) << 8);
+            let folded = (sum & 0xffff) + (sum >> 16);
+            let folded = (folded & 0xffff) + (folded >> 16);
+            ip[10..12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+            ip[20..22].copy_from_slice(&patch.source_port.to_be_bytes());
+            ip[24..26].copy_from_slice(&udp_length.to_be_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adjacency(vlan: Option<VlanTag>) -> Adjacency {
+        Adjacency { port: 1, destination: [2, 0, 0, 0, 0, 2], source: [2, 0, 0, 0, 0, 1], vlan, mtu: 1500 }
+    }
+
+    const PATCH: Patch = Patch { inner_length: 45, ttl: 63, tos: 0, source_port: 0xc1a5 };
+
+    #[test]
+    fn v4_header_is_the_one_of_vector_d01() {
+        // Frame of vector D01 up to the LISP header; the checksum was verified with tshark (there TTL 63, DF set).
+        let expected = "0200000000020200000000010800\
+                        45000051000040003f11c397cb007101cb007102\
+                        c1a510f5003d00000000000000000000";
+        let header =
+            OuterHeader::new(&adjacency(None), [203, 0, 113, 1].into(), [203, 0, 113, 2].into(), InstanceId::DEFAULT)
+                .unwrap();
+        let mut frame = [0xee; OUTER_MAX];
+        header.stamp(&mut frame, PATCH);
+        let shown: String = frame[..header.len()].iter().map(|octet| format!("{octet:02x}")).collect();
+        assert_eq!(shown, expected);
+        assert_eq!(header.inner_limit(), 1464);
+        assert_eq!(header.destination(), IpAddr::from([203, 0, 113, 2]));
+    }
+
+    #[test]
+    fn v6_header_carries_tos_ttl_and_lengths() {
+        let header = OuterHeader::new(
+            &adjacency(Some(VlanTag { tpid: 0x8100, tci: 7 })),
+            "2001:db8::1".parse().unwrap(),
+            "2001:db8::2".parse().unwrap(),
+            InstanceId::new(0xabcd).unwrap(),
+        )
+        .unwrap();
+        let mut frame = [0; OUTER_MAX];
+        header.stamp(&mut frame, Patch { tos: 0xb9, ..PATCH });
+        assert_eq!(header.len(), 18 + 56);
+        assert_eq!(frame[12..18], [0x81, 0, 0, 7, 0x86, 0xdd]);
+        assert_eq!(frame[18..26], [0x6b, 0x90, 0, 0, 0, 61, 17, 63]);
+        assert_eq!(frame[58..66], [0xc1, 0xa5, 0x10, 0xf5, 0, 61, 0, 0]);
+        assert_eq!(frame[66..74], [0x08, 0, 0, 0, 0x00, 0xab, 0xcd, 0]);
+        assert_eq!(header.inner_limit(), 1444);
+    }
+
+    #[test]
+    fn every_patch_leaves_a_right_ipv4_checksum() {
+        let header =
+            OuterHeader::new(&adjacency(None), [240, 0, 254, 10].into(), [240, 0, 254, 20].into(), InstanceId::DEFAULT)
+                .unwrap();
+        let mut frame = [0; OUTER_MAX];
+        for tos in 0..=255 {
+            for (ttl, inner_length) in [(1, 20), (64, 1464), (255, 65_479)] {
+                header.stamp(&mut frame, Patch { inner_length, ttl, tos, source_port: 0xffff });
+                let sum: u32 = frame[14..34].chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
+                assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff, "tos {tos} ttl {ttl}");
+            }
+        }
+    }
+
+    #[test]
+    fn families_do_not_mix() {
+        let mixed = OuterHeader::new(
+            &adjacency(None),
+            "2001:db8::1".parse().unwrap(),
+            [240, 0, 254, 20].into(),
+            InstanceId::DEFAULT,
+        );
+        assert_eq!(mixed, None);
+    }
+}

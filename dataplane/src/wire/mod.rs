@@ -1,0 +1,2 @@
+//! Octets ⇄ values on the packet's path.
+#![forbid(unsafe_code)]
