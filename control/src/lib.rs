@@ -1,1 +1,3 @@
-//! Skeleton.
+//! Protocol machines of the LISP control plane: plain values in, plain values out.
+
+pub mod wire;

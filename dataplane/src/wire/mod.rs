@@ -1,2 +1,6 @@
 //! Octets ⇄ values on the packet's path.
 #![forbid(unsafe_code)]
+
+mod error;
+
+pub use error::WireError;
