@@ -154,13 +154,7 @@ impl MapCache {
     /// An empty map-cache.
     #[must_use]
     pub const fn new(settings: Settings) -> Self {
-        Self {
-            settings,
-            entries: PrefixMap::new(),
-            deadlines: BTreeSet::new(),
-            by_age: BTreeMap::new(),
-            next_age: 0,
-        }
+        Self { settings, entries: PrefixMap::new(), deadlines: BTreeSet::new(), by_age: BTreeMap::new(), next_age: 0 }
     }
 
     /// Takes in one input and appends what must be done to `todo`.

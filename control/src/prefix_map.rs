@@ -108,13 +108,11 @@ impl<V> PrefixMap<V> {
     pub fn gap(&self, eid: Eid) -> EidPrefix {
         let host = EidPrefix::host(eid);
         let around = self.longest(eid).map_or(0, |(key, _)| key.prefix.length());
-        let same_family = |key: &EidPrefix| {
-            key.instance == eid.instance && key.prefix.address().is_ipv4() == eid.address.is_ipv4()
-        };
+        let same_family =
+            |key: &EidPrefix| key.instance == eid.instance && key.prefix.address().is_ipv4() == eid.address.is_ipv4();
         // The neighbours in order share the most bits with `eid`; those that hold it are the match or wider ones.
         let outside = |key: &EidPrefix| !key.contains(eid);
-        let before =
-            self.0.range(..host).rev().map(|(key, _)| *key).take_while(same_family).find(outside);
+        let before = self.0.range(..host).rev().map(|(key, _)| *key).take_while(same_family).find(outside);
         let after = self.0.range(host..).map(|(key, _)| *key).take_while(same_family).find(outside);
         let length = [before, after]
             .into_iter()

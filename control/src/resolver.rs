@@ -181,13 +181,7 @@ impl Resolver {
     }
 
     /// Takes in one input and appends what must be done to `todo`. `nonces` gives 64 random bits at each call.
-    pub fn step(
-        &mut self,
-        now: Instant,
-        input: Input,
-        nonces: &mut dyn FnMut() -> u64,
-        todo: &mut Vec<Output>,
-    ) {
+    pub fn step(&mut self, now: Instant, input: Input, nonces: &mut dyn FnMut() -> u64, todo: &mut Vec<Output>) {
         self.named.expire(now);
         self.exhausted.expire(now);
         let result = match input {

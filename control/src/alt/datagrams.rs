@@ -290,13 +290,7 @@ impl Engine {
         candidates.find(|address| address.is_ipv4() == target.is_ipv4()).copied()
     }
 
-    fn judge(
-        &mut self,
-        now: Instant,
-        from: TunnelId,
-        packet: &[u8],
-        rib: &dyn Rib,
-    ) -> Result<Output, DatagramFault> {
+    fn judge(&mut self, now: Instant, from: TunnelId, packet: &[u8], rib: &dyn Rib) -> Result<Output, DatagramFault> {
         let destination = destination(packet).ok_or(DatagramFault::NotIp)?;
         let tunnel = self.tunnels.get_mut(from.0).ok_or(DatagramFault::UnknownTunnel)?;
         if tunnel.addresses.contains(&destination) {

@@ -186,12 +186,8 @@ impl Tunnels {
     #[must_use]
     pub fn wrap(&self, tunnel: TunnelId, packet: &[u8]) -> Option<Vec<u8>> {
         let tunnel = self.get(tunnel)?;
-        let header = GreHeader {
-            checksum: tunnel.checksum,
-            key: tunnel.key,
-            sequence: None,
-            protocol: protocol(packet)?,
-        };
+        let header =
+            GreHeader { checksum: tunnel.checksum, key: tunnel.key, sequence: None, protocol: protocol(packet)? };
         Some(header.encode(packet))
     }
 }
