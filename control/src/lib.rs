@@ -1,1 +1,3 @@
-//! Skeleton.
+//! Protocol machines of the LISP control plane.
+
+pub mod publisher;

@@ -29,6 +29,7 @@ pub enum CacheError {
 type Shared = Arc<Mutex<Arc<(u64, Vec<Arc<Entry>>)>>>;
 
 /// The writing end: the control thread's.
+#[derive(Debug)]
 pub struct Writer(Shared, Vec<Arc<Entry>>);
 /// The reading end: one worker's.
 pub struct Reader(Shared, Arc<(u64, Vec<Arc<Entry>>)>);
