@@ -1,5 +1,6 @@
-//! Protocol machines of the LISP control plane.
+//! Protocol machines of the LISP control plane, and the operating system behind safe wrappers ([`os`]).
 
+pub mod os;
 pub mod publisher;
 //! Protocol machines of the LISP control plane: plain values in, plain values out.
 //!
@@ -21,3 +22,4 @@ pub mod resolver;
 pub mod responder;
 pub mod rloc;
 pub mod wire;
+pub mod underlay;
