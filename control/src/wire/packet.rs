@@ -26,9 +26,6 @@ pub struct UdpPacket<'a> {
 }
 
 impl<'a> UdpPacket<'a> {
-    /// Longest payload that any packet carries, octets: an IPv4 packet without options.
-    pub const PAYLOAD_MAX: usize = 65_535 - Ipv4Header::LENGTH - UdpHeader::LENGTH;
-
     /// Reads a packet. Octets behind the IP packet are ignored, extension headers stepped over.
     ///
     /// # Errors
@@ -68,12 +65,14 @@ impl<'a> UdpPacket<'a> {
     /// The octets of the packet: DF set, no options, no extension headers, UDP checksum computed.
     ///
     /// # Panics
-    /// If the families of source and destination differ, or the payload is longer than
-    /// [`PAYLOAD_MAX`](Self::PAYLOAD_MAX): the caller builds both.
+    /// If the families of source and destination differ, or the payload is longer than an IP packet holds (65,507
+    /// octets in IPv4, 65,527 in IPv6): the caller builds both.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        assert!(self.payload.len() <= Self::PAYLOAD_MAX, "a datagram of {} octets", self.payload.len());
-        let length = (UdpHeader::LENGTH + self.payload.len()) as u16;
+        let room = usize::from(u16::MAX) - if self.source.is_ipv4() { Ipv4Header::LENGTH } else { 0 };
+        let length = UdpHeader::LENGTH + self.payload.len();
+        assert!(length <= room, "a datagram of {length} octets");
+        let length = length as u16;
         let mut octets = match (self.source.ip(), self.destination.ip()) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let header = Ipv4Header {
