@@ -71,16 +71,16 @@ impl PcapPort {
     /// [`PcapPortError`]; an existing `output` is overwritten only if `input` is a capture of Ethernet.
     pub fn open(input: &Path, output: &Path) -> Result<Self, PcapPortError> {
         let paths = [input, output].map(|path| path.display().to_string());
-        let file = |path: &str| move |source| PcapPortError::File { path: path.to_owned(), source };
-        let reader = File::open(input).map_err(file(&paths[0]))?;
+        let reader = File::open(input).map_err(|error| failure(&paths[0], PcapError::IoError(error)))?;
         let input = PcapReader::new(BufReader::new(reader)).map_err(|error| failure(&paths[0], error))?;
         let link = input.header().datalink;
         if link != DataLink::ETHERNET {
             return Err(PcapPortError::Link { path: paths[0].clone(), link: format!("{link:?}") });
         }
-        let writer = BufWriter::new(File::create(output).map_err(file(&paths[1]))?);
+        let writer = File::create(output).map_err(|error| failure(&paths[1], PcapError::IoError(error)))?;
         let header = PcapHeader { ts_resolution: input.header().ts_resolution, ..PcapHeader::default() };
-        let output = PcapWriter::with_header(writer, header).map_err(|error| failure(&paths[1], error))?;
+        let output =
+            PcapWriter::with_header(BufWriter::new(writer), header).map_err(|error| failure(&paths[1], error))?;
         Ok(Self { input, output, paths, exhausted: false, skipped: 0, clock: Duration::ZERO, failed: None })
     }
 

@@ -62,7 +62,10 @@ pub struct XskStatistics {
 /// One queue of one interface over AF_XDP. The frames on its rings are of the [`Umem`] it was opened with, and it works
 /// with no other.
 ///
-/// A dropped port takes the frames on its rings with it; [`Port::outstanding`] tells before how many they are.
+/// A dropped port takes the frames on its rings with it; [`Port::outstanding`] tells before how many they are. Its queue
+/// is free for another socket when the port, its [`Umem`] (which keeps the worker's first socket open), and every
+/// [`Observer`] and [`Sleeper`](super::Sleeper) made of it are dropped; until then frames that are steered to it are lost,
+/// so drop the [`Steering`] first.
 pub struct XskPort {
     interface: Interface,
     queue: u32,
@@ -326,7 +329,7 @@ impl fmt::Debug for XskPort {
     }
 }
 
-/// Reads a socket's counters while a worker has the port. The queue is free again when the port and this are dropped.
+/// Reads a socket's counters while a worker has the port. It keeps the socket open.
 #[derive(Debug)]
 pub struct Observer {
     socket: OwnedFd,
