@@ -15,6 +15,7 @@ use altitude_dataplane::{
         Port,
         xsk::{Interface, SocketOptions, XskError, XskPort, open_worker, sleeper},
     },
+    run::Sleep,
 };
 use nix::{
     errno::Errno,

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::XskPort;
+use crate::run::Sleep;
 
 /// Puts a worker to sleep. It holds the sockets open: their queues are free again when it is dropped, too.
 #[derive(Debug)]
@@ -46,9 +47,9 @@ pub fn sleeper(ports: &[XskPort]) -> io::Result<(Sleeper, Waker)> {
     Ok((Sleeper { _sockets: sockets, bell: Arc::clone(&bell), watched }, Waker { bell }))
 }
 
-impl Sleeper {
+impl Sleep for Sleeper {
     /// Returns when a socket has a frame, the waker rang, a signal came, or `at_most` passed.
-    pub fn sleep(&mut self, at_most: Duration) {
+    fn sleep(&mut self, at_most: Duration) {
         let timeout = libc::timespec {
             tv_sec: at_most.as_secs().try_into().unwrap_or(libc::time_t::MAX),
             tv_nsec: at_most.subsec_nanos().into(),
