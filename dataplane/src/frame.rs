@@ -104,6 +104,16 @@ impl Umem {
         &mut self.region[frame.start()..frame.start() + frame.len()]
     }
 
+    /// Copies `range` of one packet into another, to its octets from `at` on.
+    ///
+    /// # Panics
+    /// If the range or the octets written reach beyond their packets.
+    pub fn copy(&mut self, from: &Frame, range: std::ops::Range<usize>, to: &mut Frame, at: usize) {
+        assert!(range.end <= from.len() && at + range.len() <= to.len(), "a copy stays inside both packets");
+        let target = to.start() + at;
+        self.region.copy_within(from.start() + range.start..from.start() + range.end, target);
+    }
+
     /// Moves the packet's start `count` octets towards the front; false, and nothing done, if the slot has no such room.
     #[inline]
     #[must_use]

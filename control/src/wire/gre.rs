@@ -1,0 +1,92 @@
+//! GRE header of the ALT's tunnels: 4 octets and up to three optional words.
+//!
+//! ```text
+//! |C|R|K|S|s| Reserved0 (8) | Version (3) |     Protocol Type (16)        |
+//! | Checksum (16), if C                   | Reserved1 (16), if C          |
+//! | Key (32), if K                                                        |
+//! | Sequence Number (32), if S                                            |
+//! ```
+//!
+//! Source: RFC 2784 §2; K and S RFC 2890 §2. The checksum covers header and payload.
+
+use altitude_dataplane::wire::{WireError as Malformed, checksum};
+
+use super::{WireError, cursor::Cursor};
+
+const CHECKSUM: u16 = 0x8000;
+const KEY: u16 = 0x2000;
+const SEQUENCE: u16 = 0x1000;
+/// R and the bits between S and Reserved0's ignored part: routing, which RFC 2784 §2.3 has refused.
+const REFUSED: u16 = 0x4c00;
+const VERSION: u16 = 0x0007;
+
+/// Protocol type of an IPv4 payload.
+pub const IPV4: u16 = 0x0800;
+/// Protocol type of an IPv6 payload.
+pub const IPV6: u16 = 0x86dd;
+
+/// A GRE header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GreHeader {
+    /// C: a checksum is there, and right.
+    pub checksum: bool,
+    /// K: tells the tunnels between two addresses apart.
+    pub key: Option<u32>,
+    /// S: order of the packets.
+    pub sequence: Option<u32>,
+    /// EtherType of the payload.
+    pub protocol: u16,
+}
+
+impl GreHeader {
+    /// Longest header, octets.
+    pub const LENGTH_MAX: usize = 16;
+
+    /// Splits the header off the front of `octets`; the rest is the payload.
+    ///
+    /// # Errors
+    /// [`WireError::Malformed`]: cut off, a wrong checksum, a version other than 0, or bits set that RFC 2784 §2.3 has
+    /// refused.
+    pub fn split(octets: &[u8]) -> Result<(Self, &[u8]), WireError> {
+        let mut cursor = Cursor::new(octets);
+        let flags = cursor.u16()?;
+        let protocol = cursor.u16()?;
+        if flags & VERSION != 0 {
+            return Err(Malformed::Contradiction("GRE version is not 0").into());
+        }
+        if flags & REFUSED != 0 {
+            return Err(Malformed::Contradiction("GRE routing bits").into());
+        }
+        let has_checksum = flags & CHECKSUM != 0;
+        if has_checksum {
+            cursor.take(4)?;
+            if !checksum::verifies(octets) {
+                return Err(Malformed::Checksum("GRE").into());
+            }
+        }
+        let key = if flags & KEY != 0 { Some(cursor.u32()?) } else { None };
+        let sequence = if flags & SEQUENCE != 0 { Some(cursor.u32()?) } else { None };
+        Ok((Self { checksum: has_checksum, key, sequence, protocol }, cursor.rest()))
+    }
+
+    /// Header and payload.
+    #[must_use]
+    pub fn encode(&self, payload: &[u8]) -> Vec<u8> {
+        let mut octets = Vec::with_capacity(Self::LENGTH_MAX + payload.len());
+        let flag = |set: bool, bit: u16| if set { bit } else { 0 };
+        let flags =
+            flag(self.checksum, CHECKSUM) | flag(self.key.is_some(), KEY) | flag(self.sequence.is_some(), SEQUENCE);
+        octets.extend(flags.to_be_bytes());
+        octets.extend(self.protocol.to_be_bytes());
+        if self.checksum {
+            octets.extend([0; 4]);
+        }
+        octets.extend(self.key.into_iter().chain(self.sequence).flat_map(u32::to_be_bytes));
+        octets.extend(payload);
+        if self.checksum {
+            let sum = checksum::checksum(&octets);
+            octets[4..6].copy_from_slice(&sum.to_be_bytes());
+        }
+        octets
+    }
+}

@@ -1,0 +1,244 @@
+//! Addresses of control messages: AFI and address, or LCAF.
+//!
+//! ```text
+//! | AFI (16) | address: its length follows from the AFI |
+//! | AFI = 16387 | Rsvd1 (8) | Flags (8) | Type (8) | Rsvd2 (8) | Length (16) | Length octets |
+//! | … Type 2 (Instance-ID) … | Instance-ID (32) | AFI (16) | address |
+//! ```
+//!
+//! Of the LCAFs only Instance-ID is spoken, and only around an EID; it must hold a plain address, so nesting ends at
+//! the first level and no depth needs counting. All others are stepped over by their length.
+//!
+//! Source: RFC 9301 §5.1; RFC 8060 §3, §4.1; RFC 9306 §3, §4; names RFC 9735 §3.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use altitude_dataplane::{
+    mapping::{Eid, InstanceId},
+    wire::WireError as Malformed,
+};
+
+use super::{WireError, cursor::Cursor};
+
+const NO_ADDRESS: u16 = 0;
+const IPV4: u16 = 1;
+const IPV6: u16 = 2;
+const LCAF: u16 = 16387;
+
+const INSTANCE_ID: u8 = 2;
+const VENDOR: u8 = 255;
+
+/// An address as it stands in a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Address<'a> {
+    /// AFI 0.
+    Absent,
+    /// AFI 1 or 2.
+    Ip(IpAddr),
+    /// LCAF type 2 and what follows its length.
+    Instance(&'a [u8]),
+    /// An LCAF of another type, stepped over.
+    OtherLcaf(u8),
+    /// A family known only by its length, stepped over: MAC addresses, names, AS numbers.
+    OtherFamily(u16),
+}
+
+impl<'a> Address<'a> {
+    fn read(cursor: &mut Cursor<'a>) -> Result<Self, WireError> {
+        let afi = cursor.u16()?;
+        Ok(match afi {
+            NO_ADDRESS => Self::Absent,
+            IPV4 => Self::Ip(Ipv4Addr::from(cursor.u32()?).into()),
+            IPV6 => Self::Ip(Ipv6Addr::from(cursor.array::<16>()?).into()),
+            LCAF => return Self::read_lcaf(cursor),
+            6 | 16389 => Self::skip(afi, 6, cursor)?, // 48-bit MAC, in RFC 8060's figures and at IANA
+            16390 => Self::skip(afi, 8, cursor)?,     // 64-bit MAC
+            18 => Self::skip(afi, 4, cursor)?,        // AS number
+            17 => {
+                // A name ends with its first NUL (RFC 9735 §3).
+                let Some(nul) = cursor.rest().iter().position(|&octet| octet == 0) else {
+                    return Err(Malformed::Contradiction("distinguished name without its NUL").into());
+                };
+                Self::skip(afi, nul + 1, cursor)?
+            }
+            unknown => return Err(WireError::UnknownAfi(unknown)),
+        })
+    }
+
+    fn read_lcaf(cursor: &mut Cursor<'a>) -> Result<Self, WireError> {
+        let [_reserved, _flags, kind, _reserved2] = cursor.array()?;
+        let length = cursor.u16()?;
+        let body = cursor.take(usize::from(length))?;
+        match kind {
+            INSTANCE_ID => Ok(Self::Instance(body)),
+            // The whole message goes, not only the locator (RFC 9306 §4): no OUI is spoken.
+            VENDOR => Err(WireError::UnknownLcaf(VENDOR)),
+            other => Ok(Self::OtherLcaf(other)),
+        }
+    }
+
+    fn skip(afi: u16, length: usize, cursor: &mut Cursor<'_>) -> Result<Self, WireError> {
+        cursor.take(length)?;
+        Ok(Self::OtherFamily(afi))
+    }
+}
+
+/// Reads an EID; `None` is AFI 0.
+///
+/// An Instance-ID above 24 bits has no place in a data header (RFC 8060 §4.1) and is refused; so is a range of
+/// Instance-IDs (AFI 0 inside).
+pub(super) fn read_eid(cursor: &mut Cursor<'_>) -> Result<Option<Eid>, WireError> {
+    match Address::read(cursor)? {
+        Address::Absent => Ok(None),
+        Address::Ip(address) => Ok(Some(Eid { instance: InstanceId::DEFAULT, address })),
+        Address::Instance(body) => read_instance(Cursor::new(body)).map(Some),
+        Address::OtherLcaf(kind) => Err(WireError::UnknownLcaf(kind)),
+        Address::OtherFamily(afi) => Err(WireError::UnknownAfi(afi)),
+    }
+}
+
+/// Reads what an Instance-ID LCAF holds.
+fn read_instance(mut body: Cursor<'_>) -> Result<Eid, WireError> {
+    let instance = InstanceId::new(body.u32()?).ok_or(Malformed::Contradiction("Instance-ID above 24 bits"))?;
+    let eid = match Address::read(&mut body)? {
+        Address::Ip(address) => Eid { instance, address },
+        Address::Absent => return Err(Malformed::Contradiction("Instance-ID without an address").into()),
+        Address::Instance(_) => return Err(Malformed::Contradiction("Instance-ID inside an Instance-ID").into()),
+        Address::OtherLcaf(kind) => return Err(WireError::UnknownLcaf(kind)),
+        Address::OtherFamily(afi) => return Err(WireError::UnknownAfi(afi)),
+    };
+    body.end()?;
+    Ok(eid)
+}
+
+/// Reads an RLOC; `None` is one to leave out: no address, or one not spoken here.
+///
+/// An Instance-ID around an RLOC names an underlay of its own, and there is one only: left out as well.
+pub(super) fn read_rloc(cursor: &mut Cursor<'_>) -> Result<Option<IpAddr>, WireError> {
+    Ok(match Address::read(cursor)? {
+        Address::Ip(address) => Some(address),
+        Address::Absent | Address::Instance(_) | Address::OtherLcaf(_) | Address::OtherFamily(_) => None,
+    })
+}
+
+/// Writes an EID: an Instance-ID LCAF unless it is in the default instance.
+pub(super) fn write_eid(eid: Option<Eid>, octets: &mut Vec<u8>) {
+    match eid {
+        None => octets.extend(NO_ADDRESS.to_be_bytes()),
+        Some(Eid { instance: InstanceId::DEFAULT, address }) => write_rloc(address, octets),
+        Some(Eid { instance, address }) => {
+            let length: u16 = if address.is_ipv4() { 4 + 2 + 4 } else { 4 + 2 + 16 };
+            octets.extend(LCAF.to_be_bytes());
+            octets.extend([0, 0, INSTANCE_ID, 0]);
+            octets.extend(length.to_be_bytes());
+            octets.extend(instance.get().to_be_bytes());
+            write_rloc(address, octets);
+        }
+    }
+}
+
+/// Writes a plain address.
+pub(super) fn write_rloc(address: IpAddr, octets: &mut Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => {
+            octets.extend(IPV4.to_be_bytes());
+            octets.extend(address.octets());
+        }
+        IpAddr::V6(address) => {
+            octets.extend(IPV6.to_be_bytes());
+            octets.extend(address.octets());
+        }
+    }
+}
+
+/// Writes "no address".
+pub(super) fn write_absent(octets: &mut Vec<u8>) {
+    octets.extend(NO_ADDRESS.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn eid(octets: &[u8]) -> Result<Option<Eid>, WireError> {
+        let mut cursor = Cursor::new(octets);
+        let eid = read_eid(&mut cursor)?;
+        cursor.end()?;
+        Ok(eid)
+    }
+
+    fn rloc(octets: &[u8]) -> Result<Option<IpAddr>, WireError> {
+        let mut cursor = Cursor::new(octets);
+        let rloc = read_rloc(&mut cursor)?;
+        cursor.end()?;
+        Ok(rloc)
+    }
+
+    const fn contradiction<T>(text: &'static str) -> Result<T, WireError> {
+        Err(WireError::Malformed(Malformed::Contradiction(text)))
+    }
+
+    #[test]
+    fn octets_and_eid() {
+        for (octets, text) in [
+            (&[0, 0][..], None),
+            (&[0, 1, 1, 1, 0, 1], Some("1.1.0.1")),
+            (&[0, 2, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], Some("2001:db8::1")),
+            (&[0x40, 3, 0, 0, 2, 0, 0, 10, 0, 0xff, 0xff, 0xff, 0, 1, 1, 1, 0, 1], Some("[16777215]1.1.0.1")),
+        ] {
+            let value = eid(octets).unwrap();
+            assert_eq!(value.map(|eid| eid.to_string()).as_deref(), text);
+            let mut written = vec![];
+            write_eid(value, &mut written);
+            assert_eq!(written, octets);
+        }
+        // The IID mask-len and reserved octets are ignored, and instance 0 is the default instance.
+        let noisy = [0x40, 3, 9, 9, 2, 24, 0, 10, 0, 0, 0, 0, 0, 1, 1, 1, 0, 1];
+        assert_eq!(eid(&noisy), eid(&[0, 1, 1, 1, 0, 1]));
+    }
+
+    #[test]
+    fn eids_not_spoken_refuse_the_message() {
+        for (octets, expected) in [
+            (&[0, 9, 1, 2][..], Err(WireError::UnknownAfi(9))),
+            (&[0, 6, 1, 2, 3, 4, 5, 6], Err(WireError::UnknownAfi(6))),
+            (&[0, 17, b'x', 0], Err(WireError::UnknownAfi(17))),
+            (&[0, 17, b'x'], contradiction("distinguished name without its NUL")),
+            (&[0x40, 3, 0, 0, 1, 0, 0, 6, 0, 1, 1, 1, 0, 1], Err(WireError::UnknownLcaf(1))),
+            (&[0x40, 3, 0, 0, 255, 0, 0, 0], Err(WireError::UnknownLcaf(255))),
+            (&[0x40, 3, 0, 0, 2, 0, 0, 10, 1, 0, 0, 0, 0, 1, 1, 1, 0, 1], contradiction("Instance-ID above 24 bits")),
+            (&[0x40, 3, 0, 0, 2, 24, 0, 6, 0, 0, 1, 0, 0, 0], contradiction("Instance-ID without an address")),
+            (
+                &[0x40, 3, 0, 0, 2, 0, 0, 11, 0, 0, 0, 1, 0, 1, 1, 1, 0, 1, 9],
+                contradiction("octets left over after the message"),
+            ),
+            (
+                &[0x40, 3, 0, 0, 2, 0, 0, 12, 0, 0, 0, 1, 0x40, 3, 0, 0, 2, 0, 0, 0],
+                contradiction("Instance-ID inside an Instance-ID"),
+            ),
+            (&[0x40, 3, 0, 0, 2, 0, 0, 2, 0, 0], Err(Malformed::Truncated { need: 4, have: 2 }.into())),
+            (&[0x40, 3, 0, 0, 2, 0, 0, 9, 0, 0], Err(Malformed::Truncated { need: 9, have: 2 }.into())),
+        ] {
+            assert_eq!(eid(octets), expected, "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn rlocs_not_spoken_are_left_out() {
+        for octets in [
+            &[0, 0][..],
+            &[0x40, 5, 1, 2, 3, 4, 5, 6],
+            &[0, 17, b'x', 0],
+            &[0, 18, 0, 0, 0, 1],
+            &[0x40, 6, 1, 2, 3, 4, 5, 6, 7, 8],
+            &[0x40, 3, 0, 0, 99, 0, 0, 3, 1, 2, 3],
+            &[0x40, 3, 0, 0, 2, 0, 0, 10, 0, 0, 0, 1, 0, 1, 1, 1, 0, 1],
+        ] {
+            assert_eq!(rloc(octets), Ok(None), "{octets:?}");
+        }
+        assert_eq!(rloc(&[0, 1, 240, 0, 254, 10]), Ok(Some([240, 0, 254, 10].into())));
+        assert_eq!(rloc(&[0x12, 0x34, 1]), Err(WireError::UnknownAfi(0x1234)));
+        assert_eq!(rloc(&[0x40, 3, 0, 0, 255, 0, 0, 0]), Err(WireError::UnknownLcaf(255)));
+        assert!(matches!(rloc(&[0, 1, 240, 0, 254]), Err(WireError::Malformed(Malformed::Truncated { .. }))));
+    }
+}

@@ -1,0 +1,59 @@
+//! Control messages and the packets around them: octets ⇄ values. One file per message or header.
+//!
+//! Guarantees:
+//!
+//! * Reading never panics, whatever the octets are. Every length is verified before it is used, counts are never
+//!   taken for allocation sizes, and nothing recurses: an LCAF is stepped over by its length, and the only one looked
+//!   into (Instance-ID) must hold a plain address.
+//! * A message is read whole or not at all: octets left over after the last record refuse it.
+//! * What is not spoken is told apart: a *locator* of an unknown LCAF type is left out, and a record whose locators
+//!   were all left out is a negative one; an *EID* of an unknown LCAF type, a vendor's LCAF and an unknown address
+//!   family refuse the message ([`WireError`] says which; RFC 9301 §5.1, RFC 9306 §3, §4).
+//! * Reserved bits are ignored when read and zero when written. What is written reads back as the same value, as long
+//!   as counts are within what the fields' documentation allows; what exceeds a count field is left out.
+//! * Writing allocates and does not fail, but for the panics named ([`packet::UdpPacket::encode`]).
+#![forbid(unsafe_code)]
+
+mod cursor;
+mod error;
+pub mod gre;
+mod lcaf;
+mod map_reply;
+mod map_request;
+pub mod packet;
+mod record;
+
+pub use error::WireError;
+pub use map_reply::MapReply;
+pub use map_request::{MapRequest, RequestRecord, XtrIdentity};
+
+use altitude_dataplane::wire::WireError as Malformed;
+
+use self::cursor::Cursor;
+
+/// A control message: the payload of a UDP datagram with port 4342 on either side (RFC 9301 §5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// Type 1.
+    MapRequest(MapRequest),
+    /// Type 2.
+    MapReply(MapReply),
+    /// A type not spoken yet: its number, 4 bits. Nothing else of it was read.
+    Other(u8),
+}
+
+impl Message {
+    /// Reads one message.
+    ///
+    /// # Errors
+    /// [`WireError`], see the kinds there.
+    pub fn parse(octets: &[u8]) -> Result<Self, WireError> {
+        let first = octets.first().ok_or(Malformed::Truncated { need: 1, have: 0 })?;
+        let cursor = Cursor::new(octets);
+        match first >> 4 {
+            map_request::TYPE => MapRequest::parse(cursor).map(Self::MapRequest),
+            map_reply::TYPE => MapReply::parse(cursor).map(Self::MapReply),
+            other => Ok(Self::Other(other)),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! EID-record and locator-record, shared by all messages that carry mappings.
+//!
+//! ```text
+//! |                     Record TTL (32, minutes)                  |
+//! | Locator Count(8)| EID mask-len(8)| ACT(3)|A|   Reserved(12)   |
+//! | Rsvd(4) |   Map-Version(12)      |    EID-Prefix-AFI (16)     |
+//! |                     EID-Prefix ...                            |
+//! and for each locator
+//! | Priority(8) | Weight(8) | M Priority(8) | M Weight(8) |
+//! | Unused flags (13)              |L|p|R| Loc-AFI (16)     |
+//! | Locator ...                                             |
+//! ```
+//!
+//! Source: RFC 9301 §5.4; Map-Version RFC 9302 §7.
+
+use altitude_dataplane::{
+    mapping::{Action, Eid, EidPrefix, Locator, Mapping, Prefix, Ttl},
+    wire::WireError as Malformed,
+};
+
+use super::{WireError, cursor::Cursor, lcaf};
+
+/// Locators that fit the Locator Count of one record.
+const LOCATORS_MAX: usize = 255;
+const AUTHORITATIVE: u8 = 0x10;
+const LOCAL: u8 = 4;
+const PROBED: u8 = 2;
+const REACHABLE: u8 = 1;
+
+/// Reads one EID-record with its locators. ACT counts only when no locator is left (RFC 9301 §5.4, RFC 9306 §3).
+pub(super) fn read_mapping(cursor: &mut Cursor<'_>) -> Result<Mapping, WireError> {
+    let ttl = Ttl::from_wire(cursor.u32()?);
+    let [count, mask_length, action, _reserved] = cursor.array()?;
+    let version = cursor.u16()? & 0x0fff;
+    let eid = read_prefix(mask_length, cursor)?;
+    let mut locators = Vec::new();
+    for _ in 0..count {
+        locators.extend(read_locator(cursor)?);
+    }
+    let authoritative = action & AUTHORITATIVE != 0;
+    let action = if locators.is_empty() { Action::from_bits(action >> 5) } else { Action::NoAction };
+    Ok(Mapping { eid, ttl, version, action, authoritative, locators })
+}
+
+/// Reads the EID that a mask-length of `length` bits belongs to; host bits are masked off.
+pub(super) fn read_prefix(length: u8, cursor: &mut Cursor<'_>) -> Result<EidPrefix, WireError> {
+    let Eid { instance, address } =
+        lcaf::read_eid(cursor)?.ok_or(Malformed::Contradiction("EID-Prefix without an address"))?;
+    let prefix = Prefix::new(address, length)
+        .map_err(|_| Malformed::Contradiction("EID mask-len longer than an address of its family"))?;
+    Ok(EidPrefix { instance, prefix })
+}
+
+/// Reads one locator-record; `None` is one to leave out.
+fn read_locator(cursor: &mut Cursor<'_>) -> Result<Option<Locator>, WireError> {
+    let [priority, weight, multicast_priority, multicast_weight] = cursor.array()?;
+    let [_unused, flags] = cursor.array()?;
+    let address = lcaf::read_rloc(cursor)?;
+    Ok(address.map(|address| Locator {
+        address,
+        priority,
+        weight,
+        multicast_priority,
+        multicast_weight,
+        local: flags & LOCAL != 0,
+        probed: flags & PROBED != 0,
+        reachable: flags & REACHABLE != 0,
+    }))
+}
+
+/// Writes one EID-record with its locators, in the order they are in.
+pub(super) fn write_mapping(mapping: &Mapping, octets: &mut Vec<u8>) {
+    let locators = &mapping.locators[..mapping.locators.len().min(LOCATORS_MAX)];
+    let action = if locators.is_empty() { mapping.action.bits() } else { 0 };
+    let authoritative = if mapping.authoritative { AUTHORITATIVE } else { 0 };
+    octets.extend(mapping.ttl.to_wire().to_be_bytes());
+    octets.extend([locators.len() as u8, mapping.eid.prefix.length(), action << 5 | authoritative, 0]);
+    octets.extend((mapping.version & 0x0fff).to_be_bytes());
+    write_prefix(&mapping.eid, octets);
+    for locator in locators {
+        octets.extend([locator.priority, locator.weight, locator.multicast_priority, locator.multicast_weight]);
+        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+        let flags = flag(locator.local, LOCAL) | flag(locator.probed, PROBED) | flag(locator.reachable, REACHABLE);
+        octets.extend([0, flags]);
+        lcaf::write_rloc(locator.address, octets);
+    }
+}
+
+/// Writes the EID of a prefix; its length stands elsewhere.
+pub(super) fn write_prefix(eid: &EidPrefix, octets: &mut Vec<u8>) {
+    lcaf::write_eid(Some(Eid { instance: eid.instance, address: eid.prefix.address() }), octets);
+}
