@@ -117,3 +117,105 @@ pub fn judge_site(packets: &[Packet]) -> Result<usize, LabError> {
     }
     Ok(packets.iter().filter(|packet| packet.kind == Kind::Ip).count())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RLOCS: [IpAddr; 2] = [IpAddr::V4(std::net::Ipv4Addr::new(240, 0, 254, 10)), ip(240, 20)];
+
+    const fn ip(first: u8, last: u8) -> IpAddr {
+        IpAddr::V4(std::net::Ipv4Addr::new(first, 0, 254, last))
+    }
+
+    fn header(source: IpAddr, destination: IpAddr) -> Header {
+        Header { source, destination, ttl: 40, tos: 0x28 }
+    }
+
+    fn data(flow: &str, port: u16) -> Packet {
+        Packet {
+            number: 1,
+            protocols: "eth:ethertype:ip:udp:lisp-data:ip:tcp".into(),
+            headers: vec![header(RLOCS[0], RLOCS[1]), header(ip(1, 1), ip(2, 2))],
+            ports: Some((port, 4341)),
+            udp_checksum: Some(0),
+            flow: flow.into(),
+            icmp: None,
+            kind: Kind::Data,
+            damaged: false,
+        }
+    }
+
+    fn plain(kind: Kind, source: IpAddr, protocols: &str) -> Packet {
+        let headers = vec![header(source, ip(240, 30))];
+        Packet { kind, headers, protocols: protocols.into(), ports: None, ..data("", 0) }
+    }
+
+    fn is_eid(address: IpAddr) -> bool {
+        matches!(address, IpAddr::V4(address) if address.octets()[0] < 3)
+    }
+
+    #[test]
+    fn a_good_core_is_counted() {
+        let asked = Kind::Control { message: 1, nonce: 7, tunnelled: true };
+        let answered = Kind::Control { message: 2, nonce: 7, tunnelled: false };
+        let packets = [
+            Packet { kind: asked, ..data("", 4342) },
+            plain(answered, RLOCS[1], "eth:ethertype:ip:udp:lisp"),
+            plain(Kind::Neighbour, RLOCS[0], "eth:ethertype:arp"),
+            data("1 80", 50_000),
+            data("2 80", 50_001),
+            data("2 80", 50_001),
+        ];
+        let core = judge_core(&packets, &RLOCS, is_eid).unwrap();
+        assert_eq!((core.data, core.flows, core.source_ports), (3, 2, 2));
+        assert_eq!((core.requests[0].nonce, core.requests[0].datagram.destination), (7, ip(2, 2)));
+        assert_eq!(core.replies, [(7, RLOCS[1], ip(240, 30))]);
+    }
+
+    #[test]
+    fn everything_else_on_the_core_is_named() {
+        let inner = header(ip(1, 1), ip(2, 2));
+        let outer = header(RLOCS[0], RLOCS[1]);
+        let with = |outer| Packet { headers: vec![outer, inner], ..data("", 1) };
+        for (packet, why) in [
+            (Packet { damaged: true, ..data("", 1) }, "malformed"),
+            (Packet { udp_checksum: Some(1), ..data("", 1) }, "checksum is not zero"),
+            (Packet { ports: Some((4341, 4342)), ..data("", 1) }, "not 4341"),
+            (with(header(RLOCS[0], RLOCS[0])), "not the two RLOCs"),
+            (with(header(ip(1, 1), RLOCS[1])), "not the two RLOCs"),
+            (with(Header { ttl: 41, ..outer }), "TTL or TOS"),
+            (with(Header { tos: 0x29, ..outer }), "TTL or TOS"),
+            (plain(Kind::Ip, ip(1, 1), "eth:ethertype:ip:icmp"), "unexpected"),
+            (plain(Kind::Control { message: 1, nonce: 7, tunnelled: false }, RLOCS[0], "lisp"), "unexpected"),
+            (plain(Kind::Other, RLOCS[0], "eth:llc"), "unexpected"),
+        ] {
+            let wrong = judge_core(&[packet], &RLOCS, is_eid).unwrap_err().to_string();
+            assert!(wrong.contains(why), "{wrong}");
+        }
+        for (packets, why) in [
+            ([data("1 80", 50_000), data("1 80", 50_001)], "source port of a flow changed"),
+            ([data("1 80", 50_000), data("2 80", 50_000)], "2 flows on the core share 1"),
+        ] {
+            let wrong = judge_core(&packets, &RLOCS, is_eid).unwrap_err().to_string();
+            assert!(wrong.contains(why), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_site_sees_plain_ip_only() {
+        let udp = Packet { ports: Some((53, 4000)), ..plain(Kind::Ip, ip(1, 1), "eth:ethertype:ip:udp:dns") };
+        let arp = plain(Kind::Neighbour, ip(1, 1), "eth:ethertype:arp");
+        assert_eq!(judge_site(&[udp.clone(), arp, udp.clone()]).unwrap(), 2);
+        for packet in [
+            data("", 1),
+            Packet { ports: Some((4341, 4000)), ..udp.clone() },
+            Packet { damaged: true, ..udp.clone() },
+            Packet { headers: data("", 1).headers, ..udp },
+            plain(Kind::Ip, ip(1, 1), "eth:ethertype:ip:gre"),
+            plain(Kind::Other, ip(1, 1), "eth:llc"),
+        ] {
+            assert!(judge_site(&[packet]).is_err());
+        }
+    }
+}
