@@ -141,6 +141,7 @@ mod tests {
             udp_checksum: Some(0),
             flow: flow.into(),
             icmp: None,
+            tcp_fin: false,
             kind: Kind::Data,
             damaged: false,
         }

@@ -60,6 +60,8 @@ pub struct Packet {
     pub flow: String,
     /// ICMP or ICMPv6 type, and the sequence number of an echo.
     pub icmp: Option<(u8, u16)>,
+    /// The innermost TCP segment carries FIN.
+    pub tcp_fin: bool,
     /// What it is.
     pub kind: Kind,
     /// tshark calls it malformed, or a checksum is wrong.
@@ -83,6 +85,7 @@ const FIELDS: &[&str] = &[
     "udp.checksum",
     "tcp.srcport",
     "tcp.dstport",
+    "tcp.flags.fin",
     "icmp.type",
     "icmp.seq",
     "icmp.ident",
@@ -202,6 +205,7 @@ fn packet(line: &str) -> Option<Packet> {
         udp_checksum: row.first("udp.checksum"),
         flow: flow.map(|field| row.all(field).first().copied().unwrap_or("")).join(" ").trim().to_owned(),
         icmp: icmp_type.map(|kind| (kind, sequence)),
+        tcp_fin: row.all("tcp.flags.fin").contains(&"1"),
         kind: kind(&protocols, &row, icmp_type),
         damaged: !row.all("_ws.malformed").is_empty() || bad_checksum,
         protocols,

@@ -95,7 +95,8 @@ impl Lab {
         let [prefix4, prefix6] = site.eid_prefixes();
         // One worker per router, spread over the cores there are.
         let worker = (index % std::thread::available_parallelism().map_or(1, usize::from)).to_string();
-        let tunnel = format!("alt0,remote={}", family.of(ALT_RLOC));
+        // EIDs of the family that the RLOC is not of are asked for from the tunnel's own address.
+        let tunnel = format!("alt0,remote={},{}", family.of(ALT_RLOC), tunnel_addresses(index, 1));
         let rloc = family.of(site.rloc).to_string();
         let pairs = [
             ("--site-port", "site"),
@@ -117,7 +118,8 @@ impl Lab {
         let mut flags = vec!["--rloc".to_owned(), family.of(ALT_RLOC).to_string()];
         for (index, site) in SITES.iter().enumerate() {
             let tunnel = format!("alt{}", index + 1);
-            flags.extend(["--alt-tunnel".to_owned(), format!("{tunnel},remote={}", family.of(site.rloc))]);
+            let ends = format!("remote={},{}", family.of(site.rloc), tunnel_addresses(index, 2));
+            flags.extend(["--alt-tunnel".to_owned(), format!("{tunnel},{ends}")]);
             for prefix in site.eid_prefixes() {
                 flags.extend(["--alt-route".to_owned(), format!("{prefix}={tunnel}")]);
             }
@@ -137,6 +139,12 @@ impl Lab {
         };
         Ok([xtr(0)?, xtr(1)?, alt])
     }
+}
+
+/// Addresses inside the tunnel between the ALT router and xTR `index`: `end` is 1 at the xTR and 2 at the router.
+fn tunnel_addresses(index: usize, end: u8) -> String {
+    let subnet = index + 1;
+    format!("address=10.42.{subnet}.{end}/30,address=fd00:42:{subnet}::{end}/64")
 }
 
 /// The program `altitude` of this build: beside this executable, built if it is not there yet.
