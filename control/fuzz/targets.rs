@@ -11,8 +11,11 @@ use altitude_dataplane::wire::{
     udp::UdpHeader,
 };
 
-/// Every target by name.
-pub(crate) const ALL: &[(&str, fn(&[u8]) -> bool)] = &[("message", message), ("packet", packet), ("gre", gre)];
+/// A name, and what it does with any octets: whether it could read them.
+pub(crate) type Target = (&'static str, fn(&[u8]) -> bool);
+
+/// Every target.
+pub(crate) const ALL: &[Target] = &[("message", message), ("packet", packet), ("gre", gre)];
 
 /// Reads a control message.
 pub(crate) fn message(octets: &[u8]) -> bool {

@@ -18,8 +18,11 @@ use altitude_dataplane::wire::{
     vlan::{self, VlanHeader},
 };
 
-/// Every target by name.
-pub(crate) const ALL: &[(&str, fn(&[u8]) -> bool)] =
+/// A name, and what it does with any octets: whether it could read them.
+pub(crate) type Target = (&'static str, fn(&[u8]) -> bool);
+
+/// Every target.
+pub(crate) const ALL: &[Target] =
     &[("frame", frame), ("headers", headers), ("checksums", checksums)];
 
 /// Reads a frame as the two paths do: link layer, IP, UDP, LISP, inner packet.
