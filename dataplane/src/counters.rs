@@ -65,7 +65,9 @@ pub struct Counters {
     pub decapsulated: Counter,
     /// Site packets sent without an outer header, by a negative entry with ACT 1.
     pub native: Counter,
-    /// Lookups that found no mapping.
+    /// Site packets split in two before encapsulation: too long for the way, and their sender allows it.
+    pub split: Counter,
+    /// Lookups that found no mapping or no neighbour.
     pub missed: Counter,
     /// Misses that found the queue to the control thread full.
     pub misses_unasked: Counter,
@@ -75,7 +77,8 @@ pub struct Counters {
     pub held_sent: Counter,
     /// ICMP messages sent to hosts.
     pub icmp_sent: Counter,
-    /// Packet octets copied on the encapsulation and decapsulation path; headers written do not count. Stays 0.
+    /// Packet octets copied on the encapsulation and decapsulation path; headers written do not count. Only a split
+    /// copies (the second part's octets): without one it stays 0.
     pub copied_octets: Counter,
     /// ECN combinations that RFC 6040 §4.2 calls dangerous or unexpected, but that were passed.
     pub ecn_odd: Counter,

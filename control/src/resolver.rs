@@ -1,0 +1,377 @@
+//! The resolver: asks the mapping system for what workers miss, and lets in only answers to what was asked.
+//!
+//! ```text
+//!          Miss, Refresh                       Reply that fits
+//!   idle ─────────────────▶ pending ─────────────────────────────▶ Install
+//!     ▲                    │  ▲  │
+//!     │        Request ◀───┘  │  │ 10 tries without an answer
+//!     │        after 0, 1, 2, 4 … 30 s
+//!     └──────────────────────────┴──▶ GiveUp: dropped for 30 s, then one try at a time
+//! ```
+//!
+//! Each Map-Request asks for one record with a nonce of its own. While an EID-Prefix is pending, the nonce of every try is
+//! good, once: an answer to the first try that overtakes the second one is an answer. A nonce dies when it is used,
+//! when its EID-Prefix is answered, and when the machine gives up.
+//!
+//! Rate: no two Map-Requests for one EID-Prefix within a second. EIDs under a prefix that an answer named in the last
+//! minute share that second: the first to be due is asked for, and its answer serves the others, so they count a try and
+//! send nothing.
+//!
+//! Sources: RFC 9301 §5.2 (one record, source EID), §5.3 (rate, retries, nonces), §5.5 (more-specifics); RFC 9302 §7.1
+//! (staying at one request per 30 s); RFC 7835 §3.8 (what else a reply must satisfy).
+
+#![forbid(unsafe_code)]
+
+mod admission;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use altitude_dataplane::{
+    mapping::{Eid, EidPrefix, InstanceId, Mapping},
+    verdict::{Miss, Wanted},
+};
+
+use crate::{
+    fault::faults,
+    prefix_map::PrefixMap,
+    wire::{MapReply, MapRequest, RequestRecord},
+};
+
+/// Map-Requests for one EID-Prefix before the machine gives up (RFC 9301 §5.3).
+pub const TRIES_MAX: u32 = 10;
+/// Shortest time between two Map-Requests for one EID-Prefix (RFC 9301 §5.3).
+pub const SPACING_MIN: Duration = Duration::from_secs(1);
+/// Where the doubling of the spacing ends: the rate the RFCs fall back to (RFC 9302 §7.1).
+pub const SPACING_MAX: Duration = Duration::from_secs(30);
+/// How long the last try waits for its answer: as long as workers hold packets.
+pub const LAST_WAIT: Duration = Duration::from_secs(3);
+/// How long the prefixes of an answer are remembered for the rate limit.
+pub const NAMED_FOR: Duration = Duration::from_secs(60);
+/// How long an EID given up on gets one try at a time instead of ten.
+pub const EXHAUSTED_FOR: Duration = Duration::from_secs(300);
+
+/// What the resolver is told at start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Our RLOCs, where answers shall go; at most 32 are put into a Map-Request.
+    pub itr_rlocs: Vec<IpAddr>,
+    /// Our own EID-Prefixes: never asked for, never taken from others.
+    pub database: Vec<EidPrefix>,
+    /// Shortest IPv4 prefix to accept, in bits.
+    pub shortest_v4: u8,
+    /// Shortest IPv6 prefix to accept, in bits.
+    pub shortest_v6: u8,
+    /// Most EID-Prefixes asked for at a time.
+    pub pending_max: usize,
+    /// Most records of one Map-Reply.
+    pub records_max: usize,
+}
+
+/// What happens to the resolver.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// A worker found no mapping.
+    Miss(Miss),
+    /// A cached mapping in use nears its end, or is in doubt (RFC 9301 §5.3).
+    Refresh(EidPrefix),
+    /// A Map-Reply came, from wherever.
+    Reply(MapReply),
+    /// The time of [`Resolver::due`] has come.
+    Wake,
+}
+
+/// What must be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Send `message` towards `target`, the EID that the mapping system routes on.
+    Request {
+        /// The EID asked for; the first address of a refreshed prefix.
+        target: IpAddr,
+        /// Its instance.
+        instance: InstanceId,
+        /// Whether it asks again for what is cached: such requests stay off the ALT (RFC 6836 §5.1).
+        refresh: bool,
+        /// The Map-Request.
+        message: MapRequest,
+    },
+    /// Put all of these into the map-cache in one step; a record of [`Ttl::Remove`](altitude_dataplane::mapping::Ttl)
+    /// takes its entry out.
+    Install(Vec<Mapping>),
+    /// Nobody answered: drop what goes there for 30 s. Only ever a host.
+    GiveUp(EidPrefix),
+    /// Count this.
+    Discard(ResolverFault),
+}
+
+faults! {
+    /// Why a miss was not asked for, or a Map-Reply had no effect.
+    ResolverFault {
+        /// As many pending as allowed; the next packet asks again.
+        PendingFull = "resolver-pending-full",
+        /// Missed or refreshed inside our own EID-Prefixes.
+        Local = "resolver-own-eid",
+        /// A miss that wants something other than a mapping.
+        NotAMapping = "resolver-not-a-mapping",
+        /// The source of nonces repeats itself; the try is skipped.
+        NonceRepeated = "resolver-nonce-repeated",
+        /// An answer to an RLOC-probe: not for this machine.
+        ProbeReply = "reply-to-probe",
+        /// No outstanding request has this nonce: forged, repeated, or too late.
+        NonceUnknown = "reply-nonce-unknown",
+        /// More records than allowed.
+        TooManyRecords = "reply-too-many-records",
+        /// No record covers what was asked for.
+        NotCovering = "reply-not-covering",
+        /// A record that lies outside the one that covers what was asked for.
+        Unrelated = "reply-unrelated-record",
+        /// A record inside our own EID-Prefixes.
+        OwnPrefix = "reply-own-prefix",
+        /// A prefix with locators that is shorter than allowed.
+        TooShort = "reply-prefix-too-short",
+    }
+}
+
+/// One EID-Prefix asked for and not answered yet.
+#[derive(Debug)]
+struct Pending {
+    /// The inner source that made us ask; none for a refresh.
+    source: Option<IpAddr>,
+    refresh: bool,
+    tries: u32,
+    tries_max: u32,
+    sent_at: Option<Instant>,
+    due: Instant,
+    nonces: Vec<u64>,
+}
+
+/// The machine. Ordered collections throughout: a recorded run replays the same.
+#[derive(Debug)]
+pub struct Resolver {
+    settings: Settings,
+    database: PrefixMap<()>,
+    pending: PrefixMap<Pending>,
+    outstanding: BTreeMap<u64, EidPrefix>,
+    deadlines: BTreeSet<(Instant, EidPrefix)>,
+    /// Prefixes that answers named, and when the next Map-Request under each may go.
+    named: Memory<Instant>,
+    /// Given up on lately: one try at a time.
+    exhausted: Memory<()>,
+}
+
+impl Resolver {
+    /// A resolver that nobody has asked yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let database = settings.database.iter().map(|eid| (*eid, ())).collect();
+        Self {
+            database,
+            pending: PrefixMap::default(),
+            outstanding: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            named: Memory::new(settings.pending_max),
+            exhausted: Memory::new(settings.pending_max),
+            settings,
+        }
+    }
+
+    /// Takes in one input and appends what must be done to `todo`. `nonces` gives 64 random bits at each call.
+    pub fn step(&mut self, now: Instant, input: Input, nonces: &mut dyn FnMut() -> u64, todo: &mut Vec<Output>) {
+        self.named.expire(now);
+        self.exhausted.expire(now);
+        let result = match input {
+            Input::Miss(miss) if miss.wanted == Wanted::Mapping => {
+                self.ask(now, EidPrefix::host(miss.destination), Some(miss.source))
+            }
+            Input::Miss(_) => Err(ResolverFault::NotAMapping),
+            Input::Refresh(eid) => self.ask(now, eid, None),
+            Input::Reply(reply) => self.answered(now, reply).map(|records| todo.push(Output::Install(records))),
+            Input::Wake => Ok(()),
+        };
+        if let Err(fault) = result {
+            todo.push(Output::Discard(fault));
+        }
+        self.run(now, nonces, todo);
+    }
+
+    /// When the next [`Input::Wake`] is due.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(due, _)| *due)
+    }
+
+    /// EID-Prefixes asked for and not answered, for the operator, with the number of tries so far.
+    pub fn pending(&self) -> impl Iterator<Item = (EidPrefix, u32)> {
+        self.pending.iter().map(|(eid, pending)| (*eid, pending.tries))
+    }
+
+    /// Makes `eid` pending, unless it is already.
+    fn ask(&mut self, now: Instant, eid: EidPrefix, source: Option<IpAddr>) -> Result<(), ResolverFault> {
+        if self.pending.get(&eid).is_some() {
+            return Ok(());
+        }
+        if self.database.covering(&eid).is_some() {
+            return Err(ResolverFault::Local);
+        }
+        if self.pending.len() >= self.settings.pending_max {
+            return Err(ResolverFault::PendingFull);
+        }
+        let due = self.named.covering(&eid).map_or(now, |(_, next)| next.max(now));
+        let tries_max = if self.exhausted.holds(&eid) { 1 } else { TRIES_MAX };
+        let refresh = source.is_none();
+        let pending = Pending { source, refresh, tries: 0, tries_max, sent_at: None, due, nonces: Vec::new() };
+        self.pending.insert(eid, pending);
+        self.deadlines.insert((due, eid));
+        Ok(())
+    }
+
+    /// Sends or gives up whatever is due.
+    fn run(&mut self, now: Instant, nonces: &mut dyn FnMut() -> u64, todo: &mut Vec<Output>) {
+        while self.due().is_some_and(|due| due <= now) {
+            let Some((_, eid)) = self.deadlines.pop_first() else { return };
+            if self.pending.get(&eid).is_some_and(|pending| pending.tries < pending.tries_max) {
+                self.try_once(now, eid, nonces, todo);
+            } else {
+                self.give_up(now, eid, todo);
+            }
+        }
+    }
+
+    fn try_once(&mut self, now: Instant, eid: EidPrefix, nonces: &mut dyn FnMut() -> u64, todo: &mut Vec<Output>) {
+        let Some(pending) = self.pending.get_mut(&eid) else { return };
+        pending.tries += 1;
+        let spacing = SPACING_MAX.min(SPACING_MIN.saturating_mul(1 << (pending.tries - 1).min(8)));
+        pending.due = now + if pending.tries == pending.tries_max { LAST_WAIT } else { spacing };
+        self.deadlines.insert((pending.due, eid));
+        if let Some((named, next)) = self.named.covering(&eid) {
+            if next > now {
+                return;
+            }
+            self.named.remember(named, now + NAMED_FOR, now + SPACING_MIN);
+        }
+        let Some(nonce) = (0..4).map(|_| nonces()).find(|nonce| !self.outstanding.contains_key(nonce)) else {
+            todo.push(Output::Discard(ResolverFault::NonceRepeated));
+            return;
+        };
+        pending.sent_at = Some(now);
+        pending.nonces.push(nonce);
+        self.outstanding.insert(nonce, eid);
+        let message = MapRequest {
+            nonce,
+            authoritative: false,
+            probe: false,
+            smr: false,
+            pitr: false,
+            smr_invoked: false,
+            local_xtr: false,
+            dont_reply: false,
+            source_eid: pending.source.map(|address| Eid { instance: eid.instance, address }),
+            itr_rlocs: self.settings.itr_rlocs.iter().take(32).copied().collect(),
+            records: vec![RequestRecord { notify: false, eid }],
+            reply_record: None,
+            xtr: None,
+        };
+        todo.push(Output::Request {
+            target: eid.prefix.address(),
+            instance: eid.instance,
+            refresh: pending.refresh,
+            message,
+        });
+    }
+
+    /// A refresh that nobody answers only lets the entry run out; a miss gets a short drop.
+    fn give_up(&mut self, now: Instant, eid: EidPrefix, todo: &mut Vec<Output>) {
+        let Some(pending) = self.forget(&eid) else { return };
+        if !pending.refresh {
+            self.exhausted.remember(eid, now + EXHAUSTED_FOR, ());
+            todo.push(Output::GiveUp(eid));
+        }
+    }
+
+    /// Checks a Map-Reply; what it says completes every pending EID-Prefix that it covers.
+    fn answered(&mut self, now: Instant, reply: MapReply) -> Result<Vec<Mapping>, ResolverFault> {
+        if reply.probe {
+            return Err(ResolverFault::ProbeReply);
+        }
+        let asked = self.outstanding.remove(&reply.nonce).ok_or(ResolverFault::NonceUnknown)?;
+        if let Some(pending) = self.pending.get_mut(&asked) {
+            pending.nonces.retain(|nonce| *nonce != reply.nonce);
+        }
+        let records = admission::admit(&self.settings, &self.database, &asked, reply.records)?;
+        for record in &records {
+            let covered: Vec<EidPrefix> = self.pending.within(&record.eid).map(|(eid, _)| *eid).collect();
+            let sent_at = covered.iter().filter_map(|eid| self.forget(eid)?.sent_at).max();
+            if let Some(sent_at) = sent_at {
+                self.named.remember(record.eid, now + NAMED_FOR, sent_at + SPACING_MIN);
+            }
+            for eid in &covered {
+                self.exhausted.forget(eid);
+            }
+        }
+        Ok(records)
+    }
+
+    /// Takes `eid` out of everything that waits for it.
+    fn forget(&mut self, eid: &EidPrefix) -> Option<Pending> {
+        let pending = self.pending.remove(eid)?;
+        self.deadlines.remove(&(pending.due, *eid));
+        for nonce in &pending.nonces {
+            self.outstanding.remove(nonce);
+        }
+        Some(pending)
+    }
+}
+
+/// Prefixes with a value, remembered until an instant: bounded, the ones that end first give way.
+#[derive(Debug)]
+struct Memory<V> {
+    capacity: usize,
+    values: PrefixMap<(Instant, V)>,
+    by_time: BTreeSet<(Instant, EidPrefix)>,
+}
+
+impl<V: Copy> Memory<V> {
+    const fn new(capacity: usize) -> Self {
+        Self { capacity, values: PrefixMap::new(), by_time: BTreeSet::new() }
+    }
+
+    fn remember(&mut self, eid: EidPrefix, until: Instant, value: V) {
+        self.forget(&eid);
+        self.values.insert(eid, (until, value));
+        self.by_time.insert((until, eid));
+        while self.values.len() > self.capacity {
+            self.drop_first();
+        }
+    }
+
+    fn forget(&mut self, eid: &EidPrefix) {
+        if let Some((until, _)) = self.values.remove(eid) {
+            self.by_time.remove(&(until, *eid));
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while self.by_time.first().is_some_and(|(until, _)| *until <= now) {
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some((_, eid)) = self.by_time.pop_first() {
+            self.values.remove(&eid);
+        }
+    }
+
+    fn holds(&self, eid: &EidPrefix) -> bool {
+        self.values.get(eid).is_some()
+    }
+
+    fn covering(&self, eid: &EidPrefix) -> Option<(EidPrefix, V)> {
+        self.values.covering(eid).map(|(named, (_, value))| (*named, *value))
+    }
+}

@@ -1,0 +1,214 @@
+//! The responder: answers Map-Requests for the site's own EID-Prefixes, as an ETR.
+//!
+//! ```text
+//! Map-Request ─ wants an answer? ─ somebody to answer? ─ our EIDs? ─ within the rates? ─▶ Map-Reply
+//! ```
+//!
+//! A Map-Reply holds the longest match of what was asked for and all more-specifics beneath it; every record is
+//! authoritative, with its locators in wire order, L on the addresses of this xTR and p on the one that was probed.
+//! It goes to one of the ITR-RLOCs, to the port the request came from. The M-bit record of a request is never looked at.
+//!
+//! Sources: RFC 9301 §5.2 (probes, D), §5.3 (ITR-RLOCs), §5.4 (A, L, p, R, rate), §5.5 (overlapping prefixes), §6.1 (SMR).
+
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use altitude_dataplane::mapping::{EidPrefix, Locator, Mapping};
+
+use crate::{
+    fault::faults,
+    prefix_map::PrefixMap,
+    rate::{Bucket, Buckets, Limited, Rate},
+    rloc::{Families, answer_address, routable},
+    wire::{MapReply, MapRequest},
+};
+
+/// Most records a Map-Reply can count.
+const RECORDS_MAX: usize = 255;
+
+/// What the responder is told at start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Our own mappings. TTL, priorities, weights and R bits go out as they are here.
+    pub database: Vec<Mapping>,
+    /// Our RLOCs: they get the L bit, and their families are those we can answer in.
+    pub rlocs: Vec<IpAddr>,
+    /// Map-Replies to one destination RLOC about one EID-Prefix.
+    pub each: Rate,
+    /// Map-Replies altogether.
+    pub all: Rate,
+    /// Most pairs of destination RLOC and EID-Prefix whose rate is watched at a time.
+    pub watched_max: usize,
+}
+
+impl Settings {
+    /// The default rates: 3 at once and one every 3 s for each pair (RFC 9301 §5.4), 1000 a second altogether.
+    #[must_use]
+    pub const fn new(database: Vec<Mapping>, rlocs: Vec<IpAddr>) -> Self {
+        Self {
+            database,
+            rlocs,
+            each: Rate { burst: 3, every: Duration::from_secs(3) },
+            all: Rate { burst: 1000, every: Duration::from_millis(1) },
+            watched_max: 16_384,
+        }
+    }
+}
+
+/// How a Map-Request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Address and UDP port it came from.
+    pub source: SocketAddr,
+    /// The address it was sent to, if known: gets the p bit in the answer to a probe.
+    pub destination: Option<IpAddr>,
+}
+
+/// A Map-Reply to send from port 4342.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// One of the request's ITR-RLOCs, with the port the request came from.
+    pub to: SocketAddr,
+    /// The Map-Reply.
+    pub message: MapReply,
+}
+
+faults! {
+    /// Why a Map-Request was not answered.
+    RequestFault {
+        /// An SMR (S bit): a Map-Request is due, not a Map-Reply.
+        Smr = "request-smr",
+        /// The D bit says that no answer is wanted.
+        DontReply = "request-dont-reply",
+        /// No ITR-RLOC of a family that we have, or none that can be sent to, or no port.
+        NoItrRloc = "request-no-itr-rloc",
+        /// Nothing asked for is ours.
+        EidNotOurs = "request-eid-not-ours",
+        /// More records to answer than a Map-Reply holds.
+        TooManyRecords = "request-too-many-records",
+        /// That ITR-RLOC was told of that EID-Prefix as often as allowed.
+        Limited = "request-rate-limited",
+        /// As many Map-Replies as allowed altogether.
+        LimitedOverall = "request-rate-limited-overall",
+        /// As many pairs of ITR-RLOC and EID-Prefix as can be watched.
+        WatchedFull = "request-rate-table-full",
+    }
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Responder {
+    database: PrefixMap<Mapping>,
+    rlocs: Vec<IpAddr>,
+    families: Families,
+    each: Buckets<(IpAddr, EidPrefix)>,
+    all: Bucket,
+    all_rate: Rate,
+}
+
+impl Responder {
+    /// A responder for the site of `settings`.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let mut responder = Self {
+            database: PrefixMap::new(),
+            families: Families::of(&settings.rlocs),
+            rlocs: settings.rlocs,
+            each: Buckets::new(settings.each, settings.watched_max),
+            all: Bucket::default(),
+            all_rate: settings.all,
+        };
+        responder.set_database(settings.database);
+        responder
+    }
+
+    /// Replaces our own mappings.
+    pub fn set_database(&mut self, database: Vec<Mapping>) {
+        self.database = database.into_iter().map(|mapping| (mapping.eid, self.ready_to_send(mapping))).collect();
+    }
+
+    /// Our own mappings as they go out, by instance, address and length.
+    pub fn database(&self) -> impl Iterator<Item = &Mapping> {
+        self.database.iter().map(|(_, mapping)| mapping)
+    }
+
+    /// The answer to `request`.
+    ///
+    /// # Errors
+    /// [`RequestFault`]: nothing is sent; count it.
+    pub fn answer(&mut self, now: Instant, request: &MapRequest, arrival: Arrival) -> Result<Answer, RequestFault> {
+        if request.smr {
+            return Err(RequestFault::Smr);
+        }
+        if request.dont_reply {
+            return Err(RequestFault::DontReply);
+        }
+        let to = answer_address(request, arrival.source, self.families).ok_or(RequestFault::NoItrRloc)?;
+        let asked = request.records.iter().filter_map(|record| self.database.covering(&record.eid));
+        let matches: BTreeSet<EidPrefix> = asked.map(|(eid, _)| *eid).collect();
+        if matches.is_empty() {
+            return Err(RequestFault::EidNotOurs);
+        }
+        let records = self.records(&matches, arrival.destination.filter(|_| request.probe))?;
+        self.limit(now, to.ip(), &matches)?;
+        let message =
+            MapReply { nonce: request.nonce, probe: request.probe, echo_nonce: false, records, security: None };
+        Ok(Answer { to, message })
+    }
+
+    /// `matches` with all that lies beneath, each prefix once.
+    fn records(&self, matches: &BTreeSet<EidPrefix>, probed: Option<IpAddr>) -> Result<Vec<Mapping>, RequestFault> {
+        let mut listed = BTreeSet::new();
+        let mut records = Vec::new();
+        for (eid, mapping) in matches.iter().flat_map(|eid| self.database.within(eid)) {
+            if !listed.insert(*eid) {
+                continue;
+            }
+            if records.len() == RECORDS_MAX {
+                return Err(RequestFault::TooManyRecords);
+            }
+            let mut record = mapping.clone();
+            for locator in &mut record.locators {
+                locator.probed = probed == Some(locator.address);
+            }
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    /// Takes a token for every match, or none at all.
+    fn limit(&mut self, now: Instant, to: IpAddr, matches: &BTreeSet<EidPrefix>) -> Result<(), RequestFault> {
+        let name = |limited| match limited {
+            Limited::Spent => RequestFault::Limited,
+            Limited::TableFull => RequestFault::WatchedFull,
+        };
+        for eid in matches {
+            self.each.ready(now, &(to, *eid)).map_err(name)?;
+        }
+        if !self.all.take(now, self.all_rate) {
+            return Err(RequestFault::LimitedOverall);
+        }
+        for eid in matches {
+            self.each.take(now, (to, *eid)).map_err(name)?;
+        }
+        Ok(())
+    }
+
+    fn ready_to_send(&self, mut mapping: Mapping) -> Mapping {
+        mapping.authoritative = true;
+        for locator in &mut mapping.locators {
+            locator.local = self.rlocs.contains(&locator.address);
+            locator.reachable &= routable(locator.address);
+        }
+        mapping.locators.sort_by(Locator::wire_order);
+        mapping
+    }
+}
