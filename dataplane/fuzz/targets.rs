@@ -22,8 +22,7 @@ use altitude_dataplane::wire::{
 pub(crate) type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// Every target.
-pub(crate) const ALL: &[Target] =
-    &[("frame", frame), ("headers", headers), ("checksums", checksums)];
+pub(crate) const ALL: &[Target] = &[("frame", frame), ("headers", headers), ("checksums", checksums)];
 
 /// Reads a frame as the two paths do: link layer, IP, UDP, LISP, inner packet.
 pub(crate) fn frame(octets: &[u8]) -> bool {
