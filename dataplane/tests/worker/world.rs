@@ -143,7 +143,7 @@ impl<P: Port> World<P> {
 
     pub(crate) fn learn(&mut self, eid: EidPrefix, forwarding: Forwarding) {
         self.writer.insert(eid, forwarding).unwrap();
-        self.writer.publish();
+        assert!(self.writer.publish());
     }
 
     /// Reaches side `to` (EIDs of both families) over RLOCs of one family.
