@@ -171,7 +171,7 @@ fn a_port_without_addresses_is_silent() {
 #[test]
 fn a_flood_gets_a_burst_and_then_the_rate() {
     let mut world = world();
-    let mut errors = |world: &mut World, hosts: u32, packets: u32| -> u64 {
+    let errors = |world: &mut World, hosts: u32, packets: u32| -> u64 {
         let before = world.counters.icmp_sent.get();
         for n in 0..packets {
             let source = format!("1.1.{}.{}", n % hosts / 200, n % hosts % 200 + 1);

@@ -124,7 +124,13 @@ impl<P: Port> World<P> {
         };
         let settings = Settings {
             ports: vec![role(true, false), role(false, true), role(true, true)],
-            rlocs: vec![rloc(side, false), rloc(side, true)],
+            // The last two are those of the vectors.
+            rlocs: vec![
+                rloc(side, false),
+                rloc(side, true),
+                [203, 0, 113, 2].into(),
+                "2001:db8:ffff::2".parse().unwrap(),
+            ],
             hash_seed: 7,
             hold,
         };
