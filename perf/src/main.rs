@@ -1,0 +1,96 @@
+//! The program `altitude-perf`: the demo, the benches, and the small tools that they run inside namespaces.
+
+use std::{
+    io::{self, Write},
+    net::{SocketAddr, TcpListener},
+    process::ExitCode,
+};
+
+use altitude_perf::{demo, tcp};
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "altitude-perf", version, about = "Demo, benches and lab tools of Altitude")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Two sites talk: builds the network of the slides in namespaces, shows it at work, removes it
+    Demo {
+        /// Leave it standing and say how to look around
+        #[arg(long)]
+        keep: bool,
+        /// Only remove what an earlier --keep left standing
+        #[arg(long, conflicts_with = "keep")]
+        remove: bool,
+    },
+    /// A TCP transfer whose every octet is checked
+    Tcp {
+        #[command(subcommand)]
+        end: End,
+    },
+}
+
+#[derive(Subcommand)]
+enum End {
+    /// Connects and sends
+    Send {
+        /// The receiver
+        #[arg(long)]
+        to: SocketAddr,
+        #[command(flatten)]
+        stream: Stream,
+    },
+    /// Waits for one connection and checks what comes
+    Receive {
+        /// Address and port to listen on
+        #[arg(long)]
+        at: SocketAddr,
+        #[command(flatten)]
+        stream: Stream,
+    },
+}
+
+#[derive(clap::Args)]
+struct Stream {
+    /// Length of the transfer
+    #[arg(long)]
+    octets: u64,
+    /// Which octets: the same at both ends
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Demo { remove: true, .. } => {
+            demo::remove();
+            Ok(())
+        }
+        Task::Demo { keep, .. } => return demo::show(keep),
+        Task::Tcp { end } => transfer(&end),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            let _ = writeln!(io::stderr(), "altitude-perf: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn transfer(end: &End) -> Result<(), String> {
+    let done = match end {
+        End::Send { to, stream } => tcp::send(*to, stream.octets, stream.seed),
+        End::Receive { at, stream } => {
+            let listener = TcpListener::bind(at).map_err(|error| format!("listening on {at}: {error}"))?;
+            println!("listening on {at}");
+            tcp::receive(&listener, stream.octets, stream.seed)
+        }
+    };
+    println!("{}", done.map_err(|error| error.to_string())?);
+    Ok(())
+}
