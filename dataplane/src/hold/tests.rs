@@ -40,7 +40,9 @@ fn miss(eid: u8) -> Miss {
 
 /// For each EID: when it was asked for, and its frames with their times of arrival, oldest first.
 #[derive(Default)]
-struct Model(BTreeMap<u8, (Option<Instant>, Vec<(usize, Instant)>)>);
+struct Model(BTreeMap<u8, (Option<Instant>, Frames)>);
+
+type Frames = Vec<(usize, Instant)>;
 
 impl Model {
     fn len(&self) -> usize {

@@ -26,6 +26,7 @@ pub(crate) const CORE_PORT: usize = 1;
 pub(crate) const BOTH_PORT: usize = 2;
 
 /// How a world differs from the usual one.
+#[derive(Clone, Copy)]
 pub(crate) struct Options {
     pub(crate) slots: usize,
     pub(crate) hold: Hold,
