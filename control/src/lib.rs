@@ -24,3 +24,9 @@ pub mod responder;
 pub mod rloc;
 pub mod underlay;
 pub mod wire;
+//! The control plane of Altitude: protocol machines, the mapping API, the configuration.
+//!
+//! Machines are values: `step(now, input, &mut todo)`. Sockets, clocks and random numbers belong to the program
+//! `altitude`, which is the composition root.
+
+pub mod config;
