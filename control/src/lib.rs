@@ -12,6 +12,7 @@
 //! done comes out as values. The program's driver does it, with the safe wrappers of [`os`].
 
 pub mod alt;
+pub mod api;
 pub mod config;
 pub mod fault;
 pub mod map_cache;
@@ -24,9 +25,3 @@ pub mod responder;
 pub mod rloc;
 pub mod underlay;
 pub mod wire;
-//! The control plane of Altitude: protocol machines, the mapping API, the configuration.
-//!
-//! Machines are values: `step(now, input, &mut todo)`. Sockets, clocks and random numbers belong to the program
-//! `altitude`, which is the composition root.
-
-pub mod config;
