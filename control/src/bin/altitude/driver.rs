@@ -5,6 +5,7 @@
 
 mod messages;
 mod tables;
+mod view;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -83,9 +84,15 @@ struct Traffic {
     map_requests_out: u64,
     map_replies_in: u64,
     map_replies_out: u64,
-    alt_in: u64,
     alt_forwarded: u64,
     misses: u64,
+}
+
+/// GRE packets of one tunnel.
+#[derive(Default)]
+struct TunnelTraffic {
+    received: u64,
+    sent: u64,
 }
 
 /// The control thread's state.
@@ -113,6 +120,9 @@ pub(crate) struct Driver<'a> {
     next_use: Instant,
     next_age: Instant,
     limbo: usize,
+    /// Publications so far.
+    generation: u64,
+    tunnel_traffic: Vec<TunnelTraffic>,
     started: Instant,
     buffer: Vec<u8>,
 }
@@ -164,6 +174,8 @@ impl<'a> Driver<'a> {
             next_use: now + USE_EVERY,
             next_age: now + AGE_EVERY,
             limbo: 0,
+            generation: 0,
+            tunnel_traffic: config.tunnels.iter().map(|_| TunnelTraffic::default()).collect(),
             started: now,
             buffer: vec![0; MESSAGE_MAX],
         };
@@ -328,6 +340,7 @@ impl<'a> Driver<'a> {
     /// Shows workers what changed, and has them look at what they hold.
     fn publish(&mut self) {
         if self.publisher.publish() {
+            self.generation += 1;
             for worker in &self.workers {
                 worker.waker.wake();
             }
