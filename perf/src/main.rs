@@ -4,9 +4,13 @@ use std::{
     io::{self, Write},
     net::{SocketAddr, TcpListener},
     process::ExitCode,
+    time::Duration,
 };
 
-use altitude_perf::{demo, tcp};
+use altitude_perf::{
+    bench::{self, Size},
+    demo, tcp,
+};
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -27,11 +31,35 @@ enum Task {
         #[arg(long, conflicts_with = "keep")]
         remove: bool,
     },
+    /// The whole worker in the process, beside a forwarder that only swaps addresses
+    Mem {
+        #[command(flatten)]
+        measure: Measure,
+    },
     /// A TCP transfer whose every octet is checked
     Tcp {
         #[command(subcommand)]
         end: End,
     },
+}
+
+#[derive(clap::Args)]
+struct Measure {
+    /// One JSON object a line instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Milliseconds of one measurement
+    #[arg(long, default_value_t = 200)]
+    round: u64,
+    /// Measurements of each case
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+}
+
+impl Measure {
+    const fn effort(&self) -> bench::Effort {
+        bench::Effort { round: Duration::from_millis(self.round), rounds: self.rounds }
+    }
 }
 
 #[derive(Subcommand)]
@@ -71,6 +99,11 @@ fn main() -> ExitCode {
             Ok(())
         }
         Task::Demo { keep, .. } => return demo::show(keep),
+        Task::Mem { measure } => {
+            let report = bench::Report::start(measure.json, "in the process, 1 thread, 2048 frames, 256 prefixes");
+            bench::mem::bench(&report, measure.effort(), &[Size::Octets(64), Size::Imix]);
+            Ok(())
+        }
         Task::Tcp { end } => transfer(&end),
     };
     match done {
