@@ -12,7 +12,7 @@
 use std::net::IpAddr;
 
 use altitude_dataplane::{
-    cache::{CacheError, Delivery, Forwarding, Hits, Writer},
+    cache::{Delivery, Forwarding, Hits, Writer},
     mapping::{
         Action, Adjacency, Candidate, Eid, EidPrefix, InstanceId, Locator, LocatorSet, Mapping, OuterHeader, Prefix,
     },
@@ -76,7 +76,6 @@ pub struct Settings {
 }
 
 /// See the module's text.
-#[derive(Debug)]
 pub struct Publisher {
     settings: Settings,
     writer: Writer,
@@ -303,7 +302,7 @@ impl Publisher {
     fn put(&mut self, eid: EidPrefix, forwarding: Forwarding) {
         match self.writer.insert(eid, forwarding) {
             Ok(()) => self.dirty = true,
-            Err(CacheError::Full(_)) => self.refused += 1,
+            Err(_) => self.refused += 1,
         }
     }
 

@@ -66,6 +66,11 @@ impl Umem {
         Self { region, free, slots }
     }
 
+    /// The memory the slots are cut from.
+    pub(crate) const fn region(&self) -> &Region {
+        &self.region
+    }
+
     /// Frames there are.
     #[must_use]
     pub const fn slots(&self) -> usize {

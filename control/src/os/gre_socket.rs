@@ -53,7 +53,6 @@ impl GreSocket {
             socket.set_ttl_v4(TTL)?;
             rustix::net::sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?;
         } else {
-            socket.set_only_v6(true)?;
             socket.set_unicast_hops_v6(TTL)?;
             rustix::net::sockopt::set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::DONT)?;
         }

@@ -324,10 +324,11 @@ impl Netlink {
         let buffer = NetlinkBuffer::new(octets);
         let (kind, sequence) = (buffer.message_type(), buffer.sequence_number());
         let ours = buffer.port_number() == self.port;
-        if ours && buffer.flags() & NLM_F_DUMP_INTR != 0 {
-            if let Some(round) = self.round.as_mut().filter(|round| round.sequence == sequence) {
-                round.interrupted = true;
-            }
+        if ours
+            && buffer.flags() & NLM_F_DUMP_INTR != 0
+            && let Some(round) = self.round.as_mut().filter(|round| round.sequence == sequence)
+        {
+            round.interrupted = true;
         }
         match kind {
             NLMSG_DONE => self.done(sequence, inputs)?,

@@ -3,8 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+/// Longest pause between two questions without an answer.
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// What is done when the time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,4 +59,9 @@ impl Timers {
         self.clear(timer);
         Some(timer)
     }
+}
+
+/// Pause after question number `attempts`, counted from 0: 1, 2, 4, … 30 seconds.
+pub(super) fn backoff(attempts: u32) -> Duration {
+    BACKOFF_MAX.min(Duration::from_secs(1 << attempts.min(5)))
 }

@@ -16,7 +16,7 @@ use std::{
 
 use altitude_control::{
     alt::{
-        datagrams::{DatagramFault, Engine},
+        datagrams::{self, DatagramFault, Engine},
         rib::{Hop, StaticRib},
         tunnels::{GreFault, Tunnel, TunnelId, Tunnels},
     },
@@ -135,6 +135,7 @@ impl<'a> Driver<'a> {
         workers: Vec<WorkerLink>,
     ) -> Result<Self, RunError> {
         let own: Vec<EidPrefix> = config.database.iter().map(|mapping| mapping.eid).collect();
+        let tunnels = tunnels(config)?;
         let now = Instant::now();
         let mut driver = Self {
             config,
@@ -160,9 +161,9 @@ impl<'a> Driver<'a> {
                 publisher::Settings { rlocs: config.rlocs.clone(), hosts_max: SITE_HOSTS_MAX },
                 writer,
             ),
-            tunnels: tunnels(config)?,
-            rib: StaticRib::new(routes(config)),
-            engine: Engine::new(own),
+            rib: StaticRib::new(routes(config)).map_err(|error| RunError::Unfit(error.to_string()))?,
+            engine: Engine::new(datagrams::Settings::new(config.rlocs.clone(), own), &tunnels),
+            tunnels,
             faults: Faults::default(),
             traffic: Traffic::default(),
             ready: BTreeSet::new(),

@@ -176,3 +176,6 @@ fn route_address(address: &RouteAddress) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,11 +104,15 @@ impl Driver<'_> {
         }
     }
 
-    /// Sends a Map-Request into the ALT, from one of our RLOCs to the EID itself (RFC 6836 §3).
+    /// Sends a Map-Request into the ALT, from one of our RLOCs to the EID itself (RFC 6836 §3, §5.1).
     fn request(&mut self, now: Instant, target: Eid, message: &MapRequest) {
-        let Some(rloc) = self.rloc_like(target.address) else { return };
+        // Source and destination of one packet are of one family. Without an RLOC of the EID's family the EID that asks
+        // stands in; the answer goes to the ITR-RLOCs inside in any case.
+        let asking = message.source_eid.map(|eid| eid.address);
+        let source = self.rloc_of(target.address).or(asking).or(self.config.rlocs.first().copied());
+        let Some(source) = source else { return };
         let mut todo = Vec::new();
-        if self.engine.originate(message, rloc, target.address, target.instance, &self.rib, &mut todo) {
+        if self.engine.originate(message, source, target.address, target.instance, &self.rib, &mut todo) {
             self.traffic.map_requests_out += 1;
             tracing::debug!(eid = %target, nonce = format_args!("{:#018x}", message.nonce), "Map-Request into the ALT");
         } else {
@@ -132,16 +136,6 @@ impl Driver<'_> {
         };
         self.traffic.map_requests_out += 1;
         self.send(SocketAddr::new(locator, CONTROL_PORT), &message.encode());
-    }
-
-    /// Our RLOC for an ALT datagram to `eid`: of the EID's family, as outer and inner addresses of one packet must be.
-    fn rloc_like(&mut self, eid: IpAddr) -> Option<IpAddr> {
-        let rloc = self.rloc_of(eid);
-        if rloc.is_none() {
-            tracing::debug!(%eid, "no RLOC of the EID's family: the ALT cannot carry a Map-Request for it");
-            self.faults.control.count(ControlFault::NoAltRoute);
-        }
-        rloc
     }
 
     fn rloc_of(&self, like: IpAddr) -> Option<IpAddr> {
@@ -253,7 +247,8 @@ impl Driver<'_> {
         let ends = &self.config.tunnels[tunnel.0];
         let socket = self.sockets.gre.iter().find(|socket| socket.local() == ends.local);
         let gre = self.tunnels.wrap(tunnel, packet);
-        if !socket.is_some_and(|socket| socket.send_to(ends.remote, &gre).is_ok()) {
+        let sent = socket.zip(gre).is_some_and(|(socket, gre)| socket.send_to(ends.remote, &gre).is_ok());
+        if !sent {
             self.faults.control.count(ControlFault::TunnelNotSent);
         }
     }
