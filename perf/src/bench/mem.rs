@@ -1,32 +1,23 @@
 //! The whole worker in the process: no NIC, no kernel, only what the program itself costs.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use altitude_dataplane::{
-    cache::{self, Delivery, Forwarding, Reader, Writer},
-    counters::Counters,
+    cache::Reader,
     frame::{Frame, Umem},
-    mapping::{Adjacency, Candidate, EidPrefix, InstanceId, LocatorSet, OuterHeader, Prefix},
-    port::{BATCH, Port, Region},
-    queue,
-    worker::{Hold, PortRole, Settings, Worker, turn},
+    port::{BATCH, Region},
+    worker::{Worker, turn},
 };
 use hdrhistogram::Histogram;
 
 use super::{
-    Direction, Effort, Families, Report, Row, Size, median,
-    packets::{self, CORE_MAC, OUR_MAC, PREFIXES, SITE_MAC, local, remote, rloc},
+    Direction, Effort, Families, Report, Row, Size, median, packets,
     pool::{self, PoolPort},
+    xtr::{CORE, Rest, SITE, Xtr, swap_turn},
 };
 
 /// Frames going round: a receive ring and a transmit ring of the default size.
 const FRAMES: usize = 2048;
-const SITE: u8 = 0;
-const CORE: u8 = 1;
-const MTU: u16 = 1600;
 
 /// Measures both directions of the four family mixes.
 pub fn bench(report: &Report, effort: Effort, sizes: &[Size]) {
@@ -80,9 +71,7 @@ struct Subject {
     worker: Worker,
     ports: Vec<PoolPort>,
     reader: Reader,
-    // The table lives as long as its writer; nobody asks for misses, there are none.
-    _writer: Writer,
-    _misses: queue::Consumer<altitude_dataplane::verdict::Miss>,
+    _rest: Rest,
 }
 
 impl Subject {
@@ -93,26 +82,8 @@ impl Subject {
             // Packets arrive at the core.
             ports.swap(usize::from(SITE), usize::from(CORE));
         }
-        let role = |site: bool| PortRole {
-            site,
-            core: !site,
-            instance: InstanceId::DEFAULT,
-            mtu: MTU,
-            mac: OUR_MAC,
-            address4: None,
-            address6: None,
-        };
-        let settings = Settings {
-            ports: vec![role(true), role(false)],
-            rlocs: vec![rloc(families.outer4, true)],
-            hash_seed: 0x5eed,
-            hold: Hold::Queue,
-        };
-        let (queue, misses) = queue::misses(64);
-        let (mut writer, mut readers) = cache::new(1024, 1);
-        fill(&mut writer, families);
-        let worker = Worker::new(settings, umem, queue, Arc::new(Counters::default()));
-        Self { worker, ports, reader: readers.remove(0), _writer: writer, _misses: misses }
+        let Xtr { worker, reader, rest } = Xtr::new(families, umem);
+        Self { worker, ports, reader, _rest: rest }
     }
 
     fn round(&mut self, length: Duration, turns: &mut Histogram<u64>) -> f64 {
@@ -145,29 +116,6 @@ impl Subject {
     }
 }
 
-/// The site's prefix and host, and the remote prefixes behind one locator.
-fn fill(writer: &mut Writer, families: Families) {
-    let prefix = |address, v4: bool, lengths: (u8, u8)| EidPrefix {
-        instance: InstanceId::DEFAULT,
-        prefix: Prefix::new(address, if v4 { lengths.0 } else { lengths.1 }).expect("a length of the family"),
-    };
-    let v4 = families.inner4;
-    let host = Adjacency { port: SITE, destination: SITE_MAC, source: OUR_MAC, vlan: None, mtu: MTU };
-    let mut insert = |eid, forwarding| writer.insert(eid, forwarding).expect("a table with room");
-    insert(prefix(local(v4), v4, (16, 48)), Forwarding::Local(Delivery::Unresolved));
-    insert(prefix(local(v4), v4, (32, 128)), Forwarding::Local(Delivery::Adjacent(host)));
-
-    let core = Adjacency { port: CORE, destination: CORE_MAC, source: OUR_MAC, vlan: None, mtu: MTU };
-    let (ours, theirs) = (rloc(families.outer4, true), rloc(families.outer4, false));
-    let outer = OuterHeader::new(&core, ours, theirs, InstanceId::DEFAULT);
-    let set = LocatorSet::compile(&[Candidate { address: theirs, priority: 1, weight: 100, outer }]);
-    let set = set.expect("a usable locator");
-    for index in 0..PREFIXES {
-        insert(prefix(remote(v4, index), v4, (24, 64)), Forwarding::Encapsulate(set.clone()));
-    }
-    writer.publish();
-}
-
 /// The forwarder to compare with: it receives, swaps the link-layer addresses and sends.
 struct Swapper {
     umem: Umem,
@@ -192,24 +140,6 @@ impl Swapper {
         }
         rate(self.ports[0].taken() - before, now - start)
     }
-}
-
-/// One turn of the address-swapping forwarder between two ports, both ways. Returns how many packets it sent.
-pub(super) fn swap_turn<P: Port>(umem: &mut Umem, ports: &mut [P], batch: &mut Vec<Frame>) -> usize {
-    let mut sent = 0;
-    for ingress in 0..ports.len() {
-        ports[ingress].receive(umem, batch);
-        for frame in batch.iter_mut() {
-            if let Some((addresses, _)) = umem.octets_mut(frame).split_at_mut_checked(12) {
-                let (destination, source) = addresses.split_at_mut(6);
-                destination.swap_with_slice(source);
-            }
-        }
-        sent += ports[1 - ingress].transmit(umem, batch);
-        // What the ring refuses is lost, as with any forwarder.
-        batch.drain(..).for_each(|frame| umem.release(frame));
-    }
-    sent
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! The packets of the benches: UDP between the two sites, bare or LISP-encapsulated.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use altitude_dataplane::{
     mapping::MacAddress,
@@ -46,8 +49,17 @@ impl Families {
     }
 }
 
+impl FromStr for Families {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|families| families.name() == name);
+        found.ok_or_else(|| format!("one of {}", Self::ALL.map(Self::name).join(", ")))
+    }
+}
+
 /// Which path packets take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Direction {
     /// From the site to the core.
     Encap,
@@ -80,6 +92,18 @@ impl Size {
             Self::Octets(octets) => octets,
             Self::Imix => MIX[packet % MIX.len()],
         })
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match (name, name.parse()) {
+            ("imix", _) => Ok(Self::Imix),
+            (_, Ok(octets @ 64..=1518)) => Ok(Self::Octets(octets)),
+            _ => Err("imix, or octets from 64 to 1518".into()),
+        }
     }
 }
 
@@ -140,6 +164,8 @@ pub(super) fn templates(direction: Direction, families: Families, size: Size) ->
 fn template(direction: Direction, families: Families, flow: usize, inner: usize) -> Template {
     let (here, there) = (local(families.inner4), remote(families.inner4, (flow % usize::from(PREFIXES)) as u16));
     let mut head = Head { octets: [0; HEAD_MAX], length: 0 };
+    // Of the IPv4 header's sum, the prefix's octet and this one are constant together: the generator varies both.
+    let identification = 0xff00 - ((flow % usize::from(PREFIXES)) << 8) as u16;
     let decap = direction == Direction::Decap;
     let first4 = if decap { families.outer4 } else { families.inner4 };
     let ethernet = EthernetHeader {
@@ -151,13 +177,13 @@ fn template(direction: Direction, families: Families, flow: usize, inner: usize)
     let mut total = 14 + inner;
     if decap {
         let outer = if families.outer4 { 20 } else { 40 } + 16;
-        head.ip(rloc(families.outer4, false), rloc(families.outer4, true), outer + inner);
+        head.ip(rloc(families.outer4, false), rloc(families.outer4, true), 0, outer + inner);
         head.udp(50_000 + flow as u16, LISP_DATA, 16 + inner);
         DataHeader::PLAIN.write(head.next(DataHeader::LENGTH));
         total += outer;
     }
     let (source, destination) = if decap { (there, here) } else { (here, there) };
-    head.ip(source, destination, inner);
+    head.ip(source, destination, identification, inner);
     let ip = if families.inner4 { 20 } else { 40 };
     head.udp(1000 + flow as u16, 2000, inner - ip);
     Template { head: head.octets, head_length: head.length as u8, total: total as u16 }
@@ -177,12 +203,12 @@ impl Head {
     }
 
     /// `total` is the length of the IP packet.
-    fn ip(&mut self, source: IpAddr, destination: IpAddr, total: usize) {
+    fn ip(&mut self, source: IpAddr, destination: IpAddr, identification: u16, total: usize) {
         match (source, destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => Ipv4Header {
                 tos: 0,
                 total_length: total as u16,
-                identification: 0,
+                identification,
                 dont_fragment: true,
                 more_fragments: false,
                 fragment_offset: 0,
