@@ -26,6 +26,9 @@ pub struct UdpPacket<'a> {
 }
 
 impl<'a> UdpPacket<'a> {
+    /// Longest payload that a packet of either family carries, octets: IPv4's, for IPv6 carries 20 more.
+    pub const PAYLOAD_MAX: usize = u16::MAX as usize - Ipv4Header::LENGTH - UdpHeader::LENGTH;
+
     /// Reads a packet. Octets behind the IP packet are ignored, extension headers stepped over.
     ///
     /// # Errors
@@ -194,6 +197,7 @@ mod tests {
     #[test]
     fn the_longest_datagrams_fit() {
         let payload = vec![7; 65_527];
+        assert_eq!(UdpPacket::PAYLOAD_MAX, 65_507);
         for (source, destination, length) in [("10.0.0.1:1", "10.0.0.2:2", 65_507), ("[::1]:1", "[::2]:2", 65_527)] {
             let longest = packet(source, destination, &payload[..length]);
             assert_eq!(UdpPacket::parse(&longest.encode()), Ok(longest));

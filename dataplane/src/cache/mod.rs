@@ -213,5 +213,5 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;

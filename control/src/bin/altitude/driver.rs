@@ -5,7 +5,6 @@
 
 mod messages;
 mod tables;
-mod view;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -21,9 +20,8 @@ use altitude_control::{
         tunnels::{GreFault, Tunnel, TunnelId, Tunnels},
     },
     config::{self, Config},
-    fault::Tally,
+    fault::{ControlFault, Tally},
     map_cache::{self, CacheFault, MapCache},
-    os::api_socket::Connection,
     publisher::{self, Publisher},
     resolver::{self, Resolver, ResolverFault},
     responder::{self, RequestFault, Responder},
@@ -34,10 +32,9 @@ use altitude_dataplane::{
     port::xsk::Steering,
     verdict::{Miss, Wanted},
 };
-use mio::{Events, Interest, Poll, Token, unix::SourceFd};
+use mio::{Events, Interest, Poll, Token};
 use signal_hook_mio::v1_0::Signals;
 
-use self::messages::ControlFault;
 use super::{
     run::{Kernel, RunError, SITE_HOSTS_MAX, Sockets},
     workers::WorkerLink,
@@ -98,8 +95,6 @@ pub(crate) struct Driver<'a> {
     signals: Signals,
     kernel: Kernel,
     sockets: Sockets,
-    connections: HashMap<Token, Connection>,
-    next_client: usize,
     steering: Vec<Steering>,
     workers: Vec<WorkerLink>,
     resolver: Resolver,
@@ -143,8 +138,6 @@ impl<'a> Driver<'a> {
             signals,
             kernel,
             sockets,
-            connections: HashMap::new(),
-            next_client: CLIENT,
             steering,
             workers,
             resolver: Resolver::new(resolver::Settings {
@@ -184,7 +177,6 @@ impl<'a> Driver<'a> {
         let registry = self.poll.registry();
         registry.register(&mut self.signals, SIGNALS, Interest::READABLE)?;
         registry.register(&mut self.kernel.netlink, NETLINK, Interest::READABLE)?;
-        registry.register(&mut self.sockets.api, API, Interest::READABLE)?;
         for (index, socket) in self.sockets.control.iter_mut().enumerate() {
             registry.register(socket, Token(CONTROL + index), Interest::READABLE)?;
         }
@@ -266,8 +258,6 @@ impl<'a> Driver<'a> {
                 self.hear_kernel(now)?;
                 Ok(false)
             }
-            API => self.accept(),
-            Token(index) if index >= CLIENT => Ok(self.serve_client(token)),
             Token(index) if index >= TUN => Ok(self.serve_tun(TunnelId(index - TUN))),
             Token(index) if index >= GRE => Ok(self.serve_gre(index - GRE, now)),
             Token(index) => Ok(self.serve_control(index - CONTROL, now)),

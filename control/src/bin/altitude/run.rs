@@ -12,7 +12,6 @@ use std::{
 use altitude_control::{
     config::{self, Config},
     os::{
-        api_socket::Listener,
         control_socket::ControlSocket,
         gre_socket::GreSocket,
         netlink::Netlink,
@@ -69,7 +68,6 @@ pub(crate) struct Sockets {
     pub(crate) gre: Vec<GreSocket>,
     /// One per tunnel, in their order; none where the tunnel has no addresses, as the kernel would not use it.
     pub(crate) tuns: Vec<Option<Tun>>,
-    pub(crate) api: Listener,
 }
 
 /// Runs the router until SIGTERM or SIGINT.
@@ -80,7 +78,8 @@ pub(crate) fn run(config: &Config) -> Result<(), RunError> {
     let sockets = Sockets::open(config)?;
     kernel.catch_up()?; // the TUN devices are there now
 
-    let (writer, readers) = cache::new(config.map_cache_max + SITE_HOSTS_MAX + config.database.len(), worker_count(config));
+    let (writer, readers) =
+        cache::new(config.map_cache_max + SITE_HOSTS_MAX + config.database.len(), worker_count(config));
     let dataplane = workers::open(config, &kernel.settings(config)?, readers)?;
     if let Some(core) = config.control_core {
         if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
@@ -163,7 +162,9 @@ impl Kernel {
             };
             if !link.up {
                 let name = &port.name;
-                return unfit(format!("interface {name} is down: `ip link set {name} up`, and see that its peer is up"));
+                return unfit(format!(
+                    "interface {name} is down: `ip link set {name} up`, and see that its peer is up"
+                ));
             }
         }
         let own = self.underlay.own_addresses();
@@ -243,7 +244,6 @@ impl Kernel {
 
 impl Sockets {
     fn open(config: &Config) -> Result<Self, RunError> {
-        let api = Listener::bind(&config.api)?;
         let control = config.rlocs.iter().map(|rloc| ControlSocket::open(*rloc)).collect::<Result<_, _>>()?;
         let mut locals: Vec<IpAddr> = config.tunnels.iter().map(|tunnel| tunnel.local).collect();
         locals.sort_unstable();
@@ -260,7 +260,7 @@ impl Sockets {
                 Tun::open(&tunnel.name, mtu, &tunnel.addresses).map(Some)
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { control, gre, tuns, api })
+        Ok(Self { control, gre, tuns })
     }
 }
 

@@ -7,11 +7,8 @@ use std::{
 };
 
 use altitude_control::{
-    alt::{
-        datagrams,
-        tunnels::TunnelId,
-    },
-    fault::faults,
+    alt::{datagrams, tunnels::TunnelId},
+    fault::ControlFault,
     resolver,
     responder::Arrival,
     wire::{MapRequest, Message},
@@ -22,24 +19,6 @@ use super::{Driver, ROUND};
 
 /// UDP port of the LISP control plane.
 const CONTROL_PORT: u16 = 4342;
-
-faults! {
-    /// Why a control message came to nothing before a machine saw it, or could not be sent.
-    ControlFault {
-        /// Lengths, AFIs or fields that contradict the formats.
-        Malformed = "control-malformed",
-        /// A message type not spoken here.
-        UnknownType = "control-unknown-type",
-        /// A message could not be sent: no socket of its family, or the kernel refused.
-        NotSent = "control-not-sent",
-        /// A look-up found no way into the ALT.
-        NoAltRoute = "request-no-alt-route",
-        /// A refresh found no locator to ask.
-        NoRefreshLocator = "request-no-refresh-locator",
-        /// A packet for a tunnel could not be sent, or one from a tunnel not be handed to the kernel.
-        TunnelNotSent = "tunnel-not-sent",
-    }
-}
 
 impl Driver<'_> {
     /// Reads one UDP 4342 socket; true if it may have more.
