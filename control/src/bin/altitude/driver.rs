@@ -3,6 +3,7 @@
 //! One event loop. Every socket is served a bounded number of messages a round, so that a flood at one starves no
 //! other; what changed in a round becomes visible to workers in one step at its end.
 
+mod clients;
 mod messages;
 mod tables;
 mod view;
@@ -23,6 +24,7 @@ use altitude_control::{
     config::{self, Config},
     fault::{ControlFault, Tally},
     map_cache::{self, CacheFault, MapCache},
+    os::api_socket::Connection,
     publisher::{self, Publisher},
     resolver::{self, Resolver, ResolverFault},
     responder::{self, RequestFault, Responder},
@@ -102,6 +104,8 @@ pub(crate) struct Driver<'a> {
     signals: Signals,
     kernel: Kernel,
     sockets: Sockets,
+    connections: HashMap<Token, Connection>,
+    next_client: usize,
     steering: Vec<Steering>,
     workers: Vec<WorkerLink>,
     resolver: Resolver,
@@ -148,6 +152,8 @@ impl<'a> Driver<'a> {
             signals,
             kernel,
             sockets,
+            connections: HashMap::new(),
+            next_client: CLIENT,
             steering,
             workers,
             resolver: Resolver::new(resolver::Settings {
@@ -189,6 +195,7 @@ impl<'a> Driver<'a> {
         let registry = self.poll.registry();
         registry.register(&mut self.signals, SIGNALS, Interest::READABLE)?;
         registry.register(&mut self.kernel.netlink, NETLINK, Interest::READABLE)?;
+        registry.register(&mut self.sockets.api, API, Interest::READABLE)?;
         for (index, socket) in self.sockets.control.iter_mut().enumerate() {
             registry.register(socket, Token(CONTROL + index), Interest::READABLE)?;
         }
@@ -270,6 +277,8 @@ impl<'a> Driver<'a> {
                 self.hear_kernel(now)?;
                 Ok(false)
             }
+            API => self.accept(),
+            Token(index) if index >= CLIENT => Ok(self.serve_client(token, now)),
             Token(index) if index >= TUN => Ok(self.serve_tun(TunnelId(index - TUN))),
             Token(index) if index >= GRE => Ok(self.serve_gre(index - GRE, now)),
             Token(index) => Ok(self.serve_control(index - CONTROL, now)),
@@ -330,6 +339,7 @@ impl<'a> Driver<'a> {
         if self.next_use <= now {
             self.next_use = now + USE_EVERY;
             self.report_use(now);
+            self.drop_stalled(now);
         }
         if self.next_age <= now {
             self.next_age = now + AGE_EVERY;
