@@ -3,18 +3,25 @@
 //! ```text
 //! worker's miss ─▶ resolver ─▶ Map-Request ─▶ alt ─▶ … ─▶ ETR's responder
 //!                     ▲                                        │
-//! workers' tables ◀─ map_cache ◀─ resolver ◀─── Map-Reply ◀────┘
+//! workers' tables ◀─ publisher ◀─ map_cache ◀─ resolver ◀── Map-Reply
+//!                     ▲
+//!                  underlay ◀─ netlink
 //! ```
 //!
-//! No machine holds a socket, a clock or a random source: time and nonces come in with each input, and what must be done comes
-//! out as values. The program's driver does it.
+//! No machine holds a socket, a clock or a random source: time and nonces come in with each input, and what must be
+//! done comes out as values. The program's driver does it, with the safe wrappers of [`os`].
 
 pub mod alt;
+pub mod api;
+pub mod config;
 pub mod fault;
 pub mod map_cache;
+pub mod os;
 pub mod prefix_map;
+pub mod publisher;
 pub mod rate;
 pub mod resolver;
 pub mod responder;
 pub mod rloc;
+pub mod underlay;
 pub mod wire;

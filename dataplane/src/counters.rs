@@ -65,7 +65,9 @@ pub struct Counters {
     pub decapsulated: Counter,
     /// Site packets sent without an outer header, by a negative entry with ACT 1.
     pub native: Counter,
-    /// Lookups that found no mapping.
+    /// Site packets split in two before encapsulation: too long for the way, and their sender allows it.
+    pub split: Counter,
+    /// Lookups that found no mapping or no neighbour.
     pub missed: Counter,
     /// Misses that found the queue to the control thread full.
     pub misses_unasked: Counter,
@@ -75,7 +77,8 @@ pub struct Counters {
     pub held_sent: Counter,
     /// ICMP messages sent to hosts.
     pub icmp_sent: Counter,
-    /// Packet octets copied on the encapsulation and decapsulation path; headers written do not count. Stays 0.
+    /// Packet octets copied on the encapsulation and decapsulation path; headers written do not count. Only a split
+    /// copies (the second part's octets): without one it stays 0.
     pub copied_octets: Counter,
     /// ECN combinations that RFC 6040 §4.2 calls dangerous or unexpected, but that were passed.
     pub ecn_odd: Counter,
@@ -112,6 +115,29 @@ impl Counters {
     #[inline]
     pub fn drop(&self, reason: Reason) {
         self.drops.0[reason as usize].add(1);
+    }
+
+    /// Every counter that is not a port's, with its stable name; the drops come last, by
+    /// their reasons.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counters = [
+            ("encapsulated", &self.encapsulated),
+            ("decapsulated", &self.decapsulated),
+            ("native", &self.native),
+            ("split", &self.split),
+            ("missed", &self.missed),
+            ("misses-unasked", &self.misses_unasked),
+            ("held", &self.held),
+            ("held-sent", &self.held_sent),
+            ("icmp-sent", &self.icmp_sent),
+            ("copied-octets", &self.copied_octets),
+            ("ecn-odd", &self.ecn_odd),
+            ("turns", &self.turns),
+            ("idle-turns", &self.idle_turns),
+            ("leaked", &self.leaked),
+        ];
+        let drops = Reason::ALL.iter().map(|reason| (reason.name(), self.dropped(*reason)));
+        counters.into_iter().map(|(name, counter)| (name, counter.get())).chain(drops)
     }
 
     /// Frames dropped for `reason`.

@@ -66,6 +66,11 @@ impl Umem {
         Self { region, free, slots }
     }
 
+    /// The memory the slots are cut from.
+    pub(crate) const fn region(&self) -> &Region {
+        &self.region
+    }
+
     /// Frames there are.
     #[must_use]
     pub const fn slots(&self) -> usize {
@@ -102,6 +107,16 @@ impl Umem {
     #[inline]
     pub fn octets_mut(&mut self, frame: &mut Frame) -> &mut [u8] {
         &mut self.region[frame.start()..frame.start() + frame.len()]
+    }
+
+    /// Copies `range` of one packet into another, to its octets from `at` on.
+    ///
+    /// # Panics
+    /// If the range or the octets written reach beyond their packets.
+    pub fn copy(&mut self, from: &Frame, range: std::ops::Range<usize>, to: &mut Frame, at: usize) {
+        assert!(range.end <= from.len() && at + range.len() <= to.len(), "a copy stays inside both packets");
+        let target = to.start() + at;
+        self.region.copy_within(from.start() + range.start..from.start() + range.end, target);
     }
 
     /// Moves the packet's start `count` octets towards the front; false, and nothing done, if the slot has no such room.

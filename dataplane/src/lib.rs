@@ -11,10 +11,18 @@
 //! A worker's turn never allocates, locks, blocks, logs or makes a system call other than a port's wake-ups.
 
 pub mod cache;
+pub mod classify;
 pub mod counters;
+pub mod decap;
+pub mod encap;
+pub mod fragment;
 pub mod frame;
+pub mod hold;
+pub mod icmp_error;
 pub mod mapping;
 pub mod port;
 pub mod queue;
+pub mod run;
 pub mod verdict;
 pub mod wire;
+pub mod worker;

@@ -9,8 +9,28 @@ pub enum Verdict {
     Send(PortIndex),
     /// No mapping: ask for one, and hold the frame if allowed.
     Miss(Miss),
+    /// Split the packet and decide on the parts: too long for the way, and its sender allows it (RFC 9300 §7.1).
+    Split,
+    /// Count, tell the source by ICMP where the rules allow it, and release.
+    Refuse(Reason, Notice),
     /// Count and release.
     Drop(Reason),
+}
+
+/// What an ICMP error says to the source of a packet that was not forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// TTL or Hop Limit ran out in transit.
+    TimeExceeded,
+    /// Longer than the way carries.
+    TooBig {
+        /// Largest packet that passes, octets: S = L − H of RFC 9300 §7.1.
+        limit: u16,
+    },
+    /// There is a mapping, but no locator in it can be used.
+    Unreachable,
+    /// The mapping system says drop (ACT 3).
+    Prohibited,
 }
 
 /// What the control thread is asked for. It crosses the queue as a value; the frame stays.
@@ -65,12 +85,14 @@ reasons! {
     SiteBadChecksum = "site-bad-checksum",
     /// Source outside the local EID-prefixes: not a packet of this site.
     SourceNotLocal = "source-not-local",
-    /// Source that no host may have: loopback, multicast, unspecified, broadcast.
+    /// Source that no packet in transit may have: loopback, multicast, unspecified, broadcast, link-local.
     SourceMartian = "source-martian",
     /// Destination that cannot be unicast to: loopback, multicast, unspecified, broadcast, link-local.
     DestinationMartian = "destination-martian",
     /// Destination inside a local EID-prefix: the site delivers it itself.
     DestinationLocal = "destination-local",
+    /// Destination is one of our RLOCs, which are reached without LISP: never looked up (RFC 9301 §8.1).
+    DestinationRloc = "destination-rloc",
     /// TTL or Hop Limit at 1 or 0 before encapsulation.
     TtlExpired = "ttl-expired",
     /// Longer than the path carries after encapsulation.
@@ -107,7 +129,7 @@ reasons! {
     OuterFragment = "outer-fragment",
     /// Outer destination is none of our RLOCs.
     OuterNotOurs = "outer-not-ours",
-    /// Outer source that no router may have: loopback, multicast, unspecified, broadcast.
+    /// Outer source that no packet in transit may have: loopback, multicast, unspecified, broadcast, link-local.
     OuterMartian = "outer-martian",
     /// Not UDP to port 4341.
     NotLisp = "not-lisp",
@@ -127,7 +149,7 @@ reasons! {
     InnerBadChecksum = "inner-bad-checksum",
     /// Inner source inside our own EID-prefixes: spoofed.
     InnerSourceLocal = "inner-source-local",
-    /// Inner source that no host may have.
+    /// Inner source that no packet in transit may have.
     InnerSourceMartian = "inner-source-martian",
     /// Inner destination that cannot be unicast to.
     InnerDestinationMartian = "inner-destination-martian",
@@ -146,7 +168,7 @@ reasons! {
     NoHeadroom = "no-headroom",
     /// The transmit ring was full.
     TransmitFull = "transmit-full",
-    /// No more than so many misses a turn fit the queue to the control thread, and the frame could not be held.
+    /// The frame could not be held, and its miss not be asked for either: queue full, or too many misses in one turn.
     MissQueueFull = "miss-queue-full",
 }
 

@@ -1,1 +1,8 @@
-//! Skeleton.
+//! Generator, benchmarks, reference forwarders and the namespace lab.
+//!
+//! Start with [`lab`] for what the tests and the demo stand on, and with [`demo`] for what it shows.
+
+pub mod bench;
+pub mod demo;
+pub mod lab;
+pub mod tcp;

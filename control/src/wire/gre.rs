@@ -90,3 +90,62 @@ impl GreHeader {
         octets
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: GreHeader = GreHeader { checksum: false, key: None, sequence: None, protocol: IPV4 };
+
+    #[test]
+    fn octets_and_value() {
+        for (octets, header) in [
+            (&[0, 0, 8, 0, 0x45][..], PLAIN),
+            (&[0x20, 0, 0x86, 0xdd, 0, 0, 0, 7, 0x45], GreHeader { key: Some(7), protocol: IPV6, ..PLAIN }),
+            (&[0x10, 0, 8, 0, 0, 0, 0, 9, 0x45], GreHeader { sequence: Some(9), ..PLAIN }),
+            (
+                &[0xb0, 0, 8, 0, 0x02, 0xee, 0, 0, 0, 0, 0, 8, 0, 0, 0, 9, 0x45],
+                GreHeader { checksum: true, key: Some(8), sequence: Some(9), ..PLAIN },
+            ),
+        ] {
+            assert_eq!(GreHeader::split(octets), Ok((header, &[0x45][..])), "{octets:02x?}");
+            assert_eq!(header.encode(&[0x45]), octets);
+            for length in 0..octets.len() - 1 {
+                assert!(GreHeader::split(&octets[..length]).is_err(), "{octets:02x?} cut to {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn bits_are_refused_or_ignored_as_rfc_2784_says() {
+        let refused = |text| Err(Malformed::Contradiction(text).into());
+        for (flags, expected) in [
+            (0x4000_u16, refused("GRE routing bits")), // R
+            (0x0800, refused("GRE routing bits")),     // s
+            (0x0400, refused("GRE routing bits")),
+            (0x0001, refused("GRE version is not 0")),
+            (0x0002, refused("GRE version is not 0")),
+            (0x0004, refused("GRE version is not 0")),
+            (0x0200, Ok((PLAIN, &[0x45][..]))), // Reserved0
+            (0x0100, Ok((PLAIN, &[0x45]))),
+            (0x0080, Ok((PLAIN, &[0x45]))),
+            (0x0008, Ok((PLAIN, &[0x45]))),
+        ] {
+            let octets = [&flags.to_be_bytes()[..], &[8, 0, 0x45]].concat();
+            assert_eq!(GreHeader::split(&octets), expected, "{flags:#06x}");
+        }
+    }
+
+    #[test]
+    fn one_wrong_bit_anywhere_fails_the_checksum() {
+        let header = GreHeader { checksum: true, key: Some(1), ..PLAIN };
+        let octets = header.encode(b"payload");
+        for bit in 0..octets.len() * 8 {
+            let mut damaged = octets.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            // Without C there is nothing to verify; the tunnel's peer would have to agree on that.
+            let unchecked = damaged[0] & 0x80 == 0;
+            assert_eq!(GreHeader::split(&damaged).is_ok(), unchecked, "bit {bit}");
+        }
+    }
+}

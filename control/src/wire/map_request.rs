@@ -178,3 +178,110 @@ impl MapRequest {
         octets
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use altitude_dataplane::mapping::InstanceId;
+
+    use super::*;
+
+    /// Vector Q01: one IPv4 ITR-RLOC, one host asked for.
+    const Q01: [u8; 32] = [
+        0x10, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, // header and nonce
+        0, 1, 192, 0, 2, 10, // source EID
+        0, 1, 203, 0, 113, 1, // ITR-RLOC
+        0, 32, 0, 1, 198, 51, 100, 20, // record
+    ];
+
+    fn parse(octets: &[u8]) -> Result<MapRequest, WireError> {
+        MapRequest::parse(Cursor::new(octets))
+    }
+
+    fn plain() -> MapRequest {
+        MapRequest {
+            nonce: 0x0102_0304_0506_0708,
+            authoritative: false,
+            probe: false,
+            smr: false,
+            pitr: false,
+            smr_invoked: false,
+            local_xtr: false,
+            dont_reply: false,
+            source_eid: Some(Eid { instance: InstanceId::DEFAULT, address: [192, 0, 2, 10].into() }),
+            itr_rlocs: vec![[203, 0, 113, 1].into()],
+            records: vec![RequestRecord {
+                notify: false,
+                eid: EidPrefix { instance: InstanceId::DEFAULT, prefix: "198.51.100.20".parse().unwrap() },
+            }],
+            reply_record: None,
+            xtr: None,
+        }
+    }
+
+    #[test]
+    fn each_flag_is_the_bit_of_the_rfc() {
+        type Set = fn(&mut MapRequest);
+        let flags: [(usize, u8, Set); 8] = [
+            (0, 0x08, |request| request.authoritative = true),
+            (0, 0x02, |request| request.probe = true),
+            (0, 0x01, |request| request.smr = true),
+            (1, 0x80, |request| request.pitr = true),
+            (1, 0x40, |request| request.smr_invoked = true),
+            (2, 0x40, |request| request.local_xtr = true),
+            (2, 0x20, |request| request.dont_reply = true),
+            (24, 0x80, |request| request.records[0].notify = true),
+        ];
+        assert_eq!(parse(&Q01), Ok(plain()));
+        for (at, bit, set) in flags {
+            let (mut octets, mut request) = (Q01, plain());
+            octets[at] |= bit;
+            set(&mut request);
+            assert_eq!(parse(&octets), Ok(request.clone()), "octet {at} bit {bit:#04x}");
+            assert_eq!(request.encode(), octets);
+        }
+    }
+
+    #[test]
+    fn reserved_bits_change_nothing() {
+        // R and Rsvd in the second and third octet; Reserved in the record.
+        for (at, bits) in [(1, 0x2f_u8), (2, 0x80), (24, 0x7f)] {
+            for bit in (0..8).map(|shift| 1 << shift).filter(|bit| bits & bit != 0) {
+                let mut octets = Q01;
+                octets[at] |= bit;
+                assert_eq!(parse(&octets), Ok(plain()), "octet {at} bit {bit:#04x}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_announced_must_be_there_and_nothing_else() {
+        for length in 0..Q01.len() {
+            assert!(parse(&Q01[..length]).is_err(), "cut to {length}");
+        }
+        let left_over = Err(Malformed::Contradiction("octets left over after the message").into());
+        assert_eq!(parse(&[&Q01[..], &[0]].concat()), left_over);
+        let mut octets = Q01;
+        octets[1] |= XTR_IDENTITY;
+        assert!(parse(&octets).is_err(), "I without its trailer");
+        assert_eq!(parse(&[&octets[..], &[7; 24]].concat()).unwrap().xtr.unwrap().site_id, 0x0707_0707_0707_0707);
+        assert!(parse(&[&octets[..], &[7; 25]].concat()).is_err());
+        octets = Q01;
+        octets[0] |= REPLY_RECORD;
+        assert!(parse(&octets).is_err(), "M without its record");
+        octets = Q01;
+        octets[3] = 0;
+        assert_eq!(parse(&octets[..24]), Err(Malformed::Contradiction("Map-Request without a record").into()));
+        octets = Q01;
+        octets[25] = 33;
+        assert!(parse(&octets).is_err(), "33 bits of an IPv4 address");
+    }
+
+    #[test]
+    fn what_exceeds_the_count_fields_is_left_out() {
+        let mut request = plain();
+        request.itr_rlocs = (0..=255).map(|last| [10, 0, 0, last].into()).collect();
+        request.records = vec![request.records[0]; 300];
+        let read = parse(&request.encode()).unwrap();
+        assert_eq!((&read.itr_rlocs[..], read.records.len()), (&request.itr_rlocs[..32], 255));
+    }
+}

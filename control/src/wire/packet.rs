@@ -26,8 +26,8 @@ pub struct UdpPacket<'a> {
 }
 
 impl<'a> UdpPacket<'a> {
-    /// Longest payload that any packet carries, octets: an IPv4 packet without options.
-    pub const PAYLOAD_MAX: usize = 65_535 - Ipv4Header::LENGTH - UdpHeader::LENGTH;
+    /// Longest payload that a packet of either family carries, octets: IPv4's, for IPv6 carries 20 more.
+    pub const PAYLOAD_MAX: usize = u16::MAX as usize - Ipv4Header::LENGTH - UdpHeader::LENGTH;
 
     /// Reads a packet. Octets behind the IP packet are ignored, extension headers stepped over.
     ///
@@ -68,12 +68,14 @@ impl<'a> UdpPacket<'a> {
     /// The octets of the packet: DF set, no options, no extension headers, UDP checksum computed.
     ///
     /// # Panics
-    /// If the families of source and destination differ, or the payload is longer than
-    /// [`PAYLOAD_MAX`](Self::PAYLOAD_MAX): the caller builds both.
+    /// If the families of source and destination differ, or the payload is longer than an IP packet holds (65,507
+    /// octets in IPv4, 65,527 in IPv6): the caller builds both.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        assert!(self.payload.len() <= Self::PAYLOAD_MAX, "a datagram of {} octets", self.payload.len());
-        let length = (UdpHeader::LENGTH + self.payload.len()) as u16;
+        let room = usize::from(u16::MAX) - if self.source.is_ipv4() { Ipv4Header::LENGTH } else { 0 };
+        let length = UdpHeader::LENGTH + self.payload.len();
+        assert!(length <= room, "a datagram of {length} octets");
+        let length = length as u16;
         let mut octets = match (self.source.ip(), self.destination.ip()) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 let header = Ipv4Header {
@@ -126,5 +128,85 @@ fn expect_udp(protocol: u8, fragment: bool) -> Result<(), Malformed> {
         (_, true) => Err(Malformed::Contradiction("fragment of a control packet")),
         (protocol::UDP, false) => Ok(()),
         _ => Err(Malformed::Contradiction("not UDP")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet<'a>(source: &str, destination: &str, payload: &'a [u8]) -> UdpPacket<'a> {
+        UdpPacket { source: source.parse().unwrap(), destination: destination.parse().unwrap(), ttl: 63, payload }
+    }
+
+    /// Puts a new IPv4 header over the datagram of `octets`.
+    fn with_header(octets: &[u8], change: impl FnOnce(&mut Ipv4Header<'_>)) -> Vec<u8> {
+        let (mut header, datagram) = Ipv4Header::split(octets).unwrap();
+        change(&mut header);
+        let mut changed = vec![0; header.length()];
+        header.write(&mut changed);
+        changed.extend(datagram);
+        changed
+    }
+
+    const fn contradiction<T>(text: &'static str) -> Result<T, WireError> {
+        Err(WireError::Malformed(Malformed::Contradiction(text)))
+    }
+
+    #[test]
+    fn fragments_other_protocols_and_wrong_lengths_are_refused() {
+        let good = packet("203.0.113.1:61000", "198.51.100.20:4342", b"request!");
+        let octets = good.encode();
+        assert_eq!(UdpPacket::parse(&octets), Ok(good));
+        assert_eq!(UdpPacket::parse(&[&octets[..], &[0; 10]].concat()), Ok(good), "padding behind it");
+        let fragment = contradiction("fragment of a control packet");
+        assert_eq!(UdpPacket::parse(&with_header(&octets, |header| header.more_fragments = true)), fragment);
+        assert_eq!(UdpPacket::parse(&with_header(&octets, |header| header.fragment_offset = 1)), fragment);
+        assert_eq!(UdpPacket::parse(&with_header(&octets, |header| header.protocol = 6)), contradiction("not UDP"));
+        let shorter = with_header(&octets, |header| header.total_length -= 1);
+        assert!(matches!(UdpPacket::parse(&shorter), Err(WireError::Malformed(Malformed::Truncated { .. }))));
+        let longer = [&with_header(&octets, |header| header.total_length += 1)[..], &[0]].concat();
+        assert_eq!(UdpPacket::parse(&longer), contradiction("UDP length differs from the IP packet's"));
+        let mut damaged = octets.clone();
+        damaged[8] -= 1;
+        assert_eq!(UdpPacket::parse(&damaged), Err(Malformed::Checksum("IPv4 header").into()));
+        damaged = octets;
+        damaged[26..28].fill(0);
+        assert_eq!(UdpPacket::parse(&damaged), Err(Malformed::Checksum("UDP").into()), "no checksum");
+        assert_eq!(UdpPacket::parse(&[]), Err(Malformed::Truncated { need: 1, have: 0 }.into()));
+        assert_eq!(UdpPacket::parse(&[0x50]), contradiction("IP version is neither 4 nor 6"));
+    }
+
+    #[test]
+    fn extension_headers_are_stepped_over_and_fragments_found() {
+        let good = packet("[2001:db8::1]:61000", "[2001:db8:b::20]:4342", b"request!");
+        let octets = good.encode();
+        let with_extension = |kind: u8, extension: [u8; 8]| {
+            let mut changed = [&octets[..40], &extension, &octets[40..]].concat();
+            changed[5] += 8;
+            changed[6] = kind;
+            changed
+        };
+        assert_eq!(UdpPacket::parse(&with_extension(60, [17, 0, 1, 4, 0, 0, 0, 0])), Ok(good));
+        let fragment = UdpPacket::parse(&with_extension(44, [17, 0, 0, 1, 0, 0, 0, 7])).err();
+        assert_eq!(fragment, contradiction::<()>("fragment of a control packet").err());
+        let endless = UdpPacket::parse(&with_extension(60, [17, 200, 1, 4, 0, 0, 0, 0])).err();
+        assert_eq!(endless, contradiction::<()>("IPv6 extension headers").err());
+    }
+
+    #[test]
+    fn the_longest_datagrams_fit() {
+        let payload = vec![7; 65_527];
+        assert_eq!(UdpPacket::PAYLOAD_MAX, 65_507);
+        for (source, destination, length) in [("10.0.0.1:1", "10.0.0.2:2", 65_507), ("[::1]:1", "[::2]:2", 65_527)] {
+            let longest = packet(source, destination, &payload[..length]);
+            assert_eq!(UdpPacket::parse(&longest.encode()), Ok(longest));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a datagram of 65516 octets")]
+    fn longer_ones_are_the_callers_fault() {
+        let _ = packet("10.0.0.1:1", "10.0.0.2:2", &[7; 65_508]).encode();
     }
 }

@@ -43,6 +43,12 @@ impl Entry {
         Self { eid, forwarding, slot }
     }
 
+    /// Index of its counters.
+    #[inline]
+    pub(super) const fn slot(&self) -> u32 {
+        self.slot
+    }
+
     /// The prefix it was found under.
     #[must_use]
     pub const fn eid(&self) -> EidPrefix {

@@ -4,19 +4,43 @@
 //! destination live. The control thread owns the [`Writer`]; changes become visible together at
 //! [`Writer::publish`] (RFC 9301 §5.5). Each worker owns a [`Reader`] and takes one [`Snapshot`] per turn; the start of
 //! a turn is its quiescent state, and the writer frees memory only after every worker has passed one.
+//!
+//! ```text
+//! Writer ─ insert, remove ─▶ next table ─ publish ─▶ current table ◀─ snapshot ─ Reader, Reader, …
+//!                                                        │ the one before
+//!                                                        ▼
+//!                                                      limbo ─ every reader has taken a later snapshot ─▶ freed
+//! ```
+//!
+//! Read it from below:
+//! * `lpm`: a persistent trie. A changed table shares all but a few small nodes with the one it was made from, so
+//!   readers keep theirs unchanged while the next is made, and a publication costs what changed, not what there is.
+//! * `table`: Instance-ID → family → prefix, each step such a trie; thousands of small instances stay small.
+//! * `publication`: how a worker gets at the current table without a lock, and when an old one may be freed. All
+//!   reasoning about memory order is there, with loom models.
+//! * `hits`: counters per worker and entry, outside the table, so that a worker's counting changes nothing that others
+//!   read.
 
 #![allow(unsafe_code)]
 
+mod atomics;
 mod entry;
+mod hits;
+mod lpm;
+mod publication;
+mod table;
+
+use std::{marker::PhantomData, net::IpAddr, sync::Arc};
 
 pub use entry::{Delivery, Entry, Forwarding, Hits};
+use hits::{Slots, Tally};
+use publication::{Publisher, Subscriber, publication};
+use table::Table;
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, Mutex},
+use crate::{
+    counters::Volume,
+    mapping::{EidPrefix, InstanceId},
 };
-
-use crate::mapping::{EidPrefix, InstanceId};
 
 /// Why an insert was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -24,23 +48,48 @@ pub enum CacheError {
     /// As many entries as the table was made for.
     #[error("the map-cache is full ({0} entries): raise --map-cache-max")]
     Full(usize),
+    /// As many entries again were removed since a worker last began a turn: it hangs. Try again later.
+    #[error("the map-cache cannot reuse {0} removed entries: a worker hangs")]
+    Waiting(usize),
 }
 
-type Shared = Arc<Mutex<Arc<(u64, Vec<Arc<Entry>>)>>>;
-
 /// The writing end: the control thread's.
-pub struct Writer(Shared, Vec<Arc<Entry>>);
-/// The reading end: one worker's.
-pub struct Reader(Shared, Arc<(u64, Vec<Arc<Entry>>)>);
-/// The table as it stood at the start of a turn.
-pub struct Snapshot<'a>(&'a (u64, Vec<Arc<Entry>>));
+pub struct Writer {
+    publisher: Publisher<Table>,
+    /// What the next publication will show.
+    next: Table,
+    slots: Slots,
+    entries: usize,
+    capacity: usize,
+}
+
+/// The reading end: one worker's. Steps in with its first [`snapshot`](Self::snapshot).
+pub struct Reader {
+    subscriber: Subscriber<Table>,
+    tally: Arc<Tally>,
+}
+
+/// The table as it stood at the start of a turn. It stays with its worker's thread, which alone writes its counters.
+pub struct Snapshot<'a> {
+    table: &'a Table,
+    volumes: &'a [Volume],
+    _not_send: PhantomData<*const ()>,
+}
 
 /// An empty table for at most `capacity` entries and `readers` workers.
 #[must_use]
-pub fn new(_capacity: usize, readers: usize) -> (Writer, Vec<Reader>) {
-    let shared: Shared = Arc::default();
-    let readers = (0..readers).map(|_| Reader(shared.clone(), Arc::default())).collect();
-    (Writer(shared, Vec::new()), readers)
+pub fn new(capacity: usize, readers: usize) -> (Writer, Vec<Reader>) {
+    let (publisher, subscribers) = publication(Table::default(), readers);
+    // Twice the entries, so that a full table can be exchanged within one grace period.
+    let slots = Slots::new(capacity * 2, readers);
+    let readers = subscribers
+        .into_iter()
+        .zip(slots.tallies())
+        .map(|(subscriber, tally)| Reader { subscriber, tally: tally.clone() })
+        .collect();
+    let mut next = Table::default();
+    next.generation = 1;
+    (Writer { publisher, next, slots, entries: 0, capacity }, readers)
 }
 
 impl Writer {
@@ -48,47 +97,74 @@ impl Writer {
     /// [`publish`](Self::publish).
     ///
     /// # Errors
-    /// [`CacheError::Full`].
+    /// [`CacheError::Full`], [`CacheError::Waiting`]; neither when it replaces.
     pub fn insert(&mut self, eid: EidPrefix, forwarding: Forwarding) -> Result<(), CacheError> {
-        self.1.retain(|e| e.eid() != eid);
-        self.1.push(Arc::new(Entry::new(eid, forwarding, 0)));
+        let slot = match self.next.get(&eid) {
+            Some(replaced) => replaced.slot(),
+            None => self.new_slot()?,
+        };
+        self.next.insert(Entry::new(eid, forwarding, slot));
         Ok(())
+    }
+
+    fn new_slot(&mut self) -> Result<u32, CacheError> {
+        if self.entries >= self.capacity {
+            return Err(CacheError::Full(self.capacity));
+        }
+        let slot = self.slots.issue(self.next.generation).or_else(|| {
+            self.reclaim();
+            self.slots.issue(self.next.generation)
+        });
+        let slot = slot.ok_or_else(|| CacheError::Waiting(self.slots.waiting()))?;
+        self.entries += 1;
+        Ok(slot)
     }
 
     /// Takes out the entry of exactly this prefix; false if there is none.
     pub fn remove(&mut self, eid: &EidPrefix) -> bool {
-        let before = self.1.len();
-        self.1.retain(|e| e.eid() != *eid);
-        before != self.1.len()
+        let Some(entry) = self.next.get(eid) else { return false };
+        self.slots.give_back(entry.slot(), self.next.generation);
+        self.next.remove(eid);
+        self.entries -= 1;
+        true
     }
 
     /// Shows readers all changes since the last call, in one step.
-    pub fn publish(&mut self) {
-        let mut now = self.0.lock().unwrap();
-        *now = Arc::new((now.0 + 1, self.1.clone()));
+    ///
+    /// False, and nothing shown, while thousands of retired tables wait for a worker that hangs; the changes stay for
+    /// the next call.
+    pub fn publish(&mut self) -> bool {
+        self.reclaim();
+        let Ok(generation) = self.publisher.publish(self.next.clone()) else { return false };
+        self.slots.published(generation);
+        self.next.generation = generation + 1;
+        true
     }
 
     /// Frees what no reader can see any more; returns how many retired tables still wait.
     pub fn reclaim(&mut self) -> usize {
-        0
+        let passed = self.publisher.reclaim();
+        self.slots.recover(passed);
+        self.publisher.waiting()
     }
 
-    /// Packets and octets that used the entry of exactly this prefix, over all workers.
+    /// Packets and octets that used the entry of exactly this prefix, over all workers. It may lag behind a worker's
+    /// turn; it never counts anything twice.
     #[must_use]
-    pub fn hits(&self, _eid: &EidPrefix) -> Option<Hits> {
-        None
+    pub fn hits(&self, eid: &EidPrefix) -> Option<Hits> {
+        self.next.get(eid).map(|entry| self.slots.hits(entry.slot()))
     }
 
     /// Entries put in.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.1.len()
+    pub const fn len(&self) -> usize {
+        self.entries
     }
 
     /// Whether there is no entry.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.1.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.entries == 0
     }
 }
 
@@ -97,41 +173,45 @@ impl Reader {
     /// the borrow checker sees to it.
     #[inline]
     pub fn snapshot(&mut self) -> Snapshot<'_> {
-        self.1 = self.0.lock().unwrap().clone();
-        Snapshot(&self.1)
+        Snapshot { table: self.subscriber.snapshot(), volumes: self.tally.volumes(), _not_send: PhantomData }
     }
 
     /// Steps aside before the worker sleeps, so that memory is reclaimed without it; the next
     /// [`snapshot`](Self::snapshot) steps back in.
-    pub fn go_offline(&mut self) {}
+    pub fn go_offline(&mut self) {
+        self.subscriber.go_offline();
+    }
 }
 
-impl Snapshot<'_> {
+impl<'a> Snapshot<'a> {
     /// The entry of the longest prefix that holds `address`.
     #[inline]
     #[must_use]
-    pub fn lookup(&self, instance: InstanceId, address: IpAddr) -> Option<&Entry> {
-        self.0
-            .1
-            .iter()
-            .filter(|e| e.eid().contains(crate::mapping::Eid { instance, address }))
-            .max_by_key(|e| e.eid().prefix.length())
-            .map(|e| &**e)
+    pub fn lookup(&self, instance: InstanceId, address: IpAddr) -> Option<&'a Entry> {
+        self.table.lookup(instance, address)
     }
 
     /// Whether any entry exists for the instance: tells an unknown Instance-ID from an unknown EID.
     #[must_use]
     pub fn knows(&self, instance: InstanceId) -> bool {
-        self.0.1.iter().any(|e| e.eid().instance == instance)
+        self.table.knows(instance)
     }
 
     /// Counts a packet of `octets` for `entry`, in this worker's own counters.
     #[inline]
-    pub fn hit(&self, _entry: &Entry, _octets: usize) {}
+    pub fn hit(&self, entry: &Entry, octets: usize) {
+        // An entry of another cache may have a slot that this one lacks; it is not counted.
+        if let Some(volume) = self.volumes.get(entry.slot() as usize) {
+            volume.count(octets);
+        }
+    }
 
     /// Grows by one with every publication.
     #[must_use]
-    pub fn generation(&self) -> u64 {
-        self.0.0
+    pub const fn generation(&self) -> u64 {
+        self.table.generation
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

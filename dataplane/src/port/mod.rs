@@ -8,7 +8,7 @@ mod pcap;
 pub mod xsk;
 
 pub use mem::MemPort;
-pub use pcap::PcapPort;
+pub use pcap::{PcapPort, PcapPortError};
 pub use xsk::Region;
 
 use crate::frame::{Frame, Umem};

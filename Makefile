@@ -1,0 +1,38 @@
+# Altitude's everyday commands; `make` alone lists them.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Namespaces and AF_XDP need root; the build does not.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+PERF := $(SUDO) $(TARGET)/release/altitude-perf
+
+help:        ## lists these commands
+	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
+
+build: deps  ## builds the programs altitude and altitude-perf
+	cargo build --release --package altitude-control --package altitude-perf
+
+demo: build  ## two sites talk, in namespaces; KEEP=1 leaves them standing
+	@$(PERF) demo $(if $(KEEP),--keep)
+
+demo-remove: build ## removes what `make demo KEEP=1` left standing
+	@$(PERF) demo --remove
+
+test: lint   ## lint, all tests, the model of the map-cache's memory ordering; ends with the count
+	@.ci/tests
+
+lint: deps   ## format, clippy and documentation, warnings as errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
+
+bench: build ## packet rates in the process and on veth, as ratios to a forwarder that only swaps addresses
+	@$(PERF) mem
+	@$(PERF) veth
+
+deps:        ## installs the system packages that are missing
+	@docker/deps.sh
+
+clean:       ## removes what was built
+	cargo clean
+
+.PHONY: help build demo demo-remove test lint bench deps clean

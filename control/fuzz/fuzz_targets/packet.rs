@@ -1,0 +1,7 @@
+#![no_main]
+
+#[allow(dead_code, reason = "each binary runs one target")]
+#[path = "../targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| _ = targets::packet(octets));

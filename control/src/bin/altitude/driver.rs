@@ -1,0 +1,404 @@
+//! The control thread: owns the sockets and timers, feeds the machines, and does what they say.
+//!
+//! One event loop. Every socket is served a bounded number of messages a round, so that a flood at one starves no
+//! other; what changed in a round becomes visible to workers in one step at its end.
+
+mod clients;
+mod messages;
+mod tables;
+mod view;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use altitude_control::{
+    alt::{
+        datagrams::{self, DatagramFault, Engine},
+        rib::{Hop, StaticRib},
+        tunnels::{GreFault, Tunnel, TunnelId, Tunnels},
+    },
+    config::{self, Config},
+    fault::{ControlFault, Tally},
+    map_cache::{self, CacheFault, MapCache},
+    os::api_socket::Connection,
+    publisher::{self, Publisher},
+    resolver::{self, Resolver, ResolverFault},
+    responder::{self, RequestFault, Responder},
+};
+use altitude_dataplane::{
+    cache::Writer,
+    mapping::{EidPrefix, Mapping, Prefix},
+    port::xsk::Steering,
+    verdict::{Miss, Wanted},
+};
+use mio::{Events, Interest, Poll, Token};
+use signal_hook_mio::v1_0::Signals;
+
+use super::{
+    run::{Kernel, RunError, SITE_HOSTS_MAX, Sockets},
+    workers::WorkerLink,
+};
+
+/// Workers ring it when they have queued misses.
+pub(crate) const BELL: Token = Token(1);
+const SIGNALS: Token = Token(0);
+const NETLINK: Token = Token(2);
+const API: Token = Token(3);
+const CONTROL: usize = 0x1000;
+const GRE: usize = 0x2000;
+const TUN: usize = 0x3000;
+const CLIENT: usize = 0x1_0000;
+
+/// Messages taken from one socket, and misses from one worker, in one round.
+const ROUND: usize = 256;
+/// How often the use of map-cache entries is reported to the map-cache.
+const USE_EVERY: Duration = Duration::from_secs(10);
+/// How often site hosts age by one round.
+const AGE_EVERY: Duration = Duration::from_secs(60);
+/// How often retired tables are looked at while some wait.
+const RECLAIM_EVERY: Duration = Duration::from_millis(100);
+/// Largest message or packet received.
+const MESSAGE_MAX: usize = 65_536;
+/// Map-Requests waiting for an answer at one time.
+const PENDING_MAX: usize = 8192;
+/// Records taken from one Map-Reply.
+const RECORDS_MAX: usize = 64;
+
+/// How often each fault was seen.
+#[derive(Default)]
+struct Faults {
+    control: Tally<ControlFault>,
+    resolver: Tally<ResolverFault>,
+    request: Tally<RequestFault>,
+    cache: Tally<CacheFault>,
+    gre: Tally<GreFault>,
+    datagram: Tally<DatagramFault>,
+}
+
+/// Messages by kind.
+#[derive(Default)]
+struct Traffic {
+    map_requests_in: u64,
+    map_requests_out: u64,
+    map_replies_in: u64,
+    map_replies_out: u64,
+    alt_forwarded: u64,
+    misses: u64,
+}
+
+/// GRE packets of one tunnel.
+#[derive(Default)]
+struct TunnelTraffic {
+    received: u64,
+    sent: u64,
+}
+
+/// The control thread's state.
+pub(crate) struct Driver<'a> {
+    config: &'a Config,
+    poll: Poll,
+    signals: Signals,
+    kernel: Kernel,
+    sockets: Sockets,
+    connections: HashMap<Token, Connection>,
+    next_client: usize,
+    steering: Vec<Steering>,
+    workers: Vec<WorkerLink>,
+    resolver: Resolver,
+    responder: Responder,
+    map_cache: MapCache,
+    publisher: Publisher,
+    tunnels: Tunnels,
+    rib: StaticRib,
+    engine: Engine,
+    faults: Faults,
+    traffic: Traffic,
+    /// Sockets that had more to say than a round takes.
+    ready: BTreeSet<Token>,
+    /// Packets that had used each entry at the last report.
+    used: HashMap<EidPrefix, u64>,
+    next_use: Instant,
+    next_age: Instant,
+    limbo: usize,
+    /// Publications so far.
+    generation: u64,
+    tunnel_traffic: Vec<TunnelTraffic>,
+    started: Instant,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Driver<'a> {
+    #[expect(clippy::too_many_arguments, reason = "called once, by the composition root")]
+    pub(crate) fn new(
+        config: &'a Config,
+        poll: Poll,
+        signals: Signals,
+        kernel: Kernel,
+        sockets: Sockets,
+        writer: Writer,
+        steering: Vec<Steering>,
+        workers: Vec<WorkerLink>,
+    ) -> Result<Self, RunError> {
+        let own: Vec<EidPrefix> = config.database.iter().map(|mapping| mapping.eid).collect();
+        let tunnels = tunnels(config)?;
+        let now = Instant::now();
+        let mut driver = Self {
+            config,
+            poll,
+            signals,
+            kernel,
+            sockets,
+            connections: HashMap::new(),
+            next_client: CLIENT,
+            steering,
+            workers,
+            resolver: Resolver::new(resolver::Settings {
+                itr_rlocs: config.rlocs.clone(),
+                database: own.clone(),
+                shortest_v4: 8,
+                shortest_v6: 16,
+                pending_max: PENDING_MAX,
+                records_max: RECORDS_MAX,
+            }),
+            responder: Responder::new(responder::Settings::new(config.database.clone(), config.rlocs.clone())),
+            map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }),
+            publisher: Publisher::new(
+                publisher::Settings { rlocs: config.rlocs.clone(), hosts_max: SITE_HOSTS_MAX },
+                writer,
+            ),
+            rib: StaticRib::new(routes(config)).map_err(|error| RunError::Unfit(error.to_string()))?,
+            engine: Engine::new(datagrams::Settings::new(config.rlocs.clone(), own), &tunnels),
+            tunnels,
+            faults: Faults::default(),
+            traffic: Traffic::default(),
+            ready: BTreeSet::new(),
+            used: HashMap::new(),
+            next_use: now + USE_EVERY,
+            next_age: now + AGE_EVERY,
+            limbo: 0,
+            generation: 0,
+            tunnel_traffic: config.tunnels.iter().map(|_| TunnelTraffic::default()).collect(),
+            started: now,
+            buffer: vec![0; MESSAGE_MAX],
+        };
+        driver.register()?;
+        driver.fill(now);
+        driver.steer()?;
+        Ok(driver)
+    }
+
+    fn register(&mut self) -> io::Result<()> {
+        let registry = self.poll.registry();
+        registry.register(&mut self.signals, SIGNALS, Interest::READABLE)?;
+        registry.register(&mut self.kernel.netlink, NETLINK, Interest::READABLE)?;
+        registry.register(&mut self.sockets.api, API, Interest::READABLE)?;
+        for (index, socket) in self.sockets.control.iter_mut().enumerate() {
+            registry.register(socket, Token(CONTROL + index), Interest::READABLE)?;
+        }
+        for (index, socket) in self.sockets.gre.iter_mut().enumerate() {
+            registry.register(socket, Token(GRE + index), Interest::READABLE)?;
+        }
+        for (index, tun) in self.sockets.tuns.iter_mut().enumerate() {
+            if let Some(tun) = tun {
+                registry.register(tun, Token(TUN + index), Interest::READABLE)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is known before the first packet: our EID-prefixes and the static mappings.
+    fn fill(&mut self, now: Instant) {
+        for mapping in &self.config.database {
+            self.publisher.own(mapping.eid);
+        }
+        for mapping in &self.config.map_cache {
+            self.cache(now, map_cache::Input::Static(mapping.clone()));
+        }
+        self.publish();
+    }
+
+    /// Tells the steering programs what is ours.
+    fn steer(&mut self) -> Result<(), RunError> {
+        let prefixes = |instance| -> Vec<Prefix> {
+            let own = self.config.database.iter().map(|mapping: &Mapping| mapping.eid);
+            own.filter(|eid| eid.instance == instance).map(|eid| eid.prefix).collect()
+        };
+        let own = self.kernel.underlay.own_addresses();
+        for (steering, port) in self.steering.iter_mut().zip(&self.config.ports) {
+            steering.set_rlocs(&self.config.rlocs)?;
+            steering.set_own_addresses(&own)?;
+            steering.set_site_prefixes(&prefixes(port.instance))?;
+        }
+        Ok(())
+    }
+
+    /// Serves until a signal comes, or until a worker's thread ends, which is a fault.
+    pub(crate) fn run(&mut self, ended: &AtomicBool) -> Result<(), RunError> {
+        let mut events = Events::with_capacity(256);
+        loop {
+            let now = Instant::now();
+            let timeout = if self.ready.is_empty() { self.due(now) } else { Some(Duration::ZERO) };
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
+                _ => {}
+            }
+            self.ready.extend(events.iter().map(mio::event::Event::token));
+            let now = Instant::now();
+            for token in std::mem::take(&mut self.ready) {
+                if token == SIGNALS {
+                    if let Some(signal) = self.signals.pending().next() {
+                        tracing::info!(signal, "stopping");
+                        return Ok(());
+                    }
+                } else if self.serve(token, now)? {
+                    self.ready.insert(token);
+                }
+            }
+            if self.take_misses(now) {
+                self.ready.insert(BELL);
+            }
+            self.wake(now);
+            self.publish();
+            if ended.load(Ordering::Relaxed) {
+                return Err(RunError::Unfit("a worker ended by itself; stopping".to_owned()));
+            }
+        }
+    }
+
+    /// Serves one socket; true if it may have more.
+    fn serve(&mut self, token: Token, now: Instant) -> Result<bool, RunError> {
+        match token {
+            BELL => Ok(false), // the misses are taken in every round
+            NETLINK => {
+                self.hear_kernel(now)?;
+                Ok(false)
+            }
+            API => self.accept(),
+            Token(index) if index >= CLIENT => Ok(self.serve_client(token, now)),
+            Token(index) if index >= TUN => Ok(self.serve_tun(TunnelId(index - TUN))),
+            Token(index) if index >= GRE => Ok(self.serve_gre(index - GRE, now)),
+            Token(index) => Ok(self.serve_control(index - CONTROL, now)),
+        }
+    }
+
+    /// Takes what workers miss; true if some is left for the next round.
+    fn take_misses(&mut self, now: Instant) -> bool {
+        let mut left = false;
+        for index in 0..self.workers.len() {
+            for _ in 0..ROUND {
+                let Ok(miss) = self.workers[index].misses.pop() else { break };
+                self.missed(now, miss);
+            }
+            left |= !self.workers[index].misses.is_empty();
+        }
+        left
+    }
+
+    fn missed(&mut self, now: Instant, miss: Miss) {
+        self.traffic.misses += 1;
+        match miss.wanted {
+            Wanted::Neighbour => self.want_host(now, miss.destination),
+            // The mapping is there; asking for it again would not bring the path to its locators.
+            Wanted::Mapping if self.publisher.waits_for_path(miss.destination) => {}
+            Wanted::Mapping => self.resolve(now, resolver::Input::Miss(miss)),
+        }
+    }
+
+    /// How long the loop may sleep.
+    fn due(&self, now: Instant) -> Option<Duration> {
+        let reclaim = (self.limbo > 0).then(|| now + RECLAIM_EVERY);
+        [
+            self.resolver.due(),
+            self.map_cache.due(),
+            self.kernel.underlay.due(),
+            reclaim,
+            Some(self.next_use),
+            Some(self.next_age),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|due| due.saturating_duration_since(now))
+    }
+
+    fn wake(&mut self, now: Instant) {
+        let past = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+        if past(self.resolver.due()) {
+            self.resolve(now, resolver::Input::Wake);
+        }
+        if past(self.map_cache.due()) {
+            self.cache(now, map_cache::Input::Wake);
+        }
+        if past(self.kernel.underlay.due()) {
+            self.learn(now, altitude_control::underlay::Input::Wake);
+        }
+        if self.next_use <= now {
+            self.next_use = now + USE_EVERY;
+            self.report_use(now);
+            self.drop_stalled(now);
+        }
+        if self.next_age <= now {
+            self.next_age = now + AGE_EVERY;
+            self.age_hosts(now);
+        }
+    }
+
+    /// Shows workers what changed, and has them look at what they hold.
+    fn publish(&mut self) {
+        if self.publisher.publish() {
+            self.generation += 1;
+            for worker in &self.workers {
+                worker.waker.wake();
+            }
+        }
+        self.limbo = self.publisher.limbo();
+    }
+
+    /// Gives the interfaces back to the kernel.
+    pub(crate) fn detach(&mut self) {
+        self.steering.clear();
+    }
+
+    /// Says how the run ended: whether every frame is accounted for.
+    pub(crate) fn farewell(&self) {
+        let total = |count: fn(&altitude_dataplane::counters::Counters) -> u64| -> u64 {
+            self.workers.iter().map(|worker| count(&worker.counters)).sum()
+        };
+        let leaked = total(|counters| counters.leaked.get());
+        let (encapsulated, decapsulated) =
+            (total(|counters| counters.encapsulated.get()), total(|counters| counters.decapsulated.get()));
+        if leaked > 0 {
+            tracing::error!(leaked, "frames are unaccounted for: please report this");
+        }
+        tracing::info!(encapsulated, decapsulated, leaked, "stopped");
+    }
+}
+
+fn tunnels(config: &Config) -> Result<Tunnels, RunError> {
+    let tunnels = config.tunnels.iter().map(|tunnel: &config::Tunnel| Tunnel {
+        name: tunnel.name.clone(),
+        local: tunnel.local,
+        remote: tunnel.remote,
+        key: tunnel.key,
+        checksum: tunnel.checksum,
+        addresses: tunnel.addresses.clone(),
+    });
+    Tunnels::new(tunnels.collect()).map_err(|error| RunError::Unfit(error.to_string()))
+}
+
+fn routes(config: &Config) -> Vec<(EidPrefix, Hop)> {
+    let hop = |hop| match hop {
+        config::Hop::Tunnel(index) => Hop::Tunnel(TunnelId(index)),
+        config::Hop::Discard => Hop::Discard,
+    };
+    config.routes.iter().map(|route| (route.eid, hop(route.hop))).collect()
+}
+
+/// 64 bits from the operating system's generator (behaviour rule G-7).
+pub(crate) fn random() -> Result<u64, RunError> {
+    getrandom::u64().map_err(|error| RunError::Unfit(format!("the system gives no random numbers: {error}")))
+}

@@ -1,0 +1,146 @@
+//! From misses, mappings and the underlay to what workers read.
+
+use std::{net::IpAddr, time::Instant};
+
+use altitude_control::{
+    map_cache,
+    publisher::{Path, Paths, Watch},
+    resolver,
+    underlay::{self, Underlay},
+};
+use altitude_dataplane::{mapping::Eid, port::xsk::Steering};
+
+use super::{Driver, RunError};
+
+/// The underlay as the publisher asks it.
+pub(super) struct Known<'a>(pub(super) &'a Underlay);
+
+impl Paths for Known<'_> {
+    fn path(&self, destination: IpAddr) -> Path {
+        match (self.0.adjacency(destination), self.0.explain(destination)) {
+            (Some(adjacency), _) => Path::Ready(adjacency),
+            (None, progress) if progress.is_waiting() => Path::Waiting,
+            (None, _) => Path::Unreachable,
+        }
+    }
+
+    fn source(&self, destination: IpAddr) -> Option<IpAddr> {
+        self.0.source_for(destination)
+    }
+}
+
+impl Driver<'_> {
+    /// Steps the map-cache and does what it says.
+    pub(super) fn cache(&mut self, now: Instant, input: map_cache::Input) {
+        let mut todo = Vec::new();
+        self.map_cache.step(now, input, &mut todo);
+        let mut watches = Vec::new();
+        let mut refresh = Vec::new();
+        for output in todo {
+            match output {
+                map_cache::Output::Publish(mapping) => {
+                    tracing::debug!(eid = %mapping.eid, locators = mapping.locators.len(), "mapping published");
+                    self.publisher.show(mapping, &Known(&self.kernel.underlay), &mut watches);
+                }
+                map_cache::Output::Withdraw(eid) => {
+                    tracing::debug!(%eid, "mapping withdrawn");
+                    self.used.remove(&eid);
+                    self.publisher.hide(&eid, &mut watches);
+                }
+                map_cache::Output::Refresh(eid) => refresh.push(eid),
+                map_cache::Output::Fault(fault) => self.faults.cache.count(fault),
+            }
+        }
+        self.watch(now, watches);
+        for eid in refresh {
+            self.resolve(now, resolver::Input::Refresh(eid));
+        }
+    }
+
+    /// Has the path to a site host resolved.
+    pub(super) fn want_host(&mut self, now: Instant, eid: Eid) {
+        let mut watches = Vec::new();
+        self.publisher.want_host(eid, &Known(&self.kernel.underlay), &mut watches);
+        self.watch(now, watches);
+    }
+
+    /// Tells the map-cache which entries packets used since the last time.
+    pub(super) fn report_use(&mut self, now: Instant) {
+        let entries: Vec<_> = self.map_cache.iter().map(|cached| cached.mapping.eid).collect();
+        for eid in entries {
+            let packets = self.publisher.hits(&eid).packets;
+            if self.used.insert(eid, packets).unwrap_or(0) != packets {
+                self.cache(now, map_cache::Input::Used(eid));
+            }
+        }
+    }
+
+    /// Forgets site hosts that nobody sends to.
+    pub(super) fn age_hosts(&mut self, now: Instant) {
+        let mut watches = Vec::new();
+        self.publisher.age_hosts(&mut watches);
+        self.watch(now, watches);
+    }
+
+    /// Takes in what the kernel has to tell of its network.
+    pub(super) fn hear_kernel(&mut self, now: Instant) -> Result<(), RunError> {
+        let mut inputs = Vec::new();
+        self.kernel.netlink.receive(&mut inputs)?;
+        for input in inputs {
+            self.learn(now, input);
+        }
+        Ok(())
+    }
+
+    /// Steps the underlay and does what it says.
+    pub(super) fn learn(&mut self, now: Instant, input: underlay::Input) {
+        let mut todo = Vec::new();
+        if let underlay::Input::Link { name, .. } = &input {
+            self.refresh_mac(name);
+        }
+        self.kernel.underlay.step(now, input, &mut todo);
+        for output in todo {
+            if let Err(error) = self.kernel.netlink.perform(&output) {
+                // The machine asks again by itself.
+                tracing::debug!(%error, ?output, "netlink refused a question");
+            }
+            match output {
+                underlay::Output::Changed(destination) => {
+                    let progress = self.kernel.underlay.explain(destination);
+                    tracing::debug!(%destination, %progress, "path changed");
+                    self.publisher.path_changed(destination, &Known(&self.kernel.underlay));
+                }
+                underlay::Output::AddressesChanged => {
+                    if let Err(error) = self.steer() {
+                        tracing::warn!(%error, "the steering programs could not be told of changed addresses");
+                    }
+                }
+                underlay::Output::Refused(destination) => {
+                    tracing::warn!(%destination, "too many destinations are watched; this one has no path");
+                }
+                underlay::Output::AskRoute(_) | underlay::Output::Resolve { .. } => {}
+            }
+        }
+    }
+
+    /// Only frames to a port's own address are steered, and this may have changed.
+    fn refresh_mac(&mut self, interface: &str) {
+        let steering = self.steering.iter_mut().find(|steering| steering.interface().name == interface);
+        if let Some(Err(error)) = steering.map(Steering::refresh_mac) {
+            tracing::warn!(%error, "the steering program could not be told of a changed link");
+        }
+    }
+
+    fn watch(&mut self, now: Instant, watches: Vec<Watch>) {
+        for watch in watches {
+            self.learn(
+                now,
+                match watch {
+                    Watch::Start(destination) => underlay::Input::Watch(destination),
+                    Watch::Stop(destination) => underlay::Input::Unwatch(destination),
+                },
+            );
+        }
+        // Answers to route questions may already wait; the next round of the loop hears them.
+    }
+}

@@ -1,0 +1,272 @@
+//! From a checked configuration to a running router, and back down again.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use altitude_control::{
+    config::{self, Config},
+    os::{
+        api_socket::Listener,
+        control_socket::ControlSocket,
+        gre_socket::GreSocket,
+        netlink::Netlink,
+        tun::{Tun, tunnel_mtu},
+    },
+    underlay::{self, PortLink, RouteHop, Underlay},
+};
+use altitude_dataplane::{
+    cache,
+    mapping::PortIndex,
+    port::xsk::{SteerError, XskError},
+    worker::{Hold, PortRole, Settings},
+};
+use mio::Poll;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+
+use super::{
+    driver::{self, Driver},
+    workers::{self, WorkerLink},
+};
+
+/// Site hosts whose link-layer address is kept at one time.
+pub(crate) const SITE_HOSTS_MAX: usize = 16_384;
+
+/// Why the router does not run: one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    /// Found before anything was touched.
+    #[error("{0}")]
+    Unfit(String),
+    /// AF_XDP.
+    #[error(transparent)]
+    Socket(#[from] XskError),
+    /// The steering program.
+    #[error(transparent)]
+    Steering(#[from] SteerError),
+    /// Any other call to the kernel; the text names it.
+    #[error(transparent)]
+    System(#[from] std::io::Error),
+}
+
+/// The kernel's view of the network: the netlink socket and the machine it feeds.
+pub(crate) struct Kernel {
+    pub(crate) netlink: Netlink,
+    pub(crate) underlay: Underlay,
+}
+
+/// Sockets of the control thread.
+pub(crate) struct Sockets {
+    /// UDP 4342, one per RLOC, in their order.
+    pub(crate) control: Vec<ControlSocket>,
+    /// Protocol 47, one per local tunnel end.
+    pub(crate) gre: Vec<GreSocket>,
+    /// One per tunnel, in their order; none where the tunnel has no addresses, as the kernel would not use it.
+    pub(crate) tuns: Vec<Option<Tun>>,
+    pub(crate) api: Listener,
+}
+
+/// Runs the router until SIGTERM or SIGINT.
+pub(crate) fn run(config: &Config) -> Result<(), RunError> {
+    let signals = Signals::new([SIGINT, SIGTERM])?;
+    let mut kernel = Kernel::open(config)?;
+    kernel.check(config)?;
+    let sockets = Sockets::open(config)?;
+    kernel.catch_up()?; // the TUN devices are there now
+
+    let (writer, readers) =
+        cache::new(config.map_cache_max + SITE_HOSTS_MAX + config.database.len(), worker_count(config));
+    let dataplane = workers::open(config, &kernel.settings(config)?, readers)?;
+    if let Some(core) = config.control_core {
+        if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+            tracing::warn!(core, "the kernel refused to pin the control thread to this core; it runs unpinned");
+        }
+    }
+
+    let poll = Poll::new()?;
+    let bell = Arc::new(mio::Waker::new(poll.registry(), driver::BELL)?);
+    let (stop, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+    let wakers: Vec<_> = dataplane.links.iter().map(|link: &WorkerLink| link.waker.clone()).collect();
+    let mut driver = Driver::new(config, poll, signals, kernel, sockets, writer, dataplane.steering, dataplane.links)?;
+    std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        let mut result = Ok(());
+        for prepared in dataplane.prepared {
+            let bell = bell.clone();
+            let ring = move || drop(bell.wake());
+            match prepared.start(scope, ring, &stop, &ended) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => result = Err(RunError::System(error)),
+            }
+        }
+        if result.is_ok() {
+            tracing::info!(summary = config.summary(), "ready");
+            result = driver.run(&ended);
+        }
+        // First the steering programs go, so that the kernel sees every frame again; then the workers.
+        driver.detach();
+        stop.store(true, Ordering::Relaxed);
+        for waker in wakers {
+            waker.wake();
+        }
+        for thread in threads {
+            if thread.join().is_err() {
+                result = Err(RunError::Unfit("a worker thread panicked; the log above says where".to_owned()));
+            }
+        }
+        driver.farewell();
+        result
+    })
+}
+
+/// Workers that will run: none without ports.
+fn worker_count(config: &Config) -> usize {
+    if config.ports.is_empty() { 0 } else { config.workers.len() }
+}
+
+impl Kernel {
+    fn open(config: &Config) -> Result<Self, RunError> {
+        let ports = config.ports.iter().enumerate().map(|(index, port)| (index as PortIndex, port.name.clone()));
+        let mut kernel = Self { netlink: Netlink::open()?, underlay: Underlay::new(ports.collect()) };
+        kernel.catch_up()?;
+        Ok(kernel)
+    }
+
+    /// Lets the underlay know all that the kernel knows now. Nothing is watched yet, so nothing is to be done.
+    fn catch_up(&mut self) -> Result<(), RunError> {
+        let mut inputs = Vec::new();
+        self.netlink.start(&mut inputs)?;
+        self.netlink.receive(&mut inputs)?;
+        let mut todo = Vec::new();
+        for input in inputs {
+            self.underlay.step(Instant::now(), input, &mut todo);
+        }
+        for output in &todo {
+            self.netlink.perform(output)?;
+        }
+        Ok(())
+    }
+
+    /// What the configuration names must exist, before anything is opened.
+    fn check(&mut self, config: &Config) -> Result<(), RunError> {
+        let links: Vec<PortLink> = self.underlay.ports().collect();
+        for port in &config.ports {
+            let flag = if port.site { "--site-port" } else { "--core-port" };
+            let Some(link) = links.iter().find(|link| link.name == port.name) else {
+                let name = &port.name;
+                return unfit(format!("there is no interface {name}: `ip link` lists those there are; correct {flag}"));
+            };
+            if !link.up {
+                let name = &port.name;
+                return unfit(format!(
+                    "interface {name} is down: `ip link set {name} up`, and see that its peer is up"
+                ));
+            }
+        }
+        let own = self.underlay.own_addresses();
+        for rloc in config.rlocs.iter().filter(|rloc| !own.contains(rloc)) {
+            return unfit(format!(
+                "RLOC {rloc} is not an address of this machine: `ip address add {rloc}/{} dev <core interface>`, or \
+                 correct --rloc",
+                if rloc.is_ipv4() { 24 } else { 64 }
+            ));
+        }
+        for tunnel in &config.tunnels {
+            self.check_route(&tunnel.name, tunnel.remote)?;
+        }
+        Ok(())
+    }
+
+    /// A tunnel whose far end has no route can never work.
+    fn check_route(&mut self, tunnel: &str, remote: IpAddr) -> Result<(), RunError> {
+        if self.route(remote)?.is_none() {
+            return unfit(format!(
+                "no route to {remote}, the far end of ALT tunnel {tunnel}: `ip route get {remote}` shows what the \
+                 kernel thinks; add a route or correct --alt-tunnel"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Asks the kernel for a route and waits for its answer, which comes before the send call returns.
+    fn route(&mut self, destination: IpAddr) -> Result<Option<RouteHop>, RunError> {
+        self.netlink.perform(&underlay::Output::AskRoute(destination))?;
+        let mut inputs = Vec::new();
+        self.netlink.receive(&mut inputs)?;
+        let mut answer = None;
+        let mut todo = Vec::new();
+        for input in inputs {
+            match input {
+                underlay::Input::Route { destination: of, hop } if of == destination => answer = hop,
+                input => self.underlay.step(Instant::now(), input, &mut todo),
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Who we are on each port, for the workers.
+    fn settings(&self, config: &Config) -> Result<Settings, RunError> {
+        let links: Vec<PortLink> = self.underlay.ports().collect();
+        let mut ports = Vec::new();
+        for (index, port) in config.ports.iter().enumerate() {
+            let link = links.iter().find(|link| usize::from(link.port) == index);
+            let Some((link, mac)) = link.and_then(|link| Some((link, link.mac?))) else {
+                return unfit(format!("interface {} has no Ethernet address: it cannot be a port", port.name));
+            };
+            let addresses = || link.addresses.iter().map(|(address, _)| *address);
+            ports.push(PortRole {
+                site: port.site,
+                core: port.core,
+                instance: port.instance,
+                mtu: link.mtu,
+                mac,
+                address4: addresses().find_map(|address| match address {
+                    IpAddr::V4(address) => Some(address),
+                    IpAddr::V6(_) => None,
+                }),
+                address6: addresses().find_map(|address| match address {
+                    IpAddr::V6(address) if !address.is_unicast_link_local() => Some(address),
+                    _ => None,
+                }),
+            });
+        }
+        let hold = match config.hold {
+            config::Hold::Drop => Hold::Drop,
+            config::Hold::Queue => Hold::Queue,
+        };
+        Ok(Settings { ports, rlocs: config.rlocs.clone(), hash_seed: driver::random()? as u32, hold })
+    }
+}
+
+impl Sockets {
+    fn open(config: &Config) -> Result<Self, RunError> {
+        let api = Listener::bind(&config.api)?;
+        let control = config.rlocs.iter().map(|rloc| ControlSocket::open(*rloc)).collect::<Result<_, _>>()?;
+        let mut locals: Vec<IpAddr> = config.tunnels.iter().map(|tunnel| tunnel.local).collect();
+        locals.sort_unstable();
+        locals.dedup();
+        let gre = locals.into_iter().map(GreSocket::open).collect::<Result<_, _>>()?;
+        let tuns = config
+            .tunnels
+            .iter()
+            .map(|tunnel| {
+                if tunnel.addresses.is_empty() {
+                    return Ok(None);
+                }
+                let mtu = tunnel_mtu(tunnel.remote, tunnel.key.is_some(), tunnel.checksum);
+                Tun::open(&tunnel.name, mtu, &tunnel.addresses).map(Some)
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { control, gre, tuns, api })
+    }
+}
+
+fn unfit<T>(text: String) -> Result<T, RunError> {
+    Err(RunError::Unfit(text))
+}

@@ -1,0 +1,161 @@
+//! Worker threads: one per core, each with its own frame memory and its own queue of every port.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{Scope, ScopedJoinHandle},
+};
+
+use altitude_control::config::{self, Config};
+use altitude_dataplane::{
+    cache::Reader,
+    counters::Counters,
+    frame::Umem,
+    port::xsk::{
+        Bind, Interface, Observer, Roles, Sleeper, SocketOptions, Steering, Waker, XdpMode, XskPort, open_worker,
+        sleeper,
+    },
+    queue::{Consumer, MissQueue, misses},
+    run::{Idle, run},
+    verdict::Miss,
+    worker::{Settings, Worker},
+};
+
+use super::run::RunError;
+
+/// Misses that one worker may have under way to the control thread.
+const MISSES: usize = 1024;
+
+/// What the control thread keeps of a worker.
+pub(crate) struct WorkerLink {
+    pub(crate) misses: Consumer<Miss>,
+    pub(crate) waker: Waker,
+    pub(crate) counters: Arc<Counters>,
+    /// One per port, in their order.
+    pub(crate) sockets: Vec<Observer>,
+    pub(crate) zero_copy: bool,
+}
+
+/// A worker before its thread runs; frames are bound to that thread from then on.
+pub(crate) struct Prepared {
+    core: usize,
+    settings: Settings,
+    umem: Umem,
+    ports: Vec<XskPort>,
+    reader: Reader,
+    sleeper: Sleeper,
+    misses: MissQueue,
+    counters: Arc<Counters>,
+    busy: bool,
+}
+
+/// The interfaces with their steering programs, and the workers: nothing runs yet.
+pub(crate) struct Dataplane {
+    pub(crate) steering: Vec<Steering>,
+    pub(crate) links: Vec<WorkerLink>,
+    pub(crate) prepared: Vec<Prepared>,
+}
+
+/// Opens the sockets of every worker, then attaches the steering programs: their fill rings are full by then.
+pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -> Result<Dataplane, RunError> {
+    let interfaces = config.ports.iter().map(|port| Interface::named(&port.name)).collect::<Result<Vec<_>, _>>()?;
+    let options = SocketOptions {
+        ring: config.ring,
+        frames: config.frames,
+        bind: match config.bind {
+            config::Bind::Auto => Bind::Auto,
+            config::Bind::ZeroCopy => Bind::ZeroCopy,
+            config::Bind::Copy => Bind::Copy,
+        },
+        busy_poll: config.busy_poll,
+        hugepages: config.hugepages,
+    };
+    let mut links = Vec::new();
+    let mut prepared = Vec::new();
+    for (queue, (&core, reader)) in config.workers.iter().zip(readers).enumerate() {
+        let (umem, ports) = open_worker(&interfaces, queue as u32, &options)?;
+        let (sleeper, waker) = sleeper(&ports)?;
+        let (queue, consumer) = misses(MISSES);
+        let counters = Arc::new(Counters::default());
+        if options.hugepages && ports.iter().any(|port| !port.huge_pages()) {
+            tracing::warn!(
+                core,
+                "no huge pages left for the frames of this worker: ordinary pages are used; reserve some with \
+                 `sysctl vm.nr_hugepages=64`"
+            );
+        }
+        links.push(WorkerLink {
+            misses: consumer,
+            waker,
+            counters: counters.clone(),
+            sockets: ports.iter().map(XskPort::observer).collect::<Result<_, _>>()?,
+            zero_copy: ports.iter().all(XskPort::zero_copy),
+        });
+        prepared.push(Prepared {
+            core,
+            settings: settings.clone(),
+            umem,
+            ports,
+            reader,
+            sleeper,
+            misses: queue,
+            counters,
+            busy: config.busy_poll.is_some(),
+        });
+    }
+    let steering = steer(config, &interfaces, &prepared)?;
+    Ok(Dataplane { steering, links, prepared })
+}
+
+fn steer(config: &Config, interfaces: &[Interface], prepared: &[Prepared]) -> Result<Vec<Steering>, RunError> {
+    let mode = match config.xdp {
+        config::XdpMode::Auto => XdpMode::Auto,
+        config::XdpMode::Native => XdpMode::Native,
+        config::XdpMode::Generic => XdpMode::Generic,
+    };
+    let mut attached = Vec::new();
+    for (index, (interface, port)) in interfaces.iter().zip(&config.ports).enumerate() {
+        let mut steering = Steering::attach(interface, Roles { site: port.site, core: port.core }, mode)?;
+        for worker in prepared {
+            worker.ports[index].register(&mut steering)?;
+        }
+        attached.push(steering);
+    }
+    Ok(attached)
+}
+
+/// Tells the control thread that a worker's thread ended, however it did.
+struct Ending<'a, B: Fn()> {
+    ended: &'a AtomicBool,
+    bell: &'a B,
+}
+
+impl<B: Fn()> Drop for Ending<'_, B> {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        (self.bell)();
+    }
+}
+
+impl Prepared {
+    /// Starts the thread, pinned to its core. `bell` wakes the control thread; `ended` is set when the thread ends.
+    pub(crate) fn start<'scope, B: Fn() + Send + 'scope>(
+        self,
+        scope: &'scope Scope<'scope, '_>,
+        bell: B,
+        stop: &'scope AtomicBool,
+        ended: &'scope AtomicBool,
+    ) -> std::io::Result<ScopedJoinHandle<'scope, ()>> {
+        let name = format!("worker-{}", self.core);
+        std::thread::Builder::new().name(name).spawn_scoped(scope, move || {
+            let _ending = Ending { ended, bell: &bell };
+            if !core_affinity::set_for_current(core_affinity::CoreId { id: self.core }) {
+                tracing::warn!(core = self.core, "the kernel refused to pin a worker to this core; it runs unpinned");
+            }
+            let worker = Worker::new(self.settings, self.umem, self.misses, self.counters);
+            run(worker, self.ports, self.reader, self.sleeper, &bell, Idle { busy: self.busy }, stop);
+        })
+    }
+}

@@ -1,0 +1,102 @@
+//! The UDP socket of LISP control messages, port 4342 (RFC 9301 §5), bound to one RLOC.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+};
+
+use mio::{Interest, Registry, Token, event::Source, unix::SourceFd};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::explain;
+
+/// Port of LISP control messages (RFC 9301 §11.1).
+pub const CONTROL_PORT: u16 = 4342;
+
+/// The socket.
+#[derive(Debug)]
+pub struct ControlSocket {
+    socket: UdpSocket,
+    local: IpAddr,
+}
+
+impl ControlSocket {
+    /// Opens the socket and binds it to port 4342 of `local`.
+    ///
+    /// # Errors
+    /// Texts that say what to do: not an address of this machine, port in use.
+    pub fn open(local: IpAddr) -> io::Result<Self> {
+        let socket = Self::prepare(local).map_err(|error| {
+            let help = match error.kind() {
+                io::ErrorKind::AddrNotAvailable => "give an interface of this machine this address first",
+                io::ErrorKind::AddrInUse => "another LISP router runs on this machine: stop it",
+                io::ErrorKind::PermissionDenied => "the security policy of this machine forbids it",
+                _ => "",
+            };
+            explain(&error, &format!("open the LISP control socket of {local}"), help)
+        })?;
+        Ok(Self { socket, local })
+    }
+
+    fn prepare(local: IpAddr) -> io::Result<UdpSocket> {
+        let address = SocketAddr::new(local, CONTROL_PORT);
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if local.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        Ok(socket.into())
+    }
+
+    /// The RLOC the socket is bound to.
+    #[must_use]
+    pub const fn local(&self) -> IpAddr {
+        self.local
+    }
+
+    /// Sends one message.
+    ///
+    /// # Errors
+    /// Those of the send call: `WouldBlock`, no route, an address of the other family, an ICMP error that came for an
+    /// earlier message.
+    pub fn send_to(&self, to: SocketAddr, message: &[u8]) -> io::Result<()> {
+        self.socket.send_to(message, to).map(drop)
+    }
+
+    /// Receives one message into `buffer`; returns its length, octets, and its source. A longer message is cut off at
+    /// the end of `buffer`.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is none; those of the receive call.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.socket.recv_from(buffer)
+    }
+}
+
+impl AsRawFd for ControlSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl AsFd for ControlSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Source for ControlSocket {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.as_raw_fd()).register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.as_raw_fd()).reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        SourceFd(&self.as_raw_fd()).deregister(registry)
+    }
+}

@@ -1,0 +1,146 @@
+//! A raw socket of IP protocol 47 (GRE, RFC 2784), bound to one RLOC: all tunnels of that RLOC share it.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+};
+
+use mio::{Interest, Registry, Token, event::Source, unix::SourceFd};
+use nix::sys::socket::{SockaddrStorage, recvfrom};
+use rustix::net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::explain;
+
+const GRE: i32 = 47;
+/// TTL and Hop Limit of the outer header.
+const TTL: u32 = 64;
+/// Shortest IPv4 header, octets.
+const IPV4_HEADER: usize = 20;
+
+/// The socket. What it sends and receives are GRE packets: GRE header and payload, without an IP header.
+#[derive(Debug)]
+pub struct GreSocket {
+    socket: Socket,
+    local: IpAddr,
+}
+
+impl GreSocket {
+    /// Opens the socket and binds it to `local`.
+    ///
+    /// # Errors
+    /// Texts that say what to do: missing privilege, not an address of this machine.
+    pub fn open(local: IpAddr) -> io::Result<Self> {
+        let tried = || format!("open the GRE socket of {local}");
+        let socket = Self::prepare(local).map_err(|error| {
+            let help = match error.kind() {
+                io::ErrorKind::PermissionDenied => "run as root or with CAP_NET_RAW",
+                io::ErrorKind::AddrNotAvailable => "give an interface of this machine this address first",
+                _ => "",
+            };
+            explain(&error, &tried(), help)
+        })?;
+        Ok(Self { socket, local })
+    }
+
+    fn prepare(local: IpAddr) -> io::Result<Socket> {
+        let address = SocketAddr::new(local, 0);
+        let socket = Socket::new(Domain::for_address(address), Type::RAW, Some(Protocol::from(GRE)))?;
+        // The tunnel has no way to tell the inner sender of a smaller path, so large packets are fragmented.
+        if local.is_ipv4() {
+            socket.set_ttl_v4(TTL)?;
+            rustix::net::sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?;
+        } else {
+            socket.set_unicast_hops_v6(TTL)?;
+            rustix::net::sockopt::set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::DONT)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        Ok(socket)
+    }
+
+    /// The RLOC the socket is bound to: source of what it sends, destination of what it receives.
+    #[must_use]
+    pub const fn local(&self) -> IpAddr {
+        self.local
+    }
+
+    /// Sends a GRE packet to `remote`.
+    ///
+    /// # Errors
+    /// Those of the send call: `WouldBlock`, no route, an address of the other family.
+    pub fn send_to(&self, remote: IpAddr, gre: &[u8]) -> io::Result<()> {
+        self.socket.send_to(gre, &SocketAddr::new(remote, 0).into()).map(drop)
+    }
+
+    /// Receives a packet into `buffer` and returns its source and where in `buffer` the GRE packet lies. A longer packet
+    /// is cut off at the end of `buffer`.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is none; `InvalidData` if the IP header makes no sense; those of the receive call.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<(IpAddr, Range<usize>)> {
+        let (length, from) = recvfrom::<SockaddrStorage>(self.socket.as_raw_fd(), buffer)?;
+        let source = from.as_ref().and_then(address_of).ok_or(io::ErrorKind::InvalidData)?;
+        // For IPv4 the kernel hands out the header too, for IPv6 it does not (RFC 3542 §3).
+        let start = match self.local {
+            IpAddr::V4(_) => ipv4_header(&buffer[..length]).ok_or(io::ErrorKind::InvalidData)?,
+            IpAddr::V6(_) => 0,
+        };
+        Ok((source, start..length))
+    }
+}
+
+fn address_of(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
+}
+
+/// Length of the IPv4 header at the front of `packet`, octets.
+fn ipv4_header(packet: &[u8]) -> Option<usize> {
+    let length = usize::from(packet.first()? & 0x0f) * 4;
+    (length >= IPV4_HEADER && length <= packet.len()).then_some(length)
+}
+
+impl AsRawFd for GreSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl AsFd for GreSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Source for GreSocket {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.as_raw_fd()).register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        SourceFd(&self.as_raw_fd()).reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        SourceFd(&self.as_raw_fd()).deregister(registry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ipv4_header_is_as_long_as_it_says() {
+        let packet = |first: u8| {
+            let mut packet = [0; 24];
+            packet[0] = first;
+            ipv4_header(&packet)
+        };
+        assert_eq!([0x45, 0x46, 0x44, 0x40, 0x47].map(packet), [Some(20), Some(24), None, None, None]);
+        assert_eq!(ipv4_header(&[]), None);
+    }
+}

@@ -1,0 +1,241 @@
+//! What a frame holds: where its IP header lies, what it says, and which flow it belongs to.
+//!
+//! Both paths read IP headers here and not through the values of [`wire`](crate::wire): one value for both families,
+//! with no more fields than a path needs, one kind of fault for each counter, and the IPv4 checksum verified on the way.
+//! The rules are those of a router that trusts nobody: version, header length, total length and IPv4 header checksum
+//! are checked before any field is used; octets beyond the total length are padding.
+
+#![forbid(unsafe_code)]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::wire::{
+    checksum,
+    ethernet::{IPV4, IPV6},
+    ipv6,
+    protocol::{SCTP, TCP, UDP},
+    vlan,
+};
+
+/// What is wrong with a packet; each path has its own counter for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Shorter than its headers say, or than any header.
+    Truncated,
+    /// Neither IPv4 nor IPv6, or a version that contradicts the EtherType.
+    NotIp,
+    /// IPv4 header length below 5 words or beyond the packet.
+    BadHeader,
+    /// Wrong IPv4 header checksum.
+    BadChecksum,
+}
+
+/// Which part of a datagram an IPv4 packet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// The first fragment: the one with the transport header.
+    First,
+    /// A fragment further on.
+    Later,
+}
+
+/// An IP header that passed the checks, in host order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IpHeader {
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// TOS or Traffic Class: DSCP and ECN.
+    pub tos: u8,
+    /// TTL or Hop Limit.
+    pub ttl: u8,
+    /// Protocol, or the first Next Header.
+    pub protocol: u8,
+    /// Octets before the payload: the IPv4 header with options, or the 40 of IPv6.
+    pub length: usize,
+    /// Octets of the whole packet, header included.
+    pub total: usize,
+    /// Fragment or not; of IPv6 always whole, for what its extension headers say is read where it matters.
+    pub part: Part,
+    /// Whether routers may split it: IPv4 with DF clear.
+    pub may_split: bool,
+}
+
+impl IpHeader {
+    /// Reads the IP header of a frame; gives it with the length of the link-layer header in front.
+    ///
+    /// # Errors
+    /// The first [`Fault`] found.
+    #[inline]
+    pub fn in_frame(octets: &[u8]) -> Result<(usize, Self), Fault> {
+        let (ethertype, packet) = vlan::payload(octets).map_err(|_| Fault::Truncated)?;
+        let version = match ethertype {
+            IPV4 => 4,
+            IPV6 => 6,
+            _ => return Err(Fault::NotIp),
+        };
+        if packet.first().ok_or(Fault::Truncated)? >> 4 != version {
+            return Err(Fault::NotIp);
+        }
+        Self::read(packet).map(|header| (octets.len() - packet.len(), header))
+    }
+
+    /// Reads the header at the front of `packet`; the version nibble tells the family (RFC 9300 §5).
+    ///
+    /// # Errors
+    /// The first [`Fault`] found.
+    #[inline]
+    pub fn read(packet: &[u8]) -> Result<Self, Fault> {
+        match packet.first().ok_or(Fault::Truncated)? >> 4 {
+            4 => Self::read_v4(packet),
+            6 => Self::read_v6(packet),
+            _ => Err(Fault::NotIp),
+        }
+    }
+
+    fn read_v4(packet: &[u8]) -> Result<Self, Fault> {
+        let fixed: &[u8; 20] = packet.first_chunk().ok_or(Fault::Truncated)?;
+        let length = usize::from(fixed[0] & 0xf) * 4;
+        let total = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
+        if length < 20 || length > total {
+            return Err(Fault::BadHeader);
+        }
+        if total > packet.len() {
+            return Err(Fault::Truncated);
+        }
+        if !checksum::verifies(&packet[..length]) {
+            return Err(Fault::BadChecksum);
+        }
+        let fragment = u16::from_be_bytes([fixed[6], fixed[7]]);
+        let part = match (fragment & 0x1fff, fragment & 0x2000) {
+            (0, 0) => Part::Whole,
+            (0, _) => Part::First,
+            _ => Part::Later,
+        };
+        Ok(Self {
+            source: IpAddr::V4(Ipv4Addr::new(fixed[12], fixed[13], fixed[14], fixed[15])),
+            destination: IpAddr::V4(Ipv4Addr::new(fixed[16], fixed[17], fixed[18], fixed[19])),
+            tos: fixed[1],
+            ttl: fixed[8],
+            protocol: fixed[9],
+            length,
+            total,
+            part,
+            may_split: fragment & 0x4000 == 0,
+        })
+    }
+
+    fn read_v6(packet: &[u8]) -> Result<Self, Fault> {
+        let fixed: &[u8; 40] = packet.first_chunk().ok_or(Fault::Truncated)?;
+        let total = 40 + usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
+        if total > packet.len() {
+            return Err(Fault::Truncated);
+        }
+        Ok(Self {
+            source: IpAddr::V6(address_v6(&fixed[8..24])),
+            destination: IpAddr::V6(address_v6(&fixed[24..40])),
+            tos: fixed[0] << 4 | fixed[1] >> 4,
+            ttl: fixed[7],
+            protocol: fixed[6],
+            length: 40,
+            total,
+            part: Part::Whole,
+            may_split: false,
+        })
+    }
+}
+
+fn address_v6(octets: &[u8]) -> Ipv6Addr {
+    Ipv6Addr::from(<[u8; 16]>::try_from(octets).expect("the caller cut 16 octets"))
+}
+
+/// Addresses that no packet in transit may carry, neither as source nor as unicast destination: unspecified ("this
+/// network"), loopback, multicast, limited broadcast, link-local (RFC 6890 §2.2, RFC 4291 §2.5.6).
+///
+/// 240.0.0.0/4 is allowed: the addresses of the project's own demonstration lie in it.
+#[inline]
+#[must_use]
+pub fn is_martian(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [first, second, ..] = v4.octets();
+            matches!(first, 0 | 127 | 224..=239) || v4.is_broadcast() || (first, second) == (169, 254)
+        }
+        IpAddr::V6(v6) => v6.is_multicast() || v6.is_unspecified() || v6.is_loopback() || v6.is_unicast_link_local(),
+    }
+}
+
+/// The keys of the flow hash, drawn from one seed.
+#[derive(Debug, Clone, Copy)]
+pub struct FlowKey([u64; 3]);
+
+impl FlowKey {
+    /// Every process has its own seed, so that nobody outside can choose the paths of flows.
+    #[must_use]
+    pub const fn new(seed: u32) -> Self {
+        // Odd constants of SplitMix64; any that spread the seed over all bits would do.
+        let seed = (seed as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Self([seed, seed.wrapping_mul(0xbf58_476d_1ce4_e5b9) | 1, seed.wrapping_mul(0x94d0_49bb_1331_11eb) | 1])
+    }
+
+    /// Hash of the flow that `packet`, with this header, belongs to (RFC 9300 §12).
+    ///
+    /// TCP, UDP and SCTP: addresses, protocol, ports. Everything else, ICMP echo included: addresses and protocol. So
+    /// too every fragment of a datagram, or its first would take another way than the rest.
+    #[inline]
+    #[must_use]
+    pub fn flow(self, packet: &[u8], header: &IpHeader) -> u32 {
+        let Self([first, second, third]) = self;
+        let (protocol, at, whole) = match header.source {
+            IpAddr::V4(_) => (header.protocol, header.length, header.part == Part::Whole),
+            IpAddr::V6(_) => match ipv6::transport(header.protocol, &packet[header.length..header.total]) {
+                Some(transport) => (transport.protocol, header.length + transport.offset, !transport.fragment),
+                None => (header.protocol, header.length, false),
+            },
+        };
+        let ports = match packet[..header.total].get(at..).and_then(<[u8]>::first_chunk) {
+            Some(ports) if whole && matches!(protocol, TCP | UDP | SCTP) => u32::from_be_bytes(*ports),
+            _ => 0,
+        };
+        let rest = u64::from(ports) << 8 | u64::from(protocol);
+        let addresses = match (header.source, header.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits())
+            }
+            (source, destination) => fold(wide(source) ^ first, second) ^ fold(wide(destination) ^ second, third),
+        };
+        let hash = fold(fold(addresses ^ first, second) ^ rest, third);
+        (hash >> 32) as u32 ^ hash as u32
+    }
+
+    /// Hash of one address, to share out what is kept for each source.
+    pub(crate) fn address(self, address: IpAddr) -> u32 {
+        (fold(wide(address) ^ self.0[0], self.0[1]) >> 32) as u32
+    }
+}
+
+/// 128 bits of an address in 64.
+fn wide(address: IpAddr) -> u64 {
+    match address {
+        IpAddr::V4(v4) => u64::from(v4.to_bits()),
+        IpAddr::V6(v6) => {
+            fold((v6.to_bits() >> 64) as u64 ^ 0x9fb2_1c65_1e98_df25, v6.to_bits() as u64 ^ 0xa076_1d64_78bd_642f)
+        }
+    }
+}
+
+/// Multiplies to 128 bits and folds the halves: every bit of the result depends on every bit of both factors.
+const fn fold(a: u64, b: u64) -> u64 {
+    let product = a as u128 * b as u128;
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// The outer source port of a flow, 49152 … 65535: never 0, 4341 or 4342.
+#[inline]
+#[must_use]
+pub const fn source_port(flow: u32) -> u16 {
+    0xc000 | (flow & 0x3fff) as u16
+}

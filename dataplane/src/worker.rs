@@ -1,0 +1,368 @@
+//! One turn of a worker: receive, decide, send. Start reading here.
+//!
+//! ```text
+//! ports ─ receive → batch ─┬─ site side: encap ─┬─ Send   → outgoing[port] ─ transmit → ports
+//!   held frames, answered ─┘  core side: decap ─┤  Miss   → hold, and ask the control thread
+//!                                               ├─ Split  → two parts, decided anew
+//!                                               ├─ Refuse → counted, ICMP back to the host
+//!                                               └─ Drop   → counted, released
+//! ```
+//!
+//! A worker owns one queue of every port and the memory of all its frames. It is made on its own thread and stays
+//! there, because a [`Frame`] does. One snapshot, no lock, no allocation, no system call but a port's wake-ups.
+//!
+//! Frames that a transmit ring refuses stay for one more turn, in front of the next ones, and are then counted as
+//! [`Reason::TransmitFull`]: a ring that drains between two turns loses nothing, one that does not adds no latency.
+
+#![forbid(unsafe_code)]
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+    time::Instant,
+};
+
+use crate::{
+    cache::{Delivery, Forwarding, Snapshot},
+    classify::FlowKey,
+    counters::Counters,
+    decap::{decap, is_for_etr},
+    encap::{Context, encap},
+    fragment,
+    frame::{Frame, Umem},
+    hold::{Held, HoldQueue, PER_WORKER, Place},
+    icmp_error::{self, Limiter, Speaker},
+    mapping::{Eid, InstanceId, MacAddress, PortIndex},
+    port::{BATCH, Port},
+    queue::MissQueue,
+    verdict::{Miss, Notice, Reason, Verdict, Wanted},
+};
+
+/// Most misses offered in one turn for frames that are not held: a scan over addresses reaches the control thread at
+/// this pace at most, and not with every packet.
+const UNHELD_ASKS: usize = BATCH / 4;
+
+/// What happens to packets while their mapping is fetched (RFC 9300 §6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// They are dropped.
+    Drop,
+    /// They wait, within the bounds of [`hold`](crate::hold).
+    Queue,
+}
+
+/// What a port is for, and who we are on it.
+#[derive(Debug, Clone, Copy)]
+pub struct PortRole {
+    /// Hosts of the site are behind it.
+    pub site: bool,
+    /// Other tunnel routers are behind it. A port may be both.
+    pub core: bool,
+    /// The instance of the site behind it (RFC 9300 §8).
+    pub instance: InstanceId,
+    /// Largest IP packet it carries, octets.
+    pub mtu: u16,
+    /// Its link-layer address.
+    pub mac: MacAddress,
+    /// Source of ICMP errors to hosts behind it; without one none is sent.
+    pub address4: Option<Ipv4Addr>,
+    /// Source of ICMPv6 errors to hosts behind it; without one none is sent.
+    pub address6: Option<Ipv6Addr>,
+}
+
+/// What a worker is told at start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// In the order of the ports.
+    pub ports: Vec<PortRole>,
+    /// Our routing locators.
+    pub rlocs: Vec<IpAddr>,
+    /// Seed of the flow hash; random, the same for all workers of a process.
+    pub hash_seed: u32,
+    /// Whether frames wait for their mapping.
+    pub hold: Hold,
+}
+
+/// The state of one worker between two turns.
+#[derive(Debug)]
+pub struct Worker {
+    roles: Vec<PortRole>,
+    rlocs: Vec<IpAddr>,
+    key: FlowKey,
+    umem: Umem,
+    misses: MissQueue,
+    counters: Arc<Counters>,
+    batch: Vec<Frame>,
+    outgoing: Vec<Outgoing>,
+    /// `None`: frames are not held.
+    held: Option<HoldQueue>,
+    freed: Vec<Held>,
+    limiter: Limiter,
+    /// Of the table in the turn before.
+    generation: u64,
+    /// Left of [`UNHELD_ASKS`] in this turn, and the EID asked for last.
+    unheld_asks: (usize, Option<Eid>),
+    /// Whether a miss was queued since [`Worker::take_asked`].
+    asked: bool,
+}
+
+/// Frames for one port.
+#[derive(Debug)]
+struct Outgoing {
+    /// Oldest first; never beyond its capacity.
+    frames: Vec<Frame>,
+    /// How many at the front were already refused once.
+    refused: usize,
+}
+
+/// One turn: decides on every frame that arrived or whose answer came, and sends. Returns how many frames there were.
+///
+/// `ports` are those of [`Settings::ports`], in that order.
+pub fn turn<P: Port>(worker: &mut Worker, ports: &mut [P], cache: &Snapshot<'_>, now: Instant) -> usize {
+    worker.unheld_asks = (UNHELD_ASKS, None);
+    let mut frames = worker.settle_held(cache, now);
+    let mut batch = std::mem::take(&mut worker.batch);
+    for (ingress, port) in ports.iter_mut().enumerate() {
+        port.receive(&mut worker.umem, &mut batch);
+        frames += batch.len();
+        for frame in batch.drain(..) {
+            worker.counters.port(ingress as PortIndex).received.count(frame.len());
+            worker.forward(frame, ingress as PortIndex, cache, now);
+        }
+    }
+    worker.batch = batch;
+    for (egress, port) in ports.iter_mut().enumerate() {
+        worker.transmit(egress as PortIndex, port);
+    }
+    worker.counters.turns.add(1);
+    worker.counters.idle_turns.add(u64::from(frames == 0));
+    frames
+}
+
+impl Worker {
+    /// A worker with all its memory.
+    ///
+    /// # Panics
+    /// If there are more ports than [`PORTS_MAX`](crate::counters::PORTS_MAX).
+    #[must_use]
+    pub fn new(settings: Settings, umem: Umem, misses: MissQueue, counters: Arc<Counters>) -> Self {
+        let Settings { ports: roles, rlocs, hash_seed, hold } = settings;
+        assert!(roles.len() <= crate::counters::PORTS_MAX, "more ports than a worker counts");
+        let key = FlowKey::new(hash_seed);
+        // Held frames must not starve the receive rings of a small memory.
+        let limit = PER_WORKER.min(umem.slots() / 4);
+        // Of a turn: every frame received and every frame freed, and as many again that splits added.
+        let most = 2 * (BATCH * roles.len() + limit);
+        Self {
+            batch: Vec::with_capacity(BATCH),
+            outgoing: roles.iter().map(|_| Outgoing { frames: Vec::with_capacity(2 * most), refused: 0 }).collect(),
+            held: (hold == Hold::Queue).then(|| HoldQueue::new(limit)),
+            freed: Vec::with_capacity(limit),
+            limiter: Limiter::new(key),
+            generation: 0,
+            unheld_asks: (0, None),
+            asked: false,
+            roles,
+            rlocs,
+            key,
+            umem,
+            misses,
+            counters,
+        }
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Frames that wait for an answer.
+    #[must_use]
+    pub fn holding(&self) -> usize {
+        self.held.as_ref().map_or(0, HoldQueue::len)
+    }
+
+    /// Frames that a transmit ring refused and that the next turn offers again.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.outgoing.iter().map(|outgoing| outgoing.frames.len()).sum()
+    }
+
+    /// Whether misses were queued since the last call: the control thread should be woken.
+    pub fn take_asked(&mut self) -> bool {
+        std::mem::take(&mut self.asked)
+    }
+
+    /// Decides on one frame and does what was decided; true if it goes out as a packet.
+    fn forward(&mut self, mut frame: Frame, ingress: PortIndex, cache: &Snapshot<'_>, now: Instant) -> bool {
+        match self.decide(&mut frame, ingress, cache) {
+            Verdict::Send(egress) => {
+                self.queue(egress, frame);
+                return true;
+            }
+            Verdict::Miss(miss) => self.miss(miss, frame, ingress, now),
+            Verdict::Split => match fragment::split(&mut self.umem, &mut frame, &self.counters) {
+                Some(second) => {
+                    let first = self.forward(frame, ingress, cache, now);
+                    return self.forward(second, ingress, cache, now) && first;
+                }
+                None => self.drop(frame, Reason::TooBig),
+            },
+            Verdict::Refuse(reason, notice) => self.refuse(frame, ingress, reason, notice, now),
+            Verdict::Drop(reason) => self.drop(frame, reason),
+        }
+        false
+    }
+
+    /// The side of the port decides which path a frame takes.
+    fn decide(&mut self, frame: &mut Frame, ingress: PortIndex, cache: &Snapshot<'_>) -> Verdict {
+        let Self { umem, roles, rlocs, key, counters, .. } = self;
+        let context = Context { cache, rlocs, key: *key, counters };
+        let role = &roles[usize::from(ingress)];
+        let core = role.core && (!role.site || is_for_etr(umem.octets(frame), rlocs));
+        if core {
+            decap(umem, frame, &context, |adjacency| {
+                roles.get(usize::from(adjacency.port)).map_or(0, |egress| egress.mtu.min(adjacency.mtu))
+            })
+        } else {
+            encap(umem, frame, role.instance, &context)
+        }
+    }
+
+    fn drop(&mut self, frame: Frame, reason: Reason) {
+        self.counters().drop(reason);
+        self.umem.release(frame);
+    }
+
+    fn queue(&mut self, egress: PortIndex, frame: Frame) {
+        match self.outgoing.get_mut(usize::from(egress)) {
+            Some(outgoing) if outgoing.frames.len() < outgoing.frames.capacity() => outgoing.frames.push(frame),
+            // No room, or a port that is not there: nothing can take it.
+            _ => self.drop(frame, Reason::TransmitFull),
+        }
+    }
+
+    fn refuse(&mut self, mut frame: Frame, ingress: PortIndex, reason: Reason, notice: Notice, now: Instant) {
+        let PortRole { mac, address4, address6, .. } = self.roles[usize::from(ingress)];
+        let speaker = Speaker { mac, address4, address6 };
+        if !icmp_error::answer(&mut self.umem, &mut frame, &speaker, notice, &mut self.limiter, now) {
+            return self.drop(frame, reason);
+        }
+        self.counters().drop(reason);
+        self.counters.icmp_sent.add(1);
+        self.queue(ingress, frame);
+    }
+
+    /// Holds the frame if allowed, and asks the control thread once for all frames that wait for the same.
+    fn miss(&mut self, miss: Miss, frame: Frame, ingress: PortIndex, now: Instant) {
+        self.counters.missed.add(1);
+        let Some(held) = &mut self.held else { return self.drop_asking(miss, frame, Reason::MissNotHeld) };
+        match held.hold(miss, frame, ingress, now) {
+            Place::Held { displaced, ask } => {
+                self.counters.held.add(1);
+                if ask && self.misses.offer(miss) {
+                    held.asked(&miss.destination, now);
+                    self.asked = true;
+                } else if ask {
+                    self.counters.misses_unasked.add(1);
+                }
+                if let Some(oldest) = displaced {
+                    self.drop(oldest, Reason::HoldDisplaced);
+                }
+            }
+            Place::Full(frame) => self.drop_asking(miss, frame, Reason::HoldFull),
+        }
+    }
+
+    /// Drops a frame that cannot be held, but asks for what it missed, within the turn's bound.
+    fn drop_asking(&mut self, miss: Miss, frame: Frame, reason: Reason) {
+        let (left, last) = &mut self.unheld_asks;
+        if *last == Some(miss.destination) {
+            return self.drop(frame, reason);
+        }
+        if *left == 0 || !self.misses.offer(miss) {
+            self.counters.misses_unasked.add(1);
+            return self.drop(frame, Reason::MissQueueFull);
+        }
+        (*left, *last) = (*left - 1, Some(miss.destination));
+        self.asked = true;
+        self.drop(frame, reason);
+    }
+
+    /// Frees held frames whose answer came with a new table, and those that waited too long; asks again for what the
+    /// control thread's queue had no room for. Returns how many frames were freed.
+    fn settle_held(&mut self, cache: &Snapshot<'_>, now: Instant) -> usize {
+        let changed = std::mem::replace(&mut self.generation, cache.generation()) != cache.generation();
+        let Some(held) = self.held.as_mut().filter(|held| !held.is_empty()) else { return 0 };
+        let mut freed = std::mem::take(&mut self.freed);
+        if changed {
+            held.settle(|miss| is_answered(cache, miss), &mut freed);
+        }
+        let answered = freed.len();
+        held.expire(now, &mut freed);
+        self.asked |= held.ask_again(now, |miss| self.misses.offer(miss)) > 0;
+
+        let frames = freed.len();
+        for Held { frame, .. } in freed.drain(answered..) {
+            self.drop(frame, Reason::HoldExpired);
+        }
+        for Held { frame, ingress, .. } in freed.drain(..) {
+            let sent = self.forward(frame, ingress, cache, now);
+            self.counters.held_sent.add(u64::from(sent));
+        }
+        self.freed = freed;
+        frames
+    }
+
+    /// Gives a port what is for it; what it refuses a second time is dropped.
+    fn transmit<P: Port>(&mut self, egress: PortIndex, port: &mut P) {
+        let Self { outgoing, umem, counters, .. } = self;
+        let counters: &Counters = counters;
+        let Outgoing { frames, refused } = &mut outgoing[usize::from(egress)];
+        let octets = |frames: &[Frame]| frames.iter().map(|frame| frame.len() as u64).sum::<u64>();
+        let before = octets(frames);
+        // Called with nothing to send too: the port may have wake-ups to make and completed frames to take back.
+        let taken = port.transmit(umem, frames);
+        let sent = &counters.port(egress).sent;
+        sent.packets.add(taken as u64);
+        sent.octets.add(before - octets(frames));
+        for frame in frames.drain(..refused.saturating_sub(taken)) {
+            counters.drop(Reason::TransmitFull);
+            umem.release(frame);
+        }
+        *refused = frames.len();
+    }
+
+    /// Ends the run: every frame that no ring owns comes back, and what is missing then is counted as leaked.
+    pub fn finish<P: Port>(mut self, ports: Vec<P>) {
+        let mut freed = std::mem::take(&mut self.freed);
+        if let Some(held) = &mut self.held {
+            held.drain(&mut freed);
+        }
+        for Held { frame, .. } in freed {
+            self.drop(frame, Reason::HoldExpired);
+        }
+        for Outgoing { frames, .. } in std::mem::take(&mut self.outgoing) {
+            for frame in frames {
+                self.drop(frame, Reason::TransmitFull);
+            }
+        }
+        let owned: usize = ports.iter().map(Port::outstanding).sum();
+        let leaked = self.umem.slots().saturating_sub(self.umem.free() + owned);
+        self.counters.leaked.add(leaked as u64);
+        debug_assert_eq!(leaked, 0, "a frame was dropped on the floor");
+        // The rings go before the memory they point into.
+        drop(ports);
+    }
+}
+
+/// Whether a packet that missed would fare better with this table.
+fn is_answered(cache: &Snapshot<'_>, miss: &Miss) -> bool {
+    let Eid { instance, address } = miss.destination;
+    let found = cache.lookup(instance, address).map(crate::cache::Entry::forwarding);
+    match miss.wanted {
+        Wanted::Mapping => !matches!(found, None | Some(Forwarding::Request)),
+        Wanted::Neighbour => !matches!(found, Some(Forwarding::Local(Delivery::Unresolved))),
+    }
+}

@@ -1,0 +1,13 @@
+//! Packets through a worker: octets in at one port, octets and exact counter differences out.
+
+mod errors;
+mod flows;
+mod holding;
+mod mutations;
+mod packets;
+mod reasons;
+mod roundtrip;
+mod running;
+mod splitting;
+mod vectors;
+mod world;

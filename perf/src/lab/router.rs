@@ -1,0 +1,188 @@
+//! `altitude run` in the lab.
+
+use std::{
+    env,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use super::{Lab, LabError, Namespace, Process, SITES, run, topology::ALT_RLOC, wait_until};
+
+const READY_LIMIT: Duration = Duration::from_secs(20);
+
+/// Which address family the RLOCs are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// This family's address of a pair.
+    #[must_use]
+    pub fn of<A: Into<IpAddr> + Copy, B: Into<IpAddr> + Copy>(self, pair: (A, B)) -> IpAddr {
+        match self {
+            Self::V4 => pair.0.into(),
+            Self::V6 => pair.1.into(),
+        }
+    }
+}
+
+/// A running `altitude run`.
+#[derive(Debug)]
+pub struct Router {
+    /// The process.
+    pub process: Process,
+    /// Its API socket.
+    pub api: PathBuf,
+}
+
+impl Router {
+    /// Starts `altitude run` with these flags and the API socket `<folder>/<name>.sock`, and waits until it is ready.
+    ///
+    /// # Errors
+    /// [`LabError::Ended`] with what it printed, [`LabError::Late`].
+    pub fn start(name: &str, namespace: &Namespace, flags: &[String], folder: &Path) -> Result<Self, LabError> {
+        let mut router = Self::launch(name, namespace, flags, folder)?;
+        router.process.wait_line(READY_LIMIT, is_ready)?;
+        wait_until("API socket", READY_LIMIT, || Ok(router.api.exists().then_some(())))?;
+        Ok(router)
+    }
+
+    /// The same without waiting.
+    ///
+    /// # Errors
+    /// [`LabError::Os`] if it cannot be started.
+    pub fn launch(name: &str, namespace: &Namespace, flags: &[String], folder: &Path) -> Result<Self, LabError> {
+        let api = folder.join(format!("{name}.sock"));
+        let mut command = namespace.command(altitude_binary()?);
+        command.arg("run").arg("--api").arg(&api).args(flags);
+        Ok(Self { process: Process::start(name, &mut command, folder)?, api })
+    }
+
+    /// What `altitude show <what…>` prints for this router.
+    ///
+    /// # Errors
+    /// [`LabError::Refused`] with what it said.
+    pub fn show(&self, what: &[&str]) -> Result<String, LabError> {
+        run(Command::new(altitude_binary()?).arg("show").args(what).arg("--api").arg(&self.api))
+    }
+
+    /// Stops it as an operator does, by SIGTERM.
+    ///
+    /// # Errors
+    /// [`LabError::Late`] if it does not stop by itself.
+    pub fn stop(&mut self) -> Result<ExitStatus, LabError> {
+        self.process.stop()
+    }
+}
+
+/// Whether a log line, text or JSON, is the one of a program that is ready.
+fn is_ready(line: &str) -> bool {
+    line.split(|letter: char| !letter.is_alphanumeric()).any(|word| word == "ready")
+}
+
+impl Lab {
+    /// Flags of the xTR of site `index` (0 or 1): both EID-prefixes, one RLOC of `family`, the ALT as the way to all.
+    #[must_use]
+    pub fn xtr_flags(&self, index: usize, family: Family) -> Vec<String> {
+        let site = &SITES[index];
+        let [prefix4, prefix6] = site.eid_prefixes();
+        // One worker per router, spread over the cores there are.
+        let worker = (index % std::thread::available_parallelism().map_or(1, usize::from)).to_string();
+        // EIDs of the family that the RLOC is not of are asked for from the tunnel's own address.
+        let tunnel = format!("alt0,remote={},{}", family.of(ALT_RLOC), tunnel_addresses(index, 1));
+        let rloc = family.of(site.rloc).to_string();
+        let pairs = [
+            ("--site-port", "site"),
+            ("--core-port", "core"),
+            ("--rloc", &rloc),
+            ("--eid-prefix", &prefix4),
+            ("--eid-prefix", &prefix6),
+            ("--alt-tunnel", &tunnel),
+            ("--alt-route", "0.0.0.0/0=alt0"),
+            ("--alt-route", "::/0=alt0"),
+            ("--workers", &worker),
+        ];
+        pairs.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()]).collect()
+    }
+
+    /// Flags of the ALT router: a tunnel to each xTR, and the sites' EID-prefixes behind them.
+    #[must_use]
+    pub fn alt_flags(&self, family: Family) -> Vec<String> {
+        let mut flags = vec!["--rloc".to_owned(), family.of(ALT_RLOC).to_string()];
+        for (index, site) in SITES.iter().enumerate() {
+            let tunnel = format!("alt{}", index + 1);
+            let ends = format!("remote={},{}", family.of(site.rloc), tunnel_addresses(index, 2));
+            flags.extend(["--alt-tunnel".to_owned(), format!("{tunnel},{ends}")]);
+            for prefix in site.eid_prefixes() {
+                flags.extend(["--alt-route".to_owned(), format!("{prefix}={tunnel}")]);
+            }
+        }
+        flags
+    }
+
+    /// Starts the three routers, the ALT router first.
+    ///
+    /// # Errors
+    /// As of [`Router::start`].
+    pub fn start_routers(&self, family: Family) -> Result<[Router; 3], LabError> {
+        let alt = Router::start("alt", &self.alt, &self.alt_flags(family), self.folder())?;
+        let xtr = |index: usize| {
+            let name = ["xtr1", "xtr2"][index];
+            Router::start(name, &self.xtrs[index], &self.xtr_flags(index, family), self.folder())
+        };
+        Ok([xtr(0)?, xtr(1)?, alt])
+    }
+}
+
+/// Addresses inside the tunnel between the ALT router and xTR `index`: `end` is 1 at the xTR and 2 at the router.
+fn tunnel_addresses(index: usize, end: u8) -> String {
+    let subnet = index + 1;
+    format!("address=10.42.{subnet}.{end}/30,address=fd00:42:{subnet}::{end}/64")
+}
+
+/// The program `altitude` of this build: beside this executable, built if it is not there yet.
+///
+/// # Errors
+/// [`LabError::Refused`] with what cargo said.
+pub fn altitude_binary() -> Result<PathBuf, LabError> {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(binary) = BINARY.get() {
+        return Ok(binary.clone());
+    }
+    let this = env::current_exe().map_err(LabError::os("own path"))?;
+    // Test executables are one folder deeper, in `deps`.
+    let folders = this.ancestors().skip(1).take(2);
+    let profile = folders.map(Path::to_owned).find(|folder| !folder.ends_with("deps"));
+    let profile = profile.ok_or_else(|| LabError::Wrong(format!("no build folder above {}", this.display())))?;
+    let binary = profile.join("altitude");
+    // Cargo builds no binary of another package for a test; with nothing to do, this takes a blink.
+    if this.parent().is_some_and(|folder| folder.ends_with("deps")) || !binary.is_file() {
+        let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        build.args(["build", "--quiet", "--package", "altitude-control", "--bin", "altitude"]);
+        build.current_dir(env!("CARGO_MANIFEST_DIR")).env("CARGO_TARGET_DIR", profile.parent().unwrap_or(&profile));
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        run(&mut build)?;
+    }
+    Ok(BINARY.get_or_init(|| binary).clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_ready;
+
+    #[test]
+    fn the_ready_line_is_known_in_both_log_formats() {
+        assert!(is_ready("2026-01-01T00:00:00Z  INFO altitude: ready"));
+        assert!(is_ready(r#"{"level":"INFO","fields":{"message":"ready"}}"#));
+        assert!(!is_ready("already bound"));
+    }
+}

@@ -1,0 +1,168 @@
+//! Starts that must fail: one clear line, the right exit code, nothing left behind. And that two instances live side by
+//! side on one machine.
+
+use std::{path::Path, process::Command, time::Duration};
+
+use altitude_perf::lab::{self, Family, Lab, LabError, Link, Namespace, Process, Router, veth};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What the first site's router is started with, changed.
+struct Case {
+    name: &'static str,
+    /// The value of a flag (the first of that name), replaced.
+    replace: &'static [(&'static str, &'static str)],
+    add: &'static [&'static str],
+    /// Program and arguments in front of `altitude`.
+    through: &'static [&'static str],
+    exit: i32,
+    /// All of them are in what it prints.
+    says: &'static [&'static str],
+}
+
+impl Case {
+    const GOOD: Self = Self { name: "", replace: &[], add: &[], through: &[], exit: 1, says: &[] };
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "no privileges",
+        through: &["setpriv", "--bounding-set=-all", "--inh-caps=-all"],
+        says: &["CAP_NET_ADMIN"],
+        ..Case::GOOD
+    },
+    Case { name: "no such interface", replace: &[("--site-port", "nosuch")], says: &["nosuch"], ..Case::GOOD },
+    Case { name: "RLOC of nobody", replace: &[("--rloc", "240.0.254.99")], says: &["240.0.254.99"], ..Case::GOOD },
+    Case { name: "prefix twice", add: &["--eid-prefix", "1.1.0.0/16"], says: &["1.1.0.0/16"], ..Case::GOOD },
+    Case {
+        name: "RLOC inside an EID-prefix",
+        add: &["--eid-prefix", "240.0.0.0/8"],
+        says: &["240.0.254.10", "240.0.0.0/8"],
+        ..Case::GOOD
+    },
+    Case { name: "route to no tunnel", add: &["--alt-route", "9.0.0.0/8=alt7"], says: &["alt7"], ..Case::GOOD },
+    Case { name: "unknown flag", add: &["--no-such-flag"], exit: 2, says: &["--no-such-flag"], ..Case::GOOD },
+    Case { name: "bad value", add: &["--xdp", "fast"], exit: 2, says: &["native"], ..Case::GOOD },
+];
+
+#[test]
+fn a_failed_start_says_why_and_leaves_nothing_behind() {
+    let Some(lab) = lab_here() else { return };
+    for case in CASES {
+        let output = fail(&lab, case, &lab.folder().join("fails.sock"));
+        for said in case.says {
+            assert!(output.contains(said), "{}: no {said} in: {output}", case.name);
+        }
+        assert_clean(&lab.xtrs[0], "alt0", case.name);
+        assert!(!lab.folder().join("fails.sock").exists(), "{}: a socket was left", case.name);
+    }
+}
+
+#[test]
+fn a_busy_interface_is_refused_and_its_owner_goes_on() {
+    let Some(lab) = lab_here() else { return };
+    let mut first = Router::start("first", &lab.xtrs[0], &lab.xtr_flags(0, Family::V4), lab.folder()).unwrap();
+    let case = Case { name: "busy queue", replace: &[("--alt-tunnel", "alt9,remote=240.0.254.31")], ..Case::GOOD };
+    let flags = ["--alt-route", "0.0.0.0/0=alt9", "--alt-route", "::/0=alt9"];
+    let case = Case { add: &[], says: &["site"], ..case };
+    let output = fail_with(&lab, &case, &lab.folder().join("second.sock"), &["0.0.0.0/0=alt0", "::/0=alt0"], &flags);
+    assert!(output.contains("site") || output.contains("core"), "the interface is not named: {output}");
+    assert!(Link { namespace: &lab.xtrs[0], name: "site" }.has_xdp().unwrap(), "the first instance lost its program");
+    assert!(first.show(&["ports"]).unwrap().contains("site"));
+    assert!(first.stop().unwrap().success(), "{}", first.process.output());
+    assert_clean(&lab.xtrs[0], "alt0", "after SIGTERM");
+}
+
+#[test]
+fn two_instances_share_a_machine() {
+    let Some(lab) = lab_here() else { return };
+    let xtr = &lab.xtrs[0];
+    let first = Router::start("first", xtr, &lab.xtr_flags(0, Family::V4), lab.folder()).unwrap();
+
+    let inside = Link { namespace: xtr, name: "site-b" };
+    let outside = Link { namespace: xtr, name: "core-b" };
+    veth(Link { namespace: &lab.sites[0], name: "eth1" }, inside, 1500).unwrap();
+    veth(Link { namespace: &lab.core, name: "xtr1b" }, outside, 1600).unwrap();
+    inside.address([3, 3, 0, 1].into(), 16).unwrap();
+    outside.address([240, 0, 253, 10].into(), 24).unwrap();
+    let flags = [
+        "--site-port",
+        "site-b",
+        "--core-port",
+        "core-b",
+        "--rloc",
+        "240.0.253.10",
+        "--eid-prefix",
+        "3.3.0.0/16",
+        "--alt-tunnel",
+        "altb,remote=240.0.253.30",
+        "--alt-route",
+        "0.0.0.0/0=altb",
+    ];
+    let flags: Vec<String> = flags.map(str::to_owned).into();
+    let mut second = Router::start("second", xtr, &flags, lab.folder()).unwrap();
+    for router in [&first, &second] {
+        assert!(router.show(&["ports"]).unwrap().contains("site"));
+    }
+    assert!(second.stop().unwrap().success(), "{}", second.process.output());
+    assert!(!inside.has_xdp().unwrap() && !outside.has_xdp().unwrap());
+    assert!(Link { namespace: xtr, name: "site" }.has_xdp().unwrap(), "the first instance lost its program");
+}
+
+fn lab_here() -> Option<Lab> {
+    match lab::available() {
+        Ok(()) => Some(Lab::new().unwrap()),
+        Err(why) => {
+            println!("SKIP: {why}");
+            None
+        }
+    }
+}
+
+fn fail(lab: &Lab, case: &Case, api: &Path) -> String {
+    fail_with(lab, case, api, &[], &[])
+}
+
+/// Starts the case, which must end by itself, and returns what it printed.
+fn fail_with(lab: &Lab, case: &Case, api: &Path, without: &[&str], with: &[&str]) -> String {
+    let mut flags = lab.xtr_flags(0, Family::V4);
+    for value in without {
+        let at = flags.iter().position(|flag| flag == value).expect("a value that is there");
+        flags.drain(at - 1..=at);
+    }
+    for (flag, value) in case.replace {
+        let at = flags.iter().position(|have| have == flag).expect("a flag that is there");
+        (*value).clone_into(&mut flags[at + 1]);
+    }
+    flags.extend(case.add.iter().chain(with).map(|&word| word.to_owned()));
+    let altitude = lab::altitude_binary().unwrap();
+    let mut command = match case.through {
+        [] => lab.xtrs[0].command(altitude),
+        [program, arguments @ ..] => {
+            let mut command = lab.xtrs[0].command(program);
+            command.args(arguments).arg(altitude);
+            command
+        }
+    };
+    command.arg("run").arg("--api").arg(api).args(flags);
+    ends(case, &mut command, lab.folder()).unwrap_or_else(|error| panic!("{}: {error}", case.name))
+}
+
+fn ends(case: &Case, command: &mut Command, folder: &Path) -> Result<String, LabError> {
+    let mut process = Process::start("fails", command, folder)?;
+    let status = process.wait(LIMIT)?;
+    let output = process.output();
+    assert_eq!(status.code(), Some(case.exit), "{}: {output}", case.name);
+    assert!(!output.contains("panicked"), "{}: {output}", case.name);
+    // What went wrong is one line; a wrong usage is followed by the usage.
+    let errors = output.lines().filter(|line| line.to_lowercase().contains("error")).count();
+    assert!(case.exit == 2 || errors <= 1, "{}: more than one line: {output}", case.name);
+    Ok(output)
+}
+
+fn assert_clean(namespace: &Namespace, tun: &str, after: &str) {
+    for name in ["site", "core"] {
+        assert!(!Link { namespace, name }.has_xdp().unwrap(), "{after}: an XDP program was left on {name}");
+    }
+    assert!(!namespace.ip("link show").unwrap().contains(tun), "{after}: {tun} was left");
+}
