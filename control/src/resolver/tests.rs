@@ -440,6 +440,8 @@ proptest! {
             let resolver = &stage.resolver;
             prop_assert!(resolver.pending.len() <= 4 && resolver.deadlines.len() == resolver.pending.len());
             prop_assert!(resolver.outstanding.len() <= 4 * TRIES_MAX as usize);
+            let nonces: usize = resolver.pending.iter().map(|(_, pending)| pending.nonces.len()).sum();
+            prop_assert_eq!(resolver.outstanding.len(), nonces, "a nonce without its request, or the reverse");
             prop_assert!(resolver.named.values.len() <= 4 && resolver.exhausted.values.len() <= 4);
             prop_assert!(stage.due().is_none_or(|due| due > u128::from(now)), "something was due and was not done");
         }
