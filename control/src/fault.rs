@@ -73,6 +73,24 @@ macro_rules! faults {
 }
 pub(crate) use faults;
 
+faults! {
+    /// Why a control message came to nothing before a machine saw it, or could not be sent.
+    ControlFault {
+        /// Lengths, AFIs or fields that contradict the formats.
+        Malformed = "control-malformed",
+        /// A message type not spoken here.
+        UnknownType = "control-unknown-type",
+        /// A message could not be sent: no socket of its family, or the kernel refused.
+        NotSent = "control-not-sent",
+        /// A look-up found no way into the ALT.
+        NoAltRoute = "request-no-alt-route",
+        /// A refresh found no locator to ask.
+        NoRefreshLocator = "request-no-refresh-locator",
+        /// A packet for a tunnel could not be sent, or one from a tunnel not be handed to the kernel.
+        TunnelNotSent = "tunnel-not-sent",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

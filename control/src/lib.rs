@@ -12,6 +12,8 @@
 //! done comes out as values. The program's driver does it, with the safe wrappers of [`os`].
 
 pub mod alt;
+pub mod api;
+pub mod config;
 pub mod fault;
 pub mod map_cache;
 pub mod os;

@@ -1,22 +1,21 @@
 //! What a frame holds: where its IP header lies, what it says, and which flow it belongs to.
 //!
-//! Both paths read headers here, by fixed offsets after one length check: nothing is read twice and nothing is kept
-//! but what a path needs. The rules are those of a router that trusts nobody: version, header length, total length and
-//! IPv4 header checksum are checked before any field is used; octets beyond the total length are padding.
+//! Both paths read IP headers here and not through the values of [`wire`](crate::wire): one value for both families,
+//! with no more fields than a path needs, one kind of fault for each counter, and the IPv4 checksum verified on the way.
+//! The rules are those of a router that trusts nobody: version, header length, total length and IPv4 header checksum
+//! are checked before any field is used; octets beyond the total length are padding.
 
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// EtherType of IPv4.
-pub const IPV4: u16 = 0x0800;
-/// EtherType of IPv6.
-pub const IPV6: u16 = 0x86dd;
-
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const IPV6_FRAGMENT: u8 = 44;
-const SCTP: u8 = 132;
+use crate::wire::{
+    checksum,
+    ethernet::{IPV4, IPV6},
+    ipv6,
+    protocol::{SCTP, TCP, UDP},
+    vlan,
+};
 
 /// What is wrong with a packet; each path has its own counter for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +30,7 @@ pub enum Fault {
     BadChecksum,
 }
 
-/// Which part of a datagram a packet is.
+/// Which part of a datagram an IPv4 packet is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// All of it.
@@ -59,25 +58,10 @@ pub struct IpHeader {
     pub length: usize,
     /// Octets of the whole packet, header included.
     pub total: usize,
-    /// Fragment or not. Of IPv6 only a Fragment header right behind the fixed header is seen.
+    /// Fragment or not; of IPv6 always whole, for what its extension headers say is read where it matters.
     pub part: Part,
     /// Whether routers may split it: IPv4 with DF clear.
     pub may_split: bool,
-}
-
-/// Steps over the link-layer header with up to two VLAN tags; gives EtherType and length, `None` if the frame ends.
-#[inline]
-#[must_use]
-pub fn link_layer(octets: &[u8]) -> Option<(u16, usize)> {
-    let mut at = 12;
-    loop {
-        let ethertype = u16::from_be_bytes([*octets.get(at)?, *octets.get(at + 1)?]);
-        // 0x8100 and 0x88a8 are IEEE 802.1Q; a third tag is left to be not IP.
-        if !matches!(ethertype, 0x8100 | 0x88a8) || at == 20 {
-            return Some((ethertype, at + 2));
-        }
-        at += 4;
-    }
 }
 
 impl IpHeader {
@@ -87,17 +71,16 @@ impl IpHeader {
     /// The first [`Fault`] found.
     #[inline]
     pub fn in_frame(octets: &[u8]) -> Result<(usize, Self), Fault> {
-        let (ethertype, link) = link_layer(octets).ok_or(Fault::Truncated)?;
+        let (ethertype, packet) = vlan::payload(octets).map_err(|_| Fault::Truncated)?;
         let version = match ethertype {
             IPV4 => 4,
             IPV6 => 6,
             _ => return Err(Fault::NotIp),
         };
-        let packet = &octets[link..];
         if packet.first().ok_or(Fault::Truncated)? >> 4 != version {
             return Err(Fault::NotIp);
         }
-        Self::read(packet).map(|header| (link, header))
+        Self::read(packet).map(|header| (octets.len() - packet.len(), header))
     }
 
     /// Reads the header at the front of `packet`; the version nibble tells the family (RFC 9300 §5).
@@ -123,7 +106,7 @@ impl IpHeader {
         if total > packet.len() {
             return Err(Fault::Truncated);
         }
-        if header_checksum(&packet[..length]) != 0 {
+        if !checksum::verifies(&packet[..length]) {
             return Err(Fault::BadChecksum);
         }
         let fragment = u16::from_be_bytes([fixed[6], fixed[7]]);
@@ -151,11 +134,6 @@ impl IpHeader {
         if total > packet.len() {
             return Err(Fault::Truncated);
         }
-        let part = match (fixed[6], packet[40..total].first_chunk::<4>()) {
-            (IPV6_FRAGMENT, Some(header)) if u16::from_be_bytes([header[2], header[3]]) & 0xfff8 == 0 => Part::First,
-            (IPV6_FRAGMENT, _) => Part::Later,
-            _ => Part::Whole,
-        };
         Ok(Self {
             source: IpAddr::V6(address_v6(&fixed[8..24])),
             destination: IpAddr::V6(address_v6(&fixed[24..40])),
@@ -164,7 +142,7 @@ impl IpHeader {
             protocol: fixed[6],
             length: 40,
             total,
-            part,
+            part: Part::Whole,
             may_split: false,
         })
     }
@@ -172,16 +150,6 @@ impl IpHeader {
 
 fn address_v6(octets: &[u8]) -> Ipv6Addr {
     Ipv6Addr::from(<[u8; 16]>::try_from(octets).expect("the caller cut 16 octets"))
-}
-
-/// The RFC 1071 checksum of an IPv4 header; 0 when the header holds its right checksum.
-#[inline]
-pub(crate) fn header_checksum(octets: &[u8]) -> u16 {
-    let mut sum: u32 = octets.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }
 
 /// Addresses that no packet in transit may carry, neither as source nor as unicast destination: unspecified ("this
@@ -216,18 +184,23 @@ impl FlowKey {
     /// Hash of the flow that `packet`, with this header, belongs to (RFC 9300 §12).
     ///
     /// TCP, UDP and SCTP: addresses, protocol, ports. Everything else, ICMP echo included: addresses and protocol. So
-    /// too every fragment of a datagram, or its first would take another way than the rest; and IPv6 with extension
-    /// headers.
+    /// too every fragment of a datagram, or its first would take another way than the rest.
     #[inline]
     #[must_use]
     pub fn flow(self, packet: &[u8], header: &IpHeader) -> u32 {
         let Self([first, second, third]) = self;
-        let transport = match header.part {
-            Part::Whole if matches!(header.protocol, TCP | UDP | SCTP) => packet.get(header.length..header.length + 4),
-            _ => None,
+        let (protocol, at, whole) = match header.source {
+            IpAddr::V4(_) => (header.protocol, header.length, header.part == Part::Whole),
+            IpAddr::V6(_) => match ipv6::transport(header.protocol, &packet[header.length..header.total]) {
+                Some(transport) => (transport.protocol, header.length + transport.offset, !transport.fragment),
+                None => (header.protocol, header.length, false),
+            },
         };
-        let ports = transport.map_or(0, |p| u32::from_be_bytes([p[0], p[1], p[2], p[3]]));
-        let rest = u64::from(ports) << 8 | u64::from(header.protocol);
+        let ports = match packet[..header.total].get(at..).and_then(<[u8]>::first_chunk) {
+            Some(ports) if whole && matches!(protocol, TCP | UDP | SCTP) => u32::from_be_bytes(*ports),
+            _ => 0,
+        };
+        let rest = u64::from(ports) << 8 | u64::from(protocol);
         let addresses = match (header.source, header.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits())

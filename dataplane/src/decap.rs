@@ -10,19 +10,20 @@ use std::net::IpAddr;
 
 use crate::{
     cache::{Delivery, Forwarding},
-    classify::{Fault, IPV4, IPV6, IpHeader, Part, is_martian, link_layer},
+    classify::{Fault, IpHeader, Part, is_martian},
     encap::{Context, readdress, rewrite_word},
     frame::{Frame, Umem},
     mapping::{Adjacency, Eid, InstanceId},
     verdict::{Miss, Reason, Verdict, Wanted},
+    wire::{
+        ethernet::{IPV4, IPV6},
+        ipv6,
+        lisp::DataHeader,
+        protocol::UDP,
+        udp::{LISP_DATA, UdpHeader},
+        vlan,
+    },
 };
-
-/// UDP port of LISP data (RFC 9300 §19.1).
-const LISP_DATA: u16 = 4341;
-const UDP: u8 = 17;
-const IPV6_FRAGMENT: u8 = 44;
-/// UDP and LISP data header, octets.
-const UDP_LISP: usize = 16;
 
 /// What the outer headers say, once they passed.
 struct Outer {
@@ -90,8 +91,7 @@ pub fn decap(umem: &mut Umem, frame: &mut Frame, context: &Context<'_>, mtu: imp
 #[inline]
 #[must_use]
 pub fn is_for_etr(octets: &[u8], rlocs: &[IpAddr]) -> bool {
-    let Some((ethertype, link)) = link_layer(octets) else { return false };
-    let packet = &octets[link..];
+    let Ok((ethertype, packet)) = vlan::payload(octets) else { return false };
     let (destination, protocol, length) = match ethertype {
         IPV4 if packet.len() >= 20 => {
             let to: [u8; 4] = [packet[16], packet[17], packet[18], packet[19]];
@@ -108,7 +108,7 @@ pub fn is_for_etr(octets: &[u8], rlocs: &[IpAddr]) -> bool {
 
 fn read_outer(octets: &[u8], rlocs: &[IpAddr]) -> Result<Outer, Reason> {
     let (link, ip) = IpHeader::in_frame(octets).map_err(outer_reason)?;
-    if ip.part != Part::Whole || ip.protocol == IPV6_FRAGMENT && ip.source.is_ipv6() {
+    if ip.part != Part::Whole || ip.source.is_ipv6() && ip.protocol == ipv6::FRAGMENT {
         return Err(Reason::OuterFragment);
     }
     if !rlocs.contains(&ip.destination) {
@@ -117,38 +117,33 @@ fn read_outer(octets: &[u8], rlocs: &[IpAddr]) -> Result<Outer, Reason> {
     if is_martian(ip.source) {
         return Err(Reason::OuterMartian);
     }
-    let payload = &octets[link + ip.length..link + ip.total];
     if ip.protocol != UDP {
         return Err(Reason::NotLisp);
     }
-    let udp: &[u8; 8] = payload.first_chunk().ok_or(Reason::OuterTruncated)?;
-    if u16::from_be_bytes([udp[2], udp[3]]) != LISP_DATA {
+    let payload = &octets[link + ip.length..link + ip.total];
+    if payload.len() < UdpHeader::LENGTH {
+        return Err(Reason::OuterTruncated);
+    }
+    let (udp, data) = UdpHeader::split(payload).map_err(|_| Reason::UdpBadLength)?;
+    if udp.destination != LISP_DATA {
         return Err(Reason::NotLisp);
     }
-    let length = usize::from(u16::from_be_bytes([udp[4], udp[5]]));
-    if length != payload.len() || length < UDP_LISP {
+    // Octets behind the datagram but inside the IP packet are nothing that an ITR sends.
+    if usize::from(udp.length) != payload.len() {
         return Err(Reason::UdpBadLength);
     }
+    let (lisp, inner) = DataHeader::split(data).map_err(|_| Reason::UdpBadLength)?;
     // Zero is what LISP sends, over IPv6 too (RFC 6935 §5); anything else has to be right.
-    if udp[6..8] != [0, 0] && !udp_checksum_is_right(&ip, payload) {
+    if udp.checksum != 0 && !udp.verifies(ip.source, ip.destination, data) {
         return Err(Reason::UdpBadChecksum);
     }
-    let lisp: &[u8; 8] = payload[8..].first_chunk().ok_or(Reason::OuterTruncated)?;
-    if lisp[0] & KEY_ID != 0 {
+    if lisp.key != 0 {
         return Err(Reason::Encrypted);
     }
-    let instance = match lisp[0] & INSTANCE {
-        0 => InstanceId::DEFAULT,
-        _ => InstanceId::new(u32::from_be_bytes([0, lisp[4], lisp[5], lisp[6]])).expect("24 bits"),
-    };
-    let inner = length - UDP_LISP;
-    Ok(Outer { length: link + ip.length + UDP_LISP, inner, ttl: ip.ttl, tos: ip.tos, instance })
+    let instance = InstanceId::new(lisp.instance.unwrap_or(0)).unwrap_or_default();
+    let length = link + ip.total - inner.len();
+    Ok(Outer { length, inner: inner.len(), ttl: ip.ttl, tos: ip.tos, instance })
 }
-
-/// I: an Instance-ID is present.
-const INSTANCE: u8 = 0x08;
-/// KK: the key the payload is encrypted with; 0 is clear text (RFC 8061 §8).
-const KEY_ID: u8 = 0x03;
 
 fn outer_reason(fault: Fault) -> Reason {
     match fault {
@@ -181,24 +176,6 @@ fn spoofed(header: &IpHeader, instance: InstanceId, context: &Context<'_>) -> Op
         Some(Forwarding::Local(_)) => Some(Reason::InnerSourceLocal),
         _ => None,
     }
-}
-
-fn udp_checksum_is_right(ip: &IpHeader, datagram: &[u8]) -> bool {
-    let words = |octets: &[u8]| {
-        let (pairs, odd) = octets.as_chunks::<2>();
-        let sum: u64 = pairs.iter().map(|pair| u64::from(u16::from_be_bytes(*pair))).sum();
-        sum + odd.first().map_or(0, |last| u64::from(*last) << 8)
-    };
-    let address = |address: IpAddr| match address {
-        IpAddr::V4(v4) => words(&v4.octets()),
-        IpAddr::V6(v6) => words(&v6.octets()),
-    };
-    let length = datagram.len() as u64;
-    let mut sum = address(ip.source) + address(ip.destination) + u64::from(UDP) + length + words(datagram);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum == 0xffff
 }
 
 /// Writes TTL and TOS to the inner header.

@@ -13,11 +13,15 @@
 
 use crate::{
     cache::{Forwarding, Snapshot},
-    classify::{self, Fault, FlowKey, IPV4, IPV6, IpHeader, is_martian},
+    classify::{self, Fault, FlowKey, IpHeader, is_martian},
     counters::Counters,
     frame::{Frame, Umem},
     mapping::{Adjacency, Eid, InstanceId, OuterHeader, Patch},
     verdict::{Miss, Notice, Reason, Verdict, Wanted},
+    wire::{
+        checksum,
+        ethernet::{IPV4, IPV6},
+    },
 };
 
 /// What both paths need beside the frame; fixed for a turn.
@@ -183,13 +187,11 @@ fn decrement_ttl(packet: &mut [u8], header: &IpHeader) -> u8 {
     ttl
 }
 
-/// Replaces the 16-bit word `at` of an IPv4 header and adjusts the checksum for it (RFC 1624 §3, equation 3).
+/// Replaces the 16-bit word `at` of an IPv4 header and adjusts the checksum for it.
 #[inline]
 pub(crate) fn rewrite_word(packet: &mut [u8], at: usize, new: [u8; 2]) {
-    let word = |octets: &[u8], at| u32::from(u16::from_be_bytes([octets[at], octets[at + 1]]));
-    let sum = (!word(packet, 10) & 0xffff) + (!word(packet, at) & 0xffff) + u32::from(u16::from_be_bytes(new));
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let folded = (folded & 0xffff) + (folded >> 16);
+    let word = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+    let sealed = checksum::adjust(word(10), word(at), u16::from_be_bytes(new));
     packet[at..at + 2].copy_from_slice(&new);
-    packet[10..12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+    packet[10..12].copy_from_slice(&sealed.to_be_bytes());
 }

@@ -5,9 +5,10 @@
 #![forbid(unsafe_code)]
 
 use crate::{
-    classify::{IpHeader, header_checksum},
+    classify::IpHeader,
     counters::Counters,
     frame::{Frame, Umem},
+    wire::checksum,
 };
 
 /// More fragments.
@@ -56,8 +57,8 @@ fn finish(packet: &mut [u8], header: usize, fragment: u16) {
     packet[2..4].copy_from_slice(&total.to_be_bytes());
     packet[6..8].copy_from_slice(&fragment.to_be_bytes());
     packet[10..12].fill(0);
-    let checksum = header_checksum(&packet[..header]);
-    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    let sealed = checksum::checksum(&packet[..header]);
+    packet[10..12].copy_from_slice(&sealed.to_be_bytes());
 }
 
 /// Turns options that belong to the first fragment alone into no-operations (RFC 791 §3.1: the copied flag).

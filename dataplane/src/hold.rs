@@ -222,3 +222,6 @@ impl HoldQueue {
         gone.frames.into_iter().flatten()
     }
 }
+
+#[cfg(test)]
+mod tests;

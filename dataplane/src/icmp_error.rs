@@ -13,18 +13,24 @@ use std::{
 };
 
 use crate::{
-    classify::{FlowKey, IpHeader, Part, header_checksum, is_martian},
+    classify::{FlowKey, IpHeader, Part, is_martian},
     frame::{Frame, Umem},
     mapping::MacAddress,
     verdict::Notice,
+    wire::{
+        icmp::{self, Icmp6Error, IcmpError},
+        ipv4::{Ipv4Header, Options},
+        ipv6::{self, Ipv6Header},
+        protocol::{ICMP, ICMPV6},
+    },
 };
 
-/// Longest ICMPv4 error, octets of the IP packet (RFC 1812 §4.3.2.3).
-const V4_MAX: usize = 576;
-/// Longest ICMPv6 error, octets of the IP packet (RFC 4443 §2.4).
-const V6_MAX: usize = 1280;
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
+/// Headers in front of the quoted packet, octets.
+const V4_ADDED: usize = Ipv4Header::LENGTH + icmp::LENGTH;
+/// As [`V4_ADDED`], for IPv6.
+const V6_ADDED: usize = Ipv6Header::LENGTH + icmp::LENGTH;
+/// Internetwork control (RFC 1812 §4.3.2.5).
+const TOS: u8 = 0xc0;
 /// TTL and Hop Limit of what we originate (RFC 1700's default).
 const TTL: u8 = 64;
 
@@ -59,15 +65,15 @@ pub fn answer(
     match (header.source, speaker.address4, speaker.address6) {
         (IpAddr::V4(to), Some(from), _) => {
             limiter.allows(header.source, now)
-                && enclose(umem, frame, link, speaker.mac, header.total.min(V4_MAX - 28), 28, |packet| {
-                    write_v4(packet, from, to, notice);
-                })
+                && enclose(umem, frame, link, &speaker.mac, header.total.min(icmp::PACKET_MAX - V4_ADDED), V4_ADDED)
+                    .map(|packet| write_v4(packet, from, to, notice))
+                    .is_some()
         }
         (IpAddr::V6(to), _, Some(from)) => {
             limiter.allows(header.source, now)
-                && enclose(umem, frame, link, speaker.mac, header.total.min(V6_MAX - 48), 48, |packet| {
-                    write_v6(packet, from, to, notice);
-                })
+                && enclose(umem, frame, link, &speaker.mac, header.total.min(icmp::PACKET_MAX_V6 - V6_ADDED), V6_ADDED)
+                    .map(|packet| write_v6(packet, from, to, notice))
+                    .is_some()
         }
         _ => false,
     }
@@ -75,17 +81,20 @@ pub fn answer(
 
 /// Whether the packet itself is one that no error may be about: an ICMP error, a redirect, or a later fragment.
 fn forbidden(packet: &[u8], header: &IpHeader) -> bool {
-    if header.part == Part::Later {
-        return true;
-    }
-    let (protocol, at) = match header.source {
-        IpAddr::V4(_) => (header.protocol, header.length),
-        IpAddr::V6(_) => match transport_v6(packet, header.protocol) {
-            Some(found) => found,
-            None => return true,
-        },
+    let payload = &packet[header.length..header.total];
+    let (protocol, message) = match header.source {
+        IpAddr::V4(_) if header.part == Part::Later => return true,
+        IpAddr::V4(_) => (header.protocol, payload),
+        IpAddr::V6(_) => {
+            let Some(transport) = ipv6::transport(header.protocol, payload) else { return true };
+            let (extensions, message) = payload.split_at(transport.offset);
+            if transport.fragment && !extensions.last_chunk::<8>().is_some_and(is_first_fragment) {
+                return true;
+            }
+            (transport.protocol, message)
+        }
     };
-    match (protocol, packet.get(at)) {
+    match (protocol, message.first()) {
         // Without its type an ICMP message cannot be told from an error.
         (ICMP | ICMPV6, None) => true,
         (ICMP, Some(kind)) => matches!(kind, 3 | 4 | 5 | 11 | 12),
@@ -94,102 +103,73 @@ fn forbidden(packet: &[u8], header: &IpHeader) -> bool {
     }
 }
 
-/// Steps over IPv6 extension headers to the transport header; `None` for a later fragment or a chain that ends early
-/// or never (eight headers are more than any host sends).
-fn transport_v6(packet: &[u8], mut protocol: u8) -> Option<(u8, usize)> {
-    let mut at = 40;
-    for _ in 0..8 {
-        let length = match protocol {
-            0 | 43 | 60 => usize::from(*packet.get(at + 1)?) * 8 + 8,
-            44 if u16::from_be_bytes([*packet.get(at + 2)?, *packet.get(at + 3)?]) & 0xfff8 == 0 => 8,
-            44 => return None,
-            _ => return Some((protocol, at)),
-        };
-        protocol = *packet.get(at)?;
-        at += length;
-    }
-    None
+/// Whether a Fragment header has offset 0 (RFC 8200 §4.5).
+fn is_first_fragment(header: &[u8; 8]) -> bool {
+    u16::from_be_bytes([header[2], header[3]]) & 0xfff8 == 0
 }
 
-/// Cuts the packet to `quoted` octets, puts `added` octets in front of it, has them written, and turns the link layer
-/// around. Nothing of the quoted packet moves: the link-layer header does, 14 to 22 octets.
-fn enclose(
-    umem: &mut Umem,
+/// Cuts the packet to `quoted` octets, makes room for `added` in front of it, turns the link layer around and gives
+/// all behind that. Nothing of the quoted packet moves: the link-layer header does, 14 to 22 octets.
+fn enclose<'a>(
+    umem: &'a mut Umem,
     frame: &mut Frame,
     link: usize,
-    mac: MacAddress,
+    mac: &MacAddress,
     quoted: usize,
     added: usize,
-    write: impl FnOnce(&mut [u8]),
-) -> bool {
+) -> Option<&'a mut [u8]> {
     if !(umem.set_len(frame, link + quoted) && umem.grow(frame, added)) {
-        return false;
+        return None;
     }
     let octets = umem.octets_mut(frame);
     octets.copy_within(added..added + link, 0);
     octets.copy_within(6..12, 0);
-    octets[6..12].copy_from_slice(&mac);
-    write(&mut octets[link..]);
-    true
+    octets[6..12].copy_from_slice(mac);
+    Some(&mut octets[link..])
 }
 
-fn write_v4(packet: &mut [u8], from: Ipv4Addr, to: Ipv4Addr, notice: Notice) {
-    let (kind, code, word) = match notice {
-        Notice::TimeExceeded => (11, 0, 0),
-        Notice::TooBig { limit } => (3, 4, u32::from(limit)),
-        Notice::Unreachable => (3, 1, 0),
-        Notice::Prohibited => (3, 13, 0),
+fn write_v4(packet: &mut [u8], source: Ipv4Addr, destination: Ipv4Addr, notice: Notice) {
+    let header = Ipv4Header {
+        tos: TOS,
+        total_length: packet.len() as u16,
+        identification: 0, // free, for with DF the packet is atomic (RFC 6864 §4.1)
+        dont_fragment: true,
+        more_fragments: false,
+        fragment_offset: 0,
+        ttl: TTL,
+        protocol: ICMP,
+        source,
+        destination,
+        options: Options::NONE,
     };
-    let total = packet.len() as u16;
-    let (ip, icmp) = packet.split_at_mut(20);
-    ip.fill(0);
-    ip[0] = 0x45;
-    ip[1] = 0xc0; // internetwork control, RFC 1812 §4.3.2.5
-    ip[2..4].copy_from_slice(&total.to_be_bytes());
-    ip[6] = 0x40; // DF: atomic, so the ID is free (RFC 6864 §4.1)
-    ip[8] = TTL;
-    ip[9] = ICMP;
-    ip[12..16].copy_from_slice(&from.octets());
-    ip[16..20].copy_from_slice(&to.octets());
-    let checksum = header_checksum(ip);
-    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-    write_message(icmp, kind, code, word, 0);
-}
-
-fn write_v6(packet: &mut [u8], from: Ipv6Addr, to: Ipv6Addr, notice: Notice) {
-    let (kind, code, word) = match notice {
-        Notice::TimeExceeded => (3, 0, 0),
-        Notice::TooBig { limit } => (2, 0, u32::from(limit)),
-        Notice::Unreachable => (1, 0, 0),
-        Notice::Prohibited => (1, 1, 0),
+    header.write(packet);
+    let error = match notice {
+        Notice::TimeExceeded => IcmpError::TimeExceeded { code: 0 },
+        Notice::TooBig { limit } => IcmpError::FragmentationNeeded { mtu: limit },
+        Notice::Unreachable => IcmpError::Unreachable { code: 1 },
+        Notice::Prohibited => IcmpError::Unreachable { code: 13 },
     };
-    let (ip, icmp) = packet.split_at_mut(40);
-    ip.fill(0);
-    ip[0] = 0x60;
-    ip[4..6].copy_from_slice(&(icmp.len() as u16).to_be_bytes());
-    ip[6] = ICMPV6;
-    ip[7] = TTL;
-    ip[8..24].copy_from_slice(&from.octets());
-    ip[24..40].copy_from_slice(&to.octets());
-    let pseudo_header = sum(&ip[8..40]) + icmp.len() as u32 + u32::from(ICMPV6);
-    write_message(icmp, kind, code, word, pseudo_header);
+    error.write(&mut packet[Ipv4Header::LENGTH..]);
 }
 
-/// Writes the 8 octets in front of the quoted packet; `base` is what the checksum covers beside the message.
-fn write_message(icmp: &mut [u8], kind: u8, code: u8, word: u32, base: u32) {
-    icmp[0..4].copy_from_slice(&[kind, code, 0, 0]);
-    icmp[4..8].copy_from_slice(&word.to_be_bytes());
-    let mut sum = base + sum(icmp);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    icmp[2..4].copy_from_slice(&(!(sum as u16)).to_be_bytes());
-}
-
-fn sum(octets: &[u8]) -> u32 {
-    let (pairs, odd) = octets.as_chunks::<2>();
-    let pairs: u32 = pairs.iter().map(|pair| u32::from(u16::from_be_bytes(*pair))).sum();
-    pairs + odd.first().map_or(0, |last| u32::from(*last) << 8)
+fn write_v6(packet: &mut [u8], source: Ipv6Addr, destination: Ipv6Addr, notice: Notice) {
+    let header = Ipv6Header {
+        traffic_class: TOS,
+        flow_label: 0,
+        payload_length: (packet.len() - Ipv6Header::LENGTH) as u16,
+        next_header: ICMPV6,
+        hop_limit: TTL,
+        source,
+        destination,
+    };
+    header.write(packet);
+    let error = match notice {
+        Notice::TimeExceeded => Icmp6Error::TimeExceeded { code: 0 },
+        Notice::TooBig { limit } => Icmp6Error::PacketTooBig { mtu: u32::from(limit) },
+        Notice::Unreachable => Icmp6Error::Unreachable { code: 0 },
+        Notice::Prohibited => Icmp6Error::Unreachable { code: 1 },
+    };
+    error.write(source, destination, &mut packet[Ipv6Header::LENGTH..]);
 }
 
 /// Token buckets: one for the worker, and coarse ones for sources, which share them by hash.

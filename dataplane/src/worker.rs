@@ -352,6 +352,8 @@ impl Worker {
         let leaked = self.umem.slots().saturating_sub(self.umem.free() + owned);
         self.counters.leaked.add(leaked as u64);
         debug_assert_eq!(leaked, 0, "a frame was dropped on the floor");
+        // The rings go before the memory they point into.
+        drop(ports);
     }
 }
 

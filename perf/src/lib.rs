@@ -2,6 +2,7 @@
 //!
 //! Start with [`lab`] for what the tests and the demo stand on, and with [`demo`] for what it shows.
 
+pub mod bench;
 pub mod demo;
 pub mod lab;
 pub mod tcp;

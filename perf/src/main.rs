@@ -1,13 +1,23 @@
 //! The program `altitude-perf`: the demo, the benches, and the small tools that they run inside namespaces.
 
 use std::{
+    env,
     io::{self, Write},
     net::{SocketAddr, TcpListener},
     process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use altitude_perf::{demo, tcp};
+use altitude_perf::{
+    bench::{self, Direction, Families, Forwarder, Sink, Size, Traffic},
+    demo, lab, tcp,
+};
 use clap::{Parser, Subcommand};
+use signal_hook::consts::SIGTERM;
 
 #[derive(Parser)]
 #[command(name = "altitude-perf", version, about = "Demo, benches and lab tools of Altitude")]
@@ -27,10 +37,73 @@ enum Task {
         #[arg(long, conflicts_with = "keep")]
         remove: bool,
     },
+    /// The whole worker in the process, beside a forwarder that only swaps addresses
+    Mem {
+        #[command(flatten)]
+        measure: Measure,
+    },
+    /// Real AF_XDP on veth, beside a forwarder that only swaps addresses on the same interfaces
+    Veth {
+        #[command(flatten)]
+        measure: Measure,
+    },
+    /// What the veth bench runs inside its namespaces
+    #[command(hide = true)]
+    Inside {
+        #[command(subcommand)]
+        part: Part,
+    },
     /// A TCP transfer whose every octet is checked
     Tcp {
         #[command(subcommand)]
         end: End,
+    },
+}
+
+#[derive(clap::Args)]
+struct Measure {
+    /// One JSON object a line instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Milliseconds of one measurement
+    #[arg(long, default_value_t = 200)]
+    round: u64,
+    /// Measurements of each case
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+}
+
+impl Measure {
+    const fn effort(&self) -> bench::Effort {
+        bench::Effort { round: Duration::from_millis(self.round), rounds: self.rounds }
+    }
+}
+
+#[derive(Subcommand)]
+enum Part {
+    Generator {
+        #[arg(long)]
+        interface: String,
+        #[arg(long)]
+        direction: Direction,
+        #[arg(long)]
+        families: Families,
+        #[arg(long)]
+        size: Size,
+    },
+    Device {
+        #[arg(long)]
+        forwarder: Forwarder,
+        #[arg(long)]
+        families: Families,
+        #[arg(long)]
+        site: String,
+        #[arg(long)]
+        core: String,
+    },
+    Sink {
+        #[arg(long)]
+        interface: String,
     },
 }
 
@@ -71,6 +144,13 @@ fn main() -> ExitCode {
             Ok(())
         }
         Task::Demo { keep, .. } => return demo::show(keep),
+        Task::Mem { measure } => {
+            let report = bench::Report::start(measure.json, "in the process, 1 thread, 2048 frames, 256 prefixes");
+            bench::mem::bench(&report, measure.effort(), &[Size::Octets(64), Size::Imix]);
+            Ok(())
+        }
+        Task::Veth { measure } => veth(&measure),
+        Task::Inside { part } => inside(part),
         Task::Tcp { end } => transfer(&end),
     };
     match done {
@@ -78,6 +158,43 @@ fn main() -> ExitCode {
         Err(why) => {
             let _ = writeln!(io::stderr(), "altitude-perf: {why}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn veth(measure: &Measure) -> Result<(), String> {
+    lab::available()?;
+    let perf = env::current_exe().map_err(|error| format!("own path: {error}"))?;
+    let report = bench::Report::start(measure.json, "AF_XDP on veth, 1 queue, driver mode, generator on another core");
+    bench::veth::bench(&report, measure.effort(), &bench::veth::usual(), &perf).map_err(|error| error.to_string())
+}
+
+/// The generator has the first core, the device the last one.
+fn inside(part: Part) -> Result<(), String> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let pin = |core: Option<&core_affinity::CoreId>| core.is_some_and(|core| core_affinity::set_for_current(*core));
+    let stop = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGTERM, stop.clone()).map_err(|error| error.to_string())?;
+    match part {
+        Part::Generator { interface, direction, families, size } => {
+            pin(cores.first());
+            println!("ready");
+            bench::generate(&interface, Traffic { direction, families, size }, &stop)
+        }
+        Part::Device { forwarder, families, site, core } => {
+            pin(cores.last());
+            let tally = bench::forward(forwarder, families, [&site, &core], &stop, || println!("ready"))?;
+            println!("{}", serde_json::to_string(&tally).map_err(|error| error.to_string())?);
+            Ok(())
+        }
+        Part::Sink { interface } => {
+            let sink = Sink::attach(&interface)?;
+            println!("ready");
+            while !stop.load(Ordering::Relaxed) {
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+            println!("{}", sink.count()?);
+            Ok(())
         }
     }
 }

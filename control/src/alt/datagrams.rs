@@ -165,8 +165,6 @@ faults! {
         EidMismatch = "alt-eid-mismatch",
         /// TTL or Hop Limit used up.
         TtlExpired = "alt-ttl-expired",
-        /// Longer than can be sent on.
-        TooLong = "alt-too-long",
         /// No way on, and silence is configured or the request wants no answer.
         Unreachable = "alt-unreachable",
         /// No way on, and no ITR-RLOC that a negative answer could reach.
@@ -411,9 +409,6 @@ fn map_request(payload: &[u8]) -> Result<MapRequest, DatagramFault> {
 fn forward(datagram: &UdpPacket<'_>, tunnel: TunnelId) -> Result<Output, DatagramFault> {
     if datagram.ttl <= 1 {
         return Err(DatagramFault::TtlExpired);
-    }
-    if datagram.payload.len() > UdpPacket::PAYLOAD_MAX {
-        return Err(DatagramFault::TooLong);
     }
     let packet = UdpPacket { ttl: datagram.ttl - 1, ..*datagram };
     Ok(Output::Forward { tunnel, packet: packet.encode() })

@@ -76,9 +76,9 @@ fn each_error_says_what_happened_and_quotes_the_packet_as_it_came() {
 fn outer_ipv6_leaves_less_room() {
     let mut world = World::new();
     world.learn_side(1, 2, true, None);
-    let sent = world.through(SITE_PORT, udp("1.1.1.1", "2.2.2.2", (1, 2), 1444 - 28 + 1).from_host(), SITE_PORT);
+    let sent = world.through(SITE_PORT, udp("1.1.1.1", "2.2.2.2", (1, 2), 1444 - 28 + 1).host_frame(), SITE_PORT);
     assert_eq!(read(&sent, 14).2, 1444);
-    world.through(SITE_PORT, udp("1.1.1.1", "2.2.2.2", (1, 2), 1444 - 28).from_host(), CORE_PORT);
+    world.through(SITE_PORT, udp("1.1.1.1", "2.2.2.2", (1, 2), 1444 - 28).host_frame(), CORE_PORT);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn no_error_about_errors_groups_and_later_fragments() {
     ];
     for (number, packet) in silent.iter().enumerate() {
         let mut world = world();
-        assert_eq!(world.pass(SITE_PORT, packet.from_host()), [], "case {number}");
+        assert_eq!(world.pass(SITE_PORT, packet.host_frame()), [], "case {number}");
         assert_eq!(world.drops(), [("too-big", 1)].into());
     }
     let loud = [
@@ -122,7 +122,7 @@ fn no_error_about_errors_groups_and_later_fragments() {
         chained(&[44, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0x00, 0x01]),
     ];
     for packet in loud {
-        world().through(SITE_PORT, packet.from_host(), SITE_PORT);
+        world().through(SITE_PORT, packet.host_frame(), SITE_PORT);
     }
     let mut world = world();
     let to_all = frame([0xff; 6], HOST, &[], &silent[8].clone().fragment(DF).octets());
@@ -161,8 +161,8 @@ fn a_port_without_addresses_is_silent() {
     }
     writer.publish();
     let mut ports = vec![MemPort::new()];
-    ports[0].arrive(udp("1.1.1.1", "2.2.2.2", (1, 2), 9).ttl(1).from_host());
-    ports[0].arrive(udp("2001:db8:1::7", "2001:db8:2::2", (1, 2), 9).ttl(1).from_host());
+    ports[0].arrive(udp("1.1.1.1", "2.2.2.2", (1, 2), 9).ttl(1).host_frame());
+    ports[0].arrive(udp("2001:db8:1::7", "2001:db8:2::2", (1, 2), 9).ttl(1).host_frame());
     turn(&mut worker, &mut ports, &readers[0].snapshot(), std::time::Instant::now());
     assert_eq!((ports[0].take_sent(), counters.dropped(Reason::TtlExpired)), (vec![], 2));
     worker.finish(ports);
@@ -171,11 +171,11 @@ fn a_port_without_addresses_is_silent() {
 #[test]
 fn a_flood_gets_a_burst_and_then_the_rate() {
     let mut world = world();
-    let mut errors = |world: &mut World, hosts: u32, packets: u32| -> u64 {
+    let errors = |world: &mut World, hosts: u32, packets: u32| -> u64 {
         let before = world.counters.icmp_sent.get();
         for n in 0..packets {
             let source = format!("1.1.{}.{}", n % hosts / 200, n % hosts % 200 + 1);
-            world.ports[SITE_PORT].arrive(udp(&source, "3.3.3.3", (1, 2), 9).from_host());
+            world.ports[SITE_PORT].arrive(udp(&source, "3.3.3.3", (1, 2), 9).host_frame());
         }
         while world.turn() > 0 {}
         world.sent();

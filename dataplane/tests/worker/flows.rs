@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{packets::*, world::*};
 
 fn source_port(world: &mut World, packet: &Ip) -> u16 {
-    open(&world.through(SITE_PORT, packet.from_host(), CORE_PORT)).source_port
+    open(&world.through(SITE_PORT, packet.host_frame(), CORE_PORT)).source_port
 }
 
 /// Pearson's statistic over 256 bins; 255 degrees of freedom: mean 255, standard deviation 22.6.

@@ -14,7 +14,7 @@ use crate::{packets::*, world::*};
 fn numbered(destination: &str, number: u8) -> Vec<u8> {
     let mut packet = udp("1.1.1.1", destination, (1, 2), 9);
     packet.payload[8] = number;
-    packet.from_host()
+    packet.host_frame()
 }
 
 /// The numbers of the packets that left through the core port.
@@ -136,7 +136,7 @@ fn decapsulated_packets_wait_for_the_neighbour() {
     let packets: Vec<Ip> = (1..=2).map(|port| udp("2.2.2.2", "1.1.9.9", (port, 2), 9)).collect();
     for packet in &packets {
         let outer = lisp("240.0.254.20", "240.0.254.10", 0, 0, &packet.octets());
-        assert_eq!(world.pass(CORE_PORT, outer.from_peer()), []);
+        assert_eq!(world.pass(CORE_PORT, outer.peer_frame()), []);
     }
     let asked = world.asked();
     assert_eq!((asked.len(), asked[0].wanted), (1, Wanted::Neighbour));

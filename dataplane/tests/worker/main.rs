@@ -9,4 +9,5 @@ mod reasons;
 mod roundtrip;
 mod running;
 mod splitting;
+mod vectors;
 mod world;

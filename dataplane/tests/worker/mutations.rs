@@ -30,20 +30,20 @@ fn seeds() -> Vec<Vec<u8>> {
     let back4 = udp("2.2.2.2", "1.1.1.1", (1000, 2000), 30);
     let back6 = udp("2001:db8:2::2", "2001:db8:1::1", (1000, 2000), 30);
     let mut seeds = vec![
-        v4.from_host(),
-        v6.from_host(),
-        v4.clone().ttl(1).from_host(),
-        udp("1.1.1.1", "9.9.9.9", (1, 2), 30).from_host(),
-        udp("1.1.1.1", "2.2.2.2", (1, 2), 1472).fragment(0).from_host(),
-        Ip { options: vec![7, 7, 4, 0, 0, 0, 0, 0x94, 4, 0, 0, 0], ..v4.clone() }.from_host(),
-        Ip { protocol: 0, ..v6 }.ttl(1).from_host(),
-        tagged(v4.from_host(), &[(0x88a8, 1), (0x8100, 2)]),
+        v4.host_frame(),
+        v6.host_frame(),
+        v4.clone().ttl(1).host_frame(),
+        udp("1.1.1.1", "9.9.9.9", (1, 2), 30).host_frame(),
+        udp("1.1.1.1", "2.2.2.2", (1, 2), 1472).fragment(0).host_frame(),
+        Ip { options: vec![7, 7, 4, 0, 0, 0, 0, 0x94, 4, 0, 0, 0], ..v4.clone() }.host_frame(),
+        Ip { protocol: 0, ..v6 }.ttl(1).host_frame(),
+        tagged(v4.host_frame(), &[(0x88a8, 1), (0x8100, 2)]),
     ];
     for (from, to) in [("240.0.254.20", "240.0.254.10"), ("2001:db8:254::2", "2001:db8:254::1")] {
         for inner in [&back4, &back6] {
-            seeds.push(lisp(from, to, 0, 0, &inner.octets()).from_peer());
-            seeds.push(lisp(from, to, 0x08, 5 << 8, &inner.octets()).from_peer());
-            seeds.push(with_udp_checksum(lisp(from, to, 0xc0, 7, &inner.octets())).from_peer());
+            seeds.push(lisp(from, to, 0, 0, &inner.octets()).peer_frame());
+            seeds.push(lisp(from, to, 0x08, 5 << 8, &inner.octets()).peer_frame());
+            seeds.push(with_udp_checksum(lisp(from, to, 0xc0, 7, &inner.octets())).peer_frame());
         }
     }
     seeds

@@ -82,12 +82,12 @@ impl Ip {
     }
 
     /// The frame a host sends to the xTR.
-    pub(crate) fn from_host(&self) -> Vec<u8> {
+    pub(crate) fn host_frame(&self) -> Vec<u8> {
         frame(SITE, HOST, &[], &self.octets())
     }
 
     /// The frame a peer's xTR sends to ours.
-    pub(crate) fn from_peer(&self) -> Vec<u8> {
+    pub(crate) fn peer_frame(&self) -> Vec<u8> {
         frame(CORE, PEER, &[], &self.octets())
     }
 }

@@ -259,11 +259,11 @@ fn each_packet_is_dropped_for_its_reason_and_for_no_other() {
 fn the_packets_that_the_cases_are_made_from_pass() {
     let mut world = furnished();
     for packet in [good(), good().ttl(2), udp("1.1.1.1", "2.2.2.2", (1, 2), 1464 - 28)] {
-        world.through(SITE_PORT, packet.from_host(), CORE_PORT);
+        world.through(SITE_PORT, packet.host_frame(), CORE_PORT);
     }
-    world.through(CORE_PORT, around(&inner().octets()).from_peer(), SITE_PORT);
+    world.through(CORE_PORT, around(&inner().octets()).peer_frame(), SITE_PORT);
     let largest = udp("2.2.2.2", "1.1.8.1", (1, 2), 1300 - 28);
-    world.through(CORE_PORT, around(&largest.octets()).from_peer(), SITE_PORT);
+    world.through(CORE_PORT, around(&largest.octets()).peer_frame(), SITE_PORT);
     assert_eq!(world.drops(), [].into());
 }
 
@@ -315,7 +315,7 @@ fn without_headroom_a_packet_is_dropped_not_moved() {
     let mut world = World::on(ports, Options::default());
     let way = tunnel(rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, 1500));
     world.learn(prefix("2.2.0.0/16"), way);
-    world.ports[SITE_PORT].0.arrive(good().from_host());
+    world.ports[SITE_PORT].0.arrive(good().host_frame());
     world.turn();
     assert_eq!(world.drops(), [("no-headroom", 1)].into());
     world.settle_accounts();

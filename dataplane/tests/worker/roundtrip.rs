@@ -60,7 +60,7 @@ fn options_and_a_tagged_egress() {
     let tag = VlanTag { tpid: 0x8100, tci: 9 };
     one.learn_side(1, 2, false, Some(tag));
     let packet = Ip { options: vec![1, 1, 1, 0], ..udp("1.1.1.1", "2.2.2.2", (1, 2), 30) };
-    let mut sent = one.through(SITE_PORT, packet.from_host(), CORE_PORT);
+    let mut sent = one.through(SITE_PORT, packet.host_frame(), CORE_PORT);
     assert_eq!(sent[12..18], [0x81, 0, 0, 9, 0x08, 0x00]);
     sent.drain(12..16);
     assert_eq!(open(&sent).inner, one_hop(&packet));
@@ -69,7 +69,7 @@ fn options_and_a_tagged_egress() {
     one.learn(prefix("1.1.0.0/16"), Forwarding::Local(Delivery::Adjacent(tagged_host)));
     let inner = Ip { options: vec![7, 4, 4, 0], ..udp("2.2.2.2", "1.1.1.1", (1, 2), 30) };
     let outer = Ip { options: vec![1; 40], ..lisp("240.0.254.20", "240.0.254.10", 0, 0, &inner.octets()) };
-    let delivered = one.through(CORE_PORT, outer.from_peer(), SITE_PORT);
+    let delivered = one.through(CORE_PORT, outer.peer_frame(), SITE_PORT);
     assert_eq!((&delivered[12..18], &delivered[18..]), (&[0x81, 0, 0, 9, 0x08, 0x00][..], &inner.octets()[..]));
     one.settle_accounts();
 }
@@ -81,7 +81,7 @@ fn every_tos_goes_out_and_comes_back() {
         let (source, destination) = hosts(inner_v6);
         for tos in 0..=255 {
             let packet = udp(source, destination, (1000, 2000), 20).tos(tos);
-            let on_core = one.through(SITE_PORT, packet.from_host(), CORE_PORT);
+            let on_core = one.through(SITE_PORT, packet.host_frame(), CORE_PORT);
             let tunnelled = open(&on_core);
             assert_eq!((tunnelled.tos, tunnelled.ttl), (tos, 63));
             let delivered = two.through(CORE_PORT, on_core, SITE_PORT);
@@ -125,7 +125,7 @@ fn ecn_comes_out_by_the_table_of_rfc_6040() {
                 let inner = udp(source, destination, (1, 2), 9).tos(10 << 2 | inner_ecn);
                 let outer = lisp(&from, &to, 0, 0, &inner.octets()).tos(outer_dscp | outer_ecn);
                 let before = two.counters.ecn_odd.get();
-                let sent = two.pass(CORE_PORT, outer.from_peer());
+                let sent = two.pass(CORE_PORT, outer.peer_frame());
                 let delivered = sent.first().map(|(_, octets)| octets[14..].to_vec());
                 // The outer DSCP comes in: uniform model.
                 let expected = result.map(|ecn| inner.clone().tos(outer_dscp | ecn).octets());
@@ -148,7 +148,7 @@ fn the_smaller_ttl_comes_out() {
         {
             let inner = udp(source, destination, (1, 2), 9).ttl(inner_ttl);
             let outer = lisp("240.0.254.10", "240.0.254.20", 0, 0, &inner.octets()).ttl(outer_ttl);
-            let sent = two.pass(CORE_PORT, outer.from_peer());
+            let sent = two.pass(CORE_PORT, outer.peer_frame());
             let delivered = sent.first().map(|(_, octets)| octets[14..].to_vec());
             assert_eq!(delivered, result.map(|ttl| inner.ttl(ttl).octets()));
         }
@@ -167,24 +167,24 @@ fn flags_of_the_lisp_header_change_nothing_but_the_instance() {
         let instance = flags & 0x08 != 0;
         let mut outer = lisp("240.0.254.10", "240.0.254.20", flags, 5 << 8 | 0xff, &inner.octets());
         outer.payload[9..12].copy_from_slice(&[0xab, 0xcd, 0xef]);
-        let delivered = two.through(CORE_PORT, outer.from_peer(), SITE_PORT);
+        let delivered = two.through(CORE_PORT, outer.peer_frame(), SITE_PORT);
         assert_eq!(delivered[..6], if instance { [5; 6] } else { HOST }, "flags {flags:#04x}");
         assert_eq!(delivered[14..], inner.octets());
     }
     // I with Instance-ID 0 is instance 0 (RFC 9300 §8).
     let outer = lisp("240.0.254.10", "240.0.254.20", 0x08, 0, &inner.octets());
-    assert_eq!(two.through(CORE_PORT, outer.from_peer(), SITE_PORT)[..6], HOST);
+    assert_eq!(two.through(CORE_PORT, outer.peer_frame(), SITE_PORT)[..6], HOST);
 }
 
 #[test]
 fn an_instance_goes_on_the_wire_and_finds_its_own_table() {
     let mut one = World::new();
     one.learn(prefix("2.2.0.0/16"), tunnel(rloc(1, false), rloc(2, false), 0xabcdef, &adjacency(CORE_PORT, 1500)));
-    let sent = one.through(SITE_PORT, udp("1.1.1.1", "2.2.2.2", (1, 2), 9).from_host(), CORE_PORT);
+    let sent = one.through(SITE_PORT, udp("1.1.1.1", "2.2.2.2", (1, 2), 9).host_frame(), CORE_PORT);
     assert_eq!(open(&sent).lisp, [0x08, 0, 0, 0, 0xab, 0xcd, 0xef, 0]);
     // The port's instance is 0: a mapping of another instance is not seen (RFC 9300 §8).
     one.learn(prefix_in(5, "3.3.0.0/16"), tunnel(rloc(1, false), rloc(2, false), 5, &adjacency(CORE_PORT, 1500)));
-    assert_eq!(one.pass(SITE_PORT, udp("1.1.1.1", "3.3.3.3", (1, 2), 9).from_host()), []);
+    assert_eq!(one.pass(SITE_PORT, udp("1.1.1.1", "3.3.3.3", (1, 2), 9).host_frame()), []);
     assert_eq!(one.asked().len(), 1);
 }
 
@@ -197,7 +197,7 @@ fn udp_checksums_may_be_absent_or_right() {
             let inner = udp("1.1.1.1", "2.2.2.2", (1, 2), length);
             let outer = with_udp_checksum(lisp(&from, &to, 0, 0, &inner.octets()));
             assert_ne!(outer.payload[6..8], [0, 0]);
-            assert_eq!(two.through(CORE_PORT, outer.from_peer(), SITE_PORT)[14..], inner.octets());
+            assert_eq!(two.through(CORE_PORT, outer.peer_frame(), SITE_PORT)[14..], inner.octets());
         }
     }
 }
@@ -219,12 +219,12 @@ fn a_port_may_be_site_and_core_at_once() {
     let (mut one, _) = pair(false);
     let inner = udp("2.2.2.2", "1.1.1.1", (1, 2), 9);
     let from_core = lisp("240.0.254.20", "240.0.254.10", 0, 0, &inner.octets());
-    assert_eq!(one.through(BOTH_PORT, from_core.from_peer(), SITE_PORT)[14..], inner.octets());
+    assert_eq!(one.through(BOTH_PORT, from_core.peer_frame(), SITE_PORT)[14..], inner.octets());
     let from_host = udp("1.1.1.1", "2.2.2.2", (1, 2), 9);
     let sent = one.through(BOTH_PORT, frame(SITE, HOST, &[(0x8100, 1)], &from_host.octets()), CORE_PORT);
     assert_eq!(open(&sent).inner, one_hop(&from_host));
     // LISP of a host to somebody else's RLOC is a host's packet like any other.
     let host_lisp = lisp("1.1.1.1", "2.2.2.2", 0, 0, &inner.octets());
-    assert_eq!(open(&one.through(BOTH_PORT, host_lisp.from_host(), CORE_PORT)).inner, one_hop(&host_lisp));
+    assert_eq!(open(&one.through(BOTH_PORT, host_lisp.host_frame(), CORE_PORT)).inner, one_hop(&host_lisp));
     one.settle_accounts();
 }

@@ -59,7 +59,7 @@ fn an_idle_worker_sleeps_long_and_leaves_nothing_behind() {
 #[test]
 fn a_worker_that_holds_frames_rings_and_sleeps_lightly() {
     let frames = [udp("1.1.1.1", "2.2.2.2", (1, 2), 9), udp("1.1.1.1", "2.2.2.3", (1, 2), 9)];
-    let (sleeps, bell, counters) = two_sleeps(&frames.map(|packet| packet.from_host()));
+    let (sleeps, bell, counters) = two_sleeps(&frames.map(|packet| packet.host_frame()));
     assert_eq!((sleeps, bell), (vec![Duration::from_millis(5); 2], 1), "one ring for a turn's misses");
     assert_eq!((counters.held.get(), counters.leaked.get()), (2, 0));
 }

@@ -28,7 +28,7 @@ fn one_packet_becomes_two_of_about_equal_size() {
         let mut world = World::new();
         world.learn_side(1, 2, false, None);
         let packet = long(data);
-        world.ports[SITE_PORT].arrive(packet.from_host());
+        world.ports[SITE_PORT].arrive(packet.host_frame());
         assert_eq!(world.turn(), 1);
         let sent: Vec<Tunnelled> = world.sent().iter().map(|(_, octets)| open(octets)).collect();
         let parts: Vec<Vec<u8>> = sent.iter().map(|tunnelled| tunnelled.inner.clone()).collect();
@@ -50,7 +50,7 @@ fn a_fragment_is_split_further_and_options_follow_their_copied_flag() {
     // Record route (not copied), then a router alert (copied), then the end.
     let options = vec![7, 7, 4, 0, 0, 0, 0, 0x94, 4, 0, 0, 0];
     let packet = Ip { options: options.clone(), ..long(1456).fragment(MF | 185) };
-    world.ports[SITE_PORT].arrive(packet.from_host());
+    world.ports[SITE_PORT].arrive(packet.host_frame());
     world.turn();
     let parts: Vec<Vec<u8>> = world.sent().iter().map(|(_, octets)| open(octets).inner).collect();
     assert_eq!(reassemble(&parts, true), packet.payload);
@@ -65,7 +65,7 @@ fn parts_that_are_still_too_long_are_split_again() {
     let mut world = World::new();
     world.learn(prefix("2.2.0.0/16"), tunnel(rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, 400)));
     let packet = long(1400);
-    world.ports[SITE_PORT].arrive(packet.from_host());
+    world.ports[SITE_PORT].arrive(packet.host_frame());
     world.turn();
     let parts: Vec<Vec<u8>> = world.sent().iter().map(|(_, octets)| open(octets).inner).collect();
     assert!(parts.iter().all(|part| part.len() <= 364));
@@ -79,19 +79,19 @@ fn what_cannot_be_split_is_dropped() {
     // An offset that would not fit its field; no frame left for the second part; parts that cannot get shorter.
     let mut world = World::new();
     world.learn_side(1, 2, false, None);
-    world.pass(SITE_PORT, long(1472).fragment(0x1fff).from_host());
+    world.pass(SITE_PORT, long(1472).fragment(0x1fff).host_frame());
     assert_eq!(world.drops(), [("too-big", 1)].into());
     world.settle_accounts();
 
     let mut world = World::with(Options { slots: 1, ..Options::default() });
     world.learn_side(1, 2, false, None);
-    world.pass(SITE_PORT, long(1472).from_host());
+    world.pass(SITE_PORT, long(1472).host_frame());
     assert_eq!(world.drops(), [("too-big", 1)].into());
     world.settle_accounts();
 
     let mut world = World::new();
     world.learn(prefix("2.2.0.0/16"), tunnel(rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, 60)));
-    world.pass(SITE_PORT, long(20).from_host());
+    world.pass(SITE_PORT, long(20).host_frame());
     assert!(world.counters.dropped(altitude_dataplane::verdict::Reason::TooBig) > 0);
     world.settle_accounts();
 }
@@ -101,7 +101,7 @@ fn a_native_way_splits_too() {
     let mut world = World::new();
     world.learn(prefix("0.0.0.0/0"), Forwarding::Native(adjacency(CORE_PORT, 1400)));
     let packet = Ip { destination: "9.9.9.9".parse().unwrap(), ..long(1472) };
-    world.ports[SITE_PORT].arrive(packet.from_host());
+    world.ports[SITE_PORT].arrive(packet.host_frame());
     world.turn();
     let parts: Vec<Vec<u8>> = world.sent().iter().map(|(_, octets)| sound(&octets[14..]).to_vec()).collect();
     assert_eq!(reassemble(&parts, false), packet.payload);

@@ -26,6 +26,7 @@ pub(crate) const CORE_PORT: usize = 1;
 pub(crate) const BOTH_PORT: usize = 2;
 
 /// How a world differs from the usual one.
+#[derive(Clone, Copy)]
 pub(crate) struct Options {
     pub(crate) slots: usize,
     pub(crate) hold: Hold,
@@ -124,7 +125,13 @@ impl<P: Port> World<P> {
         };
         let settings = Settings {
             ports: vec![role(true, false), role(false, true), role(true, true)],
-            rlocs: vec![rloc(side, false), rloc(side, true)],
+            // The last two are those of the vectors.
+            rlocs: vec![
+                rloc(side, false),
+                rloc(side, true),
+                [203, 0, 113, 2].into(),
+                "2001:db8:ffff::2".parse().unwrap(),
+            ],
             hash_seed: 7,
             hold,
         };
@@ -143,7 +150,7 @@ impl<P: Port> World<P> {
 
     pub(crate) fn learn(&mut self, eid: EidPrefix, forwarding: Forwarding) {
         self.writer.insert(eid, forwarding).unwrap();
-        self.writer.publish();
+        assert!(self.writer.publish());
     }
 
     /// Reaches side `to` (EIDs of both families) over RLOCs of one family.

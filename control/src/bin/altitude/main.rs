@@ -1,1 +1,53 @@
-fn main() {}
+//! `altitude`: a LISP tunnel router in user space.
+//!
+//! The composition root: the command line, the configuration, the sockets and threads. What it decides lives in the
+//! libraries.
+
+mod cli;
+mod driver;
+mod log;
+mod run;
+mod workers;
+
+use std::{
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use altitude_control::config::{self, Draft, Machine};
+use clap::Parser;
+use cli::{Cli, Command};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Exit codes: 0 done, 1 failed, 2 usage (clap's own).
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(arguments) => start(&arguments),
+        Command::Check { file } => check(&file),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            // With nobody left to read it, there is nothing better to do.
+            let _ = writeln!(io::stderr(), "{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: &cli::Run) -> Result<(), String> {
+    let config = config::load(arguments.config.as_deref(), arguments.draft(), &Machine::here())
+        .map_err(|problems| problems.to_string())?;
+    log::start(config.log, config.log_format);
+    run::run(&config).map_err(|error| format!("altitude: {error}"))
+}
+
+/// `altitude check FILE`.
+fn check(file: &Path) -> Result<(), String> {
+    let config =
+        config::load(Some(file), Draft::default(), &Machine::here()).map_err(|problems| problems.to_string())?;
+    writeln!(io::stdout(), "{}: ok ({})", file.display(), config.summary()).map_err(|error| error.to_string())
+}

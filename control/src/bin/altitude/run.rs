@@ -80,7 +80,8 @@ pub(crate) fn run(config: &Config) -> Result<(), RunError> {
     let sockets = Sockets::open(config)?;
     kernel.catch_up()?; // the TUN devices are there now
 
-    let (writer, readers) = cache::new(config.map_cache_max + SITE_HOSTS_MAX + config.database.len(), worker_count(config));
+    let (writer, readers) =
+        cache::new(config.map_cache_max + SITE_HOSTS_MAX + config.database.len(), worker_count(config));
     let dataplane = workers::open(config, &kernel.settings(config)?, readers)?;
     if let Some(core) = config.control_core {
         if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
@@ -163,7 +164,9 @@ impl Kernel {
             };
             if !link.up {
                 let name = &port.name;
-                return unfit(format!("interface {name} is down: `ip link set {name} up`, and see that its peer is up"));
+                return unfit(format!(
+                    "interface {name} is down: `ip link set {name} up`, and see that its peer is up"
+                ));
             }
         }
         let own = self.underlay.own_addresses();

@@ -14,7 +14,8 @@ use altitude_dataplane::{
     counters::Counters,
     frame::Umem,
     port::xsk::{
-        Bind, Interface, Observer, Roles, Sleeper, SocketOptions, Steering, Waker, XdpMode, XskPort, open_worker, sleeper,
+        Bind, Interface, Observer, Roles, Sleeper, SocketOptions, Steering, Waker, XdpMode, XskPort, open_worker,
+        sleeper,
     },
     queue::{Consumer, MissQueue, misses},
     run::{Idle, run},
@@ -59,8 +60,7 @@ pub(crate) struct Dataplane {
 
 /// Opens the sockets of every worker, then attaches the steering programs: their fill rings are full by then.
 pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -> Result<Dataplane, RunError> {
-    let interfaces =
-        config.ports.iter().map(|port| Interface::named(&port.name)).collect::<Result<Vec<_>, _>>()?;
+    let interfaces = config.ports.iter().map(|port| Interface::named(&port.name)).collect::<Result<Vec<_>, _>>()?;
     let options = SocketOptions {
         ring: config.ring,
         frames: config.frames,

@@ -104,7 +104,9 @@ fn new_link(link: &LinkMessage) -> Option<Input> {
             _ => {}
         }
     }
-    let up = link.header.flags.contains(LinkFlags::Up | LinkFlags::Running);
+    // The carrier itself: IFF_RUNNING follows it up to a second later, a start in between would find the link down.
+    let flags = link.header.flags;
+    let up = flags.contains(LinkFlags::Up | LinkFlags::LowerUp) && !flags.contains(LinkFlags::Dormant);
     Some(Input::Link { index: link.header.index, name: name?, mac, mtu, up })
 }
 

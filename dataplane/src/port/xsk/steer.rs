@@ -60,8 +60,8 @@ impl SteerCounts {
 /// are set. Attach it after the sockets were opened: their fill rings must not be empty when the first frame comes.
 #[derive(Debug)]
 pub struct Steering {
-    /// First, so that it is closed first: a bpf_link, which the kernel detaches with its last descriptor.
-    _link: OwnedFd,
+    /// A bpf_link, which the kernel detaches with its last descriptor.
+    link: OwnedFd,
     interface: Interface,
     roles: Roles,
     generic: bool,
@@ -96,7 +96,7 @@ impl Steering {
             MapHandle::try_from(&map).map_err(|error| refused("opening a table", interface, &error))
         };
         let steering = Self {
-            _link: link,
+            link,
             interface: interface.clone(),
             roles,
             generic,
@@ -243,6 +243,14 @@ impl Steering {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Steering {
+    /// Detaches at once, also while a child between fork and exec has a copy of the descriptor.
+    fn drop(&mut self) {
+        // SAFETY: a system call on a descriptor of ours. Should it fail, closing detaches.
+        let _closing_does = unsafe { libbpf_sys::bpf_link_detach(self.link.as_raw_fd()) };
     }
 }
 

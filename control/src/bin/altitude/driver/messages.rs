@@ -7,11 +7,8 @@ use std::{
 };
 
 use altitude_control::{
-    alt::{
-        datagrams,
-        tunnels::TunnelId,
-    },
-    fault::faults,
+    alt::{datagrams, tunnels::TunnelId},
+    fault::ControlFault,
     resolver,
     responder::Arrival,
     wire::{MapRequest, Message},
@@ -22,24 +19,6 @@ use super::{Driver, ROUND};
 
 /// UDP port of the LISP control plane.
 const CONTROL_PORT: u16 = 4342;
-
-faults! {
-    /// Why a control message came to nothing before a machine saw it, or could not be sent.
-    ControlFault {
-        /// Lengths, AFIs or fields that contradict the formats.
-        Malformed = "control-malformed",
-        /// A message type not spoken here.
-        UnknownType = "control-unknown-type",
-        /// A message could not be sent: no socket of its family, or the kernel refused.
-        NotSent = "control-not-sent",
-        /// A look-up found no way into the ALT.
-        NoAltRoute = "request-no-alt-route",
-        /// A refresh found no locator to ask.
-        NoRefreshLocator = "request-no-refresh-locator",
-        /// A packet for a tunnel could not be sent, or one from a tunnel not be handed to the kernel.
-        TunnelNotSent = "tunnel-not-sent",
-    }
-}
 
 impl Driver<'_> {
     /// Reads one UDP 4342 socket; true if it may have more.
@@ -187,9 +166,9 @@ impl Driver<'_> {
     }
 
     fn tunnelled(&mut self, now: Instant, from: IpAddr, local: IpAddr, gre: &[u8]) {
-        self.traffic.alt_in += 1;
         match self.tunnels.receive(from, local, gre) {
             Ok((tunnel, packet)) => {
+                self.tunnel_traffic[tunnel.0].received += 1;
                 let mut todo = Vec::new();
                 self.engine.receive(now, tunnel, packet, &self.rib, &mut todo);
                 self.perform(now, todo);
@@ -248,7 +227,9 @@ impl Driver<'_> {
         let socket = self.sockets.gre.iter().find(|socket| socket.local() == ends.local);
         let gre = self.tunnels.wrap(tunnel, packet);
         let sent = socket.zip(gre).is_some_and(|(socket, gre)| socket.send_to(ends.remote, &gre).is_ok());
-        if !sent {
+        if sent {
+            self.tunnel_traffic[tunnel.0].sent += 1;
+        } else {
             self.faults.control.count(ControlFault::TunnelNotSent);
         }
     }

@@ -32,9 +32,10 @@ fn link(family: AddressFamily, flags: LinkFlags) -> LinkMessage {
 #[test]
 fn a_link_is_up_with_carrier_only_and_its_mtu_fits() {
     let rows = [
-        (LinkFlags::Up | LinkFlags::Running, true),
+        (LinkFlags::Up | LinkFlags::LowerUp, true),
         (LinkFlags::Up, false), // no carrier
-        (LinkFlags::Running, false),
+        (LinkFlags::LowerUp, false),
+        (LinkFlags::Up | LinkFlags::LowerUp | LinkFlags::Dormant, false), // waits for 802.1X
     ];
     for (flags, up) in rows {
         let message = RouteNetlinkMessage::NewLink(link(AddressFamily::Unspec, flags));

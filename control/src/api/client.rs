@@ -1,0 +1,218 @@
+//! The asking end, as `altitude show` uses it: blocking, with a time limit on every message.
+
+use std::{
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use altitude_dataplane::mapping::{Eid, Prefix};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::{
+    AltStatus, Counts, Entry, PortStatus, Stat, Table,
+    entry::{self, Entries},
+    message::{Fields, Flags, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind},
+    status::{Detail, Statuses},
+};
+
+/// How long a message may take either way.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why the router's answer is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("no router answers at {}: start it with `altitude run`, or give its socket with --api", .0.display())]
+    NotRunning(PathBuf),
+    /// The socket's permissions say no.
+    #[error("{} may not be opened: be root, or join the socket's group", .0.display())]
+    Forbidden(PathBuf),
+    /// Another error of the socket.
+    #[error("{}: {error}", path.display())]
+    Socket {
+        /// The API's socket.
+        path: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The router refused.
+    #[error("the router refused (error {errno}): {text}")]
+    Refused {
+        /// Linux error number.
+        errno: u32,
+        /// The router's reason.
+        text: String,
+    },
+    /// What came is no answer to what was asked.
+    #[error("the router's answer cannot be read: {0}")]
+    Answer(#[from] ProtocolError),
+}
+
+/// A connection to a router.
+#[derive(Debug)]
+pub struct Client {
+    socket: Socket,
+    path: PathBuf,
+    sequence: u64,
+}
+
+impl Client {
+    /// Connects to the router whose API listens at `path`.
+    ///
+    /// # Errors
+    /// [`ClientError::NotRunning`], [`ClientError::Forbidden`], [`ClientError::Socket`].
+    pub fn connect(path: &Path) -> Result<Self, ClientError> {
+        let connect = || {
+            let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
+            socket.set_read_timeout(Some(PATIENCE))?;
+            socket.set_write_timeout(Some(PATIENCE))?;
+            socket.connect(&SockAddr::unix(path)?)?;
+            Ok(socket)
+        };
+        match connect() {
+            Ok(socket) => Ok(Self { socket, path: path.to_owned(), sequence: 0 }),
+            Err(error) => Err(Self::explain(path, error)),
+        }
+    }
+
+    fn explain(path: &Path, error: io::Error) -> ClientError {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning(path.to_owned()),
+            io::ErrorKind::PermissionDenied => ClientError::Forbidden(path.to_owned()),
+            io::ErrorKind::WouldBlock => {
+                let error = io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {PATIENCE:?}"));
+                ClientError::Socket { path: path.to_owned(), error }
+            }
+            _ => ClientError::Socket { path: path.to_owned(), error },
+        }
+    }
+
+    /// Who answers: program and version.
+    ///
+    /// # Errors
+    /// All but those of connecting.
+    pub fn hello(&mut self) -> Result<String, ClientError> {
+        let mut name = String::new();
+        self.ask(Op::HELLO, Flags::default(), &[], |kind, fields| {
+            if kind == kind::TEXT {
+                fields.text()?.clone_into(&mut name);
+            }
+            Ok(())
+        })?;
+        Ok(name)
+    }
+
+    /// All entries of a table.
+    ///
+    /// # Errors
+    /// As of [`hello`](Self::hello).
+    pub fn dump(&mut self, table: Table) -> Result<Vec<Entry>, ClientError> {
+        let mut body = Vec::new();
+        entry::put_table(&mut body, Some(table));
+        let mut entries = Entries::default();
+        self.ask(Op::GET, Flags::DUMP, &body, |kind, fields| entries.take(kind, fields))?;
+        Ok(entries.finish())
+    }
+
+    /// The entry of the longest prefix that holds the EID.
+    ///
+    /// # Errors
+    /// As of [`hello`](Self::hello).
+    pub fn get(&mut self, table: Table, eid: Eid) -> Result<Option<Entry>, ClientError> {
+        let mut body = Vec::new();
+        entry::put_table(&mut body, Some(table));
+        entry::put_instance(&mut body, eid.instance);
+        entry::put_prefix(&mut body, Prefix::host(eid.address));
+        let mut entries = Entries::default();
+        match self.ask(Op::GET, Flags::default(), &body, |kind, fields| entries.take(kind, fields)) {
+            Ok(()) => Ok(entries.finish().pop()),
+            Err(ClientError::Refused { errno: errno::NOT_FOUND, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every counter, summed over workers.
+    ///
+    /// # Errors
+    /// As of [`hello`](Self::hello).
+    pub fn totals(&mut self) -> Result<Vec<Stat>, ClientError> {
+        self.statuses(None).map(|statuses| statuses.totals)
+    }
+
+    /// Every counter of every worker and of the control thread.
+    ///
+    /// # Errors
+    /// As of [`hello`](Self::hello).
+    pub fn counts(&mut self) -> Result<Vec<Counts>, ClientError> {
+        self.statuses(Some(Detail::Counters)).map(|statuses| statuses.counts)
+    }
+
+    /// The ports.
+    ///
+    /// # Errors
+    /// As of [`hello`](Self::hello).
+    pub fn ports(&mut self) -> Result<Vec<PortStatus>, ClientError> {
+        self.statuses(Some(Detail::Ports)).map(|statuses| statuses.ports)
+    }
+
+    /// Tunnels and routes of the ALT.
+    ///
+    /// # Errors
+    /// As of [`hello`](Self::hello).
+    pub fn alt(&mut self) -> Result<AltStatus, ClientError> {
+        self.statuses(Some(Detail::Alt)).map(|statuses| statuses.alt)
+    }
+
+    fn statuses(&mut self, detail: Option<Detail>) -> Result<Statuses, ClientError> {
+        let mut body = Vec::new();
+        if let Some(detail) = detail {
+            detail.put(&mut body);
+        }
+        let mut statuses = Statuses::default();
+        self.ask(Op::STATS, Flags::default(), &body, |kind, fields| statuses.take(kind, fields))?;
+        Ok(statuses)
+    }
+
+    /// Asks, and hands every TLV of the answer to `take`.
+    fn ask(
+        &mut self,
+        op: Op,
+        flags: Flags,
+        body: &[u8],
+        mut take: impl FnMut(u16, Fields<'_>) -> Result<(), ProtocolError>,
+    ) -> Result<(), ClientError> {
+        self.sequence += 1;
+        let request = Header { op, flags, errno: 0, sequence: self.sequence, generation: 0 };
+        self.socket.write_all(&request.message(body)).map_err(|error| Self::explain(&self.path, error))?;
+        let mut buffer = vec![0; MESSAGE_MAX];
+        loop {
+            let length = match self.socket.read(&mut buffer) {
+                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other,
+            };
+            let length = length.map_err(|error| Self::explain(&self.path, error))?;
+            let (reply, body) = Header::split(&buffer[..length])?;
+            if reply.errno != 0 {
+                return Err(refused(reply.errno, body));
+            }
+            if reply.op != op || reply.sequence != self.sequence || !reply.flags.has(Flags::REPLY) {
+                return Err(ProtocolError::Value("it answers another question").into());
+            }
+            for tlv in Tlvs(body) {
+                let (kind, fields) = tlv?;
+                take(kind, fields)?;
+            }
+            if !reply.flags.has(Flags::MORE) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn refused(errno: u32, body: &[u8]) -> ClientError {
+    let texts = Tlvs(body).filter_map(Result::ok).filter(|(kind, _)| *kind == kind::TEXT);
+    let text = texts.filter_map(|(_, fields)| fields.text().ok()).collect::<Vec<_>>().join(", ");
+    ClientError::Refused { errno, text }
+}

@@ -1,0 +1,259 @@
+//! The mapping API: what OpenLISP's mapping socket offered, over a Unix socket (version 1, first part).
+//!
+//! `SOCK_SEQPACKET`; one datagram is one message of at most [`MESSAGE_MAX`] octets: a [`Header`] and TLVs. Integers are
+//! little-endian and fixed-width, without padding; addresses are LISP-encoded (AFI and address in network order).
+//!
+//! | op | request | reply |
+//! |---|---|---|
+//! | HELLO | – | TEXT: program and version |
+//! | GET | EID, \[IID\], \[TABLE\] | the entry of the longest match, or of exactly the prefix if the EID's mask is shorter than an address |
+//! | GET with DUMP | \[TABLE\], \[IID\] | all entries, ascending; several messages with MORE |
+//! | STATS | – | STAT and NAME each: every counter, summed over workers |
+//! | STATS | DETAIL | see below |
+//!
+//! TABLE is the cache if not given. An entry is TABLE, IID, EID, MAPPING, \[EXPIRY\], \[VOLUME\], RLOC…, in this order and
+//! never spread over two messages. A refusal is a reply with errno set (Linux numbers) and TEXT. Operations that this
+//! version does not offer are refused with EOPNOTSUPP.
+//!
+//! # TLVs beyond the specification
+//!
+//! Types 0x4000 to 0x7fff are Altitude's own. Their high bit is clear, so that a client that does not know them skips
+//! them.
+//!
+//! | type | name | value |
+//! |---|---|---|
+//! | 0x4000 | DETAIL | in a STATS request: u8 1 counters by scope, 2 ports, 3 tunnels and routes of the ALT |
+//! | 0x4001 | NAME | stable name (UTF-8) of the STAT before it |
+//! | 0x4002 | SCOPE | u8 kind (1 worker, 2 control thread), u16 number; holds for the STATs after it |
+//! | 0x4003 | EXPIRY | u32 seconds until the entry leaves; absent if it stays |
+//! | 0x4004 | VOLUME | u64 octets that the entry carried |
+//! | 0x4010 | PORT | u32 interface index, u8 roles (1 site, 2 core), u8 flags (1 up, 2 zero-copy, 4 address known), u16 MTU, u32 IID, 6 octets of MAC address, name; the STATs after it are the port's |
+//! | 0x4011 | TUNNEL | u8 flags (1 key, 2 checksum), u32 key, local and remote address, name; the ADDRESSes and STATs after it are the tunnel's |
+//! | 0x4012 | ADDRESS | u8 prefix length, address |
+//! | 0x4013 | ROUTE | u8 kind (0 discard, 1 tunnel), the tunnel's name; comes after the IID and EID it routes |
+//!
+//! The counter id of a STAT numbers the names within one answer; the NAME is what identifies a counter.
+
+#![forbid(unsafe_code)]
+
+pub mod client;
+mod entry;
+mod message;
+mod server;
+mod status;
+
+use std::{
+    borrow::Cow,
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
+
+use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Locator, MacAddress, Mapping, Ttl};
+
+pub use message::{FLAGS, Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError};
+pub use server::{Conduct, View, handle, too_long};
+
+/// Which table an entry is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Table {
+    /// Mappings of other sites.
+    Cache,
+    /// Our own mappings.
+    Database,
+}
+
+/// Where an entry came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The operator.
+    Static,
+    /// A Map-Reply.
+    MapReply,
+    /// Nobody answered; this stops asking for a while.
+    GivenUp,
+}
+
+impl Origin {
+    /// Stable name, as `show map-cache` prints it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::MapReply => "map-reply",
+            Self::GivenUp => "given-up",
+        }
+    }
+}
+
+/// One mapping of a table, with its use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Table it is in.
+    pub table: Table,
+    /// EIDs it speaks of.
+    pub eid: EidPrefix,
+    /// Record TTL; `None` if the record names none.
+    pub ttl: Option<Duration>,
+    /// Time until it leaves, whole seconds; `None` if it stays.
+    pub left: Option<Duration>,
+    /// Map-Version; 0 is none.
+    pub version: u16,
+    /// What is done without locators.
+    pub action: Action,
+    /// An ETR of the site itself said so.
+    pub authoritative: bool,
+    /// Who said so.
+    pub origin: Origin,
+    /// Packets that used it.
+    pub packets: u64,
+    /// Their inner octets.
+    pub octets: u64,
+    /// When it came, whole milliseconds.
+    pub created: SystemTime,
+    /// When it was last used, whole milliseconds, if known.
+    pub used: Option<SystemTime>,
+    /// Locators in wire order; none makes it negative.
+    pub locators: Vec<EntryLocator>,
+}
+
+/// One locator of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntryLocator {
+    /// As the record has it.
+    pub locator: Locator,
+    /// Packets can be sent to it now: usable, with a route and a next hop.
+    pub up: bool,
+}
+
+impl Entry {
+    /// An entry that was not used yet and stays. `up` tells of each RLOC whether packets can be sent to it.
+    #[must_use]
+    pub fn new(
+        table: Table,
+        mapping: &Mapping,
+        origin: Origin,
+        created: SystemTime,
+        up: impl Fn(IpAddr) -> bool,
+    ) -> Self {
+        let ttl = match mapping.ttl {
+            Ttl::Minutes(minutes) => Some(Duration::from_secs(u64::from(minutes) * 60)),
+            Ttl::Remove | Ttl::ReceiverDecides => None,
+        };
+        let locators = mapping.locators.iter();
+        Self {
+            table,
+            eid: mapping.eid,
+            ttl,
+            left: None,
+            version: mapping.version,
+            action: mapping.action,
+            authoritative: mapping.authoritative,
+            origin,
+            packets: 0,
+            octets: 0,
+            created,
+            used: None,
+            locators: locators.map(|&locator| EntryLocator { locator, up: up(locator.address) }).collect(),
+        }
+    }
+}
+
+/// Who counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// A worker, by its number.
+    Worker(u16),
+    /// The control thread.
+    Control,
+}
+
+/// A counter's stable name and value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stat {
+    /// Stable name; at most 255 octets.
+    pub name: Cow<'static, str>,
+    /// Value.
+    pub value: u64,
+}
+
+impl Stat {
+    /// A counter of this program.
+    #[must_use]
+    pub const fn new(name: &'static str, value: u64) -> Self {
+        Self { name: Cow::Borrowed(name), value }
+    }
+}
+
+/// All that one scope counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counts {
+    /// Who counts.
+    pub scope: Scope,
+    /// The counters, those at zero included.
+    pub stats: Vec<Stat>,
+}
+
+/// One port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortStatus {
+    /// Interface name.
+    pub name: String,
+    /// Interface index; 0 while the interface is gone.
+    pub index: u32,
+    /// Packets from it are encapsulated.
+    pub site: bool,
+    /// LISP packets from it are decapsulated.
+    pub core: bool,
+    /// Instance of the site's packets.
+    pub instance: InstanceId,
+    /// Up and with carrier.
+    pub up: bool,
+    /// Every worker's socket on it is bound zero-copy.
+    pub zero_copy: bool,
+    /// Largest IP packet, octets.
+    pub mtu: u16,
+    /// Own link-layer address.
+    pub mac: Option<MacAddress>,
+    /// Packets and octets in and out, and what the kernel says of the rings.
+    pub stats: Vec<Stat>,
+}
+
+/// One tunnel of the ALT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelStatus {
+    /// Name, as routes use it.
+    pub name: String,
+    /// Our end.
+    pub local: IpAddr,
+    /// Far end.
+    pub remote: IpAddr,
+    /// GRE key.
+    pub key: Option<u32>,
+    /// GRE checksum.
+    pub checksum: bool,
+    /// Addresses of the interface with prefix lengths.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// What was counted on it.
+    pub stats: Vec<Stat>,
+}
+
+/// One route of the ALT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteStatus {
+    /// EIDs it leads to.
+    pub eid: EidPrefix,
+    /// A tunnel's name; `None` is a hole.
+    pub via: Option<String>,
+}
+
+/// Tunnels and routes of the ALT.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AltStatus {
+    /// In the order of the configuration.
+    pub tunnels: Vec<TunnelStatus>,
+    /// Ascending by prefix.
+    pub routes: Vec<RouteStatus>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! Requests in, replies out: no socket inside.
+
+use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Prefix};
+
+use super::{
+    AltStatus, Counts, Entry, PortStatus, Stat, Table, entry,
+    message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind, put},
+    status::{self, Detail, Ids},
+};
+
+/// What the program knows, as the API asks for it.
+pub trait View {
+    /// Grows whenever a table changes.
+    fn generation(&self) -> u64;
+
+    /// The entries of a table, ascending by EID-prefix.
+    fn entries(&self, table: Table) -> Box<dyn Iterator<Item = Entry> + '_>;
+
+    /// What every scope counts, workers first.
+    fn counts(&self) -> Vec<Counts>;
+
+    /// The ports in their order.
+    fn ports(&self) -> Vec<PortStatus>;
+
+    /// The ALT.
+    fn alt(&self) -> AltStatus;
+
+    /// The entry of exactly this prefix.
+    fn exact(&self, table: Table, eid: &EidPrefix) -> Option<Entry> {
+        self.entries(table).find(|entry| entry.eid == *eid)
+    }
+
+    /// The entry of the longest prefix that holds the EID.
+    fn longest(&self, table: Table, eid: Eid) -> Option<Entry> {
+        self.entries(table).filter(|entry| entry.eid.contains(eid)).max_by_key(|entry| entry.eid.prefix.length())
+    }
+}
+
+/// What becomes of a connection after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conduct {
+    /// It may go on.
+    Keep,
+    /// What it sends is not of this protocol: send the replies, then close.
+    Close,
+}
+
+/// Answers one request; appends at least one reply.
+///
+/// A dump is taken at one moment: all its replies are made at once. Their number is bounded by the size of the tables,
+/// so a connection asks for no second one before the replies to the first have left.
+pub fn handle(request: &[u8], view: &dyn View, replies: &mut Vec<Vec<u8>>) -> Conduct {
+    let (asked, body) = match Header::split(request) {
+        Ok(split) => split,
+        Err(error) => {
+            let nobody = Header { op: Op(0), flags: Flags::default(), errno: 0, sequence: 0, generation: 0 };
+            replies.push(refusal(&nobody, error.errno(), &error.to_string()));
+            return Conduct::Close;
+        }
+    };
+    let reply = Header { flags: Flags::REPLY, errno: 0, generation: view.generation(), ..asked };
+    let mut pages = Pages { reply, replies, body: Vec::new() };
+    let outcome = answer(&asked, body, view, &mut pages);
+    match outcome {
+        Ok(()) => pages.finish(),
+        Err(Refusal { errno, text }) => replies.push(refusal(&reply, errno, &text)),
+    }
+    Conduct::Keep
+}
+
+/// The reply to a request longer than [`MESSAGE_MAX`], of which nothing was read.
+#[must_use]
+pub fn too_long() -> Vec<u8> {
+    let nobody = Header { op: Op(0), flags: Flags::default(), errno: 0, sequence: 0, generation: 0 };
+    refusal(&nobody, errno::TOO_LONG, &format!("a request has at most {MESSAGE_MAX} octets"))
+}
+
+fn refusal(asked: &Header, errno: u32, text: &str) -> Vec<u8> {
+    let mut body = Vec::new();
+    put(&mut body, kind::TEXT, |out| out.extend(text.as_bytes()));
+    Header { flags: Flags::REPLY, errno, ..*asked }.message(&body)
+}
+
+/// Why a request was not done.
+struct Refusal {
+    errno: u32,
+    text: String,
+}
+
+impl Refusal {
+    fn new(errno: u32, text: impl Into<String>) -> Self {
+        Self { errno, text: text.into() }
+    }
+}
+
+impl From<ProtocolError> for Refusal {
+    fn from(error: ProtocolError) -> Self {
+        Self::new(error.errno(), error.to_string())
+    }
+}
+
+/// Replies being filled: groups of TLVs that stay together.
+struct Pages<'a> {
+    reply: Header,
+    replies: &'a mut Vec<Vec<u8>>,
+    body: Vec<u8>,
+}
+
+impl Pages<'_> {
+    /// Adds a group of at most [`MESSAGE_MAX`] − [`HEADER`] octets.
+    fn add(&mut self, group: &[u8]) {
+        if HEADER + self.body.len() + group.len() > MESSAGE_MAX {
+            let more = Header { flags: self.reply.flags.with(Flags::MORE), ..self.reply };
+            self.replies.push(more.message(&self.body));
+            self.body.clear();
+        }
+        self.body.extend(group);
+    }
+
+    fn finish(self) {
+        self.replies.push(self.reply.message(&self.body));
+    }
+}
+
+/// What the TLVs of a request say; each at most once.
+#[derive(Default)]
+struct Request {
+    table: Option<Option<Table>>,
+    instance: Option<InstanceId>,
+    prefix: Option<Prefix>,
+    detail: Option<Detail>,
+}
+
+impl Request {
+    fn read(body: &[u8]) -> Result<Self, ProtocolError> {
+        fn once<T>(place: &mut Option<T>, value: T) -> Result<(), ProtocolError> {
+            match place.replace(value) {
+                None => Ok(()),
+                Some(_) => Err(ProtocolError::Value("a TLV is there twice")),
+            }
+        }
+        let mut request = Self::default();
+        for tlv in Tlvs(body) {
+            let (kind, fields) = tlv?;
+            match kind {
+                kind::TABLE => once(&mut request.table, entry::table(fields)?)?,
+                kind::IID => once(&mut request.instance, entry::instance(fields)?)?,
+                kind::EID => once(&mut request.prefix, entry::prefix(fields)?)?,
+                kind::DETAIL => once(&mut request.detail, Detail::read(fields)?)?,
+                other if other & kind::MANDATORY != 0 => return Err(ProtocolError::Unknown(other)),
+                _ => {}
+            }
+        }
+        Ok(request)
+    }
+
+    /// The tables asked for: the cache if none is named.
+    fn tables(&self) -> &'static [Table] {
+        match self.table {
+            None | Some(Some(Table::Cache)) => &[Table::Cache],
+            Some(Some(Table::Database)) => &[Table::Database],
+            Some(None) => &[Table::Cache, Table::Database],
+        }
+    }
+}
+
+fn answer(asked: &Header, body: &[u8], view: &dyn View, pages: &mut Pages<'_>) -> Result<(), Refusal> {
+    if asked.flags.has(Flags::REPLY) || asked.flags.has(Flags::EVENT) {
+        return Err(Refusal::new(errno::INVALID, "a request is neither a reply nor an event"));
+    }
+    let request = Request::read(body)?;
+    match asked.op {
+        Op::HELLO => {
+            let text = concat!("altitude ", env!("CARGO_PKG_VERSION"));
+            put(&mut pages.body, kind::TEXT, |out| out.extend(text.as_bytes()));
+            Ok(())
+        }
+        Op::GET if asked.flags.has(Flags::DUMP) => dump(&request, view, pages),
+        Op::GET => get(&request, view, pages),
+        Op::STATS => {
+            stats(request.detail, view, pages);
+            Ok(())
+        }
+        Op(other) => Err(Refusal::new(errno::UNSUPPORTED, format!("operation {other} is not offered"))),
+    }
+}
+
+fn dump(request: &Request, view: &dyn View, pages: &mut Pages<'_>) -> Result<(), Refusal> {
+    if request.prefix.is_some() {
+        return Err(Refusal::new(errno::INVALID, "a dump has no EID: leave it out, or leave DUMP out"));
+    }
+    let mut group = Vec::new();
+    for &table in request.tables() {
+        for entry in view.entries(table) {
+            if request.instance.is_none_or(|instance| entry.eid.instance == instance) {
+                group.clear();
+                entry::put_entry(&mut group, &entry);
+                pages.add(&group);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn get(request: &Request, view: &dyn View, pages: &mut Pages<'_>) -> Result<(), Refusal> {
+    let prefix = request.prefix.ok_or_else(|| Refusal::new(errno::INVALID, "GET needs an EID, or DUMP"))?;
+    let eid = EidPrefix { instance: request.instance.unwrap_or_default(), prefix };
+    let host = Eid { instance: eid.instance, address: prefix.address() };
+    let found = request
+        .tables()
+        .iter()
+        .filter_map(|&table| if prefix.is_host() { view.longest(table, host) } else { view.exact(table, &eid) });
+    let entry = found
+        .max_by_key(|entry| entry.eid.prefix.length())
+        .ok_or_else(|| Refusal::new(errno::NOT_FOUND, format!("no entry for {eid}")))?;
+    entry::put_entry(&mut pages.body, &entry);
+    Ok(())
+}
+
+fn stats(detail: Option<Detail>, view: &dyn View, pages: &mut Pages<'_>) {
+    let ids = &mut Ids::default();
+    let mut groups: Vec<Vec<u8>> = Vec::new();
+    let mut group = |put: &mut dyn FnMut(&mut Vec<u8>)| {
+        let mut octets = Vec::new();
+        put(&mut octets);
+        groups.push(octets);
+    };
+    match detail {
+        None => group(&mut |out| status::put_stats(out, &totals(&view.counts()), ids)),
+        Some(Detail::Counters) => {
+            for counts in view.counts() {
+                group(&mut |out| status::put_counts(out, &counts, ids));
+            }
+        }
+        Some(Detail::Ports) => {
+            for port in view.ports() {
+                group(&mut |out| status::put_port(out, &port, ids));
+            }
+        }
+        Some(Detail::Alt) => {
+            let alt = view.alt();
+            for tunnel in &alt.tunnels {
+                group(&mut |out| status::put_tunnel(out, tunnel, ids));
+            }
+            for route in &alt.routes {
+                group(&mut |out| status::put_route(out, route));
+            }
+        }
+    }
+    for group in groups {
+        pages.add(&group);
+    }
+}
+
+/// Counters of the same name added up, in the order of their first appearance.
+fn totals(counts: &[Counts]) -> Vec<Stat> {
+    let mut totals: Vec<Stat> = Vec::new();
+    let mut places = hashbrown::HashMap::new();
+    for stat in counts.iter().flat_map(|counts| &counts.stats) {
+        let place = *places.entry(&stat.name).or_insert_with(|| {
+            totals.push(Stat { name: stat.name.clone(), value: 0 });
+            totals.len() - 1
+        });
+        totals[place].value = totals[place].value.wrapping_add(stat.value);
+    }
+    totals
+}

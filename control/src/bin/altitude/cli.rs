@@ -1,0 +1,315 @@
+//! The command line: what it takes, and the help that teaches it.
+
+use std::path::PathBuf;
+
+use altitude_control::config::{
+    Bind, Draft, EidPrefixDraft, Given, Hold, LogFormat, LogLevel, PortDraft, RouteDraft, Settings, TunnelDraft,
+    XdpMode, flags,
+};
+use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
+
+/// A LISP tunnel router (xTR) in user space, on AF_XDP, with LISP+ALT.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 120, after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Forward packets and speak the control protocols until SIGTERM or SIGINT.
+    #[command(long_about = RUN_ABOUT, after_long_help = RUN_EXAMPLES)]
+    Run(Box<Run>),
+    /// Say what is wrong in a configuration file, and where; change nothing.
+    ///
+    /// Each mistake is one line `FILE:LINE: what is wrong; what to do`, all of them at once, and the exit code is 1.
+    /// Cores are checked against this machine.
+    Check {
+        /// The TOML file that `altitude run --config` would read.
+        file: PathBuf,
+    },
+}
+
+const RUN_ABOUT: &str = "\
+Forward packets and speak the control protocols until SIGTERM or SIGINT.
+
+A router with site ports, core ports, RLOCs and EID-prefixes is an xTR: it encapsulates what its site sends to EIDs
+elsewhere and decapsulates what other sites send to its own. With ALT tunnels and routes alone it is an ALT router.
+
+Everything can be given as flags or in a TOML file (--config) with the same names; see docker/altitude.example.toml.
+A flag wins over the file; a list given by flags replaces the file's whole list of that name. Locator-sets with
+priorities and weights, and static mappings, are written in the file only. `altitude check FILE` tests a file.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  The first site of the slides: hosts 1.1.0.0/16 behind eth1, the core behind eth0, asking the ALT router 240.0.254.30:
+    altitude run --site-port eth1 --core-port eth0 --rloc 240.0.254.10 --eid-prefix 1.1.0.0/16 \\
+                 --alt-tunnel alt0,remote=240.0.254.30,address=10.42.0.1/30 --alt-route 0.0.0.0/0=alt0
+
+  An ALT router between two sites, without a site of its own:
+    altitude run --rloc 240.0.254.30 \\
+                 --alt-tunnel alt0,remote=240.0.254.10 --alt-route 1.1.0.0/16=alt0 \\
+                 --alt-tunnel alt1,remote=240.0.254.20 --alt-route 2.2.0.0/16=alt1
+
+  One port for both sides, two workers on cores 2 and 3, sockets polled for 20 microseconds:
+    altitude run --site-port eth0 --core-port eth0 --rloc 2001:db8::10 --eid-prefix 2001:db8:1::/48 \\
+                 --workers 2,3 --control-core 1 --busy-poll 20
+
+  A second router on the same machine, on other interfaces:
+    altitude run --config second.toml --api /run/altitude/second.sock";
+
+/// `altitude run`.
+#[derive(Debug, Args, Default)]
+pub(crate) struct Run {
+    /// TOML file with the configuration; flags win over it [default: none].
+    #[arg(long, value_name = "FILE", help_heading = "General")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Interface towards the hosts of the site, and the Instance-ID of their packets [default instance: 0].
+    ///
+    /// Repeatable. Packets from it whose source is in an EID-prefix of this instance are encapsulated. Give an
+    /// Instance-ID to keep sites with overlapping addresses apart.
+    #[arg(long, value_name = "IF[:IID]", value_parser = flags::site_port, help_heading = "Site and core")]
+    site_port: Vec<PortDraft>,
+
+    /// Interface towards the RLOCs. May be a site port too.
+    ///
+    /// Repeatable. LISP data packets (UDP 4341) to our RLOCs are taken from it; the rest stays with the kernel.
+    #[arg(long, value_name = "IF", value_parser = flags::core_port, help_heading = "Site and core")]
+    core_port: Vec<PortDraft>,
+
+    /// Our address in the core: source of LISP packets, and the locator of our EID-prefixes.
+    ///
+    /// Repeatable; the first of each family is the one packets are sent from. Must be an address of this machine,
+    /// outside every EID-prefix.
+    #[arg(long, value_name = "ADDR", help_heading = "Site and core")]
+    rloc: Vec<String>,
+
+    /// Addresses of the site's hosts, with instance [default: 0] and Record TTL in minutes [default: 1440].
+    ///
+    /// Repeatable. All RLOCs are its locators, with priority 1 and weight 100; write [[eid-prefix]] in the file for
+    /// others. Lower the TTL before a change of locators: it is how long other sites may keep the old ones.
+    #[arg(long, value_name = "PREFIX[,instance=N][,ttl=MIN]", value_parser = flags::eid_prefix)]
+    #[arg(help_heading = "Site and core")]
+    eid_prefix: Vec<EidPrefixDraft>,
+
+    /// GRE tunnel to an ALT router, and the TUN interface that stands for it.
+    ///
+    /// Repeatable. `local` is our first RLOC of the remote's family if not given. `key` (0 to 4294967295) and
+    /// `checksum` must be the same at both ends. `address` (repeatable) numbers the interface; routing daemons and
+    /// ping use it, look-ups do not.
+    #[arg(
+        long,
+        value_name = "NAME,remote=ADDR[,local=ADDR][,key=N][,checksum][,address=ADDR/LEN]...",
+        value_parser = flags::tunnel,
+        help_heading = "LISP+ALT"
+    )]
+    alt_tunnel: Vec<TunnelDraft>,
+
+    /// Where Map-Requests for these EIDs go; `discard` makes a hole that is answered negatively [default instance: 0].
+    ///
+    /// Repeatable; the longest prefix wins. A site needs a default route (0.0.0.0/0, ::/0) to its ALT router; an ALT
+    /// router needs the prefixes behind each of its tunnels.
+    #[arg(long, value_name = "PREFIX=TUNNEL|discard[,instance=N]", value_parser = flags::route)]
+    #[arg(help_heading = "LISP+ALT")]
+    alt_route: Vec<RouteDraft>,
+
+    /// Cores of the workers, one worker each: numbers and ranges [default: the last core].
+    ///
+    /// Worker n serves queue n of every port, so give each port as many queues (ethtool -L). More workers carry more
+    /// packets; a core of its own each, away from interrupts, keeps them even.
+    #[arg(long, value_name = "CORES", help_heading = "Tuning")]
+    workers: Option<String>,
+
+    /// Core of the control thread [default: not pinned].
+    ///
+    /// Pin it away from the workers when they busy-poll.
+    #[arg(long, value_name = "CORE", help_heading = "Tuning")]
+    control_core: Option<i64>,
+
+    /// How the steering program is attached [default: auto].
+    ///
+    /// auto tries the driver and falls back to the kernel's generic path; native insists on the driver, so that a slow
+    /// fallback is not overlooked; generic works on every interface, slowly.
+    #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(XdpMode::NAMES), help_heading = "Tuning")]
+    xdp: Option<String>,
+
+    /// How AF_XDP sockets are bound [default: auto].
+    ///
+    /// auto takes zero-copy where the driver can; zerocopy insists; copy helps when a driver's zero-copy is faulty.
+    #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(Bind::NAMES), help_heading = "Tuning")]
+    bind: Option<String>,
+
+    /// Busy-poll sockets for so many microseconds, 0 to 10000; 0 is off [default: 0].
+    ///
+    /// Lower latency and no interrupts, for a core that is always busy. Try 20.
+    #[arg(long, value_name = "USEC", help_heading = "Tuning")]
+    busy_poll: Option<i64>,
+
+    /// Descriptors of each AF_XDP ring, a power of two from 64 to 32768 [default: 1024].
+    ///
+    /// Raise it when `altitude show ports` counts full rings under bursts; lower it to keep the frames in the cache.
+    #[arg(long, value_name = "N", help_heading = "Tuning")]
+    ring: Option<i64>,
+
+    /// Frames of 2048 octets for each worker [default: 8192, or what the rings of all ports need if more].
+    ///
+    /// At least 2 x ring for each port and 1088 beyond. More only costs memory.
+    #[arg(long, value_name = "N", help_heading = "Tuning")]
+    frames: Option<i64>,
+
+    /// Take frame memory from huge pages, or fail [default: false].
+    ///
+    /// Fewer TLB misses; reserve pages first (sysctl vm.nr_hugepages).
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(help_heading = "Tuning")]
+    hugepages: Option<bool>,
+
+    /// Most entries of the map-cache, 1 to 16777216 [default: 65536].
+    ///
+    /// Raise it when the log says that the map-cache is full; memory is taken as entries come.
+    #[arg(long, value_name = "N", help_heading = "Tuning")]
+    map_cache_max: Option<i64>,
+
+    /// What happens to packets whose mapping is being fetched [default: queue].
+    ///
+    /// queue holds up to 4 packets per EID and 1024 per worker for 3 seconds, so that no first packet is lost; drop
+    /// drops them at once, which keeps every frame free for packets that can leave.
+    #[arg(long, value_name = "WAY", value_parser = PossibleValuesParser::new(Hold::NAMES), help_heading = "Tuning")]
+    hold: Option<String>,
+
+    /// Socket of the mapping API, which `altitude show` asks [default: /run/altitude/map.sock].
+    ///
+    /// Its directory is made if it is missing. Give a second router on the same machine a path of its own.
+    #[arg(long, value_name = "PATH", help_heading = "General")]
+    api: Option<String>,
+
+    /// Least severe log level written to stderr [default: info].
+    #[arg(long, value_name = "LEVEL", value_parser = PossibleValuesParser::new(LogLevel::NAMES))]
+    #[arg(help_heading = "General")]
+    log: Option<String>,
+
+    /// Shape of a log line: text for people, json for collectors [default: text].
+    #[arg(long, value_name = "FORMAT", value_parser = PossibleValuesParser::new(LogFormat::NAMES))]
+    #[arg(help_heading = "General")]
+    log_format: Option<String>,
+}
+
+impl Run {
+    /// The flags as a configuration, to be laid over the file's.
+    pub(crate) fn draft(&self) -> Draft {
+        let rlocs = self.rloc.iter().map(|rloc| Given::by_flag(rloc.clone(), format!("--rloc {rloc}"))).collect();
+        let settings = Settings {
+            rlocs: Some(rlocs).filter(|rlocs: &Vec<_>| !rlocs.is_empty()),
+            workers: given("workers", self.workers.as_ref()),
+            control_core: given("control-core", self.control_core.as_ref()),
+            xdp: given("xdp", self.xdp.as_ref()),
+            bind: given("bind", self.bind.as_ref()),
+            busy_poll: given("busy-poll", self.busy_poll.as_ref()),
+            ring: given("ring", self.ring.as_ref()),
+            frames: given("frames", self.frames.as_ref()),
+            hugepages: given("hugepages", self.hugepages.as_ref()),
+            map_cache_max: given("map-cache-max", self.map_cache_max.as_ref()),
+            hold: given("hold", self.hold.as_ref()),
+            api: given("api", self.api.as_ref()),
+            log: given("log", self.log.as_ref()),
+            log_format: given("log-format", self.log_format.as_ref()),
+        };
+        Draft {
+            site_ports: self.site_port.clone(),
+            core_ports: self.core_port.clone(),
+            eid_prefixes: self.eid_prefix.clone(),
+            tunnels: self.alt_tunnel.clone(),
+            routes: self.alt_route.clone(),
+            map_cache: Vec::new(),
+            settings,
+        }
+    }
+}
+
+fn given<T: Clone + std::fmt::Display>(flag: &str, value: Option<&T>) -> Option<Given<T>> {
+    value.map(|value| Given::by_flag(value.clone(), format!("--{flag} {value}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use altitude_control::config::{self, API_PATH, FRAMES, MAP_CACHE_MAX, Machine, RING, TTL_MINUTES};
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn run(arguments: &[&str]) -> Result<Draft, clap::Error> {
+        let all = ["altitude", "run"].iter().chain(arguments);
+        match Cli::try_parse_from(all)?.command {
+            Command::Run(run) => Ok(run.draft()),
+            other => panic!("{other:?} is not run"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound_and_help_names_every_default() {
+        Cli::command().debug_assert();
+        let help = Cli::command().find_subcommand_mut("run").unwrap().render_long_help().to_string();
+        for default in [RING.to_string(), FRAMES.to_string(), MAP_CACHE_MAX.to_string(), TTL_MINUTES.to_string()] {
+            assert!(help.contains(&default), "{default} is missing");
+        }
+        assert!(help.contains(&format!("[default: {API_PATH}]")));
+        let undocumented: Vec<_> = Cli::command()
+            .get_subcommands()
+            .flat_map(clap::Command::get_arguments)
+            .filter(|argument| argument.get_help().is_none())
+            .map(ToString::to_string)
+            .collect();
+        assert!(undocumented.is_empty(), "{undocumented:?}");
+    }
+
+    #[test]
+    fn every_flag_reaches_the_configuration() {
+        let draft = run(&[
+            "--site-port=eth1:7", "--core-port=eth0", "--rloc=240.0.254.10", "--eid-prefix=1.1.0.0/16,instance=7,ttl=5",
+            "--alt-tunnel=alt0,remote=240.0.254.30,local=240.0.254.10,key=9,checksum,address=10.42.0.1/30,address=fd00::1/64",
+            "--alt-route=0.0.0.0/0=alt0,instance=7", "--alt-route=::/0=discard", "--workers=0,2-3", "--control-core=1",
+            "--xdp=native", "--bind=zerocopy", "--busy-poll=20", "--ring=2048", "--frames=16384", "--hugepages",
+            "--map-cache-max=1000", "--hold=drop", "--api=/tmp/x.sock", "--log=debug", "--log-format=json",
+        ])
+        .unwrap();
+        let config = config::load(None, draft, &Machine { cores: vec![0, 1, 2, 3] }).unwrap();
+        assert_eq!(config.ports.len(), 2);
+        assert_eq!(
+            (config.ports[0].name.as_str(), config.ports[0].instance.get(), config.ports[0].site),
+            ("eth1", 7, true)
+        );
+        assert_eq!(config.database[0].eid.to_string(), "[7]1.1.0.0/16");
+        assert_eq!(config.database[0].ttl.to_wire(), 5);
+        let tunnel = &config.tunnels[0];
+        assert_eq!((tunnel.key, tunnel.checksum, tunnel.addresses.len()), (Some(9), true, 2));
+        assert_eq!(config.routes[0].eid.to_string(), "[7]0.0.0.0/0");
+        assert_eq!(
+            config.routes.iter().map(|route| route.hop).collect::<Vec<_>>(),
+            [config::Hop::Tunnel(0), config::Hop::Discard]
+        );
+        assert_eq!((config.workers.as_slice(), config.control_core), ([0, 2, 3].as_slice(), Some(1)));
+        assert_eq!((config.xdp, config.bind, config.hold), (XdpMode::Native, Bind::ZeroCopy, Hold::Drop));
+        assert_eq!((config.busy_poll, config.ring, config.frames, config.hugepages), (Some(20), 2048, 16384, true));
+        assert_eq!((config.map_cache_max, config.api.to_str()), (1000, Some("/tmp/x.sock")));
+        assert_eq!((config.log, config.log_format), (LogLevel::Debug, LogFormat::Json));
+    }
+
+    #[test]
+    fn wrong_usage_is_refused_by_the_command_line() {
+        for (arguments, said) in [
+            (["--site-port", "eth0:x"], "the Instance-ID is a number"),
+            (["--alt-tunnel", "alt0,key=3"], "add ,remote=ADDR"),
+            (["--alt-tunnel", "alt0,remote=1.2.3.4,colour=red"], "'colour' is no option here"),
+            (["--alt-route", "0.0.0.0/0"], "write PREFIX=TUNNEL"),
+            (["--eid-prefix", "1.0.0.0/8,ttl"], "'ttl' is no option here"),
+            (["--xdp", "fast"], "[possible values: auto, native, generic]"),
+            (["--ring", "big"], "invalid digit"),
+        ] {
+            let error = run(&arguments).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(said), "{error}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! A configuration as it was written: texts and numbers, each with its place, nothing checked.
+
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+/// Where a value was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In the file, this many octets from its start.
+    File {
+        /// Octets from the start.
+        offset: usize,
+    },
+    /// On the command line; the flag with its value.
+    Flag(String),
+    /// Nowhere in particular: something is missing.
+    Whole,
+}
+
+/// A value and where it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given<T> {
+    /// The value as written.
+    pub value: T,
+    /// Where.
+    pub place: Place,
+}
+
+impl<T> Given<T> {
+    /// A value from the command line.
+    #[must_use]
+    pub const fn by_flag(value: T, flag: String) -> Self {
+        Self { value, place: Place::Flag(flag) }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Given<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<T>::deserialize(deserializer)?;
+        let place = Place::File { offset: spanned.span().start };
+        Ok(Self { value: spanned.into_inner(), place })
+    }
+}
+
+/// `[[site-port]]`, `[[core-port]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PortDraft {
+    /// Interface name.
+    pub name: Given<String>,
+    /// Instance-ID of a site port.
+    pub instance: Option<Given<i64>>,
+}
+
+/// `[[eid-prefix]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct EidPrefixDraft {
+    /// `address/length`.
+    pub prefix: Given<String>,
+    /// Instance-ID.
+    pub instance: Option<Given<i64>>,
+    /// Record TTL, minutes.
+    pub ttl: Option<Given<i64>>,
+    /// Absent: all our RLOCs.
+    pub locators: Option<Vec<LocatorDraft>>,
+}
+
+/// One element of `locators`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct LocatorDraft {
+    /// The RLOC.
+    pub address: Given<String>,
+    /// 0 … 255.
+    pub priority: Option<Given<i64>>,
+    /// 0 … 255.
+    pub weight: Option<Given<i64>>,
+    /// `false`: the RLOC of another xTR of this site.
+    pub local: Option<Given<bool>>,
+}
+
+/// `[[alt.tunnel]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct TunnelDraft {
+    /// Name of the TUN interface.
+    pub name: Given<String>,
+    /// Far end.
+    pub remote: Given<String>,
+    /// Our end; absent: our first RLOC of the family.
+    pub local: Option<Given<String>>,
+    /// GRE key.
+    pub key: Option<Given<i64>>,
+    /// GRE checksum.
+    pub checksum: Option<Given<bool>>,
+    /// `address/length` each.
+    #[serde(default)]
+    pub addresses: Vec<Given<String>>,
+}
+
+/// `[[alt.route]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RouteDraft {
+    /// `address/length`.
+    pub prefix: Given<String>,
+    /// A tunnel's name or `discard`.
+    pub via: Given<String>,
+    /// Instance-ID.
+    pub instance: Option<Given<i64>>,
+}
+
+/// `[[map-cache]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct StaticDraft {
+    /// `address/length`.
+    pub eid: Given<String>,
+    /// Instance-ID.
+    pub instance: Option<Given<i64>>,
+    /// Either these,
+    pub locators: Option<Vec<LocatorDraft>>,
+    /// or this.
+    pub action: Option<Given<String>>,
+}
+
+/// The keys of the top level that are not lists of tables.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Settings {
+    /// Our RLOCs.
+    pub rlocs: Option<Vec<Given<String>>>,
+    /// Cores, as `2-5` or `0,1`.
+    pub workers: Option<Given<String>>,
+    /// Core.
+    pub control_core: Option<Given<i64>>,
+    /// A name of [`XdpMode`](super::XdpMode).
+    pub xdp: Option<Given<String>>,
+    /// A name of [`Bind`](super::Bind).
+    pub bind: Option<Given<String>>,
+    /// Microseconds; 0 is off.
+    pub busy_poll: Option<Given<i64>>,
+    /// Descriptors.
+    pub ring: Option<Given<i64>>,
+    /// Frames of a worker.
+    pub frames: Option<Given<i64>>,
+    /// Huge pages.
+    pub hugepages: Option<Given<bool>>,
+    /// Entries.
+    pub map_cache_max: Option<Given<i64>>,
+    /// A name of [`Hold`](super::Hold).
+    pub hold: Option<Given<String>>,
+    /// Path.
+    pub api: Option<Given<String>>,
+    /// A name of [`LogLevel`](super::LogLevel).
+    pub log: Option<Given<String>>,
+    /// A name of [`LogFormat`](super::LogFormat).
+    pub log_format: Option<Given<String>>,
+}
+
+/// A whole configuration as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Draft {
+    /// Site ports.
+    pub site_ports: Vec<PortDraft>,
+    /// Core ports.
+    pub core_ports: Vec<PortDraft>,
+    /// Our EID-prefixes.
+    pub eid_prefixes: Vec<EidPrefixDraft>,
+    /// ALT tunnels.
+    pub tunnels: Vec<TunnelDraft>,
+    /// ALT routes.
+    pub routes: Vec<RouteDraft>,
+    /// Static mappings.
+    pub map_cache: Vec<StaticDraft>,
+    /// The rest.
+    pub settings: Settings,
+}
+
+impl Draft {
+    /// What is given here, and from `other` what is not given here.
+    #[must_use]
+    pub fn over(self, other: Self) -> Self {
+        fn list<T>(first: Vec<T>, second: Vec<T>) -> Vec<T> {
+            if first.is_empty() { second } else { first }
+        }
+        Self {
+            site_ports: list(self.site_ports, other.site_ports),
+            core_ports: list(self.core_ports, other.core_ports),
+            eid_prefixes: list(self.eid_prefixes, other.eid_prefixes),
+            tunnels: list(self.tunnels, other.tunnels),
+            routes: list(self.routes, other.routes),
+            map_cache: list(self.map_cache, other.map_cache),
+            settings: self.settings.over(other.settings),
+        }
+    }
+}
+
+impl Settings {
+    fn over(self, other: Self) -> Self {
+        Self {
+            rlocs: self.rlocs.or(other.rlocs),
+            workers: self.workers.or(other.workers),
+            control_core: self.control_core.or(other.control_core),
+            xdp: self.xdp.or(other.xdp),
+            bind: self.bind.or(other.bind),
+            busy_poll: self.busy_poll.or(other.busy_poll),
+            ring: self.ring.or(other.ring),
+            frames: self.frames.or(other.frames),
+            hugepages: self.hugepages.or(other.hugepages),
+            map_cache_max: self.map_cache_max.or(other.map_cache_max),
+            hold: self.hold.or(other.hold),
+            api: self.api.or(other.api),
+            log: self.log.or(other.log),
+            log_format: self.log_format.or(other.log_format),
+        }
+    }
+}

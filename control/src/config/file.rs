@@ -1,0 +1,154 @@
+//! TOML text → [`Draft`].
+//!
+//! serde ends at a document's first mistake. So that an operator sees all of them at once, each element of a list and
+//! each single value is read on its own; one that fails is reported, left out, and the rest is read on.
+
+use std::ops::Range;
+
+use serde::{Deserialize, de::IntoDeserializer};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue, Error},
+};
+
+use super::{Draft, Place, Settings, problem::Finding};
+
+/// Reads what can be read, and says what cannot.
+pub(super) fn read(text: &str) -> (Draft, Vec<Finding>) {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let mut findings: Vec<Finding> = errors.iter().map(syntax).collect();
+    // What a syntax error leaves behind would only raise false alarms.
+    if !findings.is_empty() {
+        return (Draft::default(), findings);
+    }
+    let mut draft = Draft::default();
+    let mut singles = DeTable::new();
+    for (key, value) in root.into_inner() {
+        match key.get_ref().as_ref() {
+            "site-port" => draft.site_ports = list("site-port", value, &mut findings),
+            "core-port" => draft.core_ports = list("core-port", value, &mut findings),
+            "eid-prefix" => draft.eid_prefixes = list("eid-prefix", value, &mut findings),
+            "map-cache" => draft.map_cache = list("map-cache", value, &mut findings),
+            "alt" => alt(value, &mut draft, &mut findings),
+            _ => {
+                singles.insert(key, value);
+            }
+        }
+    }
+    draft.settings = table(None, 0..0, singles, &mut findings).unwrap_or_default();
+    (draft, findings)
+}
+
+fn alt(value: Spanned<DeValue<'_>>, draft: &mut Draft, findings: &mut Vec<Finding>) {
+    let span = value.span();
+    let DeValue::Table(keys) = value.into_inner() else {
+        return findings.push(wrong(&span, "'alt' is not a table", "write [[alt.tunnel]] and [[alt.route]]"));
+    };
+    for (key, value) in keys {
+        match key.get_ref().as_ref() {
+            "tunnel" => draft.tunnels = list("alt.tunnel", value, findings),
+            "route" => draft.routes = list("alt.route", value, findings),
+            other => findings.push(wrong(
+                &key.span(),
+                format!("unknown field `{other}` in [alt]"),
+                "expected [[alt.tunnel]] or [[alt.route]]",
+            )),
+        }
+    }
+}
+
+/// Reads a list of tables; elements with a mistake are left out.
+fn list<T>(name: &str, value: Spanned<DeValue<'_>>, findings: &mut Vec<Finding>) -> Vec<T>
+where
+    T: for<'de> Deserialize<'de>,
+{
+    let span = value.span();
+    let remedy = format!("write [[{name}]], with two brackets on each side");
+    let DeValue::Array(elements) = value.into_inner() else {
+        findings.push(wrong(&span, format!("'{name}' is not a list of tables"), remedy));
+        return Vec::new();
+    };
+    let mut items = Vec::new();
+    for element in elements {
+        let span = element.span();
+        match element.into_inner() {
+            DeValue::Table(keys) => items.extend(table(Some(name), span, keys, findings)),
+            _ => findings.push(wrong(&span, format!("an element of '{name}' is not a table"), remedy.as_str())),
+        }
+    }
+    items
+}
+
+/// Reads one table, reporting each key that is unknown or of the wrong type; `name` is `None` for the top level, whose
+/// keys are all optional. An element of a list with a mistake is `None`: what is left of it would raise false alarms.
+fn table<T>(name: Option<&str>, span: Range<usize>, mut keys: DeTable<'_>, findings: &mut Vec<Finding>) -> Option<T>
+where
+    T: for<'de> Deserialize<'de>,
+{
+    let before = findings.len();
+    loop {
+        let value = Spanned::new(span.clone(), DeValue::Table(keys.clone()));
+        let error = match T::deserialize(value.into_deserializer()) {
+            Ok(item) => return Some(item).filter(|_| name.is_none() || findings.len() == before),
+            Err(error) => error,
+        };
+        let at = error.span().unwrap_or(span.clone());
+        let inside = |outer: Range<usize>| outer.start <= at.start && at.end <= outer.end;
+        let culprit = keys.iter().find(|(key, value)| inside(key.span()) || inside(value.span()));
+        let Some((key, value)) = culprit.map(|(key, value)| (key.clone(), value.clone())) else {
+            // A missing key, unless it is one that was there and wrong.
+            if findings.len() == before {
+                findings.push(structure(name, None, &at, &error));
+            }
+            return None;
+        };
+        let unknown = inside(key.span());
+        let mut finding = structure(name, (!unknown).then_some(key.get_ref().as_ref()), &at, &error);
+        let alone = DeTable::from_iter([(key.clone(), value)]);
+        if unknown
+            && name.is_some()
+            && table::<Settings>(None, 0..0, alone, &mut Vec::new()).is_some_and(|s| s != Settings::default())
+        {
+            "it belongs to the top level: move it above the first [[...]] of the file".clone_into(&mut finding.remedy);
+        }
+        findings.push(finding);
+        keys.remove(&key);
+    }
+}
+
+/// A mistake that serde found.
+fn structure(name: Option<&str>, key: Option<&str>, at: &Range<usize>, error: &Error) -> Finding {
+    let (mut what, mut remedy) = halves(error, "see docker/altitude.example.toml");
+    if let Some(field) = what.strip_prefix("missing field ") {
+        remedy = format!("add {}", field.replace('`', "") + " = ...");
+    } else if let Some(key) = key {
+        what = format!("'{key}': {what}");
+    }
+    match name {
+        Some(name) => what = format!("{what} in [[{name}]]"),
+        None if what.starts_with("unknown field") => {
+            remedy += ", [[site-port]], [[core-port]], [[eid-prefix]], [[map-cache]], [[alt.tunnel]], [[alt.route]]";
+        }
+        None => {}
+    }
+    wrong(at, what, remedy)
+}
+
+/// A mistake that the TOML parser found.
+fn syntax(error: &Error) -> Finding {
+    let (what, remedy) = halves(error, "correct the TOML syntax");
+    wrong(&error.span().unwrap_or(0..0), what, remedy)
+}
+
+/// What is wrong, and what was expected instead.
+fn halves(error: &Error, otherwise: &str) -> (String, String) {
+    let message = error.message().lines().collect::<Vec<_>>().join(", ");
+    match message.split_once(", expected ") {
+        Some((what, expected)) => (what.to_owned(), format!("expected {expected}")),
+        None => (message, otherwise.to_owned()),
+    }
+}
+
+fn wrong(span: &Range<usize>, what: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    Finding { place: Place::File { offset: span.start }, what: what.into(), remedy: remedy.into() }
+}

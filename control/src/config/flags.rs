@@ -1,0 +1,110 @@
+//! The values of the flags that name more than one thing; what [`Draft`](super::Draft) lists are made of.
+//!
+//! The form alone is checked here (a mistake is one of usage); the meaning is checked together with the file.
+
+use super::{EidPrefixDraft, Given, PortDraft, RouteDraft, TunnelDraft};
+
+/// `--site-port IF[:IID]`.
+///
+/// # Errors
+/// What to write instead.
+pub fn site_port(text: &str) -> Result<PortDraft, String> {
+    let flag = || format!("--site-port {text}");
+    let (name, instance) = match text.split_once(':') {
+        None => (text, None),
+        Some((name, instance)) => (name, Some(Given::by_flag(number("the Instance-ID", instance)?, flag()))),
+    };
+    Ok(PortDraft { name: Given::by_flag(filled("an interface name", name)?, flag()), instance })
+}
+
+/// `--core-port IF`.
+///
+/// # Errors
+/// What to write instead.
+pub fn core_port(text: &str) -> Result<PortDraft, String> {
+    let name = Given::by_flag(filled("an interface name", text)?, format!("--core-port {text}"));
+    Ok(PortDraft { name, instance: None })
+}
+
+/// `--eid-prefix PREFIX[,instance=N][,ttl=MINUTES]`.
+///
+/// # Errors
+/// What to write instead.
+pub fn eid_prefix(text: &str) -> Result<EidPrefixDraft, String> {
+    let flag = || format!("--eid-prefix {text}");
+    let (prefix, options) = split(text);
+    let prefix = Given::by_flag(filled("a prefix", prefix)?, flag());
+    let mut draft = EidPrefixDraft { prefix, instance: None, ttl: None, locators: None };
+    for (key, value) in options {
+        match (key, value) {
+            ("instance", Some(value)) => draft.instance = Some(Given::by_flag(number("instance", value)?, flag())),
+            ("ttl", Some(value)) => draft.ttl = Some(Given::by_flag(number("ttl", value)?, flag())),
+            _ => return Err(unknown(key, "instance=N, ttl=MINUTES")),
+        }
+    }
+    Ok(draft)
+}
+
+/// `--alt-tunnel NAME,remote=ADDR[,local=ADDR][,key=N][,checksum][,address=ADDR/LEN]...`.
+///
+/// # Errors
+/// What to write instead.
+pub fn tunnel(text: &str) -> Result<TunnelDraft, String> {
+    let flag = || format!("--alt-tunnel {text}");
+    let (name, options) = split(text);
+    let name = Given::by_flag(filled("a tunnel name", name)?, flag());
+    let (mut remote, mut local, mut key, mut checksum, mut addresses) = (None, None, None, None, Vec::new());
+    for (option, value) in options {
+        match (option, value) {
+            ("remote", Some(value)) => remote = Some(Given::by_flag(value.to_owned(), flag())),
+            ("local", Some(value)) => local = Some(Given::by_flag(value.to_owned(), flag())),
+            ("key", Some(value)) => key = Some(Given::by_flag(number("key", value)?, flag())),
+            ("checksum", None) => checksum = Some(Given::by_flag(true, flag())),
+            ("address", Some(value)) => addresses.push(Given::by_flag(value.to_owned(), flag())),
+            _ => return Err(unknown(option, "remote=ADDR, local=ADDR, key=N, checksum, address=ADDR/LEN")),
+        }
+    }
+    let remote = remote.ok_or("the far end is missing: add ,remote=ADDR")?;
+    Ok(TunnelDraft { name, remote, local, key, checksum, addresses })
+}
+
+/// `--alt-route PREFIX=TUNNEL|discard[,instance=N]`.
+///
+/// # Errors
+/// What to write instead.
+pub fn route(text: &str) -> Result<RouteDraft, String> {
+    let flag = || format!("--alt-route {text}");
+    let (route, options) = split(text);
+    let (prefix, via) = route.split_once('=').ok_or("write PREFIX=TUNNEL or PREFIX=discard")?;
+    let mut draft = RouteDraft {
+        prefix: Given::by_flag(filled("a prefix", prefix)?, flag()),
+        via: Given::by_flag(filled("a tunnel name", via)?, flag()),
+        instance: None,
+    };
+    for (key, value) in options {
+        match (key, value) {
+            ("instance", Some(value)) => draft.instance = Some(Given::by_flag(number("instance", value)?, flag())),
+            _ => return Err(unknown(key, "instance=N")),
+        }
+    }
+    Ok(draft)
+}
+
+/// What stands before the first comma, and the options after it.
+fn split(text: &str) -> (&str, impl Iterator<Item = (&str, Option<&str>)>) {
+    let mut parts = text.split(',');
+    let first = parts.next().unwrap_or_default();
+    (first, parts.map(|part| part.split_once('=').map_or((part, None), |(key, value)| (key, Some(value)))))
+}
+
+fn filled(what: &str, text: &str) -> Result<String, String> {
+    if text.is_empty() { Err(format!("{what} is missing")) } else { Ok(text.to_owned()) }
+}
+
+fn number(what: &str, text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| format!("{what} is a number, not '{text}'"))
+}
+
+fn unknown(option: &str, known: &str) -> String {
+    format!("'{option}' is no option here: the options are {known}")
+}

@@ -1,0 +1,292 @@
+//! What an operator tells the router, checked as a whole before anything is touched.
+//!
+//! ```text
+//! TOML file ─ file::read ──┐
+//!                          ├─ Draft (texts and numbers, each with its place) ─ validate ─ Config (typed, consistent)
+//! command line ─ flags ────┘
+//! ```
+//!
+//! A flag wins over the file: a single value replaces the file's, and a list given by flags replaces the file's whole
+//! list of that name. Every mistake is a [`Problem`] with its place, what is wrong and what to do; all of them are
+//! reported together.
+
+#![forbid(unsafe_code)]
+
+mod draft;
+mod file;
+pub mod flags;
+mod problem;
+mod validate;
+
+use std::{fmt, net::IpAddr, path::Path, path::PathBuf, str::FromStr};
+
+use altitude_dataplane::mapping::{EidPrefix, InstanceId, Mapping};
+
+pub use draft::{
+    Draft, EidPrefixDraft, Given, LocatorDraft, Place, PortDraft, RouteDraft, Settings, StaticDraft, TunnelDraft,
+};
+pub use problem::{Problem, Problems};
+
+/// Where the mapping API listens by default.
+pub const API_PATH: &str = "/run/altitude/map.sock";
+/// Descriptors of each AF_XDP ring by default.
+pub const RING: u32 = 1024;
+/// Frames of each worker by default; more where the ports' rings need more.
+pub const FRAMES: usize = 8192;
+/// Entries of the map-cache by default.
+pub const MAP_CACHE_MAX: usize = 65_536;
+/// Record TTL of our own mappings by default, minutes.
+pub const TTL_MINUTES: u32 = 1440;
+/// Priority of a locator by default.
+pub const PRIORITY: u8 = 1;
+/// Weight of a locator by default.
+pub const WEIGHT: u8 = 100;
+
+/// The whole configuration of one router; every part fits the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Dataplane interfaces, site ports first; at most [`PORTS_MAX`](altitude_dataplane::counters::PORTS_MAX), each
+    /// name once. Empty in an ALT router without a site.
+    pub ports: Vec<Port>,
+    /// Our RLOCs, each once, in the order given; the first of a family is the one we send from.
+    pub rlocs: Vec<IpAddr>,
+    /// Our own mappings (the Database): what we answer Map-Requests with. Locators in wire order.
+    pub database: Vec<Mapping>,
+    /// Static mappings of the map-cache; they never expire.
+    pub map_cache: Vec<Mapping>,
+    /// Tunnels of the ALT; [`Hop::Tunnel`] is an index into them.
+    pub tunnels: Vec<Tunnel>,
+    /// Static routes of the ALT, each EID-prefix once.
+    pub routes: Vec<Route>,
+    /// Cores the workers are pinned to, one worker each, at least one.
+    pub workers: Vec<usize>,
+    /// Core the control thread is pinned to, if any.
+    pub control_core: Option<usize>,
+    /// How the steering program is attached.
+    pub xdp: XdpMode,
+    /// How sockets are bound.
+    pub bind: Bind,
+    /// Busy polling time of a socket, microseconds; `None` is off.
+    pub busy_poll: Option<u32>,
+    /// Descriptors of each ring, a power of two.
+    pub ring: u32,
+    /// Frames of each worker, enough to fill every ring.
+    pub frames: usize,
+    /// Whether frame memory must lie on huge pages.
+    pub hugepages: bool,
+    /// Most entries of the map-cache.
+    pub map_cache_max: usize,
+    /// What happens to packets whose mapping is being fetched.
+    pub hold: Hold,
+    /// Socket of the mapping API.
+    pub api: PathBuf,
+    /// Least severe log level that is written.
+    pub log: LogLevel,
+    /// Shape of a log line.
+    pub log_format: LogFormat,
+}
+
+/// One interface that packets of the dataplane come and go by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// Interface name.
+    pub name: String,
+    /// Hosts of the site are behind it: packets from it are encapsulated.
+    pub site: bool,
+    /// The RLOC space is behind it: LISP packets from it are decapsulated.
+    pub core: bool,
+    /// Instance that the site's packets belong to; the default one for a core port.
+    pub instance: InstanceId,
+}
+
+/// One GRE tunnel of the ALT (RFC 6836 §5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Name of its TUN interface.
+    pub name: String,
+    /// Our end, one family with `remote`.
+    pub local: IpAddr,
+    /// The far end.
+    pub remote: IpAddr,
+    /// GRE key (RFC 2890 §2.1).
+    pub key: Option<u32>,
+    /// Whether GRE packets carry a checksum (RFC 2784 §2.3).
+    pub checksum: bool,
+    /// Addresses of the TUN interface with their prefix lengths.
+    pub addresses: Vec<(IpAddr, u8)>,
+}
+
+/// One static route of the ALT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// EIDs it leads to.
+    pub eid: EidPrefix,
+    /// Where Map-Requests for them go.
+    pub hop: Hop,
+}
+
+/// Where an ALT route leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hop {
+    /// Index into [`Config::tunnels`].
+    Tunnel(usize),
+    /// Nowhere: a hole, answered with a negative Map-Reply.
+    Discard,
+}
+
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$item_doc:meta])* $item:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$item_doc])* $item,)* }
+
+        impl $name {
+            /// The texts that name a choice, in the order of the variants.
+            pub const NAMES: &'static [&'static str] = &[$($text,)*];
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self { $(Self::$item => $text,)* })
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            /// Fails with what would have been accepted.
+            fn from_str(text: &str) -> Result<Self, String> {
+                match text {
+                    $($text => Ok(Self::$item),)*
+                    _ => Err(format!("write one of {}", Self::NAMES.join(", "))),
+                }
+            }
+        }
+    };
+}
+
+choice! {
+    /// How the steering program is attached to an interface.
+    XdpMode {
+        /// In the driver where it can, else in the kernel's generic path.
+        Auto = "auto",
+        /// In the driver or not at all.
+        Native = "native",
+        /// In the kernel's generic path.
+        Generic = "generic",
+    }
+}
+
+choice! {
+    /// How an AF_XDP socket is bound.
+    Bind {
+        /// Zero-copy where the driver can, else with copies.
+        Auto = "auto",
+        /// Zero-copy or not at all.
+        ZeroCopy = "zerocopy",
+        /// With copies.
+        Copy = "copy",
+    }
+}
+
+choice! {
+    /// What happens to packets whose mapping is being fetched.
+    Hold {
+        /// Dropped and counted.
+        Drop = "drop",
+        /// A few wait for the answer.
+        Queue = "queue",
+    }
+}
+
+choice! {
+    /// Least severe log level that is written.
+    LogLevel {
+        /// What stopped or will stop the router.
+        Error = "error",
+        /// What an operator should look at.
+        Warn = "warn",
+        /// What the router did.
+        Info = "info",
+        /// Why it did so.
+        Debug = "debug",
+        /// Every message in and out.
+        Trace = "trace",
+    }
+}
+
+choice! {
+    /// Shape of a log line.
+    LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+/// What the configuration is checked against, besides itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// Numbers of the cores this process may run on, ascending, not empty.
+    pub cores: Vec<usize>,
+}
+
+impl Machine {
+    /// The machine this process runs on.
+    #[must_use]
+    pub fn here() -> Self {
+        let mut cores: Vec<usize> =
+            core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
+        cores.sort_unstable();
+        if cores.is_empty() {
+            cores.push(0);
+        }
+        Self { cores }
+    }
+}
+
+/// Reads `file`, lets `flags` win over it, and checks the whole.
+///
+/// # Errors
+/// Every mistake of both, in the order of their lines.
+pub fn load(file: Option<&Path>, flags: Draft, machine: &Machine) -> Result<Config, Problems> {
+    let Some(path) = file else {
+        return validate::validate(&flags, machine, Vec::new(), &problem::Source::flags_only());
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| Problems::unreadable(path, &error))?;
+    parse(path, &text, flags, machine)
+}
+
+/// As [`load`], for text already read from `path`; `path` only names the place of a problem.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(path: &Path, text: &str, flags: Draft, machine: &Machine) -> Result<Config, Problems> {
+    let (draft, problems) = file::read(text);
+    validate::validate(&flags.over(draft), machine, problems, &problem::Source::file(path, text))
+}
+
+impl Config {
+    /// One line on what the router would be.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let count = |number: usize, one: &str, many: &str| format!("{number} {}", if number == 1 { one } else { many });
+        let site = self.ports.iter().filter(|port| port.site).count();
+        let core = self.ports.iter().filter(|port| port.core).count();
+        [
+            count(site, "site port", "site ports"),
+            count(core, "core port", "core ports"),
+            count(self.rlocs.len(), "RLOC", "RLOCs"),
+            count(self.database.len(), "EID-prefix", "EID-prefixes"),
+            count(self.map_cache.len(), "static mapping", "static mappings"),
+            count(self.tunnels.len(), "ALT tunnel", "ALT tunnels"),
+            count(self.routes.len(), "ALT route", "ALT routes"),
+            count(self.workers.len(), "worker", "workers"),
+        ]
+        .join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! Cores, rings, frames and the other single values.
+
+use std::path::PathBuf;
+
+use super::{Findings, values};
+use crate::config::{
+    API_PATH, Bind, FRAMES, Given, Hold, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, RING, Settings, XdpMode,
+};
+
+/// Longest path of a Unix socket, octets (`sun_path` without its NUL).
+const SOCKET_PATH_MAX: usize = 107;
+/// Frames kept for held packets and the batch in hand, beyond those in rings.
+const FRAMES_ASIDE: usize = 1024 + 64;
+/// Most frames of a worker: 2 GiB of memory.
+const FRAMES_MAX: i64 = 1 << 20;
+
+/// The single values, read and checked.
+pub(super) struct Tuning {
+    pub(super) workers: Vec<usize>,
+    pub(super) control_core: Option<usize>,
+    pub(super) xdp: XdpMode,
+    pub(super) bind: Bind,
+    pub(super) busy_poll: Option<u32>,
+    pub(super) ring: u32,
+    pub(super) frames: usize,
+    pub(super) hugepages: bool,
+    pub(super) map_cache_max: usize,
+    pub(super) hold: Hold,
+    pub(super) api: PathBuf,
+    pub(super) log: LogLevel,
+    pub(super) log_format: LogFormat,
+}
+
+/// Reads them all before giving up, so that every mistake is found.
+pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings: &mut Findings) -> Option<Tuning> {
+    let last = machine.cores.last().copied().unwrap_or(0);
+    let workers = or(&given.workers, vec![last], |given| values::cores(given, &machine.cores, findings));
+    let control_core = or(&given.control_core, None, |given| {
+        let core = values::number(given, "control core", 0..=i64::from(u16::MAX), findings)?;
+        values::core_known(core, &machine.cores, &given.place, findings).then_some(Some(core))
+    });
+    let xdp = or(&given.xdp, XdpMode::Auto, |given| values::choice(given, "XDP mode", findings));
+    let bind = or(&given.bind, Bind::Auto, |given| values::choice(given, "bind mode", findings));
+    let busy_poll = or(&given.busy_poll, 0, |given| values::number(given, "busy-poll", 0..=10_000, findings));
+    let ring = or(&given.ring, RING, |given| ring(given, findings));
+    let frames = ring.and_then(|ring| frames(given.frames.as_ref(), ring, ports, findings));
+    let hugepages = given.hugepages.as_ref().is_some_and(|given| given.value);
+    let map_cache_max =
+        or(&given.map_cache_max, MAP_CACHE_MAX, |given| values::number(given, "map-cache-max", 1..=1 << 24, findings));
+    let hold = or(&given.hold, Hold::Queue, |given| values::choice(given, "hold", findings));
+    let api = or(&given.api, PathBuf::from(API_PATH), |given| api(given, findings));
+    let log = or(&given.log, LogLevel::Info, |given| values::choice(given, "log level", findings));
+    let log_format = or(&given.log_format, LogFormat::Text, |given| values::choice(given, "log format", findings));
+    Some(Tuning {
+        workers: workers?,
+        control_core: control_core?,
+        xdp: xdp?,
+        bind: bind?,
+        busy_poll: busy_poll.map(|time: u32| (time > 0).then_some(time))?,
+        ring: ring?,
+        frames: frames?,
+        hugepages,
+        map_cache_max: map_cache_max?,
+        hold: hold?,
+        api: api?,
+        log: log?,
+        log_format: log_format?,
+    })
+}
+
+/// The default if nothing is given, else what can be read of it.
+fn or<T, U>(given: &Option<Given<T>>, default: U, read: impl FnOnce(&Given<T>) -> Option<U>) -> Option<U> {
+    match given {
+        None => Some(default),
+        Some(given) => read(given),
+    }
+}
+
+fn ring(given: &Given<i64>, findings: &mut Findings) -> Option<u32> {
+    let ring: u32 = values::number(given, "ring", 64..=32_768, findings)?;
+    if ring.is_power_of_two() {
+        return Some(ring);
+    }
+    let above = ring.next_power_of_two();
+    let what = format!("ring {ring} is not a power of two");
+    findings.wrong(&given.place, what, format!("give {} or {above}", above / 2));
+    None
+}
+
+/// Each port of a worker can have a full fill ring and a full transmit ring at once.
+fn frames(given: Option<&Given<i64>>, ring: u32, ports: usize, findings: &mut Findings) -> Option<usize> {
+    let need = ports * 2 * ring as usize + FRAMES_ASIDE;
+    let Some(given) = given else { return Some(FRAMES.max(need)) };
+    let frames: usize = values::number(given, "frames", 1..=FRAMES_MAX, findings)?;
+    if frames < need {
+        findings.wrong(
+            &given.place,
+            format!("{frames} frames are too few for {ports} ports with rings of {ring}"),
+            format!("give at least {need}, or smaller rings"),
+        );
+        return None;
+    }
+    Some(frames)
+}
+
+fn api(given: &Given<String>, findings: &mut Findings) -> Option<PathBuf> {
+    let path = PathBuf::from(&given.value);
+    let named = path.file_name().is_some() && !given.value.ends_with('/') && !given.value.contains('\0');
+    if named && given.value.len() <= SOCKET_PATH_MAX {
+        return Some(path);
+    }
+    let what = format!("'{}' cannot be the path of a socket", given.value);
+    findings.wrong(&given.place, what, format!("give a file path of at most {SOCKET_PATH_MAX} octets"));
+    None
+}

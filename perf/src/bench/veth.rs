@@ -1,0 +1,171 @@
+//! Real AF_XDP on veth: generator – device – sink, each in a namespace of its own.
+//!
+//! Every measurement starts the device anew, Altitude's worker and the address-swapping forwarder in turns, on the same
+//! interfaces with the same steering program and socket options. What counts is what reaches the sink, per second of
+//! CPU time of the device's thread.
+
+use std::{path::Path, thread, time::Duration};
+
+use super::{Direction, Effort, Families, Forwarder, Report, Row, Size, Tally, Traffic, median};
+use crate::{
+    bench::{
+        packets::{CORE_MAC, OUR_MAC, SITE_MAC},
+        xtr::MTU,
+    },
+    lab::{LabError, Link, Namespace, Process, remove_left_over, remove_on_signal, veth},
+};
+
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// Measures these cases; `perf` is the program `altitude-perf`.
+///
+/// # Errors
+/// What the lab or one of the processes said.
+pub fn bench(report: &Report, effort: Effort, traffics: &[Traffic], perf: &Path) -> Result<(), LabError> {
+    remove_on_signal()?;
+    let owner = format!("alt{}", std::process::id());
+    remove_left_over(&owner);
+    let folder = std::env::temp_dir().join(format!("altitude-bench-{owner}"));
+    std::fs::create_dir_all(&folder).map_err(LabError::os(folder.display().to_string()))?;
+    let bench = Bench { cable: Cable::new(&owner)?, folder: &folder, perf };
+    let measured = traffics.iter().try_for_each(|traffic| bench.case(*traffic, effort).map(|row| report.row(&row)));
+    let _ = std::fs::remove_dir_all(&folder);
+    measured
+}
+
+/// Three namespaces in a row.
+struct Cable {
+    generator: Namespace,
+    device: Namespace,
+    sink: Namespace,
+}
+
+impl Cable {
+    fn new(owner: &str) -> Result<Self, LabError> {
+        let make = |role| Namespace::create(owner, role);
+        let cable = Self { generator: make("generator")?, device: make("device")?, sink: make("sink")? };
+        let near = Link { namespace: &cable.device, name: "near" };
+        let far = Link { namespace: &cable.device, name: "far" };
+        veth(Link { namespace: &cable.generator, name: "out" }, near, MTU)?;
+        let end = Link { namespace: &cable.sink, name: "in" };
+        veth(far, end, MTU)?;
+        near.mac(&mac(OUR_MAC))?;
+        end.mac(&mac(CORE_MAC))?;
+        Link { namespace: &cable.generator, name: "out" }.mac(&mac(SITE_MAC))?;
+        Ok(cable)
+    }
+}
+
+fn mac(octets: [u8; 6]) -> String {
+    octets.map(|octet| format!("{octet:02x}")).join(":")
+}
+
+struct Bench<'a> {
+    cable: Cable,
+    folder: &'a Path,
+    perf: &'a Path,
+}
+
+impl Bench<'_> {
+    fn case(&self, traffic: Traffic, effort: Effort) -> Result<Row, LabError> {
+        let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        let mut zero_copy = false;
+        for _ in 0..effort.rounds {
+            let (reference, _) = self.measure(Forwarder::Swap, traffic, effort.round)?;
+            let (rate, tally) = self.measure(Forwarder::Altitude, traffic, effort.round)?;
+            zero_copy |= tally.zero_copy;
+            ours.push(rate);
+            theirs.push(reference);
+            ratios.push(rate / reference);
+        }
+        let Traffic { direction, families, size } = traffic;
+        let mode = if zero_copy { "zero-copy" } else { "copy" };
+        Ok(Row {
+            bench: "veth",
+            case: format!("{direction:?} {} {} {mode}", families.name(), size.name()).to_lowercase(),
+            subject: "altitude",
+            value: median(&ours),
+            unit: "Mpps/CPU-second",
+            reference: median(&theirs),
+            ratio: median(&ratios),
+            turn_us: Vec::new(),
+        })
+    }
+
+    /// One forwarder under full load: millions of frames that reached the sink per CPU-second of the device.
+    fn measure(&self, forwarder: Forwarder, traffic: Traffic, length: Duration) -> Result<(f64, Tally), LabError> {
+        let mut sink = self.start("sink", &self.cable.sink, &["sink".into(), "--interface".into(), "in".into()])?;
+        let mut device = self.start("device", &self.cable.device, &device_arguments(forwarder, traffic))?;
+        let mut generator = self.start("generator", &self.cable.generator, &generator_arguments(traffic))?;
+        // The measurement itself: nothing is waited for but the time.
+        thread::sleep(length);
+        device.stop()?;
+        generator.stop()?;
+        sink.stop()?;
+        let tally: Tally = last(&device)?;
+        let arrived: u64 = last(&sink)?;
+        if arrived == 0 || arrived > tally.sent {
+            let Tally { sent, .. } = tally;
+            return Err(LabError::Wrong(format!("{forwarder:?} sent {sent} frames, {arrived} reached the sink")));
+        }
+        Ok((arrived as f64 / tally.cpu / 1e6, tally))
+    }
+
+    fn start(&self, name: &str, namespace: &Namespace, arguments: &[String]) -> Result<Process, LabError> {
+        let mut command = namespace.command(self.perf);
+        command.arg("inside").args(arguments);
+        let mut process = Process::start(name, &mut command, self.folder)?;
+        process.wait_line(START_LIMIT, |line| line == "ready")?;
+        Ok(process)
+    }
+}
+
+fn device_arguments(forwarder: Forwarder, traffic: Traffic) -> Vec<String> {
+    let (site, core) = match traffic.direction {
+        Direction::Encap => ("near", "far"),
+        Direction::Decap => ("far", "near"),
+    };
+    let forwarder = if forwarder == Forwarder::Altitude { "altitude" } else { "swap" };
+    let families = traffic.families.name();
+    ["device", "--forwarder", forwarder, "--families", &families, "--site", site, "--core", core]
+        .map(str::to_owned)
+        .into()
+}
+
+fn generator_arguments(traffic: Traffic) -> Vec<String> {
+    let Traffic { direction, families, size } = traffic;
+    let direction = if direction == Direction::Encap { "encap" } else { "decap" };
+    [
+        "generator",
+        "--interface",
+        "out",
+        "--direction",
+        direction,
+        "--families",
+        &families.name(),
+        "--size",
+        &size.name(),
+    ]
+    .map(str::to_owned)
+    .into()
+}
+
+/// The last line that the process printed, which is its result.
+fn last<T: serde::de::DeserializeOwned>(process: &Process) -> Result<T, LabError> {
+    let output = process.output();
+    let line = output.lines().last().unwrap_or_default();
+    serde_json::from_str(line).map_err(|error| LabError::Wrong(format!("{error} in: {output}")))
+}
+
+/// The usual cases: all four mixes encapsulated and decapsulated at the smallest size, and the mix of sizes.
+#[must_use]
+pub fn usual() -> Vec<Traffic> {
+    let mut all = Vec::new();
+    for direction in [Direction::Encap, Direction::Decap] {
+        for families in Families::ALL {
+            all.push(Traffic { direction, families, size: Size::Octets(64) });
+        }
+        all.push(Traffic { direction, families: Families::ALL[0], size: Size::Imix });
+    }
+    all
+}
