@@ -238,15 +238,17 @@ impl MapCache {
     }
 
     fn install(&mut self, now: Instant, records: Vec<Mapping>, todo: &mut Vec<Output>) {
+        let lasting = |record: &&Mapping| life(record.ttl).is_some();
         let listed: BTreeSet<EidPrefix> = records.iter().map(|record| record.eid).collect();
-        let life = records.iter().filter_map(|record| life(record.ttl)).min();
-        let mut doubts = DOUBTS_MAX;
+        let covering: Vec<EidPrefix> = records.iter().filter(lasting).map(|record| record.eid).collect();
+        self.doubt_beneath(&covering, &listed, todo);
+        let shared = records.iter().filter_map(|record| life(record.ttl)).min();
         for record in records {
-            self.drop_given_up(&record.eid, todo);
-            let beneath = self.doubt_beneath(&record.eid, &listed, &mut doubts, todo);
-            match life.filter(|_| record.ttl != Ttl::Remove) {
-                Some(life) => {
-                    let expires = beneath.map_or(now + life, |beneath| beneath.min(now + life));
+            match shared.filter(|_| lasting(&&record)) {
+                Some(shared) => {
+                    self.drop_given_up(&record.eid, todo);
+                    let beneath = self.unlisted(&record.eid, &listed).filter_map(|(_, cached)| cached.expires).min();
+                    let expires = beneath.map_or(now + shared, |beneath| beneath.min(now + shared));
                     self.put(now, record, Origin::Reply, Some(expires), todo);
                 }
                 None if self.origin(&record.eid) == Some(Origin::Static) => {
@@ -257,37 +259,30 @@ impl MapCache {
         }
     }
 
-    /// Deals with the learned more-specifics of `eid` that are not `listed`, and returns when the first of those that stay ends.
-    fn doubt_beneath(
-        &mut self,
-        eid: &EidPrefix,
-        listed: &BTreeSet<EidPrefix>,
-        doubts: &mut usize,
-        todo: &mut Vec<Output>,
-    ) -> Option<Instant> {
-        let unlisted = |entry: &(&EidPrefix, &Cached)| entry.1.origin == Origin::Reply && !listed.contains(entry.0);
-        let beneath: Vec<EidPrefix> = self.entries.within(eid).filter(unlisted).map(|(inner, _)| *inner).collect();
-        let mut first_end = None;
-        let mut capped = false;
+    /// Asks again for the learned more-specifics that a reply does not list, or takes them out if that was done before.
+    fn doubt_beneath(&mut self, covering: &[EidPrefix], listed: &BTreeSet<EidPrefix>, todo: &mut Vec<Output>) {
+        let beneath = covering.iter().flat_map(|eid| self.unlisted(eid, listed)).map(|(inner, _)| *inner);
+        let beneath: BTreeSet<EidPrefix> = beneath.collect();
+        let mut doubts = 0;
         for inner in beneath {
             let Some(cached) = self.entries.get_mut(&inner) else { continue };
             if cached.doubted {
                 self.withdraw(&inner, todo);
-                continue;
-            }
-            if *doubts > 0 {
-                *doubts -= 1;
+            } else if doubts < DOUBTS_MAX {
+                doubts += 1;
                 cached.doubted = true;
                 todo.push(Output::Refresh(inner));
             } else {
-                capped = true;
+                todo.push(Output::Fault(CacheFault::DoubtsCapped));
+                return;
             }
-            first_end = [first_end, cached.expires].into_iter().flatten().min();
         }
-        if capped {
-            todo.push(Output::Fault(CacheFault::DoubtsCapped));
-        }
-        first_end
+    }
+
+    /// The learned entries inside `eid` that a reply does not list.
+    fn unlisted(&self, eid: &EidPrefix, listed: &BTreeSet<EidPrefix>) -> impl Iterator<Item = (&EidPrefix, &Cached)> {
+        let entries = self.entries.within(eid);
+        entries.filter(|(inner, cached)| cached.origin == Origin::Reply && !listed.contains(inner))
     }
 
     /// Anything newer and wider than a short drop ends it.
@@ -398,7 +393,7 @@ fn refresh_if_wanted(cached: &mut Cached, todo: &mut Vec<Output>) {
 /// How long a record may be kept; `None` for not at all.
 fn life(ttl: Ttl) -> Option<Duration> {
     match ttl {
-        Ttl::Remove => None,
+        Ttl::Remove | Ttl::Minutes(0) => None,
         Ttl::Minutes(minutes) => Some(Duration::from_secs(u64::from(minutes) * 60)),
         Ttl::ReceiverDecides => Some(LOCAL_POLICY_TTL),
     }
@@ -414,8 +409,8 @@ fn refresh_at(eid: &EidPrefix, now: Instant, expires: Instant) -> Instant {
         IpAddr::V6(v6) => hash.add(&v6.octets()),
     }
     hash.add(&[eid.prefix.length()]);
-    let permille = 750 + hash.0 % 150;
-    now + expires.saturating_duration_since(now).mul_f64(permille as f64 / 1000.0)
+    let spread = f64::from(hash.high()) / f64::from(u32::MAX);
+    now + expires.saturating_duration_since(now).mul_f64(0.75 + 0.15 * spread)
 }
 
 /// FNV-1a, 64 bits: the same on every machine and in every run, unlike the standard library's hasher.
@@ -432,5 +427,10 @@ impl Fnv1a {
         for octet in octets {
             self.0 = (self.0 ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3);
         }
+    }
+
+    /// 32 bits, stirred once more: neighbouring prefixes differ in one octet near the end.
+    const fn high(&self) -> u32 {
+        ((self.0 ^ (self.0 >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
     }
 }

@@ -148,3 +148,83 @@ fn last_address(prefix: &Prefix) -> IpAddr {
         IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() | u128::MAX.checked_shr(length).unwrap_or(0)).into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use altitude_dataplane::mapping::InstanceId;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn eid(text: &str) -> EidPrefix {
+        EidPrefix { instance: InstanceId::DEFAULT, prefix: text.parse().unwrap() }
+    }
+
+    fn map(prefixes: &[&str]) -> PrefixMap<()> {
+        prefixes.iter().map(|text| (eid(text), ())).collect()
+    }
+
+    #[test]
+    fn gaps_are_those_of_the_text_book() {
+        for (known, address, expected) in [
+            (&["198.51.100.0/24"][..], "198.51.97.5", "198.51.96.0/22"),
+            (&["192.0.2.0/24"], "198.51.100.20", "196.0.0.0/6"),
+            (&[], "198.51.100.20", "0.0.0.0/0"),
+            (&["::/0"], "198.51.100.20", "0.0.0.0/0"),
+            // Inside an aggregate: never wider than it, and around its parts.
+            (&["10.1.0.0/16", "10.1.64.0/18"], "10.1.128.199", "10.1.128.0/17"),
+            (&["10.1.0.0/16", "10.1.64.0/18"], "10.1.1.1", "10.1.0.0/18"),
+            (&["10.1.0.0/16"], "10.1.77.88", "10.1.0.0/16"),
+            (&["10.1.77.88"], "10.1.77.88", "10.1.77.88/32"),
+        ] {
+            let address = address.parse().unwrap();
+            let gap = map(known).gap(Eid { instance: InstanceId::DEFAULT, address });
+            assert_eq!(gap, eid(expected), "{known:?} around {address}");
+        }
+    }
+
+    /// Few enough distinct prefixes of both families and two instances that they nest and collide.
+    fn prefix() -> impl Strategy<Value = EidPrefix> {
+        (0_u32..2, any::<bool>(), 0_u8..=8, any::<u8>(), 0_u8..2).prop_map(|(instance, v4, length, top, deep)| {
+            let address: IpAddr = match v4 {
+                true => [top, 0, 0, deep].into(),
+                false => [u16::from(top) << 8, 0, 0, 0, 0, 0, 0, u16::from(deep)].into(),
+            };
+            let length = if deep == 1 { length + if v4 { 24 } else { 120 } } else { length };
+            let prefix = Prefix::new(address, length).unwrap();
+            EidPrefix { instance: InstanceId::new(instance).unwrap(), prefix }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_looking_at_every_prefix(known in prop::collection::vec(prefix(), 0..24), asked in prefix()) {
+            let map: PrefixMap<()> = known.iter().map(|eid| (*eid, ())).collect();
+            let plain = known.iter().filter(|key| key.covers(&asked)).max_by_key(|key| key.prefix.length());
+            prop_assert_eq!(map.covering(&asked).map(|(key, ())| key), plain);
+            let mut within: Vec<EidPrefix> = known.iter().filter(|key| asked.covers(key)).copied().collect();
+            within.sort_unstable();
+            within.dedup();
+            prop_assert_eq!(map.within(&asked).map(|(key, ())| *key).collect::<Vec<_>>(), within);
+        }
+
+        #[test]
+        fn a_gap_holds_the_eid_and_nothing_known_and_cannot_be_wider(
+            known in prop::collection::vec(prefix(), 0..24), asked in prefix(),
+        ) {
+            let map: PrefixMap<()> = known.iter().map(|eid| (*eid, ())).collect();
+            let eid = Eid { instance: asked.instance, address: asked.prefix.address() };
+            let around = map.longest(eid).map(|(key, ())| *key);
+            let allowed = |gap: &EidPrefix| {
+                around.is_none_or(|around| around.covers(gap))
+                    && !known.iter().any(|key| !key.contains(eid) && (gap.covers(key) || key.covers(gap)))
+            };
+            let gap = map.gap(eid);
+            prop_assert!(gap.contains(eid) && allowed(&gap), "{gap} around {eid}");
+            if gap.prefix.length() > 0 {
+                let wider = Prefix::new(gap.prefix.address(), gap.prefix.length() - 1).unwrap();
+                prop_assert!(!allowed(&EidPrefix { prefix: wider, ..gap }), "{gap} could be wider around {eid}");
+            }
+        }
+    }
+}

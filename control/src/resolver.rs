@@ -221,9 +221,9 @@ impl Resolver {
         if self.pending.len() >= self.settings.pending_max {
             return Err(ResolverFault::PendingFull);
         }
-        let due = self.named.covering(&eid).map_or(now, |(_, next)| next.max(now));
-        let tries_max = if self.exhausted.holds(&eid) { 1 } else { TRIES_MAX };
         let refresh = source.is_none();
+        let due = self.share(&eid, refresh).map_or(now, |(_, next)| next.max(now));
+        let tries_max = if self.exhausted.get(&eid).is_some() { 1 } else { TRIES_MAX };
         let pending = Pending { source, refresh, tries: 0, tries_max, sent_at: None, due, nonces: Vec::new() };
         self.pending.insert(eid, pending);
         self.deadlines.insert((due, eid));
@@ -248,7 +248,8 @@ impl Resolver {
         let spacing = SPACING_MAX.min(SPACING_MIN.saturating_mul(1 << (pending.tries - 1).min(8)));
         pending.due = now + if pending.tries == pending.tries_max { LAST_WAIT } else { spacing };
         self.deadlines.insert((pending.due, eid));
-        if let Some((named, next)) = self.named.covering(&eid) {
+        let refresh = pending.refresh;
+        if let Some((named, next)) = self.share(&eid, refresh) {
             if next > now {
                 return;
             }
@@ -258,6 +259,7 @@ impl Resolver {
             todo.push(Output::Discard(ResolverFault::NonceRepeated));
             return;
         };
+        let Some(pending) = self.pending.get_mut(&eid) else { return };
         pending.sent_at = Some(now);
         pending.nonces.push(nonce);
         self.outstanding.insert(nonce, eid);
@@ -282,6 +284,12 @@ impl Resolver {
             refresh: pending.refresh,
             message,
         });
+    }
+
+    /// The EID-Prefix whose second `eid` shares, and when the next Map-Request for it may go. A missed host belongs to the
+    /// longest prefix that an answer named; a refreshed prefix is one itself.
+    fn share(&self, eid: &EidPrefix, refresh: bool) -> Option<(EidPrefix, Instant)> {
+        if refresh { self.named.get(eid).map(|next| (*eid, next)) } else { self.named.covering(eid) }
     }
 
     /// A refresh that nobody answers only lets the entry run out; a miss gets a short drop.
@@ -367,8 +375,8 @@ impl<V: Copy> Memory<V> {
         }
     }
 
-    fn holds(&self, eid: &EidPrefix) -> bool {
-        self.values.get(eid).is_some()
+    fn get(&self, eid: &EidPrefix) -> Option<V> {
+        self.values.get(eid).map(|(_, value)| *value)
     }
 
     fn covering(&self, eid: &EidPrefix) -> Option<(EidPrefix, V)> {

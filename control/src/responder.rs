@@ -5,7 +5,8 @@
 //! ```
 //!
 //! A Map-Reply holds the longest match of what was asked for and all more-specifics beneath it; every record is
-//! authoritative, with its locators in wire order, L on the addresses of this xTR and p on the one that was probed.
+//! authoritative, with its locators in wire order, L on the addresses of this xTR and p on the one that was probed. Where that
+//! is longer than a control packet may be, it holds instead the part of the match that needs no more-specifics beside it.
 //! It goes to one of the ITR-RLOCs, to the port the request came from. The M-bit record of a request is never looked at.
 //!
 //! Sources: RFC 9301 §5.2 (probes, D), §5.3 (ITR-RLOCs), §5.4 (A, L, p, R, rate), §5.5 (overlapping prefixes), §6.1 (SMR).
@@ -16,12 +17,12 @@
 mod tests;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
-use altitude_dataplane::mapping::{EidPrefix, Locator, Mapping};
+use altitude_dataplane::mapping::{Eid, EidPrefix, Locator, Mapping};
 
 use crate::{
     fault::faults,
@@ -152,39 +153,41 @@ impl Responder {
             return Err(RequestFault::DontReply);
         }
         let to = answer_address(request, arrival.source, self.families).ok_or(RequestFault::NoItrRloc)?;
-        let asked = request.records.iter().filter_map(|record| self.database.covering(&record.eid));
-        let matches: BTreeSet<EidPrefix> = asked.map(|(eid, _)| *eid).collect();
+        let asked: Vec<EidPrefix> = request.records.iter().map(|record| record.eid).collect();
+        let matches = asked.iter().filter_map(|eid| self.database.covering(eid));
+        let matches: BTreeSet<EidPrefix> = matches.map(|(eid, _)| *eid).collect();
         if matches.is_empty() {
             return Err(RequestFault::EidNotOurs);
         }
-        let records = self.records(&matches, arrival.destination.filter(|_| request.probe))?;
         self.limit(now, to.ip(), &matches)?;
-        let message =
-            MapReply { nonce: request.nonce, probe: request.probe, echo_nonce: false, records, security: None };
+        let beneath = matches.iter().flat_map(|eid| self.database.within(eid)).map(|(eid, mapping)| (*eid, mapping));
+        let full: BTreeMap<EidPrefix, &Mapping> = beneath.take(RECORDS_MAX + 1).collect();
+        let fits = |message: &MapReply| message.encode().len() <= payload_max(to.ip());
+        let message = match reply(request, arrival.destination, full).filter(fits) {
+            Some(message) => message,
+            None => reply(request, arrival.destination, self.narrowed(&asked)).ok_or(RequestFault::TooManyRecords)?,
+        };
         Ok(Answer { to, message })
     }
 
-    /// `matches` with all that lies beneath, each prefix once.
-    fn records(&self, matches: &BTreeSet<EidPrefix>, probed: Option<IpAddr>) -> Result<Vec<Mapping>, RequestFault> {
-        let mut listed = BTreeSet::new();
-        let mut records = Vec::new();
-        for (eid, mapping) in matches.iter().flat_map(|eid| self.database.within(eid)) {
-            if !listed.insert(*eid) {
-                continue;
+    /// The answer that needs no more-specifics beside it: of each match, the widest part around the EID asked for that none
+    /// of them reaches into. For what was asked for as a prefix, the whole match with all more-specifics.
+    fn narrowed(&self, asked: &[EidPrefix]) -> BTreeMap<EidPrefix, &Mapping> {
+        let mut records = BTreeMap::new();
+        for eid in asked {
+            let Some((found, mapping)) = self.database.covering(eid) else { continue };
+            if eid.prefix.is_host() {
+                let host = Eid { instance: eid.instance, address: eid.prefix.address() };
+                records.insert(self.database.gap(host), mapping);
+            } else {
+                let within = self.database.within(found).take(RECORDS_MAX + 1);
+                records.extend(within.map(|(inner, mapping)| (*inner, mapping)));
             }
-            if records.len() == RECORDS_MAX {
-                return Err(RequestFault::TooManyRecords);
-            }
-            let mut record = mapping.clone();
-            for locator in &mut record.locators {
-                locator.probed = probed == Some(locator.address);
-            }
-            records.push(record);
         }
-        Ok(records)
+        records
     }
 
-    /// Takes a token for every match, or none at all.
+    /// Takes a token for every match, and none if one of them has none left.
     fn limit(&mut self, now: Instant, to: IpAddr, matches: &BTreeSet<EidPrefix>) -> Result<(), RequestFault> {
         let name = |limited| match limited {
             Limited::Spent => RequestFault::Limited,
@@ -210,5 +213,34 @@ impl Responder {
         }
         mapping.locators.sort_by(Locator::wire_order);
         mapping
+    }
+}
+
+/// A Map-Reply with these records, under the prefixes given, if they can be counted.
+fn reply(
+    request: &MapRequest,
+    destination: Option<IpAddr>,
+    records: BTreeMap<EidPrefix, &Mapping>,
+) -> Option<MapReply> {
+    if records.len() > RECORDS_MAX {
+        return None;
+    }
+    let probed = destination.filter(|_| request.probe);
+    let record = |(eid, mapping): (EidPrefix, &Mapping)| {
+        let mut record = Mapping { eid, ..mapping.clone() };
+        for locator in &mut record.locators {
+            locator.probed = probed == Some(locator.address);
+        }
+        record
+    };
+    let records = records.into_iter().map(record).collect();
+    Some(MapReply { nonce: request.nonce, probe: request.probe, echo_nonce: false, records, security: None })
+}
+
+/// Octets of UDP payload that need no knowledge of the path's MTU (RFC 9301 §5).
+const fn payload_max(to: IpAddr) -> usize {
+    match to {
+        IpAddr::V4(_) => 576 - 20 - 8,
+        IpAddr::V6(_) => 1280 - 40 - 8,
     }
 }

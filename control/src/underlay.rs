@@ -73,7 +73,7 @@ struct Watched {
     /// Questions since the last answer with a next hop.
     attempts: u32,
     /// As last reported.
-    adjacency: Option<Adjacency>,
+    found: Result<Adjacency, Progress>,
 }
 
 /// The machine.
@@ -122,7 +122,7 @@ impl Underlay {
     /// How to send to a watched destination, if it is known.
     #[must_use]
     pub fn adjacency(&self, destination: IpAddr) -> Option<Adjacency> {
-        self.watched.get(&destination)?.adjacency
+        self.watched.get(&destination)?.found.ok()
     }
 
     /// How far the way to `destination` is known, for operators.
@@ -367,7 +367,8 @@ impl Underlay {
             todo.push(Output::Refused(destination));
             return;
         }
-        self.watched.insert(destination, Watched { route: Route::Unknown, attempts: 0, adjacency: None });
+        self.watched
+            .insert(destination, Watched { route: Route::Unknown, attempts: 0, found: Err(Progress::WaitingForRoute) });
         self.ask(now, destination, todo);
     }
 
@@ -462,10 +463,11 @@ impl Underlay {
     }
 
     fn update(&mut self, destination: IpAddr, todo: &mut Vec<Output>) {
-        let found = self.find(destination).ok();
+        let found = self.find(destination);
         let Some(watched) = self.watched.get_mut(&destination) else { return };
-        if watched.adjacency != found {
-            watched.adjacency = found;
+        let before = std::mem::replace(&mut watched.found, found);
+        let waits = |found: Result<Adjacency, Progress>| found.is_err_and(Progress::is_waiting);
+        if before.ok() != found.ok() || waits(before) != waits(found) {
             todo.push(Output::Changed(destination));
         }
     }

@@ -117,6 +117,29 @@ impl Counters {
         self.drops.0[reason as usize].add(1);
     }
 
+    /// Every counter that is not a port's, with its stable name; the drops come last, by
+    /// their reasons.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counters = [
+            ("encapsulated", &self.encapsulated),
+            ("decapsulated", &self.decapsulated),
+            ("native", &self.native),
+            ("split", &self.split),
+            ("missed", &self.missed),
+            ("misses-unasked", &self.misses_unasked),
+            ("held", &self.held),
+            ("held-sent", &self.held_sent),
+            ("icmp-sent", &self.icmp_sent),
+            ("copied-octets", &self.copied_octets),
+            ("ecn-odd", &self.ecn_odd),
+            ("turns", &self.turns),
+            ("idle-turns", &self.idle_turns),
+            ("leaked", &self.leaked),
+        ];
+        let drops = Reason::ALL.iter().map(|reason| (reason.name(), self.dropped(*reason)));
+        counters.into_iter().map(|(name, counter)| (name, counter.get())).chain(drops)
+    }
+
     /// Frames dropped for `reason`.
     #[must_use]
     pub fn dropped(&self, reason: Reason) -> u64 {

@@ -10,6 +10,9 @@
 //!
 //! Sources: RFC 2784 §2, §3.1; RFC 2890 §2.1 (key).
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,

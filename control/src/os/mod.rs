@@ -5,6 +5,7 @@
 //!
 //! [`WouldBlock`]: std::io::ErrorKind::WouldBlock
 
+pub mod api_socket;
 pub mod control_socket;
 pub mod gre_socket;
 pub mod interface;

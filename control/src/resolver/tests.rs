@@ -1,1 +1,447 @@
 //! Stories with time.
+
+use altitude_dataplane::mapping::{Action, Locator, Prefix, Ttl};
+use proptest::prelude::*;
+
+use super::*;
+
+fn eid(text: &str) -> EidPrefix {
+    EidPrefix { instance: InstanceId::DEFAULT, prefix: text.parse().unwrap() }
+}
+
+fn miss(destination: &str) -> Input {
+    Input::Miss(Miss {
+        wanted: Wanted::Mapping,
+        destination: Eid { instance: InstanceId::DEFAULT, address: destination.parse().unwrap() },
+        source: [1, 1, 1, 1].into(),
+    })
+}
+
+fn mapping(prefix: &str) -> Mapping {
+    Mapping {
+        ttl: Ttl::Minutes(1440),
+        authoritative: true,
+        locators: vec![Locator::unicast([240, 0, 254, 20].into(), 1, 100)],
+        ..Mapping::negative(eid(prefix), Ttl::Remove, Action::NoAction)
+    }
+}
+
+fn negative(prefix: &str) -> Mapping {
+    Mapping::negative(eid(prefix), Ttl::Minutes(15), Action::NativelyForward)
+}
+
+fn reply(nonce: u64, records: Vec<Mapping>) -> Input {
+    Input::Reply(MapReply { nonce, probe: false, echo_nonce: false, records, security: None })
+}
+
+fn settings() -> Settings {
+    Settings {
+        itr_rlocs: vec![[240, 0, 254, 10].into(), "2001:db8:f::10".parse().unwrap()],
+        database: vec![eid("1.1.0.0/16"), eid("2001:db8:1::/48")],
+        shortest_v4: 8,
+        shortest_v6: 16,
+        pending_max: 4,
+        records_max: 3,
+    }
+}
+
+/// The Map-Request for `asked`, because of a packet from 1.1.1.1.
+fn request(asked: &str, nonce: u64) -> Output {
+    let source = Eid { instance: InstanceId::DEFAULT, address: [1, 1, 1, 1].into() };
+    let message = MapRequest {
+        nonce,
+        authoritative: false,
+        probe: false,
+        smr: false,
+        pitr: false,
+        smr_invoked: false,
+        local_xtr: false,
+        dont_reply: false,
+        source_eid: Some(source),
+        itr_rlocs: settings().itr_rlocs,
+        records: vec![RequestRecord { notify: false, eid: eid(asked) }],
+        reply_record: None,
+        xtr: None,
+    };
+    Output::Request { target: eid(asked).prefix.address(), instance: InstanceId::DEFAULT, refresh: false, message }
+}
+
+fn refresh(asked: &str, nonce: u64) -> Output {
+    match request(asked, nonce) {
+        Output::Request { target, instance, message, .. } => {
+            let message = MapRequest { source_eid: None, ..message };
+            Output::Request { target, instance, refresh: true, message }
+        }
+        _ => unreachable!("request makes requests"),
+    }
+}
+
+use self::Output::{Discard, GiveUp, Install};
+
+/// A resolver, a clock that starts at 0, and nonces 1, 2, 3 …
+struct Stage {
+    resolver: Resolver,
+    start: Instant,
+    nonce: u64,
+}
+
+impl Stage {
+    fn new(settings: Settings) -> Self {
+        Self { resolver: Resolver::new(settings), start: Instant::now(), nonce: 0 }
+    }
+
+    fn step(&mut self, ms: u64, input: Input) -> Vec<Output> {
+        let mut todo = Vec::new();
+        let nonce = &mut self.nonce;
+        let mut nonces = || {
+            *nonce += 1;
+            *nonce
+        };
+        self.resolver.step(self.start + Duration::from_millis(ms), input, &mut nonces, &mut todo);
+        todo
+    }
+
+    /// Plays a script of (ms, input, what must be done).
+    fn play<const N: usize>(&mut self, script: [(u64, Input, Vec<Output>); N]) {
+        for (index, (ms, input, expected)) in script.into_iter().enumerate() {
+            assert_eq!(self.step(ms, input), expected, "line {index}, at {ms} ms");
+        }
+    }
+
+    /// When the machine wants to be woken, in ms.
+    fn due(&self) -> Option<u128> {
+        self.resolver.due().map(|due| due.duration_since(self.start).as_millis())
+    }
+
+    fn assert_idle(&self) {
+        assert_eq!((self.due(), self.resolver.pending().count()), (None, 0));
+        assert!(self.resolver.outstanding.is_empty(), "a nonce outlived its request");
+    }
+}
+
+#[test]
+fn a_miss_is_asked_for_once_and_installed() {
+    let mut stage = Stage::new(settings());
+    stage.play([
+        // ms   input                                     to do
+        (0, miss("2.2.2.2"), vec![request("2.2.2.2", 1)]),
+        (10, miss("2.2.2.2"), vec![]), // already asked
+        (999, Input::Wake, vec![]),    // too early
+        (1_000, Input::Wake, vec![request("2.2.2.2", 2)]),
+        (1_100, reply(7, vec![mapping("2.2.0.0/16")]), vec![Discard(ResolverFault::NonceUnknown)]),
+        (1_200, reply(2, vec![mapping("2.2.0.0/16")]), vec![Install(vec![mapping("2.2.0.0/16")])]),
+        (1_300, reply(2, vec![mapping("2.2.0.0/16")]), vec![Discard(ResolverFault::NonceUnknown)]), // replayed
+        (1_300, reply(1, vec![mapping("2.2.0.0/16")]), vec![Discard(ResolverFault::NonceUnknown)]), // no longer pending
+    ]);
+    stage.assert_idle();
+}
+
+#[test]
+fn a_late_answer_to_an_earlier_try_counts_while_pending_and_each_nonce_once() {
+    let mut stage = Stage::new(settings());
+    stage.play([
+        (0, miss("2.2.2.2"), vec![request("2.2.2.2", 1)]),
+        (1_000, Input::Wake, vec![request("2.2.2.2", 2)]),
+        // The content is refused, and the nonce is spent.
+        (1_001, reply(2, vec![mapping("3.0.0.0/8")]), vec![Discard(ResolverFault::NotCovering)]),
+        (1_002, reply(2, vec![mapping("2.2.0.0/16")]), vec![Discard(ResolverFault::NonceUnknown)]),
+        (1_100, reply(1, vec![mapping("2.2.0.0/16")]), vec![Install(vec![mapping("2.2.0.0/16")])]),
+    ]);
+    stage.assert_idle();
+}
+
+#[test]
+fn ten_tries_ever_further_apart_then_a_short_drop_then_one_at_a_time() {
+    let mut stage = Stage::new(settings());
+    stage.step(0, miss("2.2.2.2"));
+    let mut sent = vec![0];
+    let mut given_up = Vec::new();
+    // A host sends without end; while the map-cache drops (30 s), nothing is missed.
+    for second in 1..=600 {
+        let dropped = given_up.last().is_some_and(|at| second < at + 30);
+        let input = if dropped { Input::Wake } else { miss("2.2.2.2") };
+        for output in stage.step(second * 1000, input) {
+            match output {
+                Output::Request { .. } => sent.push(second),
+                GiveUp(prefix) if prefix == eid("2.2.2.2") => given_up.push(second),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(sent[..10], [0, 1, 3, 7, 15, 31, 61, 91, 121, 151]);
+    assert_eq!(given_up[0], 154);
+    assert!(sent[10..].windows(2).all(|pair| pair[1] - pair[0] >= 30), "a second burst: {sent:?}");
+    assert!(sent.len() > 20, "it keeps trying: {sent:?}");
+    // An answer ends it, and the next outage gets ten tries again.
+    let asked = (700..800).find(|second| !stage.step(second * 1000, miss("2.2.2.2")).is_empty()).unwrap();
+    let answer = reply(stage.nonce, vec![mapping("2.2.0.0/16")]);
+    assert_eq!(stage.step(asked * 1000 + 20, answer), [Install(vec![mapping("2.2.0.0/16")])]);
+    let outputs: Vec<Output> = (900..1_055).flat_map(|second| stage.step(second * 1000, miss("2.2.2.2"))).collect();
+    assert_eq!(outputs.len(), 11);
+    assert_eq!(outputs[10], GiveUp(eid("2.2.2.2")));
+}
+
+#[test]
+fn one_record_for_each_of_two_misses_and_one_reply_may_answer_both() {
+    let mut stage = Stage::new(settings());
+    stage.play([
+        (0, miss("2.2.2.2"), vec![request("2.2.2.2", 1)]),
+        (0, miss("2.2.3.3"), vec![request("2.2.3.3", 2)]),
+        (0, miss("2.3.3.3"), vec![request("2.3.3.3", 3)]),
+        (50, reply(1, vec![mapping("2.2.0.0/16")]), vec![Install(vec![mapping("2.2.0.0/16")])]),
+        (60, reply(2, vec![mapping("2.2.0.0/16")]), vec![Discard(ResolverFault::NonceUnknown)]),
+        (70, reply(3, vec![negative("2.3.0.0/16")]), vec![Install(vec![negative("2.3.0.0/16")])]),
+    ]);
+    stage.assert_idle();
+}
+
+#[test]
+fn no_second_request_for_an_eid_prefix_within_a_second() {
+    let ask = |prefix| Mapping { action: Action::SendMapRequest, ..negative(prefix) };
+    let mut stage = Stage::new(settings());
+    stage.play([
+        (0, miss("2.2.2.2"), vec![request("2.2.2.2", 1)]),
+        (20, reply(1, vec![ask("2.2.0.0/16")]), vec![Install(vec![ask("2.2.0.0/16")])]),
+        // Each packet asks again, from several hosts: one request a second for the prefix, not lost, only later.
+        (30, miss("2.2.2.2"), vec![]),
+        (40, miss("2.2.9.9"), vec![]),
+        (999, Input::Wake, vec![]),
+        (1_000, Input::Wake, vec![request("2.2.2.2", 2)]),
+        (1_020, reply(2, vec![ask("2.2.0.0/16")]), vec![Install(vec![ask("2.2.0.0/16")])]),
+        (1_021, miss("2.2.9.9"), vec![]),
+        (2_000, Input::Wake, vec![request("2.2.9.9", 3)]),
+        (2_010, miss("2.2.7.7"), vec![]),
+        // 2.2.7.7's first try falls away, since 2.2.9.9 was asked for again in that second.
+        (3_000, Input::Wake, vec![request("2.2.7.7", 4)]),
+        (3_020, reply(4, vec![mapping("2.2.0.0/16")]), vec![Install(vec![mapping("2.2.0.0/16")])]),
+    ]);
+    stage.assert_idle();
+}
+
+#[test]
+fn a_refresh_asks_for_the_cached_prefix_without_a_source() {
+    let mut stage = Stage::new(settings());
+    stage.play([
+        (0, Input::Refresh(eid("2.2.0.0/16")), vec![refresh("2.2.0.0/16", 1)]),
+        (0, Input::Refresh(eid("2.2.0.0/16")), vec![]),
+        // A more-specific alone does not answer for the whole.
+        (10, reply(1, vec![mapping("2.2.2.0/24")]), vec![Discard(ResolverFault::NotCovering)]),
+        (1_000, Input::Wake, vec![refresh("2.2.0.0/16", 2)]),
+        (1_010, reply(2, vec![mapping("2.2.0.0/16")]), vec![Install(vec![mapping("2.2.0.0/16")])]),
+        // Refreshes of prefixes beneath do not wait for one another.
+        (1_020, Input::Refresh(eid("2.2.2.0/24")), vec![refresh("2.2.2.0/24", 3)]),
+        (1_020, Input::Refresh(eid("2.2.3.0/24")), vec![refresh("2.2.3.0/24", 4)]),
+    ]);
+    // Nobody answers: the entries run out by themselves, no drop is put in.
+    let outputs: Vec<Output> = (2..200).flat_map(|second| stage.step(second * 1000, Input::Wake)).collect();
+    assert!(outputs.iter().all(|output| matches!(output, Output::Request { refresh: true, .. })));
+    assert_eq!(outputs.len(), 18);
+    stage.assert_idle();
+}
+
+#[test]
+fn replies_that_must_not_be_believed() {
+    let probe = |nonce| match reply(nonce, vec![mapping("2.2.0.0/16")]) {
+        Input::Reply(reply) => Input::Reply(MapReply { probe: true, ..reply }),
+        other => other,
+    };
+    let other_instance = Mapping {
+        eid: EidPrefix { instance: InstanceId::new(5).unwrap(), ..eid("2.2.0.0/16") },
+        ..mapping("2.2.0.0/16")
+    };
+    let good = || mapping("2.2.0.0/16");
+    let cases: [(Input, ResolverFault); 9] = [
+        (probe(1), ResolverFault::ProbeReply),
+        (reply(0x1234, vec![good()]), ResolverFault::NonceUnknown),
+        (reply(1, vec![]), ResolverFault::NotCovering),
+        (reply(1, vec![mapping("2.3.0.0/16")]), ResolverFault::NotCovering),
+        (reply(1, vec![other_instance]), ResolverFault::NotCovering),
+        (reply(1, vec![good(), mapping("9.0.0.0/8")]), ResolverFault::Unrelated),
+        (reply(1, vec![mapping("0.0.0.0/0")]), ResolverFault::TooShort),
+        (reply(1, vec![mapping("0.0.0.0/5")]), ResolverFault::TooShort),
+        (reply(1, vec![good(), good(), good(), good()]), ResolverFault::TooManyRecords),
+    ];
+    for (input, fault) in cases {
+        let mut stage = Stage::new(settings());
+        stage.step(0, miss("2.2.2.2"));
+        assert_eq!(stage.step(1, input.clone()), [Discard(fault)], "{input:?}");
+        assert_eq!(stage.resolver.pending().count(), 1, "still waiting for an answer");
+    }
+    // Our own prefix, hidden beneath one that covers what was asked for.
+    let mut stage = Stage::new(settings());
+    stage.step(0, miss("1.2.2.2"));
+    let spoofed = reply(1, vec![mapping("1.0.0.0/8"), mapping("1.1.1.0/24")]);
+    assert_eq!(stage.step(1, spoofed), [Discard(ResolverFault::OwnPrefix)]);
+}
+
+#[test]
+fn a_wide_hole_is_believed_only_around_what_was_asked_for() {
+    let mut stage = Stage::new(settings());
+    stage.play([
+        (0, miss("9.9.9.9"), vec![request("9.9.9.9", 1)]),
+        (1, reply(1, vec![negative("0.0.0.0/0")]), vec![Install(vec![negative("9.0.0.0/8")])]),
+        (2, miss("9.9.9.9"), vec![]), // within the second
+    ]);
+    let mut open = Stage::new(Settings { shortest_v4: 0, ..settings() });
+    open.play([
+        (0, miss("9.9.9.9"), vec![request("9.9.9.9", 1)]),
+        (1, reply(1, vec![mapping("0.0.0.0/0")]), vec![Install(vec![mapping("0.0.0.0/0")])]),
+    ]);
+}
+
+#[test]
+fn records_come_out_sorted_and_addresses_that_cannot_be_sent_to_unreachable() {
+    let locator = |text: &str| Locator::unicast(text.parse().unwrap(), 1, 1);
+    let texts = ["2001:db8::1", "255.255.255.255", "240.0.254.20", "ff02::1", "224.0.0.5"];
+    let record = Mapping { locators: texts.map(locator).to_vec(), ..mapping("2.2.0.0/16") };
+    let mut stage = Stage::new(settings());
+    stage.step(0, miss("2.2.2.2"));
+    let todo = stage.step(1, reply(1, vec![record]));
+    let [Install(records)] = &todo[..] else { panic!("{todo:?}") };
+    let shown: Vec<_> = records[0].locators.iter().map(|l| (l.address.to_string(), l.reachable)).collect();
+    let expected = [
+        ("224.0.0.5", false),
+        ("240.0.254.20", true),
+        ("255.255.255.255", false),
+        ("2001:db8::1", true),
+        ("ff02::1", false),
+    ];
+    assert_eq!(shown, expected.map(|(text, reachable)| (text.to_owned(), reachable)));
+}
+
+#[test]
+fn a_record_with_ttl_zero_ends_the_wait_and_the_next_packet_asks_within_the_rate() {
+    let gone = || Mapping { ttl: Ttl::Remove, ..mapping("2.2.0.0/16") };
+    let mut stage = Stage::new(settings());
+    stage.play([
+        (0, miss("2.2.2.2"), vec![request("2.2.2.2", 1)]),
+        (10, reply(1, vec![gone()]), vec![Install(vec![gone()])]),
+        (20, miss("2.2.2.2"), vec![]),
+        (1_000, Input::Wake, vec![request("2.2.2.2", 2)]),
+    ]);
+}
+
+#[test]
+fn misses_that_are_not_asked_for() {
+    let neighbour = match miss("2.2.2.2") {
+        Input::Miss(miss) => Input::Miss(Miss { wanted: Wanted::Neighbour, ..miss }),
+        other => other,
+    };
+    let mut stage = Stage::new(settings());
+    stage.play([
+        (0, miss("1.1.9.9"), vec![Discard(ResolverFault::Local)]),
+        (0, Input::Refresh(eid("1.1.9.0/24")), vec![Discard(ResolverFault::Local)]),
+        (0, neighbour, vec![Discard(ResolverFault::NotAMapping)]),
+        (0, miss("2.0.0.1"), vec![request("2.0.0.1", 1)]),
+        (0, miss("2.0.0.2"), vec![request("2.0.0.2", 2)]),
+        (0, miss("2.0.0.3"), vec![request("2.0.0.3", 3)]),
+        (0, miss("2.0.0.4"), vec![request("2.0.0.4", 4)]),
+        (0, miss("2.0.0.5"), vec![Discard(ResolverFault::PendingFull)]),
+        (0, miss("2.0.0.4"), vec![]), // needs no new place
+        (1, reply(1, vec![mapping("2.0.0.1/32")]), vec![Install(vec![mapping("2.0.0.1/32")])]),
+        (2, miss("2.0.0.5"), vec![request("2.0.0.5", 5)]),
+    ]);
+}
+
+#[test]
+fn instances_are_asked_for_apart() {
+    let five = InstanceId::new(5).unwrap();
+    let mut stage = Stage::new(settings());
+    let own_address_elsewhere = Miss {
+        wanted: Wanted::Mapping,
+        destination: Eid { instance: five, address: [1, 1, 1, 9].into() },
+        source: [7, 7, 7, 7].into(),
+    };
+    let todo = stage.step(0, Input::Miss(own_address_elsewhere));
+    let [Output::Request { instance, message, .. }] = &todo[..] else { panic!("{todo:?}") };
+    assert_eq!((*instance, message.records[0].eid.instance, message.source_eid.unwrap().instance), (five, five, five));
+}
+
+#[test]
+fn nonces_that_repeat_skip_a_try() {
+    let mut resolver = Resolver::new(settings());
+    let start = Instant::now();
+    let mut todo = Vec::new();
+    for (ms, input) in [(0, miss("2.2.2.2")), (0, miss("3.3.3.3"))] {
+        resolver.step(start + Duration::from_millis(ms), input, &mut || 42, &mut todo);
+    }
+    assert_eq!(todo, [request("2.2.2.2", 42), Discard(ResolverFault::NonceRepeated)]);
+    todo.clear();
+    let mut nonce = 100;
+    let mut nonces = || {
+        nonce += 1;
+        nonce
+    };
+    resolver.step(start + Duration::from_secs(1), Input::Wake, &mut nonces, &mut todo);
+    assert_eq!(todo, [request("2.2.2.2", 101), request("3.3.3.3", 102)]);
+}
+
+fn any_prefix() -> impl Strategy<Value = EidPrefix> {
+    (0_u32..2, any::<bool>(), any::<u8>(), 0_u8..=32).prop_map(|(instance, v4, low, length)| {
+        let address: IpAddr =
+            if v4 { [2, 2, low, low].into() } else { [0x2001, 0xdb8, 2, 0, 0, 0, 0, low.into()].into() };
+        let prefix = Prefix::new(address, if v4 { length } else { length * 4 }).unwrap();
+        EidPrefix { instance: InstanceId::new(instance).unwrap(), prefix }
+    })
+}
+
+fn any_mapping() -> impl Strategy<Value = Mapping> {
+    (any_prefix(), any::<u32>(), 0_u8..8, prop::collection::vec(any::<[u8; 4]>(), 0..3)).prop_map(
+        |(eid, ttl, action, locators)| Mapping {
+            locators: locators.into_iter().map(|address| Locator::unicast(address.into(), 1, 1)).collect(),
+            ..Mapping::negative(eid, Ttl::from_wire(ttl), Action::from_bits(action))
+        },
+    )
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    prop_oneof![
+        any_prefix().prop_map(|eid| {
+            let destination = Eid { instance: eid.instance, address: eid.prefix.address() };
+            Input::Miss(Miss { wanted: Wanted::Mapping, destination, source: [1, 1, 1, 1].into() })
+        }),
+        any_prefix().prop_map(Input::Refresh),
+        // Nonces that are or were outstanding, mostly.
+        (0_u64..64, any::<bool>(), prop::collection::vec(any_mapping(), 0..5)).prop_map(|(nonce, probe, records)| {
+            Input::Reply(MapReply { nonce, probe, echo_nonce: false, records, security: None })
+        }),
+        Just(Input::Wake),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_bounds_hold_and_the_rate_is_kept(
+        script in prop::collection::vec((0_u64..5_000, any_input()), 0..200),
+    ) {
+        let mut stage = Stage::new(settings());
+        let mut now = 0;
+        let mut last = BTreeMap::new();
+        for (pause, input) in script {
+            now += pause;
+            let asked = matches!(input, Input::Miss(_) | Input::Refresh(_));
+            for output in stage.step(now, input) {
+                match output {
+                    Output::Request { message, .. } => {
+                        prop_assert_eq!(message.records.len(), 1);
+                        let before = last.insert(message.records[0].eid, now);
+                        prop_assert!(before.is_none_or(|before| now - before >= 1000), "two within a second");
+                    }
+                    Install(records) => {
+                        prop_assert!(!asked && records.len() <= 3);
+                        for record in records {
+                            prop_assert!(stage.resolver.pending.within(&record.eid).next().is_none(), "still pending");
+                        }
+                    }
+                    GiveUp(prefix) => prop_assert!(prefix.prefix.is_host()),
+                    Discard(_) => {}
+                }
+            }
+            let resolver = &stage.resolver;
+            prop_assert!(resolver.pending.len() <= 4 && resolver.deadlines.len() == resolver.pending.len());
+            prop_assert!(resolver.outstanding.len() <= 4 * TRIES_MAX as usize);
+            prop_assert!(resolver.named.values.len() <= 4 && resolver.exhausted.values.len() <= 4);
+            prop_assert!(stage.due().is_none_or(|due| due > u128::from(now)), "something was due and was not done");
+        }
+    }
+}

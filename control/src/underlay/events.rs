@@ -96,7 +96,8 @@ pub enum Output {
         /// The neighbour.
         address: IpAddr,
     },
-    /// The answer of [`Underlay::adjacency`] for this watched destination changed.
+    /// The answer of [`Underlay::adjacency`] for this watched destination changed, or it became clear that there will be
+    /// none, or it is being looked for again.
     Changed(IpAddr),
     /// The answer of [`Underlay::own_addresses`] changed.
     AddressesChanged,
@@ -141,6 +142,12 @@ pub enum Progress {
 }
 
 impl Progress {
+    /// Whether an answer is on its way; otherwise this is the answer.
+    #[must_use]
+    pub const fn is_waiting(self) -> bool {
+        matches!(self, Self::NotWatched | Self::WaitingForRoute | Self::WaitingForNeighbour)
+    }
+
     /// The text an operator reads.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

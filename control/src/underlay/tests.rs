@@ -172,7 +172,7 @@ fn a_missing_route_is_asked_for_again() {
     let mut story = Story::new();
     story.play([
         (0, Watch(ip(FAR)), &[ask(FAR)]),
-        (1, no_route(FAR), &[]),
+        (1, no_route(FAR), &[changed(FAR)]), // that there is no way is an answer
         (1_000, Wake, &[ask(FAR)]),
         (3_000, Wake, &[ask(FAR)]), // the answer before it was lost
         (3_001, no_route(FAR), &[]),
@@ -180,7 +180,7 @@ fn a_missing_route_is_asked_for_again() {
     assert_eq!(story.underlay.explain(ip(FAR)), Progress::NoRoute);
     story.play([
         (7_000, Wake, &[ask(FAR)]),
-        (7_001, answer(FAR, Some(GATEWAY)), &[resolve(GATEWAY)]),
+        (7_001, answer(FAR, Some(GATEWAY)), &[resolve(GATEWAY), changed(FAR)]),
         (7_002, neighbour(GATEWAY, Some(PEER_MAC)), &[changed(FAR)]),
     ]);
     assert_eq!(story.due_ms(), Some(37_002), "only the next hop is left to ask for");
@@ -240,7 +240,7 @@ fn a_link_that_goes_down_takes_the_adjacency_and_gives_it_back() {
         (301, neighbour(PEER, None), &[]), // flushed with the link, and no question while it is down
         (302, no_route(PEER), &[]),
         (500, link(ETH0, "eth0", true), &[ask(PEER)]),
-        (501, answer(PEER, None), &[resolve(PEER)]),
+        (501, answer(PEER, None), &[resolve(PEER), changed(PEER)]),
         (502, neighbour(PEER, Some(PEER_MAC)), &[changed(PEER)]),
     ]);
     assert_eq!(story.underlay.adjacency(ip(PEER)), adjacency(PEER_MAC));
@@ -261,7 +261,7 @@ fn an_interface_that_comes_back_with_another_index_is_the_same_port() {
     assert!(story.underlay.own_addresses().is_empty());
     story.play([
         (300, link(12, "eth0", true), &[ask(PEER)]),
-        (301, answer_via(PEER, 12, None), &[Resolve { index: 12, address: ip(PEER) }]),
+        (301, answer_via(PEER, 12, None), &[Resolve { index: 12, address: ip(PEER) }, changed(PEER)]),
         (302, Neighbour { index: 12, address: ip(PEER), mac: Some(PEER_MAC), permanent: false }, &[changed(PEER)]),
     ]);
     assert_eq!(story.underlay.adjacency(ip(PEER)), adjacency(PEER_MAC));
@@ -297,16 +297,17 @@ fn what_is_not_ours_or_not_there_is_explained() {
     let mut story = Story::new();
     story.play([(0, link(WIFI, "wlan0", true), &[]), (0, Watch(ip(FAR)), &[ask(FAR)])]);
     assert_eq!(story.underlay.explain(ip(FAR)), Progress::WaitingForRoute);
-    story.play([(0, answer_via(FAR, WIFI, None), &[])]); // no question to a link that is none of ours
+    story.play([(0, answer_via(FAR, WIFI, None), &[changed(FAR)])]); // no question to a link that is none of ours
     assert_eq!(story.underlay.explain(ip(FAR)), Progress::NotOnPort);
     assert_eq!(story.underlay.explain(ip(PEER)), Progress::NotWatched);
     // Our own address; IPv6 local routes name the port, so asking it for the neighbour must not happen either.
-    story.play([(1, Watch(ip("240.0.254.10")), &[ask("240.0.254.10")]), (1, answer("240.0.254.10", None), &[])]);
+    let own = [changed("240.0.254.10")];
+    story.play([(1, Watch(ip("240.0.254.10")), &[ask("240.0.254.10")]), (1, answer("240.0.254.10", None), &own)]);
     assert_eq!(story.underlay.explain(ip("240.0.254.10")), Progress::Own);
     assert_eq!(story.underlay.explain(ip("240.0.254.10")).to_string(), "address of this machine");
     // The address leaves us: from then on it is a neighbour like any other.
     let gone = AddressGone { index: ETH0, address: ip("240.0.254.10") };
-    let again = [AddressesChanged, resolve("240.0.254.10"), ask(FAR), ask("240.0.254.10")];
+    let again = [AddressesChanged, changed("240.0.254.10"), resolve("240.0.254.10"), ask(FAR), ask("240.0.254.10")];
     let underlay = story.play([(2, gone, &again)]);
     assert_eq!(underlay.explain(ip("240.0.254.10")), Progress::WaitingForNeighbour);
     assert_eq!(underlay.adjacency(ip("240.0.254.10")), None);

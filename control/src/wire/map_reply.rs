@@ -77,10 +77,10 @@ impl MapReply {
     }
 
     /// Whether it may answer an RLOC-probe: the A bit must be set in every record, or the whole message is discarded
-    /// (RFC 9301 §5.4).
+    /// (RFC 9301 §5.4). A message without records speaks for nobody.
     #[must_use]
     pub fn probe_is_authoritative(&self) -> bool {
-        self.probe && self.records.iter().all(|mapping| mapping.authoritative)
+        self.probe && !self.records.is_empty() && self.records.iter().all(|mapping| mapping.authoritative)
     }
 }
 
@@ -179,6 +179,17 @@ mod tests {
         octets[18] |= 3 << 5;
         assert!(parse(&octets).is_err());
         assert_eq!(parse(&octets[..28]).unwrap().records[0].action, Action::Drop);
+    }
+
+    #[test]
+    fn every_record_of_a_probe_reply_must_be_authoritative() {
+        let mut reply = MapReply { probe: true, ..plain() };
+        assert!(reply.probe_is_authoritative());
+        reply.records.push(Mapping { authoritative: false, ..reply.records[0].clone() });
+        assert!(!reply.probe_is_authoritative(), "one of two");
+        reply.records.clear();
+        assert!(!reply.probe_is_authoritative(), "none at all");
+        assert!(!plain().probe_is_authoritative(), "no probe");
     }
 
     #[test]

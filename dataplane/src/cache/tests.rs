@@ -367,7 +367,7 @@ fn watch(reader: &mut Reader, eids: &[EidPrefix], done: &AtomicBool, sleeps: boo
         if over {
             return hits;
         }
-        if sleeps && generation % 3 == 0 {
+        if sleeps && generation.is_multiple_of(3) {
             reader.go_offline();
             std::thread::yield_now();
         }

@@ -3,8 +3,10 @@
 //! One event loop. Every socket is served a bounded number of messages a round, so that a flood at one starves no
 //! other; what changed in a round becomes visible to workers in one step at its end.
 
+mod clients;
 mod messages;
 mod tables;
+mod view;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -22,6 +24,7 @@ use altitude_control::{
     config::{self, Config},
     fault::{ControlFault, Tally},
     map_cache::{self, CacheFault, MapCache},
+    os::api_socket::Connection,
     publisher::{self, Publisher},
     resolver::{self, Resolver, ResolverFault},
     responder::{self, RequestFault, Responder},
@@ -83,9 +86,15 @@ struct Traffic {
     map_requests_out: u64,
     map_replies_in: u64,
     map_replies_out: u64,
-    alt_in: u64,
     alt_forwarded: u64,
     misses: u64,
+}
+
+/// GRE packets of one tunnel.
+#[derive(Default)]
+struct TunnelTraffic {
+    received: u64,
+    sent: u64,
 }
 
 /// The control thread's state.
@@ -95,6 +104,8 @@ pub(crate) struct Driver<'a> {
     signals: Signals,
     kernel: Kernel,
     sockets: Sockets,
+    connections: HashMap<Token, Connection>,
+    next_client: usize,
     steering: Vec<Steering>,
     workers: Vec<WorkerLink>,
     resolver: Resolver,
@@ -113,6 +124,9 @@ pub(crate) struct Driver<'a> {
     next_use: Instant,
     next_age: Instant,
     limbo: usize,
+    /// Publications so far.
+    generation: u64,
+    tunnel_traffic: Vec<TunnelTraffic>,
     started: Instant,
     buffer: Vec<u8>,
 }
@@ -138,6 +152,8 @@ impl<'a> Driver<'a> {
             signals,
             kernel,
             sockets,
+            connections: HashMap::new(),
+            next_client: CLIENT,
             steering,
             workers,
             resolver: Resolver::new(resolver::Settings {
@@ -164,6 +180,8 @@ impl<'a> Driver<'a> {
             next_use: now + USE_EVERY,
             next_age: now + AGE_EVERY,
             limbo: 0,
+            generation: 0,
+            tunnel_traffic: config.tunnels.iter().map(|_| TunnelTraffic::default()).collect(),
             started: now,
             buffer: vec![0; MESSAGE_MAX],
         };
@@ -177,6 +195,7 @@ impl<'a> Driver<'a> {
         let registry = self.poll.registry();
         registry.register(&mut self.signals, SIGNALS, Interest::READABLE)?;
         registry.register(&mut self.kernel.netlink, NETLINK, Interest::READABLE)?;
+        registry.register(&mut self.sockets.api, API, Interest::READABLE)?;
         for (index, socket) in self.sockets.control.iter_mut().enumerate() {
             registry.register(socket, Token(CONTROL + index), Interest::READABLE)?;
         }
@@ -258,6 +277,8 @@ impl<'a> Driver<'a> {
                 self.hear_kernel(now)?;
                 Ok(false)
             }
+            API => self.accept(),
+            Token(index) if index >= CLIENT => Ok(self.serve_client(token, now)),
             Token(index) if index >= TUN => Ok(self.serve_tun(TunnelId(index - TUN))),
             Token(index) if index >= GRE => Ok(self.serve_gre(index - GRE, now)),
             Token(index) => Ok(self.serve_control(index - CONTROL, now)),
@@ -318,6 +339,7 @@ impl<'a> Driver<'a> {
         if self.next_use <= now {
             self.next_use = now + USE_EVERY;
             self.report_use(now);
+            self.drop_stalled(now);
         }
         if self.next_age <= now {
             self.next_age = now + AGE_EVERY;
@@ -328,6 +350,7 @@ impl<'a> Driver<'a> {
     /// Shows workers what changed, and has them look at what they hold.
     fn publish(&mut self) {
         if self.publisher.publish() {
+            self.generation += 1;
             for worker in &self.workers {
                 worker.waker.wake();
             }

@@ -12,6 +12,7 @@ use std::{
 use altitude_control::{
     config::{self, Config},
     os::{
+        api_socket::Listener,
         control_socket::ControlSocket,
         gre_socket::GreSocket,
         netlink::Netlink,
@@ -68,6 +69,7 @@ pub(crate) struct Sockets {
     pub(crate) gre: Vec<GreSocket>,
     /// One per tunnel, in their order; none where the tunnel has no addresses, as the kernel would not use it.
     pub(crate) tuns: Vec<Option<Tun>>,
+    pub(crate) api: Listener,
 }
 
 /// Runs the router until SIGTERM or SIGINT.
@@ -244,6 +246,7 @@ impl Kernel {
 
 impl Sockets {
     fn open(config: &Config) -> Result<Self, RunError> {
+        let api = Listener::bind(&config.api)?;
         let control = config.rlocs.iter().map(|rloc| ControlSocket::open(*rloc)).collect::<Result<_, _>>()?;
         let mut locals: Vec<IpAddr> = config.tunnels.iter().map(|tunnel| tunnel.local).collect();
         locals.sort_unstable();
@@ -260,7 +263,7 @@ impl Sockets {
                 Tun::open(&tunnel.name, mtu, &tunnel.addresses).map(Some)
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { control, gre, tuns })
+        Ok(Self { control, gre, tuns, api })
     }
 }
 

@@ -166,9 +166,9 @@ impl Driver<'_> {
     }
 
     fn tunnelled(&mut self, now: Instant, from: IpAddr, local: IpAddr, gre: &[u8]) {
-        self.traffic.alt_in += 1;
         match self.tunnels.receive(from, local, gre) {
             Ok((tunnel, packet)) => {
+                self.tunnel_traffic[tunnel.0].received += 1;
                 let mut todo = Vec::new();
                 self.engine.receive(now, tunnel, packet, &self.rib, &mut todo);
                 self.perform(now, todo);
@@ -227,7 +227,9 @@ impl Driver<'_> {
         let socket = self.sockets.gre.iter().find(|socket| socket.local() == ends.local);
         let gre = self.tunnels.wrap(tunnel, packet);
         let sent = socket.zip(gre).is_some_and(|(socket, gre)| socket.send_to(ends.remote, &gre).is_ok());
-        if !sent {
+        if sent {
+            self.tunnel_traffic[tunnel.0].sent += 1;
+        } else {
             self.faults.control.count(ControlFault::TunnelNotSent);
         }
     }

@@ -6,20 +6,20 @@ use altitude_control::{
     map_cache,
     publisher::{Path, Paths, Watch},
     resolver,
-    underlay::{self, Progress, Underlay},
+    underlay::{self, Underlay},
 };
-use altitude_dataplane::mapping::Eid;
+use altitude_dataplane::{mapping::Eid, port::xsk::Steering};
 
 use super::{Driver, RunError};
 
 /// The underlay as the publisher asks it.
-struct Known<'a>(&'a Underlay);
+pub(super) struct Known<'a>(pub(super) &'a Underlay);
 
 impl Paths for Known<'_> {
     fn path(&self, destination: IpAddr) -> Path {
         match (self.0.adjacency(destination), self.0.explain(destination)) {
             (Some(adjacency), _) => Path::Ready(adjacency),
-            (None, Progress::NotWatched | Progress::WaitingForRoute | Progress::WaitingForNeighbour) => Path::Waiting,
+            (None, progress) if progress.is_waiting() => Path::Waiting,
             (None, _) => Path::Unreachable,
         }
     }
@@ -95,6 +95,9 @@ impl Driver<'_> {
     /// Steps the underlay and does what it says.
     pub(super) fn learn(&mut self, now: Instant, input: underlay::Input) {
         let mut todo = Vec::new();
+        if let underlay::Input::Link { name, .. } = &input {
+            self.refresh_mac(name);
+        }
         self.kernel.underlay.step(now, input, &mut todo);
         for output in todo {
             if let Err(error) = self.kernel.netlink.perform(&output) {
@@ -117,6 +120,14 @@ impl Driver<'_> {
                 }
                 underlay::Output::AskRoute(_) | underlay::Output::Resolve { .. } => {}
             }
+        }
+    }
+
+    /// Only frames to a port's own address are steered, and this may have changed.
+    fn refresh_mac(&mut self, interface: &str) {
+        let steering = self.steering.iter_mut().find(|steering| steering.interface().name == interface);
+        if let Some(Err(error)) = steering.map(Steering::refresh_mac) {
+            tracing::warn!(%error, "the steering program could not be told of a changed link");
         }
     }
 

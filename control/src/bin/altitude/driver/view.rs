@@ -1,0 +1,185 @@
+//! What the mapping API shows of the control thread's state.
+
+use std::time::{Instant, SystemTime};
+
+use altitude_control::{
+    alt::rib::Hop,
+    api::{AltStatus, Counts, Entry, Origin, PortStatus, RouteStatus, Scope, Stat, Table, TunnelStatus, View},
+    fault::{Fault, Tally},
+    map_cache::{self, Cached},
+    publisher::{Path, Paths},
+};
+use altitude_dataplane::{
+    counters::Volume,
+    mapping::{Eid, EidPrefix, PortIndex},
+    port::xsk::XskStatistics,
+};
+
+use super::{Driver, tables::Known};
+
+impl View for Driver<'_> {
+    fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    fn entries(&self, table: Table) -> Box<dyn Iterator<Item = Entry> + '_> {
+        match table {
+            Table::Cache => Box::new(self.map_cache.iter().map(|cached| self.cached(cached))),
+            Table::Database => Box::new(self.responder.database().map(|mapping| {
+                let up = |address| self.kernel.underlay.own_addresses().contains(&address);
+                let entry = Entry::new(Table::Database, mapping, Origin::Static, self.wall_clock(self.started), up);
+                self.with_hits(entry)
+            })),
+        }
+    }
+
+    fn counts(&self) -> Vec<Counts> {
+        let workers = self.workers.iter().enumerate().map(|(number, worker)| Counts {
+            scope: Scope::Worker(number as u16),
+            stats: worker.counters.named().map(|(name, value)| Stat::new(name, value)).collect(),
+        });
+        workers.chain([Counts { scope: Scope::Control, stats: self.control_stats() }]).collect()
+    }
+
+    fn ports(&self) -> Vec<PortStatus> {
+        let links: Vec<_> = self.kernel.underlay.ports().collect();
+        let ports = self.config.ports.iter().enumerate().map(|(index, port)| {
+            let link = links.iter().find(|link| usize::from(link.port) == index);
+            PortStatus {
+                name: port.name.clone(),
+                index: link.map_or(0, |link| link.index),
+                site: port.site,
+                core: port.core,
+                instance: port.instance,
+                up: link.is_some_and(|link| link.up),
+                zero_copy: self.workers.iter().all(|worker| worker.zero_copy),
+                mtu: link.map_or(0, |link| link.mtu),
+                mac: link.and_then(|link| link.mac),
+                stats: self.port_stats(index),
+            }
+        });
+        ports.collect()
+    }
+
+    fn alt(&self) -> AltStatus {
+        let tunnels = self.config.tunnels.iter().zip(&self.tunnel_traffic).map(|(tunnel, traffic)| TunnelStatus {
+            name: tunnel.name.clone(),
+            local: tunnel.local,
+            remote: tunnel.remote,
+            key: tunnel.key,
+            checksum: tunnel.checksum,
+            addresses: tunnel.addresses.clone(),
+            stats: vec![Stat::new("received", traffic.received), Stat::new("sent", traffic.sent)],
+        });
+        let routes = self.rib.routes().map(|(eid, hop)| RouteStatus {
+            eid,
+            via: match hop {
+                Hop::Tunnel(tunnel) => self.tunnels.get(tunnel).map(|tunnel| tunnel.name.clone()),
+                Hop::Discard => None,
+            },
+        });
+        AltStatus { tunnels: tunnels.collect(), routes: routes.collect() }
+    }
+
+    fn exact(&self, table: Table, eid: &EidPrefix) -> Option<Entry> {
+        match table {
+            Table::Cache => self.map_cache.get(eid).map(|cached| self.cached(cached)),
+            Table::Database => self.entries(table).find(|entry| entry.eid == *eid),
+        }
+    }
+
+    fn longest(&self, table: Table, eid: Eid) -> Option<Entry> {
+        match table {
+            Table::Cache => self.map_cache.lookup(eid).map(|cached| self.cached(cached)),
+            Table::Database => {
+                let covering = self.entries(table).filter(|entry| entry.eid.contains(eid));
+                covering.max_by_key(|entry| entry.eid.prefix.length())
+            }
+        }
+    }
+}
+
+impl Driver<'_> {
+    fn cached(&self, cached: &Cached) -> Entry {
+        let origin = match cached.origin {
+            map_cache::Origin::Static => Origin::Static,
+            map_cache::Origin::Reply => Origin::MapReply,
+            map_cache::Origin::GivenUp => Origin::GivenUp,
+        };
+        let up = |address| matches!(Known(&self.kernel.underlay).path(address), Path::Ready(_));
+        let mut entry = Entry::new(Table::Cache, &cached.mapping, origin, self.wall_clock(cached.created), up);
+        entry.left = cached.expires.map(|expires| expires.saturating_duration_since(Instant::now()));
+        self.with_hits(entry)
+    }
+
+    fn with_hits(&self, mut entry: Entry) -> Entry {
+        let hits = self.publisher.hits(&entry.eid);
+        (entry.packets, entry.octets) = (hits.packets, hits.octets);
+        entry
+    }
+
+    /// The calendar's time of a moment in the past.
+    fn wall_clock(&self, moment: Instant) -> SystemTime {
+        SystemTime::now() - moment.elapsed()
+    }
+
+    fn control_stats(&self) -> Vec<Stat> {
+        let traffic = &self.traffic;
+        let mut stats = vec![
+            Stat::new("misses", traffic.misses),
+            Stat::new("map-requests-sent", traffic.map_requests_out),
+            Stat::new("map-requests-received", traffic.map_requests_in),
+            Stat::new("map-replies-sent", traffic.map_replies_out),
+            Stat::new("map-replies-received", traffic.map_replies_in),
+            Stat::new("alt-datagrams-forwarded", traffic.alt_forwarded),
+            Stat::new("map-cache-entries", self.map_cache.len() as u64),
+            Stat::new("map-requests-pending", self.resolver.pending().count() as u64),
+            Stat::new("entries-refused", self.publisher.refused()),
+            Stat::new("tables-in-limbo", self.limbo as u64),
+        ];
+        let faults = &self.faults;
+        add(&mut stats, &faults.control);
+        add(&mut stats, &faults.resolver);
+        add(&mut stats, &faults.request);
+        add(&mut stats, &faults.cache);
+        add(&mut stats, &faults.gre);
+        add(&mut stats, &faults.datagram);
+        stats
+    }
+
+    /// What the workers counted on a port, then what the kernel says of its sockets and its steering program.
+    fn port_stats(&self, index: usize) -> Vec<Stat> {
+        let port = index as PortIndex;
+        let sum = |volume: fn(&altitude_dataplane::counters::PortCounters) -> &Volume| {
+            self.workers.iter().fold((0, 0), |(packets, octets), worker| {
+                let volume = volume(worker.counters.port(port));
+                (packets + volume.packets.get(), octets + volume.octets.get())
+            })
+        };
+        let (received, sent) = (sum(|port| &port.received), sum(|port| &port.sent));
+        let mut stats = vec![
+            Stat::new("received-packets", received.0),
+            Stat::new("received-octets", received.1),
+            Stat::new("sent-packets", sent.0),
+            Stat::new("sent-octets", sent.1),
+        ];
+        let sockets: Vec<XskStatistics> =
+            self.workers.iter().filter_map(|worker| worker.sockets.get(index)?.statistics().ok()).collect();
+        let total = |count: fn(&XskStatistics) -> u64| sockets.iter().map(count).sum();
+        stats.extend([
+            Stat::new("kernel-rx-dropped", total(|socket| socket.rx_dropped)),
+            Stat::new("kernel-rx-ring-full", total(|socket| socket.rx_ring_full)),
+            Stat::new("kernel-fill-ring-empty", total(|socket| socket.fill_ring_empty)),
+            Stat::new("kernel-tx-invalid", total(|socket| socket.tx_invalid)),
+        ]);
+        if let Some(counts) = self.steering.get(index).and_then(|steering| steering.counts().ok()) {
+            stats.push(Stat::new("steered-to-socket", counts.redirected));
+            stats.push(Stat::new("steered-to-kernel", counts.passed));
+        }
+        stats
+    }
+}
+
+fn add<F: Fault>(stats: &mut Vec<Stat>, tally: &Tally<F>) {
+    stats.extend(tally.iter().map(|(name, value)| Stat::new(name, value)));
+}
