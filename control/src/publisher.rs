@@ -160,7 +160,7 @@ impl Publisher {
         }
     }
 
-    /// One round of ageing: forgets site hosts that got no packet for [`IDLE_ROUNDS`] rounds.
+    /// One round of ageing: forgets site hosts that got no packet for ten rounds.
     pub fn age_hosts(&mut self, todo: &mut Vec<Watch>) {
         let mut idle = Vec::new();
         for (&eid, used) in &mut self.hosts {
