@@ -82,11 +82,11 @@ Examples:
 const RUN_ABOUT: &str = "\
 Forward packets and speak the control protocols until SIGTERM or SIGINT.
 
-A router with site ports, core ports, RLOCs and EID-prefixes is an xTR: it encapsulates what its site sends to EIDs
+A router with site ports, core ports, RLOCs and EID-prefixes is an xTR: it encapsulates what its site sends to EIDs \
 elsewhere and decapsulates what other sites send to its own. With ALT tunnels and routes alone it is an ALT router.
 
-Everything can be given as flags or in a TOML file (--config) with the same names; see docker/altitude.example.toml.
-A flag wins over the file; a list given by flags replaces the file's whole list of that name. Locator-sets with
+Everything can be given as flags or in a TOML file (--config) with the same names; docker/altitude.example.toml explains \
+each. A flag wins over the file; a list given by flags replaces the file's whole list of that name. Locator-sets with \
 priorities and weights, and static mappings, are written in the file only. `altitude check FILE` tests a file.";
 
 const RUN_EXAMPLES: &str = "\
