@@ -1,5 +1,5 @@
 //! The mapping API's Unix socket: the listener, and connections that answer by themselves from a
-//! [`View`](crate::api::View).
+//! [`View`].
 
 use std::{
     collections::VecDeque,
