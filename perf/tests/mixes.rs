@@ -79,8 +79,8 @@ fn judge(packets: &[Packet], inner: Family, outer: Family) {
         assert!(hosts.contains(&header.source) && hosts.contains(&header.destination), "{packet:?}");
     }
     let copied = |packet: &&Packet| {
-        let outer = packet.headers[0];
-        packet.kind == Kind::Data && (outer.ttl, outer.tos) == (PING_TTL - 1, PING_TOS)
+        let outer = packet.headers.first();
+        packet.kind == Kind::Data && outer.is_some_and(|outer| (outer.ttl, outer.tos) == (PING_TTL - 1, PING_TOS))
     };
     assert!(packets.iter().filter(copied).count() >= 2 * PINGS as usize, "TTL and TOS were not copied");
 
