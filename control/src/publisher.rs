@@ -160,7 +160,7 @@ impl Publisher {
         }
     }
 
-    /// One round of ageing: forgets site hosts that got no packet for [`IDLE_ROUNDS`] rounds.
+    /// One round of ageing: forgets site hosts that got no packet for ten rounds.
     pub fn age_hosts(&mut self, todo: &mut Vec<Watch>) {
         let mut idle = Vec::new();
         for (&eid, used) in &mut self.hosts {
@@ -186,12 +186,11 @@ impl Publisher {
 
     /// Shows the workers all changes since the last call, in one step; false if there were none.
     pub fn publish(&mut self) -> bool {
-        let changed = std::mem::take(&mut self.dirty);
-        if changed {
-            self.writer.publish();
-        }
         self.writer.reclaim();
-        changed
+        // Refused while a worker hangs and too many tables wait for it: the changes stay for the next call.
+        let shown = self.dirty && self.writer.publish();
+        self.dirty &= !shown;
+        shown
     }
 
     /// What used the entry of exactly this prefix.

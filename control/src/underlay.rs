@@ -455,9 +455,7 @@ impl Underlay {
     }
 
     fn update_users(&mut self, key: HopKey, todo: &mut Vec<Output>) {
-        let Some(hop) = self.hops.get(&key) else { return };
-        let users: Vec<_> = hop.users.iter().copied().collect();
-        for destination in users {
+        for destination in self.hops.get(&key).map(|hop| hop.users.clone()).unwrap_or_default() {
             self.update(destination, todo);
         }
     }

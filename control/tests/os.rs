@@ -85,7 +85,9 @@ fn a_link_that_goes_down_and_up_takes_and_gives_back_the_adjacency() {
     control.until(|control| control.progress(PEER) == Progress::NoRoute);
     lab.ours("link set core up");
     control.until(|control| control.progress(PEER) == Progress::Ready);
-    assert_eq!(control.changed, [ip(PEER), ip(PEER)]);
+    // Lost; looked for again, unless the neighbour was known before the route; found.
+    assert!(control.changed.iter().all(|destination| *destination == ip(PEER)), "{:?}", control.changed);
+    assert!((2..=3).contains(&control.changed.len()), "{:?}", control.changed);
 }
 
 #[test]

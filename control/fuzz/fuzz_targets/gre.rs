@@ -4,4 +4,6 @@
 #[path = "../targets.rs"]
 mod targets;
 
-libfuzzer_sys::fuzz_target!(|octets: &[u8]| _ = targets::gre(octets));
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| {
+    targets::gre(octets);
+});

@@ -313,7 +313,7 @@ fn mutated_messages_are_answered_or_refused_and_never_panic() {
                 _ => message.insert(at, random(&mut state) as u8),
             }
         }
-        if random(&mut state) % 2 == 0 && message.len() >= 8 {
+        if random(&mut state).is_multiple_of(2) && message.len() >= 8 {
             let length = (message.len() as u32).to_le_bytes();
             message[4..8].copy_from_slice(&length);
         }

@@ -1,5 +1,5 @@
 //! The mapping API's Unix socket: the listener, and connections that answer by themselves from a
-//! [`View`](crate::api::View).
+//! [`View`].
 
 use std::{
     collections::VecDeque,
@@ -54,7 +54,8 @@ impl Listener {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                     "be root, or give a path that may be written with --api"
                 }
-                io::ErrorKind::AddrInUse | io::ErrorKind::AlreadyExists => "give another path with --api",
+                io::ErrorKind::AddrInUse => "stop it, or give another path with --api",
+                io::ErrorKind::AlreadyExists => "give another path with --api",
                 _ => "",
             };
             explain(&error, &tried, help)
@@ -122,7 +123,7 @@ fn make_way(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
         _ => {
             let process = getsockopt(&probe, PeerCredentials).map(|peer| peer.pid()).unwrap_or_default();
-            let text = format!("another program listens there (process {process}): stop it");
+            let text = format!("another program listens there (process {process})");
             Err(io::Error::new(io::ErrorKind::AddrInUse, text))
         }
     }

@@ -81,7 +81,7 @@ pub struct Snapshot<'a> {
 pub fn new(capacity: usize, readers: usize) -> (Writer, Vec<Reader>) {
     let (publisher, subscribers) = publication(Table::default(), readers);
     // Twice the entries, so that a full table can be exchanged within one grace period.
-    let slots = Slots::new(capacity * 2, readers);
+    let slots = Slots::new(capacity.saturating_mul(2).min(u32::MAX as usize), readers);
     let readers = subscribers
         .into_iter()
         .zip(slots.tallies())

@@ -66,7 +66,7 @@ unsafe impl<T: Send + Sync> Send for Retired<T> {}
 impl<T> Drop for Retired<T> {
     fn drop(&mut self) {
         // SAFETY: the pointer is from `Box::into_raw` and was taken out of `current` once, so nobody else frees it;
-        // the three places that drop a `Retired` do so after the grace period or when no reader is left.
+        // a `Retired` is dropped in `reclaim`, after its grace period, or with `Shared`, when no reader is left.
         drop(unsafe { Box::from_raw(self.value.as_ptr()) });
     }
 }

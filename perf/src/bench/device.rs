@@ -9,9 +9,9 @@ use altitude_dataplane::{
     frame::Umem,
     port::{
         BATCH, Port,
-        xsk::{Interface, Roles, SocketOptions, Steering, XdpMode, XskPort, open_worker},
+        xsk::{Interface, Roles, Sleeper, SocketOptions, Steering, XdpMode, XskPort, open_worker, sleeper},
     },
-    worker::turn,
+    run::{Idle, Sleep, run},
 };
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,10 @@ use super::{
     packets::rloc,
     xtr::{Xtr, site_prefix, swap_turn},
 };
+
+/// Of the address-swapping forwarder, the same as the worker's: see `run.rs` of the dataplane.
+const IDLE_TURNS: u32 = 16;
+const SLEEP_MAX: Duration = Duration::from_millis(100);
 
 /// What forwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -61,12 +65,13 @@ pub fn forward(
     let (umem, ports) = open_worker(&interfaces, 0, &SocketOptions::default()).map_err(|error| error.to_string())?;
     let steering = steer(&interfaces, &ports, families).map_err(|error| error.to_string())?;
     let zero_copy = ports.iter().all(XskPort::zero_copy);
+    let (sleeper, _waker) = sleeper(&ports).map_err(|error| format!("what wakes the worker: {error}"))?;
     ready();
 
     let (start, before) = (Instant::now(), thread_time()?);
     let sent = match forwarder {
-        Forwarder::Altitude => worker(families, umem, ports, stop),
-        Forwarder::Swap => swap(umem, ports, stop),
+        Forwarder::Altitude => worker(families, umem, ports, sleeper, stop),
+        Forwarder::Swap => swap(umem, ports, sleeper, stop),
     };
     let cpu = thread_time()?.saturating_sub(before).as_secs_f64();
     drop(steering);
@@ -90,22 +95,23 @@ fn steer(
     Ok(all)
 }
 
-fn worker(families: Families, umem: Umem, mut ports: Vec<XskPort>, stop: &AtomicBool) -> u64 {
-    let Xtr { mut worker, mut reader, rest: _rest } = Xtr::new(families, umem);
-    while !stop.load(Ordering::Relaxed) {
-        let snapshot = reader.snapshot();
-        turn(&mut worker, &mut ports, &snapshot, Instant::now());
-    }
-    let sent = worker.counters().encapsulated.get() + worker.counters().decapsulated.get();
-    worker.finish(ports);
-    sent
+fn worker(families: Families, umem: Umem, ports: Vec<XskPort>, sleeper: Sleeper, stop: &AtomicBool) -> u64 {
+    let Xtr { worker, reader, counters, rest: _rest } = Xtr::new(families, umem);
+    run(worker, ports, reader, sleeper, || {}, Idle { busy: false }, stop);
+    counters.encapsulated.get() + counters.decapsulated.get()
 }
 
-fn swap(mut umem: Umem, mut ports: Vec<XskPort>, stop: &AtomicBool) -> u64 {
+/// As [`run`] does, but for the work itself.
+fn swap(mut umem: Umem, mut ports: Vec<XskPort>, mut sleeper: Sleeper, stop: &AtomicBool) -> u64 {
     let mut batch = Vec::with_capacity(BATCH);
-    let mut sent = 0;
+    let (mut sent, mut idle_turns) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
-        sent += swap_turn(&mut umem, &mut ports, &mut batch) as u64;
+        let frames = swap_turn(&mut umem, &mut ports, &mut batch) as u64;
+        sent += frames;
+        idle_turns = if frames > 0 { 0 } else { idle_turns + 1 };
+        if idle_turns >= IDLE_TURNS {
+            sleeper.sleep(SLEEP_MAX);
+        }
     }
     let outstanding: usize = ports.iter().map(Port::outstanding).sum();
     assert_eq!(umem.free() + outstanding, umem.slots(), "a frame leaked");

@@ -82,7 +82,7 @@ impl Subject {
             // Packets arrive at the core.
             ports.swap(usize::from(SITE), usize::from(CORE));
         }
-        let Xtr { worker, reader, rest } = Xtr::new(families, umem);
+        let Xtr { worker, reader, rest, .. } = Xtr::new(families, umem);
         Self { worker, ports, reader, _rest: rest }
     }
 

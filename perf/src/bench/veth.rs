@@ -12,7 +12,7 @@ use crate::{
         packets::{CORE_MAC, OUR_MAC, SITE_MAC},
         xtr::MTU,
     },
-    lab::{LabError, Link, Namespace, Process, remove_left_over, remove_on_signal, veth},
+    lab::{LabError, Link, Namespace, Process, remove_left_over, remove_on_signal, run, veth},
 };
 
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -44,6 +44,10 @@ impl Cable {
     fn new(owner: &str) -> Result<Self, LabError> {
         let make = |role| Namespace::create(owner, role);
         let cable = Self { generator: make("generator")?, device: make("device")?, sink: make("sink")? };
+        for namespace in [&cable.generator, &cable.device, &cable.sink] {
+            // Without its own IPv6 the kernel sends nothing by itself: the sink counts the device's frames only.
+            run(namespace.command("sysctl").args(["-qw", "net.ipv6.conf.default.disable_ipv6=1"]))?;
+        }
         let near = Link { namespace: &cable.device, name: "near" };
         let far = Link { namespace: &cable.device, name: "far" };
         veth(Link { namespace: &cable.generator, name: "out" }, near, MTU)?;

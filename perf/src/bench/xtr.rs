@@ -30,6 +30,7 @@ pub(super) const MTU: u16 = 1600;
 pub(super) struct Xtr {
     pub(super) worker: Worker,
     pub(super) reader: Reader,
+    pub(super) counters: Arc<Counters>,
     pub(super) rest: Rest,
 }
 
@@ -59,8 +60,9 @@ impl Xtr {
         let (queue, misses) = queue::misses(64);
         let (mut writer, mut readers) = cache::new(1024, 1);
         fill(&mut writer, families);
-        let worker = Worker::new(settings, umem, queue, Arc::new(Counters::default()));
-        Self { worker, reader: readers.remove(0), rest: Rest { _writer: writer, _misses: misses } }
+        let counters = Arc::<Counters>::default();
+        let worker = Worker::new(settings, umem, queue, counters.clone());
+        Self { worker, reader: readers.remove(0), counters, rest: Rest { _writer: writer, _misses: misses } }
     }
 }
 

@@ -56,7 +56,7 @@ pub struct Packet {
     pub ports: Option<(u16, u16)>,
     /// Outermost UDP checksum.
     pub udp_checksum: Option<u16>,
-    /// What tells the flow inside apart beyond addresses: TCP ports or ICMP identifier.
+    /// What tells the flow inside apart beyond addresses: its protocol, and TCP ports.
     pub flow: String,
     /// ICMP or ICMPv6 type, and the sequence number of an echo.
     pub icmp: Option<(u8, u16)>,
@@ -88,10 +88,8 @@ const FIELDS: &[&str] = &[
     "tcp.flags.fin",
     "icmp.type",
     "icmp.seq",
-    "icmp.ident",
     "icmpv6.type",
     "icmpv6.echo.sequence_number",
-    "icmpv6.echo.identifier",
     "lisp.type",
     "lisp.nonce",
     "_ws.malformed",
@@ -195,7 +193,8 @@ fn packet(line: &str) -> Option<Packet> {
     }
     let icmp_type = row.first("icmp.type").or(row.first("icmpv6.type"));
     let sequence = row.first("icmp.seq").or(row.first("icmpv6.echo.sequence_number")).unwrap_or(0);
-    let flow = ["tcp.srcport", "tcp.dstport", "icmp.ident", "icmpv6.echo.identifier"];
+    let ports = ["tcp.srcport", "tcp.dstport"].map(|field| row.all(field).first().copied().unwrap_or(""));
+    let transport = protocols.split(':').rfind(|name| ["tcp", "udp", "icmp", "icmpv6"].contains(name)).unwrap_or("");
     let checked = FIELDS.iter().filter(|field| field.ends_with(".checksum.status"));
     let bad_checksum = checked.flat_map(|field| row.all(field)).any(|status| *status == BAD);
     Some(Packet {
@@ -203,7 +202,7 @@ fn packet(line: &str) -> Option<Packet> {
         headers,
         ports: row.first("udp.srcport").zip(row.first("udp.dstport")),
         udp_checksum: row.first("udp.checksum"),
-        flow: flow.map(|field| row.all(field).first().copied().unwrap_or("")).join(" ").trim().to_owned(),
+        flow: format!("{transport} {}", ports.join(" ")),
         icmp: icmp_type.map(|kind| (kind, sequence)),
         tcp_fin: row.all("tcp.flags.fin").contains(&"1"),
         kind: kind(&protocols, &row, icmp_type),

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use altitude_control::config::{
-    Bind, Draft, EidPrefixDraft, Given, Hold, LogFormat, LogLevel, PortDraft, RouteDraft, Settings, TunnelDraft,
-    XdpMode, flags,
+    API_PATH, Bind, Draft, EidPrefixDraft, Given, Hold, LogFormat, LogLevel, PortDraft, RouteDraft, Settings,
+    TunnelDraft, XdpMode, flags,
 };
-use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
 /// A LISP tunnel router (xTR) in user space, on AF_XDP, with LISP+ALT.
 #[derive(Debug, Parser)]
@@ -29,16 +29,64 @@ pub(crate) enum Command {
         /// The TOML file that `altitude run --config` would read.
         file: PathBuf,
     },
+    /// Ask a running router what it knows and counts.
+    #[command(after_long_help = SHOW_EXAMPLES)]
+    Show(Show),
 }
+
+/// `altitude show`.
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// What to show.
+    #[arg(value_enum)]
+    pub(crate) what: What,
+
+    /// Print one JSON document instead of tables: for programs, stable from version to version.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Show the counters at zero too (JSON always has them).
+    #[arg(long)]
+    pub(crate) all: bool,
+
+    /// Socket of the router's mapping API: what it was started with.
+    #[arg(long, value_name = "PATH", default_value = API_PATH)]
+    pub(crate) api: PathBuf,
+}
+
+/// What a router can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum What {
+    /// Mappings of other sites: how long yet, who said so, locators and their state, packets and octets.
+    ///
+    /// State of a locator: up (packets can be sent to it), no path (no route or next hop), unreachable (its site says
+    /// so), not offered (priority 255).
+    MapCache,
+    /// Our own EID-prefixes and locators, as Map-Requests for them are answered.
+    Database,
+    /// What each worker and the control thread counted, drops by reason.
+    Counters,
+    /// The interfaces: role, link, packets, what the kernel says of the rings, what was steered where.
+    Ports,
+    /// Tunnels and routes of the ALT.
+    Alt,
+}
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  altitude show map-cache
+  altitude show counters --all
+  altitude show counters --json | jq .control
+  altitude show alt --api /run/altitude/second.sock";
 
 const RUN_ABOUT: &str = "\
 Forward packets and speak the control protocols until SIGTERM or SIGINT.
 
-A router with site ports, core ports, RLOCs and EID-prefixes is an xTR: it encapsulates what its site sends to EIDs
+A router with site ports, core ports, RLOCs and EID-prefixes is an xTR: it encapsulates what its site sends to EIDs \
 elsewhere and decapsulates what other sites send to its own. With ALT tunnels and routes alone it is an ALT router.
 
-Everything can be given as flags or in a TOML file (--config) with the same names; see docker/altitude.example.toml.
-A flag wins over the file; a list given by flags replaces the file's whole list of that name. Locator-sets with
+Everything can be given as flags or in a TOML file (--config) with the same names; docker/altitude.example.toml explains \
+each. A flag wins over the file; a list given by flags replaces the file's whole list of that name. Locator-sets with \
 priorities and weights, and static mappings, are written in the file only. `altitude check FILE` tests a file.";
 
 const RUN_EXAMPLES: &str = "\
@@ -234,7 +282,7 @@ fn given<T: Clone + std::fmt::Display>(flag: &str, value: Option<&T>) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use altitude_control::config::{self, API_PATH, FRAMES, MAP_CACHE_MAX, Machine, RING, TTL_MINUTES};
+    use altitude_control::config::{self, FRAMES, MAP_CACHE_MAX, Machine, RING, TTL_MINUTES};
     use clap::CommandFactory;
 
     use super::*;
@@ -294,6 +342,23 @@ mod tests {
         assert_eq!((config.busy_poll, config.ring, config.frames, config.hugepages), (Some(20), 2048, 16384, true));
         assert_eq!((config.map_cache_max, config.api.to_str()), (1000, Some("/tmp/x.sock")));
         assert_eq!((config.log, config.log_format), (LogLevel::Debug, LogFormat::Json));
+    }
+
+    #[test]
+    fn show_asks_for_one_thing_at_the_default_socket_or_another() {
+        let show = |arguments: &[&str]| {
+            let all = ["altitude", "show"].iter().chain(arguments);
+            Cli::try_parse_from(all).map(|cli| match cli.command {
+                Command::Show(show) => (show.what, show.json, show.all, show.api),
+                other => panic!("{other:?} is not show"),
+            })
+        };
+        assert_eq!(show(&["map-cache"]).unwrap(), (What::MapCache, false, false, API_PATH.into()));
+        let whole = show(&["--json", "counters", "--api", "/tmp/x.sock", "--all"]).unwrap();
+        assert_eq!(whole, (What::Counters, true, true, "/tmp/x.sock".into()));
+        for wrong in [&[][..], &["weather"], &["alt", "ports"]] {
+            assert_eq!(show(wrong).unwrap_err().exit_code(), 2);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod cli;
 mod driver;
 mod log;
 mod run;
+mod show;
 mod workers;
 
 use std::{
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(arguments) => start(&arguments),
         Command::Check { file } => check(&file),
+        Command::Show(arguments) => show::show(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -83,10 +83,10 @@ pub(crate) fn run(config: &Config) -> Result<(), RunError> {
     let (writer, readers) =
         cache::new(config.map_cache_max + SITE_HOSTS_MAX + config.database.len(), worker_count(config));
     let dataplane = workers::open(config, &kernel.settings(config)?, readers)?;
-    if let Some(core) = config.control_core {
-        if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
-            tracing::warn!(core, "the kernel refused to pin the control thread to this core; it runs unpinned");
-        }
+    if let Some(id) = config.control_core
+        && !core_affinity::set_for_current(core_affinity::CoreId { id })
+    {
+        tracing::warn!(core = id, "the kernel refused to pin the control thread to this core; it runs unpinned");
     }
 
     let poll = Poll::new()?;
@@ -170,7 +170,7 @@ impl Kernel {
             }
         }
         let own = self.underlay.own_addresses();
-        for rloc in config.rlocs.iter().filter(|rloc| !own.contains(rloc)) {
+        if let Some(rloc) = config.rlocs.iter().find(|rloc| !own.contains(rloc)) {
             return unfit(format!(
                 "RLOC {rloc} is not an address of this machine: `ip address add {rloc}/{} dev <core interface>`, or \
                  correct --rloc",

@@ -110,7 +110,7 @@ fn apart(rlocs: &[Given<IpAddr>], tunnels: &[Given<Tunnel>], database: &[Given<M
             findings.wrong(
                 &rloc.place,
                 format!("RLOC {} lies inside our own EID-prefix {eid}", rloc.value),
-                "an RLOC is an address of the core: give another RLOC, or a shorter reach to the EID-prefix",
+                "an RLOC is an address of the core: give another RLOC, or a longer EID-prefix that leaves it out",
             );
         }
     }

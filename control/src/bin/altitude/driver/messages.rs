@@ -184,7 +184,7 @@ impl Driver<'_> {
         for _ in 0..ROUND {
             let Some(tun) = &self.sockets.tuns[tunnel.0] else { break };
             match tun.receive(&mut buffer) {
-                Ok(length) => self.into_tunnel(tunnel, &buffer[..length]),
+                Ok(length) => self.send_through(tunnel, &buffer[..length]),
                 Err(error) => {
                     more = error.kind() != io::ErrorKind::WouldBlock;
                     break;
@@ -201,7 +201,7 @@ impl Driver<'_> {
             match output {
                 datagrams::Output::Forward { tunnel, packet } => {
                     self.traffic.alt_forwarded += 1;
-                    self.into_tunnel(tunnel, &packet);
+                    self.send_through(tunnel, &packet);
                 }
                 datagrams::Output::Deliver { request, source } => {
                     self.traffic.map_requests_in += 1;
@@ -209,7 +209,7 @@ impl Driver<'_> {
                 }
                 datagrams::Output::ToTun { tunnel, packet } => {
                     let tun = self.sockets.tuns[tunnel.0].as_ref();
-                    if !tun.is_some_and(|tun| tun.send(&packet).is_ok()) {
+                    if tun.is_none_or(|tun| tun.send(&packet).is_err()) {
                         self.faults.control.count(ControlFault::TunnelNotSent);
                     }
                 }
@@ -222,7 +222,7 @@ impl Driver<'_> {
         }
     }
 
-    fn into_tunnel(&mut self, tunnel: TunnelId, packet: &[u8]) {
+    fn send_through(&mut self, tunnel: TunnelId, packet: &[u8]) {
         let ends = &self.config.tunnels[tunnel.0];
         let socket = self.sockets.gre.iter().find(|socket| socket.local() == ends.local);
         let gre = self.tunnels.wrap(tunnel, packet);

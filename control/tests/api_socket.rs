@@ -1,0 +1,329 @@
+//! The mapping API over real sockets: a listener in a thread, clients against it.
+
+use std::{
+    fs, io,
+    io::{Read, Write},
+    os::unix::{fs::PermissionsExt, net::UnixListener},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use altitude_control::{
+    api::{
+        AltStatus, Counts, Entry, Flags, Header, MESSAGE_MAX, Op, Origin, PortStatus, RouteStatus, Scope, Stat, Table,
+        TunnelStatus, View,
+        client::{Client, ClientError},
+    },
+    os::api_socket::{CONNECTIONS_MAX, Connection, Listener, Next},
+};
+use altitude_dataplane::mapping::{Action, Eid, EidPrefix, InstanceId, Locator, Mapping, Prefix, Ttl};
+use mio::{Events, Interest, Poll, Token};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// Far more than anything here takes; reaching it is a failure.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A folder of its own for each test, removed at its end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("altitude-api-{}-{number}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    /// In a folder that is not there yet.
+    fn socket(&self) -> PathBuf {
+        self.0.join("run/map.sock")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// A router with this many entries.
+struct Fake(u32);
+
+fn entry(table: Table, number: u32) -> Entry {
+    let prefix = Prefix::new([10, (number >> 16) as u8, (number >> 8) as u8, number as u8].into(), 32).unwrap();
+    let mapping = Mapping {
+        eid: EidPrefix { instance: InstanceId::DEFAULT, prefix },
+        ttl: Ttl::Minutes(1440),
+        version: 3,
+        action: Action::NoAction,
+        authoritative: true,
+        locators: vec![
+            Locator { local: true, ..Locator::unicast([240, 0, 254, 20].into(), 1, 100) },
+            Locator { reachable: false, ..Locator::unicast("2001:db8::20".parse().unwrap(), 2, 50) },
+        ],
+    };
+    let created = UNIX_EPOCH + Duration::from_millis(u64::from(number));
+    let mut entry = Entry::new(table, &mapping, Origin::MapReply, created, |rloc| rloc.is_ipv4());
+    entry.left = Some(Duration::from_secs(600));
+    entry.used = Some(UNIX_EPOCH + Duration::from_secs(9));
+    (entry.packets, entry.octets) = (u64::from(number), u64::from(number) * 100);
+    entry
+}
+
+fn hole() -> Entry {
+    let eid = EidPrefix { instance: InstanceId::new(7).unwrap(), prefix: "2001:db8::/32".parse().unwrap() };
+    let mapping = Mapping::negative(eid, Ttl::ReceiverDecides, Action::DropPolicyDenied);
+    Entry::new(Table::Database, &mapping, Origin::GivenUp, SystemTime::UNIX_EPOCH, |_| false)
+}
+
+impl View for Fake {
+    fn generation(&self) -> u64 {
+        1
+    }
+
+    fn entries(&self, table: Table) -> Box<dyn Iterator<Item = Entry> + '_> {
+        match table {
+            Table::Cache => Box::new((0..self.0).map(|number| entry(Table::Cache, number))),
+            Table::Database => Box::new([hole()].into_iter()),
+        }
+    }
+
+    fn counts(&self) -> Vec<Counts> {
+        let worker = |number| Counts { scope: Scope::Worker(number), stats: vec![Stat::new("missed", 4)] };
+        vec![worker(0), worker(1), Counts { scope: Scope::Control, stats: vec![Stat::new("misses", u64::MAX)] }]
+    }
+
+    fn ports(&self) -> Vec<PortStatus> {
+        let port = |name: &str, site| PortStatus {
+            name: name.to_owned(),
+            index: 3,
+            site,
+            core: !site,
+            instance: InstanceId::new(InstanceId::MAX).unwrap(),
+            up: site,
+            zero_copy: !site,
+            mtu: 9000,
+            mac: site.then_some([2, 0, 0, 0, 0, 1]),
+            stats: vec![Stat::new("received-packets", 5), Stat::new("sent-packets", 6)],
+        };
+        vec![port("eth1", true), port("eth0", false)]
+    }
+
+    fn alt(&self) -> AltStatus {
+        let tunnel = |name: &str, key: Option<u32>| TunnelStatus {
+            name: name.to_owned(),
+            local: "2001:db8::1".parse().unwrap(),
+            remote: "2001:db8::2".parse().unwrap(),
+            key,
+            checksum: key.is_none(),
+            addresses: vec![([10, 42, 0, 1].into(), 30)],
+            stats: vec![Stat::new("sent", 8)],
+        };
+        let eid = EidPrefix { instance: InstanceId::new(5).unwrap(), prefix: "0.0.0.0/0".parse().unwrap() };
+        let routes =
+            vec![RouteStatus { eid, via: Some("alt1".to_owned()) }, RouteStatus { eid: hole().eid, via: None }];
+        AltStatus { tunnels: vec![tunnel("alt0", Some(0)), tunnel("alt1", None)], routes }
+    }
+}
+
+/// Serves at `path` as the program does, until `body` ends.
+fn serving<T>(path: &Path, view: &(impl View + Sync), body: impl FnOnce() -> T) -> T {
+    let mut listener = Listener::bind(path).unwrap();
+    let mut poll = Poll::new().unwrap();
+    let stop = AtomicBool::new(false);
+    let waker = mio::Waker::new(poll.registry(), Token(0)).unwrap();
+    poll.registry().register(&mut listener, Token(1), Interest::READABLE).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut connections: Vec<Option<Connection>> = Vec::new();
+            let mut events = Events::with_capacity(16);
+            while !stop.load(Ordering::Relaxed) {
+                poll.poll(&mut events, Some(PATIENCE)).unwrap();
+                for token in events.iter().map(mio::event::Event::token) {
+                    if token == Token(1) {
+                        accept(&listener, &poll, &mut connections);
+                    } else if token != Token(0) {
+                        serve(&mut connections[token.0 - 2], view);
+                    }
+                }
+            }
+        });
+        struct Stop<'a>(&'a AtomicBool, &'a mio::Waker);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+                self.1.wake().unwrap();
+            }
+        }
+        // Also when the body panics: else the scope waits for ever.
+        let _stop = Stop(&stop, &waker);
+        body()
+    })
+}
+
+fn accept(listener: &Listener, poll: &Poll, connections: &mut Vec<Option<Connection>>) {
+    loop {
+        match listener.accept(connections.iter().flatten().count()) {
+            Ok(Some(mut connection)) => {
+                let token = Token(connections.len() + 2);
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                poll.registry().register(&mut connection, token, interest).unwrap();
+                connections.push(Some(connection));
+            }
+            Ok(None) => {}
+            Err(error) => return assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+    }
+}
+
+fn serve(connection: &mut Option<Connection>, view: &dyn View) {
+    loop {
+        match connection.as_mut().map(|connection| connection.serve(view, Instant::now())) {
+            Some(Next::Again) => {}
+            Some(Next::Drop) => return *connection = None,
+            Some(Next::Wait) | None => return,
+        }
+    }
+}
+
+fn raw(path: &Path) -> Socket {
+    let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.connect(&SockAddr::unix(path).unwrap()).unwrap();
+    socket
+}
+
+#[test]
+fn a_client_reads_back_all_that_the_router_knows() {
+    let folder = Folder::new();
+    // More than the socket's buffers hold, so that replies wait for the client.
+    let view = Fake(20_000);
+    serving(&folder.socket(), &view, || {
+        let mut client = Client::connect(&folder.socket()).unwrap();
+        assert_eq!(client.hello().unwrap(), concat!("altitude ", env!("CARGO_PKG_VERSION")));
+        assert_eq!(client.dump(Table::Cache).unwrap(), view.entries(Table::Cache).collect::<Vec<_>>());
+        assert_eq!(client.dump(Table::Database).unwrap(), [hole()]);
+        let eid = |address: [u8; 4]| Eid { instance: InstanceId::DEFAULT, address: address.into() };
+        assert_eq!(client.get(Table::Cache, eid([10, 0, 1, 0])).unwrap(), Some(entry(Table::Cache, 256)));
+        assert_eq!(client.get(Table::Cache, eid([11, 0, 0, 0])).unwrap(), None);
+        assert_eq!(client.counts().unwrap(), view.counts());
+        assert_eq!(client.totals().unwrap(), [Stat::new("missed", 8), Stat::new("misses", u64::MAX)]);
+        assert_eq!(client.ports().unwrap(), view.ports());
+        assert_eq!(client.alt().unwrap(), view.alt());
+    });
+}
+
+#[test]
+fn the_socket_is_for_owner_and_group_and_goes_with_the_router() {
+    let folder = Folder::new();
+    let path = folder.socket();
+    let listener = Listener::bind(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+    drop(listener);
+    assert!(!path.exists());
+    let error = Client::connect(&path).unwrap_err();
+    assert!(matches!(error, ClientError::NotRunning(_)), "{error}");
+}
+
+#[test]
+fn the_socket_of_a_dead_router_is_replaced_and_that_of_a_live_one_is_not() {
+    let folder = Folder::new();
+    let path = folder.socket();
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    // A dropped listener of the standard library leaves its file, as a killed process does.
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(matches!(Client::connect(&path), Err(ClientError::NotRunning(_))));
+    let first = Listener::bind(&path).unwrap();
+    let error = Listener::bind(&path).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    let said = error.to_string();
+    let process = format!("(process {})", std::process::id());
+    assert!(said.contains(&process) && said.contains("give another path with --api"), "{said}");
+    // Another program's socket of the same name is left alone.
+    fs::remove_file(&path).unwrap();
+    let other = UnixListener::bind(&path).unwrap();
+    drop(first);
+    assert!(path.exists());
+    let error = Listener::bind(&path).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "a stream socket listens there: {error}");
+    drop(other);
+}
+
+#[test]
+fn a_file_in_the_way_is_no_socket_and_stays() {
+    let folder = Folder::new();
+    let path = folder.0.join("precious");
+    fs::write(&path, "do not lose me").unwrap();
+    let error = Listener::bind(&path).unwrap_err();
+    assert!(error.to_string().contains("not a socket"), "{error}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "do not lose me");
+    let error = Listener::bind(&path.join("map.sock")).unwrap_err();
+    assert!(error.to_string().starts_with("open the API socket"), "{error}");
+}
+
+#[test]
+fn another_protocol_and_too_long_requests_do_no_harm() {
+    let folder = Folder::new();
+    serving(&folder.socket(), &Fake(1), || {
+        let mut buffer = vec![0; MESSAGE_MAX];
+        let mut stranger = raw(&folder.socket());
+        stranger.write_all(b"GET / HTTP/1.1").unwrap();
+        let length = stranger.read(&mut buffer).unwrap();
+        assert_ne!(Header::split(&buffer[..length]).unwrap().0.errno, 0);
+        assert_eq!(stranger.read(&mut buffer).unwrap(), 0, "the connection ends");
+
+        let mut talker = raw(&folder.socket());
+        talker.write_all(&vec![0; MESSAGE_MAX + 1]).unwrap();
+        let length = talker.read(&mut buffer).unwrap();
+        assert_ne!(Header::split(&buffer[..length]).unwrap().0.errno, 0);
+        let hello = Header { op: Op::HELLO, flags: Flags::default(), errno: 0, sequence: 5, generation: 0 };
+        talker.write_all(&hello.message(&[])).unwrap();
+        let length = talker.read(&mut buffer).unwrap();
+        assert_eq!(Header::split(&buffer[..length]).unwrap().0.errno, 0, "the connection goes on");
+    });
+}
+
+#[test]
+fn clients_beyond_the_limit_are_turned_away_and_the_others_served() {
+    let folder = Folder::new();
+    serving(&folder.socket(), &Fake(1), || {
+        let mut clients: Vec<Client> =
+            (0..CONNECTIONS_MAX).map(|_| Client::connect(&folder.socket()).unwrap()).collect();
+        for client in &mut clients {
+            client.hello().unwrap();
+        }
+        let mut late = Client::connect(&folder.socket()).unwrap();
+        late.hello().unwrap_err();
+        clients[0].hello().unwrap();
+    });
+}
+
+#[test]
+fn a_client_that_takes_no_replies_is_told_by_time_and_asked_no_more() {
+    let folder = Folder::new();
+    let path = folder.socket();
+    let listener = Listener::bind(&path).unwrap();
+    let mut client = raw(&path);
+    let mut connection = listener.accept(0).unwrap().unwrap();
+    let dump = Header { op: Op::GET, flags: Flags::DUMP, errno: 0, sequence: 1, generation: 0 }.message(&[]);
+    client.write_all(&dump).unwrap();
+    let (view, start) = (Fake(20_000), Instant::now());
+    assert_eq!(connection.serve(&view, start), Next::Wait);
+    assert!(!connection.stalled(start));
+    // A second request waits in the socket until the replies to the first have left.
+    client.write_all(&dump).unwrap();
+    assert_eq!(connection.serve(&view, start + Duration::from_secs(9)), Next::Wait);
+    assert!(!connection.stalled(start + Duration::from_secs(9)));
+    assert!(connection.stalled(start + Duration::from_secs(10)));
+    // Progress starts the time anew.
+    let mut buffer = vec![0; MESSAGE_MAX];
+    client.read_exact(&mut buffer[..32]).unwrap();
+    assert_eq!(connection.serve(&view, start + Duration::from_secs(10)), Next::Wait);
+    assert!(!connection.stalled(start + Duration::from_secs(19)));
+    // And a client that is gone ends it.
+    drop(client);
+    assert_eq!(connection.serve(&view, start + Duration::from_secs(11)), Next::Drop);
+}
