@@ -36,6 +36,7 @@ use altitude_dataplane::{
     verdict::{Miss, Wanted},
 };
 use mio::{Events, Interest, Poll, Token};
+use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use signal_hook_mio::v1_0::Signals;
 
 use super::{
@@ -117,6 +118,8 @@ pub(crate) struct Driver<'a> {
     engine: Engine,
     faults: Faults,
     traffic: Traffic,
+    /// Source of nonces, seeded once by the operating system (behaviour rule G-7).
+    nonces: ChaCha20Rng,
     /// Sockets that had more to say than a round takes.
     ready: BTreeSet<Token>,
     /// Packets that had used each entry at the last report.
@@ -175,6 +178,7 @@ impl<'a> Driver<'a> {
             tunnels,
             faults: Faults::default(),
             traffic: Traffic::default(),
+            nonces: ChaCha20Rng::from_seed(random()?),
             ready: BTreeSet::new(),
             used: HashMap::new(),
             next_use: now + USE_EVERY,
@@ -398,7 +402,11 @@ fn routes(config: &Config) -> Vec<(EidPrefix, Hop)> {
     config.routes.iter().map(|route| (route.eid, hop(route.hop))).collect()
 }
 
-/// 64 bits from the operating system's generator (behaviour rule G-7).
-pub(crate) fn random() -> Result<u64, RunError> {
-    getrandom::u64().map_err(|error| RunError::Unfit(format!("the system gives no random numbers: {error}")))
+/// Octets from the operating system's generator.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], RunError> {
+    let mut octets = [0; N];
+    match getrandom::fill(&mut octets) {
+        Ok(()) => Ok(octets),
+        Err(error) => Err(RunError::Unfit(format!("the system gives no random numbers: {error}"))),
+    }
 }

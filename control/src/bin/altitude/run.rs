@@ -240,7 +240,7 @@ impl Kernel {
             config::Hold::Drop => Hold::Drop,
             config::Hold::Queue => Hold::Queue,
         };
-        Ok(Settings { ports, rlocs: config.rlocs.clone(), hash_seed: driver::random()? as u32, hold })
+        Ok(Settings { ports, rlocs: config.rlocs.clone(), hash_seed: u32::from_ne_bytes(driver::random()?), hold })
     }
 }
 

@@ -14,6 +14,7 @@ use altitude_control::{
     wire::{MapRequest, Message},
 };
 use altitude_dataplane::mapping::Eid;
+use rand_chacha::rand_core::Rng;
 
 use super::{Driver, ROUND};
 
@@ -63,8 +64,7 @@ impl Driver<'_> {
     /// Steps the resolver and does what it says.
     pub(super) fn resolve(&mut self, now: Instant, input: resolver::Input) {
         let mut todo = Vec::new();
-        let mut nonces = || super::random().unwrap_or(0); // zero repeats, and the resolver skips a try for that
-        self.resolver.step(now, input, &mut nonces, &mut todo);
+        self.resolver.step(now, input, &mut || self.nonces.next_u64(), &mut todo);
         for output in todo {
             match output {
                 resolver::Output::Request { target, refresh: false, instance, message } => {

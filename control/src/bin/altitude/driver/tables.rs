@@ -8,7 +8,10 @@ use altitude_control::{
     resolver,
     underlay::{self, Underlay},
 };
-use altitude_dataplane::{mapping::Eid, port::xsk::Steering};
+use altitude_dataplane::{
+    mapping::{Eid, EidPrefix},
+    port::xsk::Steering,
+};
 
 use super::{Driver, RunError};
 
@@ -47,6 +50,8 @@ impl Driver<'_> {
                     self.used.remove(&eid);
                     self.publisher.hide(&eid, &mut watches);
                 }
+                // There is no locator to ask about a negative mapping: it lapses, and the next packet asks the ALT.
+                map_cache::Output::Refresh(eid) if self.is_negative(&eid) => {}
                 map_cache::Output::Refresh(eid) => refresh.push(eid),
                 map_cache::Output::Fault(fault) => self.faults.cache.count(fault),
             }
@@ -55,6 +60,10 @@ impl Driver<'_> {
         for eid in refresh {
             self.resolve(now, resolver::Input::Refresh(eid));
         }
+    }
+
+    fn is_negative(&self, eid: &EidPrefix) -> bool {
+        self.map_cache.get(eid).is_some_and(|cached| cached.mapping.is_negative())
     }
 
     /// Has the path to a site host resolved.
