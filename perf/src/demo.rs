@@ -200,26 +200,13 @@ fn report(routers: &[Router; 3]) -> Result<u64, LabError> {
         let text = router.show(&["counters", "--json"])?;
         let json: Value = serde_json::from_str(&text).map_err(|error| LabError::Wrong(format!("{error}: {text}")))?;
         let count = |name: &str| {
-            total(&json, name).ok_or_else(|| LabError::Wrong(format!("no counter {name} of {router:?} in {text}")))
+            lab::total(&json, name).ok_or_else(|| LabError::Wrong(format!("no counter {name} of {router:?} in {text}")))
         };
         let (out, back, missed) = (count("encapsulated")?, count("decapsulated")?, count("missed")?);
         println!("{name} packets: {out} encapsulated, {back} decapsulated, {missed} missed a mapping");
         copied += count("copied_octets")?;
     }
     Ok(copied)
-}
-
-/// The sum of all numbers under this name, over workers; `None` if there is none.
-fn total(json: &Value, name: &str) -> Option<u64> {
-    let sum = |parts: &mut dyn Iterator<Item = Option<u64>>| parts.flatten().reduce(|sum, part| sum + part);
-    match json {
-        Value::Object(fields) => sum(&mut fields.iter().map(|(key, value)| match value.as_u64() {
-            Some(count) => (key.replace('-', "_") == name).then_some(count),
-            None => total(value, name),
-        })),
-        Value::Array(items) => sum(&mut items.iter().map(|item| total(item, name))),
-        _ => None,
-    }
 }
 
 /// Says how to look around in what is left standing.
@@ -233,20 +220,4 @@ fn explain(lab: &Lab, routers: &[Router; 3]) -> Result<(), LabError> {
     println!("  logs and captures: {}", lab.folder().display());
     println!("  remove it: altitude-perf demo --remove (or: make demo-remove)\n");
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::total;
-
-    #[test]
-    fn counters_are_added_over_workers() {
-        let json = json!({ "workers": [{ "copied-octets": 1, "port": { "copied_octets": 2 } }, { "missed": 7 }] });
-        assert_eq!(
-            (total(&json, "copied_octets"), total(&json, "missed"), total(&json, "held")),
-            (Some(3), Some(7), None)
-        );
-    }
 }

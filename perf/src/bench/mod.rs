@@ -60,11 +60,11 @@ impl Report {
     #[must_use]
     pub fn start(json: bool, mode: &str) -> Self {
         if !json {
-            println!("{}, kernel {}, {mode}", machine(), kernel());
-            println!(
+            say(&format!("{}, kernel {}, {mode}", machine(), kernel()));
+            say(&format!(
                 "{:<34} {:<9} {:>9} {:>9} {:<16} {:>6}  turn µs p50 p99 p99.9",
                 "case", "subject", "value", "swapping", "unit", "ratio"
-            );
+            ));
         }
         Self { json }
     }
@@ -72,22 +72,18 @@ impl Report {
     /// Prints a row.
     pub fn row(&self, row: &Row) {
         if self.json {
-            println!("{}", serde_json::to_string(row).expect("plain values"));
-            return;
+            return say(&serde_json::to_string(row).expect("plain values"));
         }
+        let Row { case, subject, value, reference, unit, ratio, .. } = row;
         let turn: Vec<String> = row.turn_us.iter().map(|micros| format!("{micros:>5.1}")).collect();
-        println!(
-            "{:<34} {:<9} {:>9.3} {:>9.3} {:<16} {:>6.3}  {}",
-            row.case,
-            row.subject,
-            row.value,
-            row.reference,
-            row.unit,
-            row.ratio,
-            turn.join(" ")
-        );
-        let _ = std::io::stdout().flush();
+        let turn = turn.join(" ");
+        say(&format!("{case:<34} {subject:<9} {value:>9.3} {reference:>9.3} {unit:<16} {ratio:>6.3}  {turn}"));
     }
+}
+
+/// Prints a line; one that nobody reads any more is no error.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{}", line.trim_end());
 }
 
 fn machine() -> String {

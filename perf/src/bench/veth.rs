@@ -12,7 +12,7 @@ use crate::{
         packets::{CORE_MAC, OUR_MAC, SITE_MAC},
         xtr::MTU,
     },
-    lab::{LabError, Link, Namespace, Process, remove_left_over, remove_on_signal, run, veth},
+    lab::{LabError, Link, Namespace, Process, remove_left_over, remove_on_signal, run, veth, work_folder},
 };
 
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -25,8 +25,7 @@ pub fn bench(report: &Report, effort: Effort, traffics: &[Traffic], perf: &Path)
     remove_on_signal()?;
     let owner = format!("alt{}", std::process::id());
     remove_left_over(&owner);
-    let folder = std::env::temp_dir().join(format!("altitude-bench-{owner}"));
-    std::fs::create_dir_all(&folder).map_err(LabError::os(folder.display().to_string()))?;
+    let folder = work_folder(&owner)?;
     let bench = Bench { cable: Cable::new(&owner)?, folder: &folder, perf };
     let measured = traffics.iter().try_for_each(|traffic| bench.case(*traffic, effort).map(|row| report.row(&row)));
     let _ = std::fs::remove_dir_all(&folder);

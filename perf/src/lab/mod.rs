@@ -16,10 +16,10 @@ mod traffic;
 pub use capture::Capture;
 pub use judge::{Asked, Core, judge_core, judge_site};
 pub use link::{Link, veth};
-pub use namespace::{Namespace, remove_left_over, remove_on_signal};
+pub use namespace::{Namespace, remove_left_over, remove_on_signal, work_folder};
 pub use packet::{Header, Kind, Packet, read};
 pub use process::{Process, run, wait_until};
-pub use router::{Family, Router, altitude_binary};
+pub use router::{Family, Router, altitude_binary, total};
 pub use topology::{CORE_MTU, Lab, SITES, Site};
 pub use traffic::{PING_TOS, PING_TTL, Pings};
 

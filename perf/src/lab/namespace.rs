@@ -1,8 +1,10 @@
 //! Network namespaces by `ip netns`, named `alt<pid>-<role>` so that a later run can tell a dead run's from a live one's.
 
 use std::{
+    env,
     ffi::OsStr,
-    path::Path,
+    fs,
+    path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
     thread,
@@ -14,6 +16,9 @@ use signal_hook::{
 };
 
 use super::{LabError, run};
+
+/// What the name of a lab's folder starts with, in the folder for temporary files.
+const FOLDER: &str = "altitude-lab-";
 
 /// Namespaces of this process, for the signal handler.
 static MADE: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -98,13 +103,35 @@ fn remove(name: &str) {
     let _ = run(Command::new("ip").args(["netns", "del", name]));
 }
 
-/// Removes namespaces that dead runs left over, and those of `owner`; returns their names.
+/// Makes the folder for `owner`'s logs, captures and sockets, empty.
+///
+/// # Errors
+/// [`LabError::Os`] if it cannot be made.
+pub fn work_folder(owner: &str) -> Result<PathBuf, LabError> {
+    let folder = folder_of(owner);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).map_err(LabError::os(folder.display().to_string()))?;
+    Ok(folder)
+}
+
+fn folder_of(owner: &str) -> PathBuf {
+    env::temp_dir().join(format!("{FOLDER}{owner}"))
+}
+
+/// Removes namespaces and folders that dead runs left over, and those of `owner`; returns the namespaces' names.
 pub fn remove_left_over(owner: &str) -> Vec<String> {
     let listed = run(Command::new("ip").args(["netns", "list"])).unwrap_or_default();
     let names = listed.lines().filter_map(|line| line.split_whitespace().next());
     let left: Vec<String> = names.filter(|name| is_left_over(name, owner)).map(str::to_owned).collect();
     for name in &left {
         remove(name);
+    }
+    for entry in fs::read_dir(env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let lab = name.to_str().and_then(|name| name.strip_prefix(FOLDER));
+        if lab.is_some_and(|lab| is_left_over(&format!("{lab}-"), owner)) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
     left
 }
@@ -118,7 +145,7 @@ fn is_left_over(name: &str, owner: &str) -> bool {
     pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
 }
 
-/// From now on SIGINT and SIGTERM remove every namespace of this process before they end it.
+/// From now on SIGINT and SIGTERM remove every namespace of this process, and its folder, before they end it.
 ///
 /// # Errors
 /// [`LabError::Os`] if the handlers cannot be set.
@@ -126,7 +153,12 @@ pub fn remove_on_signal() -> Result<(), LabError> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(LabError::os("signal handlers"))?;
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            made().drain(..).for_each(|name| remove(&name));
+            for name in made().drain(..) {
+                remove(&name);
+                if let Some((owner, _)) = name.split_once('-') {
+                    let _ = fs::remove_dir_all(folder_of(owner));
+                }
+            }
             std::process::exit(128 + signal);
         }
     });

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
 use super::{Lab, LabError, Namespace, Process, SITES, run, topology::ALT_RLOC, wait_until};
 
 const READY_LIMIT: Duration = Duration::from_secs(20);
@@ -70,7 +72,15 @@ impl Router {
     /// # Errors
     /// [`LabError::Refused`] with what it said.
     pub fn show(&self, what: &[&str]) -> Result<String, LabError> {
-        run(Command::new(altitude_binary()?).arg("show").args(what).arg("--api").arg(&self.api))
+        Self::show_at(&self.api, what)
+    }
+
+    /// What `altitude show <what…>` prints for the router with this API socket.
+    ///
+    /// # Errors
+    /// [`LabError::Refused`] with what it said.
+    pub fn show_at(api: &Path, what: &[&str]) -> Result<String, LabError> {
+        run(Command::new(altitude_binary()?).arg("show").args(what).arg("--api").arg(api))
     }
 
     /// Stops it as an operator does, by SIGTERM.
@@ -141,6 +151,21 @@ impl Lab {
     }
 }
 
+/// The sum of all numbers under this name (`-` and `_` alike) in what `altitude show --json` printed, over workers;
+/// `None` if there is none.
+#[must_use]
+pub fn total(json: &Value, name: &str) -> Option<u64> {
+    let sum = |parts: &mut dyn Iterator<Item = Option<u64>>| parts.flatten().reduce(|sum, part| sum + part);
+    match json {
+        Value::Object(fields) => sum(&mut fields.iter().map(|(key, value)| match value.as_u64() {
+            Some(count) => (key.replace('-', "_") == name).then_some(count),
+            None => total(value, name),
+        })),
+        Value::Array(items) => sum(&mut items.iter().map(|item| total(item, name))),
+        _ => None,
+    }
+}
+
 /// Addresses inside the tunnel between the ALT router and xTR `index`: `end` is 1 at the xTR and 2 at the router.
 fn tunnel_addresses(index: usize, end: u8) -> String {
     let subnet = index + 1;
@@ -177,7 +202,16 @@ pub fn altitude_binary() -> Result<PathBuf, LabError> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_ready;
+    use serde_json::json;
+
+    use super::{is_ready, total};
+
+    #[test]
+    fn counters_are_added_over_workers() {
+        let json = json!({ "workers": [{ "copied-octets": 1, "port": { "copied_octets": 2 } }, { "missed": 7 }] });
+        let found = ["copied_octets", "missed", "held"].map(|name| total(&json, name));
+        assert_eq!(found, [Some(3), Some(7), None]);
+    }
 
     #[test]
     fn the_ready_line_is_known_in_both_log_formats() {

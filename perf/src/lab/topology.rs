@@ -18,7 +18,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{LabError, Link, Namespace, namespace::remove_left_over, veth};
+use super::{LabError, Link, Namespace, remove_left_over, veth, work_folder};
 
 /// MTU of the core, octets: a 1500-octet site packet fits with any outer header.
 pub const CORE_MTU: u16 = 1600;
@@ -110,9 +110,7 @@ impl Lab {
     pub fn owned_by(owner: &str) -> Result<Self, LabError> {
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         remove_left_over(owner);
-        let folder = std::env::temp_dir().join(format!("altitude-lab-{owner}"));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).map_err(LabError::os(folder.display().to_string()))?;
+        let folder = work_folder(owner)?;
         let make = |role| Namespace::create(owner, role);
         let lab = Self {
             sites: [make("site1")?, make("site2")?],
