@@ -51,6 +51,8 @@ fn mix(inner: Family, outer: Family) {
         let status = router.stop().unwrap();
         assert!(status.success(), "{name} {status}: {}", router.process.output());
         assert!(!router.api.exists(), "{name} left its socket");
+        let output = router.process.output();
+        assert!(output.contains("leaked=0"), "{name} does not account for its frames: {output}");
     }
     for xtr in &lab.xtrs {
         for name in ["site", "core"] {

@@ -38,6 +38,12 @@ const CASES: &[Case] = &[
         says: &["240.0.254.99"],
         ..Case::GOOD
     },
+    Case {
+        name: "no route to the tunnel's far end",
+        replace: &[("240.0.254.30", "203.0.113.9")],
+        says: &["no route to 203.0.113.9", "alt0"],
+        ..Case::GOOD
+    },
     Case { name: "prefix twice", add: &["--eid-prefix", "1.1.0.0/16"], says: &["1.1.0.0/16"], ..Case::GOOD },
     Case {
         name: "RLOC inside an EID-prefix",

@@ -244,6 +244,20 @@ impl Kernel {
     }
 }
 
+/// Worker n serves queue n: a queue without a worker would lose its packets, a worker without a queue has none.
+fn check_queues(interface: &str, workers: usize) -> Result<(), RunError> {
+    let Ok(entries) = std::fs::read_dir(format!("/sys/class/net/{interface}/queues")) else { return Ok(()) };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let queues = names.filter(|name| name.starts_with("rx-")).count();
+    if queues == 0 || queues == workers {
+        return Ok(());
+    }
+    unfit(format!(
+        "interface {interface} has {queues} receive queues for {workers} workers: each worker serves one, so run \
+         `ethtool -L {interface} combined {workers}` (or `rx {workers}`), or give {queues} cores to --workers"
+    ))
+}
+
 impl Sockets {
     fn open(config: &Config) -> Result<Self, RunError> {
         let api = Listener::bind(&config.api)?;
