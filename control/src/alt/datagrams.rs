@@ -243,8 +243,9 @@ impl Engine {
         todo.push(output);
     }
 
-    /// Sends a Map-Request of ours for `target` into the ALT, from `rloc`, or from the tunnel's own address where `rloc` is of
-    /// the other family. True if it is on its way, or answered by a hole in an aggregate of ours; false if the ALT has no
+    /// Sends a Map-Request of ours for `target` into the ALT. Its IP source is `rloc`; an ITR without an RLOC of the
+    /// target's family gives the EID that asks instead, and where `rloc` is of the other family all the same, the tunnel's
+    /// own address stands in. True if it is on its way, or answered by a hole in an aggregate of ours; false if the ALT has no
     /// route for it.
     pub fn originate(
         &self,

@@ -5,15 +5,11 @@ use std::{
     collections::VecDeque,
     fs,
     io::{self, Read, Write},
-    os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-        unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
-    },
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use mio::{Interest, Registry, Token, event::Source, unix::SourceFd};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -211,35 +207,5 @@ impl Connection {
     }
 }
 
-macro_rules! event_source {
-    ($type:ty) => {
-        impl AsFd for $type {
-            fn as_fd(&self) -> BorrowedFd<'_> {
-                self.socket.as_fd()
-            }
-        }
-
-        impl AsRawFd for $type {
-            fn as_raw_fd(&self) -> RawFd {
-                self.socket.as_raw_fd()
-            }
-        }
-
-        impl Source for $type {
-            fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-                SourceFd(&self.as_raw_fd()).register(registry, token, interests)
-            }
-
-            fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-                SourceFd(&self.as_raw_fd()).reregister(registry, token, interests)
-            }
-
-            fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-                SourceFd(&self.as_raw_fd()).deregister(registry)
-            }
-        }
-    };
-}
-
-event_source!(Listener);
-event_source!(Connection);
+event_source!(Listener, socket);
+event_source!(Connection, socket);

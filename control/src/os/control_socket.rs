@@ -3,10 +3,8 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
-use mio::{Interest, Registry, Token, event::Source, unix::SourceFd};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::explain;
@@ -75,28 +73,4 @@ impl ControlSocket {
     }
 }
 
-impl AsRawFd for ControlSocket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
-    }
-}
-
-impl AsFd for ControlSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-impl Source for ControlSocket {
-    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        SourceFd(&self.as_raw_fd()).register(registry, token, interests)
-    }
-
-    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        SourceFd(&self.as_raw_fd()).reregister(registry, token, interests)
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        SourceFd(&self.as_raw_fd()).deregister(registry)
-    }
-}
+event_source!(ControlSocket, socket);

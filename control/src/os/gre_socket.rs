@@ -4,10 +4,9 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     ops::Range,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    os::fd::AsRawFd,
 };
 
-use mio::{Interest, Registry, Token, event::Source, unix::SourceFd};
 use nix::sys::socket::{SockaddrStorage, recvfrom};
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -103,31 +102,7 @@ fn ipv4_header(packet: &[u8]) -> Option<usize> {
     (length >= IPV4_HEADER && length <= packet.len()).then_some(length)
 }
 
-impl AsRawFd for GreSocket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
-    }
-}
-
-impl AsFd for GreSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-impl Source for GreSocket {
-    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        SourceFd(&self.as_raw_fd()).register(registry, token, interests)
-    }
-
-    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        SourceFd(&self.as_raw_fd()).reregister(registry, token, interests)
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        SourceFd(&self.as_raw_fd()).deregister(registry)
-    }
-}
+event_source!(GreSocket, socket);
 
 #[cfg(test)]
 mod tests {

@@ -13,11 +13,10 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     net::IpAddr,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    os::fd::AsFd,
     time::{Duration, Instant},
 };
 
-use mio::{Interest, Registry, Token, event::Source};
 use netlink_packet_core::{
     NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_OVERRUN, NetlinkBuffer,
     NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -403,28 +402,4 @@ pub(super) const fn family(address: IpAddr) -> AddressFamily {
     }
 }
 
-impl AsRawFd for Netlink {
-    fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
-    }
-}
-
-impl AsFd for Netlink {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
-impl Source for Netlink {
-    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.socket.register(registry, token, interests)
-    }
-
-    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        self.socket.reregister(registry, token, interests)
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.socket.deregister(registry)
-    }
-}
+event_source!(Netlink, socket);

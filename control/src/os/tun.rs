@@ -1,13 +1,7 @@
 //! TUN devices: the kernel's end of an ALT tunnel, so that kernel TCP (BGP) and ICMP run over it.
 
-use std::{
-    io,
-    net::IpAddr,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-    path::Path,
-};
+use std::{io, net::IpAddr, path::Path};
 
-use mio::{Interest, Registry, Token, event::Source, unix::SourceFd};
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use super::{explain, interface};
@@ -98,31 +92,7 @@ fn help(error: &io::Error) -> &'static str {
     }
 }
 
-impl AsRawFd for Tun {
-    fn as_raw_fd(&self) -> RawFd {
-        self.device.as_raw_fd()
-    }
-}
-
-impl AsFd for Tun {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.device.as_fd()
-    }
-}
-
-impl Source for Tun {
-    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        SourceFd(&self.as_raw_fd()).register(registry, token, interests)
-    }
-
-    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
-        SourceFd(&self.as_raw_fd()).reregister(registry, token, interests)
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        SourceFd(&self.as_raw_fd()).deregister(registry)
-    }
-}
+event_source!(Tun, device);
 
 #[cfg(test)]
 mod tests {

@@ -16,6 +16,7 @@ use altitude_control::{
         control_socket::ControlSocket,
         gre_socket::GreSocket,
         netlink::Netlink,
+        privilege,
         tun::{Tun, tunnel_mtu},
     },
     underlay::{self, PortLink, RouteHop, Underlay},
@@ -74,6 +75,7 @@ pub(crate) struct Sockets {
 
 /// Runs the router until SIGTERM or SIGINT.
 pub(crate) fn run(config: &Config) -> Result<(), RunError> {
+    check_privileges(config)?;
     let signals = Signals::new([SIGINT, SIGTERM])?;
     let mut kernel = Kernel::open(config)?;
     kernel.check(config)?;
@@ -168,6 +170,7 @@ impl Kernel {
                     "interface {name} is down: `ip link set {name} up`, and see that its peer is up"
                 ));
             }
+            check_queues(&port.name, config.workers.len())?;
         }
         let own = self.underlay.own_addresses();
         if let Some(rloc) = config.rlocs.iter().find(|rloc| !own.contains(rloc)) {
@@ -242,6 +245,23 @@ impl Kernel {
         };
         Ok(Settings { ports, rlocs: config.rlocs.clone(), hash_seed: u32::from_ne_bytes(driver::random()?), hold })
     }
+}
+
+/// All that will be needed, named at once rather than one by one.
+fn check_privileges(config: &Config) -> Result<(), RunError> {
+    let mut needs = vec![privilege::NET_ADMIN, privilege::NET_RAW];
+    if !config.ports.is_empty() {
+        needs.push(privilege::BPF);
+    }
+    let lacking = privilege::lacking(&needs)?;
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    unfit(format!(
+        "this process lacks {}: run as root, or give the program its capabilities with `setcap \
+         cap_net_admin,cap_net_raw,cap_bpf,cap_ipc_lock+ep`",
+        lacking.join(", ")
+    ))
 }
 
 /// Worker n serves queue n: a queue without a worker would lose its packets, a worker without a queue has none.
