@@ -160,7 +160,7 @@ pub unsafe extern "C" fn altmap_get(
         // SAFETY: as above; without room for one RLOC nothing is read.
         let places = if room == 0 { None } else { Some(unsafe { records::Place::new(rlocs)? }) };
         // SAFETY: open and in use by nobody else, by the caller's promise.
-        let (found, generation) = unsafe { &mut *handle }.ask(|client| client.get(table, &eid))?;
+        let (found, generation) = unsafe { &mut *handle }.ask(|client| client.find(table, &eid))?;
         let found = found.ok_or(libc::ENOENT)?;
         // SAFETY: `entry` and `n` as above; `rlocs` holds `room` RLOCs, and no more than that are written.
         unsafe {

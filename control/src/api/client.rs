@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use altitude_dataplane::mapping::EidPrefix;
+use altitude_dataplane::mapping::{Eid, EidPrefix, Prefix};
 use nix::sys::socket::MsgFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -130,11 +130,19 @@ impl Client {
         Ok(entries.finish())
     }
 
-    /// The entry of the longest prefix that holds the EID, or of exactly the prefix if it is shorter than an address.
+    /// The entry of the longest prefix that holds the EID.
     ///
     /// # Errors
     /// As of [`hello`](Self::hello).
-    pub fn get(&mut self, table: Table, eid: &EidPrefix) -> Result<Option<Entry>, ClientError> {
+    pub fn get(&mut self, table: Table, eid: Eid) -> Result<Option<Entry>, ClientError> {
+        self.find(table, &EidPrefix { instance: eid.instance, prefix: Prefix::host(eid.address) })
+    }
+
+    /// The entry of exactly the prefix; of the longest match if the prefix holds one address only.
+    ///
+    /// # Errors
+    /// As of [`hello`](Self::hello).
+    pub fn find(&mut self, table: Table, eid: &EidPrefix) -> Result<Option<Entry>, ClientError> {
         let mut body = Vec::new();
         entry::put_table(&mut body, Some(table));
         entry::put_instance(&mut body, eid.instance);
