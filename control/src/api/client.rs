@@ -1,12 +1,13 @@
 //! The asking end, as `altitude show` uses it: blocking, with a time limit on every message.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Read},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use altitude_dataplane::mapping::{Eid, Prefix};
+use altitude_dataplane::mapping::{Eid, EidPrefix, Prefix};
+use nix::sys::socket::MsgFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{
@@ -23,8 +24,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens.
-    #[error("no router answers at {}: start it with `altitude run`, or give its socket with --api", .0.display())]
-    NotRunning(PathBuf),
+    #[error("no router answers at {}: start it with `altitude run`, or give its socket with --api", path.display())]
+    NotRunning {
+        /// The API's socket.
+        path: PathBuf,
+        /// What the kernel said: there is no such file, or nobody behind it.
+        error: io::Error,
+    },
     /// The socket's permissions say no.
     #[error("{} may not be opened: be root, or join the socket's group", .0.display())]
     Forbidden(PathBuf),
@@ -55,6 +61,7 @@ pub struct Client {
     socket: Socket,
     path: PathBuf,
     sequence: u64,
+    generation: u64,
 }
 
 impl Client {
@@ -71,14 +78,16 @@ impl Client {
             Ok(socket)
         };
         match connect() {
-            Ok(socket) => Ok(Self { socket, path: path.to_owned(), sequence: 0 }),
+            Ok(socket) => Ok(Self { socket, path: path.to_owned(), sequence: 0, generation: 0 }),
             Err(error) => Err(Self::explain(path, error)),
         }
     }
 
     fn explain(path: &Path, error: io::Error) -> ClientError {
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning(path.to_owned()),
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                ClientError::NotRunning { path: path.to_owned(), error }
+            }
             io::ErrorKind::PermissionDenied => ClientError::Forbidden(path.to_owned()),
             io::ErrorKind::WouldBlock => {
                 let error = io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {PATIENCE:?}"));
@@ -86,6 +95,12 @@ impl Client {
             }
             _ => ClientError::Socket { path: path.to_owned(), error },
         }
+    }
+
+    /// Generation of the tables in the last answer; it grows whenever a table changes.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Who answers: program and version.
@@ -120,10 +135,18 @@ impl Client {
     /// # Errors
     /// As of [`hello`](Self::hello).
     pub fn get(&mut self, table: Table, eid: Eid) -> Result<Option<Entry>, ClientError> {
+        self.find(table, &EidPrefix { instance: eid.instance, prefix: Prefix::host(eid.address) })
+    }
+
+    /// The entry of exactly the prefix; of the longest match if the prefix holds one address only.
+    ///
+    /// # Errors
+    /// As of [`hello`](Self::hello).
+    pub fn find(&mut self, table: Table, eid: &EidPrefix) -> Result<Option<Entry>, ClientError> {
         let mut body = Vec::new();
         entry::put_table(&mut body, Some(table));
         entry::put_instance(&mut body, eid.instance);
-        entry::put_prefix(&mut body, Prefix::host(eid.address));
+        entry::put_prefix(&mut body, eid.prefix);
         let mut entries = Entries::default();
         match self.ask(Op::GET, Flags::default(), &body, |kind, fields| entries.take(kind, fields)) {
             Ok(()) => Ok(entries.finish().pop()),
@@ -174,6 +197,17 @@ impl Client {
         Ok(statuses)
     }
 
+    /// Sends one message. That the router is gone must be an error and never a SIGPIPE, which a C program that uses this
+    /// through the C ABI may not ignore: POSIX leaves open whether `SOCK_SEQPACKET` raises it.
+    fn send(&self, message: &[u8]) -> io::Result<()> {
+        loop {
+            match self.socket.send_with_flags(message, MsgFlags::MSG_NOSIGNAL.bits()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other.map(drop),
+            }
+        }
+    }
+
     /// Asks, and hands every TLV of the answer to `take`.
     fn ask(
         &mut self,
@@ -184,7 +218,7 @@ impl Client {
     ) -> Result<(), ClientError> {
         self.sequence += 1;
         let request = Header { op, flags, errno: 0, sequence: self.sequence, generation: 0 };
-        self.socket.write_all(&request.message(body)).map_err(|error| Self::explain(&self.path, error))?;
+        self.send(&request.message(body)).map_err(|error| Self::explain(&self.path, error))?;
         let mut buffer = vec![0; MESSAGE_MAX];
         loop {
             let length = match self.socket.read(&mut buffer) {
@@ -204,6 +238,7 @@ impl Client {
                 let (kind, fields) = tlv?;
                 take(kind, fields)?;
             }
+            self.generation = reply.generation;
             if !reply.flags.has(Flags::MORE) {
                 return Ok(());
             }

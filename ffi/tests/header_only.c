@@ -1,0 +1,28 @@
+/* Compiled as C and as C++: the header needs no other before it, and may be there twice. */
+#include "altitude.h"
+#include "altitude.h"
+
+/* ABI 1: these numbers never change. */
+#ifdef __cplusplus
+#define SAME(what, number) static_assert((what) == (number), #what)
+#else
+#define SAME(what, number) _Static_assert((what) == (number), #what)
+#endif
+
+SAME(ALTMAP_ABI, 1);
+SAME(sizeof(altmap_eid), 24);
+SAME(offsetof(altmap_eid, iid), 4);
+SAME(offsetof(altmap_eid, addr), 8);
+SAME(sizeof(altmap_rloc), 64);
+SAME(offsetof(altmap_rloc, addr), 4);
+SAME(offsetof(altmap_rloc, prio), 20);
+SAME(offsetof(altmap_rloc, flags), 24);
+SAME(offsetof(altmap_rloc, packets), 40);
+SAME(offsetof(altmap_rloc, rx_nonce), 60);
+SAME(sizeof(altmap_entry), 88);
+SAME(offsetof(altmap_entry, flags), 4);
+SAME(offsetof(altmap_entry, act), 12);
+SAME(offsetof(altmap_entry, nrloc), 14);
+SAME(offsetof(altmap_entry, gen), 16);
+SAME(offsetof(altmap_entry, left_s), 56);
+SAME(offsetof(altmap_entry, eid), 64);
