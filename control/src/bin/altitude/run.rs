@@ -273,7 +273,7 @@ fn check_queues(interface: &str, workers: usize) -> Result<(), RunError> {
         return Ok(());
     }
     unfit(format!(
-        "interface {interface} has {queues} receive queues for {workers} workers: each worker serves one, so run \
+        "interface {interface}: receive queues {queues}, workers {workers}, and each worker serves one queue: run \
          `ethtool -L {interface} combined {workers}` (or `rx {workers}`), or give {queues} cores to --workers"
     ))
 }
