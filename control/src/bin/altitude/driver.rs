@@ -31,7 +31,7 @@ use altitude_control::{
 };
 use altitude_dataplane::{
     cache::Writer,
-    mapping::{EidPrefix, Mapping, Prefix},
+    mapping::{Action, Eid, EidPrefix, Mapping, Prefix},
     port::xsk::Steering,
     verdict::{Miss, Wanted},
 };
@@ -306,10 +306,17 @@ impl<'a> Driver<'a> {
         self.traffic.misses += 1;
         match miss.wanted {
             Wanted::Neighbour => self.want_host(now, miss.destination),
-            // The mapping is there; asking for it again would not bring the path to its locators.
-            Wanted::Mapping if self.publisher.waits_for_path(miss.destination) => {}
+            Wanted::Mapping if self.is_known(miss.destination) => {}
             Wanted::Mapping => self.resolve(now, resolver::Input::Miss(miss)),
         }
+    }
+
+    /// Whether asking would bring nothing new: the mapping came while the miss was on its way, or is there and only the
+    /// path to its locators is missing.
+    fn is_known(&self, eid: Eid) -> bool {
+        let cached = self.map_cache.lookup(eid).map(|cached| &cached.mapping);
+        let asks_again = |mapping: &Mapping| mapping.is_negative() && mapping.action == Action::SendMapRequest;
+        cached.is_some_and(|mapping| !asks_again(mapping)) || self.publisher.waits_for_path(eid)
     }
 
     /// How long the loop may sleep.

@@ -121,6 +121,15 @@ fn steer(config: &Config, interfaces: &[Interface], prepared: &[Prepared]) -> Re
         for worker in prepared {
             worker.ports[index].register(&mut steering)?;
         }
+        tracing::info!(
+            port = interface.name,
+            site = port.site,
+            core = port.core,
+            xdp = if steering.generic() { "generic" } else { "native" },
+            zero_copy = prepared.iter().all(|worker| worker.ports[index].zero_copy()),
+            workers = prepared.len(),
+            "attached"
+        );
         attached.push(steering);
     }
     Ok(attached)
