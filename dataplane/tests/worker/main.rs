@@ -1,5 +1,6 @@
 //! Packets through a worker: octets in at one port, octets and exact counter differences out.
 
+mod allocating;
 mod errors;
 mod flows;
 mod holding;
