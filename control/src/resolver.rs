@@ -40,7 +40,7 @@ use altitude_dataplane::{
 use crate::{
     fault::faults,
     prefix_map::PrefixMap,
-    wire::{MapReply, MapRequest, RequestRecord},
+    wire::{MapReply, MapRequest},
 };
 
 /// Map-Requests for one EID-Prefix before the machine gives up (RFC 9301 §5.3).
@@ -263,21 +263,8 @@ impl Resolver {
         pending.sent_at = Some(now);
         pending.nonces.push(nonce);
         self.outstanding.insert(nonce, eid);
-        let message = MapRequest {
-            nonce,
-            authoritative: false,
-            probe: false,
-            smr: false,
-            pitr: false,
-            smr_invoked: false,
-            local_xtr: false,
-            dont_reply: false,
-            source_eid: pending.source.map(|address| Eid { instance: eid.instance, address }),
-            itr_rlocs: self.settings.itr_rlocs.iter().take(32).copied().collect(),
-            records: vec![RequestRecord { notify: false, eid }],
-            reply_record: None,
-            xtr: None,
-        };
+        let source = pending.source.map(|address| Eid { instance: eid.instance, address });
+        let message = MapRequest::lookup(nonce, source, &self.settings.itr_rlocs, eid);
         todo.push(Output::Request {
             target: eid.prefix.address(),
             instance: eid.instance,

@@ -48,21 +48,7 @@ fn settings() -> Settings {
 /// The Map-Request for `asked`, because of a packet from 1.1.1.1.
 fn request(asked: &str, nonce: u64) -> Output {
     let source = Eid { instance: InstanceId::DEFAULT, address: [1, 1, 1, 1].into() };
-    let message = MapRequest {
-        nonce,
-        authoritative: false,
-        probe: false,
-        smr: false,
-        pitr: false,
-        smr_invoked: false,
-        local_xtr: false,
-        dont_reply: false,
-        source_eid: Some(source),
-        itr_rlocs: settings().itr_rlocs,
-        records: vec![RequestRecord { notify: false, eid: eid(asked) }],
-        reply_record: None,
-        xtr: None,
-    };
+    let message = MapRequest::lookup(nonce, Some(source), &settings().itr_rlocs, eid(asked));
     Output::Request { target: eid(asked).prefix.address(), instance: InstanceId::DEFAULT, refresh: false, message }
 }
 

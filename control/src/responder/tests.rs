@@ -34,19 +34,8 @@ fn settings() -> Settings {
 
 fn request(asked: &[&str]) -> MapRequest {
     MapRequest {
-        nonce: 0x0102_0304_0506_0708,
-        authoritative: false,
-        probe: false,
-        smr: false,
-        pitr: false,
-        smr_invoked: false,
-        local_xtr: false,
-        dont_reply: false,
-        source_eid: None,
-        itr_rlocs: vec![address("240.0.254.10")],
         records: asked.iter().map(|text| RequestRecord { notify: false, eid: eid(text) }).collect(),
-        reply_record: None,
-        xtr: None,
+        ..MapRequest::lookup(0x0102_0304_0506_0708, None, &[address("240.0.254.10")], eid("::/0"))
     }
 }
 

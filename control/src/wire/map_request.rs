@@ -95,6 +95,27 @@ impl MapRequest {
     /// Records that fit the Record Count.
     pub const RECORDS_MAX: usize = 255;
 
+    /// A look-up: one record, no flag, nothing attached. At most [`ITR_RLOCS_MAX`](Self::ITR_RLOCS_MAX) ITR-RLOCs are
+    /// kept.
+    #[must_use]
+    pub fn lookup(nonce: u64, source_eid: Option<Eid>, itr_rlocs: &[IpAddr], eid: EidPrefix) -> Self {
+        Self {
+            nonce,
+            authoritative: false,
+            probe: false,
+            smr: false,
+            pitr: false,
+            smr_invoked: false,
+            local_xtr: false,
+            dont_reply: false,
+            source_eid,
+            itr_rlocs: itr_rlocs.iter().take(Self::ITR_RLOCS_MAX).copied().collect(),
+            records: vec![RequestRecord { notify: false, eid }],
+            reply_record: None,
+            xtr: None,
+        }
+    }
+
     /// Reads a whole Map-Request.
     pub(super) fn parse(mut cursor: Cursor<'_>) -> Result<Self, WireError> {
         let [first, second, third, count] = cursor.array()?;
@@ -198,24 +219,9 @@ mod tests {
     }
 
     fn plain() -> MapRequest {
-        MapRequest {
-            nonce: 0x0102_0304_0506_0708,
-            authoritative: false,
-            probe: false,
-            smr: false,
-            pitr: false,
-            smr_invoked: false,
-            local_xtr: false,
-            dont_reply: false,
-            source_eid: Some(Eid { instance: InstanceId::DEFAULT, address: [192, 0, 2, 10].into() }),
-            itr_rlocs: vec![[203, 0, 113, 1].into()],
-            records: vec![RequestRecord {
-                notify: false,
-                eid: EidPrefix { instance: InstanceId::DEFAULT, prefix: "198.51.100.20".parse().unwrap() },
-            }],
-            reply_record: None,
-            xtr: None,
-        }
+        let source = Eid { instance: InstanceId::DEFAULT, address: [192, 0, 2, 10].into() };
+        let eid = EidPrefix { instance: InstanceId::DEFAULT, prefix: "198.51.100.20".parse().unwrap() };
+        MapRequest::lookup(0x0102_0304_0506_0708, Some(source), &[[203, 0, 113, 1].into()], eid)
     }
 
     #[test]

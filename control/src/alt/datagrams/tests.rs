@@ -56,22 +56,9 @@ fn settings() -> Settings {
 }
 
 fn request(asked: &str) -> MapRequest {
-    let asked = asked.parse().unwrap();
-    MapRequest {
-        nonce: 0x0102_0304_0506_0708,
-        authoritative: false,
-        probe: false,
-        smr: false,
-        pitr: false,
-        smr_invoked: false,
-        local_xtr: false,
-        dont_reply: false,
-        source_eid: Some(Eid { instance: V0, address: address("1.1.1.1") }),
-        itr_rlocs: vec![address("240.0.254.10")],
-        records: vec![RequestRecord { notify: false, eid: EidPrefix { instance: V0, prefix: asked } }],
-        reply_record: None,
-        xtr: None,
-    }
+    let source = Eid { instance: V0, address: address("1.1.1.1") };
+    let asked = EidPrefix { instance: V0, prefix: asked.parse().unwrap() };
+    MapRequest::lookup(0x0102_0304_0506_0708, Some(source), &[address("240.0.254.10")], asked)
 }
 
 /// The ALT datagram that carries `request` from the ITR for `destination`.
