@@ -22,6 +22,10 @@ use std::{fmt, net::IpAddr, path::Path, path::PathBuf, str::FromStr};
 
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Mapping};
 
+pub use crate::alt::{
+    rib::Hop,
+    tunnels::{Tunnel, TunnelId},
+};
 pub use draft::{
     Draft, EidPrefixDraft, Given, LocatorDraft, Place, PortDraft, RouteDraft, Settings, StaticDraft, TunnelDraft,
 };
@@ -54,7 +58,7 @@ pub struct Config {
     pub database: Vec<Mapping>,
     /// Static mappings of the map-cache; they never expire.
     pub map_cache: Vec<Mapping>,
-    /// Tunnels of the ALT; [`Hop::Tunnel`] is an index into them.
+    /// Tunnels of the ALT; a [`TunnelId`] is an index into them.
     pub tunnels: Vec<Tunnel>,
     /// Static routes of the ALT, each EID-prefix once.
     pub routes: Vec<Route>,
@@ -72,7 +76,7 @@ pub struct Config {
     pub ring: u32,
     /// Frames of each worker, enough to fill every ring.
     pub frames: usize,
-    /// Whether frame memory must lie on huge pages.
+    /// Whether frame memory shall lie on huge pages, where there are some.
     pub hugepages: bool,
     /// Most entries of the map-cache.
     pub map_cache_max: usize,
@@ -99,23 +103,6 @@ pub struct Port {
     pub instance: InstanceId,
 }
 
-/// One GRE tunnel of the ALT (RFC 6836 §5).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tunnel {
-    /// Name of its TUN interface.
-    pub name: String,
-    /// Our end, one family with `remote`.
-    pub local: IpAddr,
-    /// The far end.
-    pub remote: IpAddr,
-    /// GRE key (RFC 2890 §2.1).
-    pub key: Option<u32>,
-    /// Whether GRE packets carry a checksum (RFC 2784 §2.3).
-    pub checksum: bool,
-    /// Addresses of the TUN interface with their prefix lengths.
-    pub addresses: Vec<(IpAddr, u8)>,
-}
-
 /// One static route of the ALT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
@@ -123,15 +110,6 @@ pub struct Route {
     pub eid: EidPrefix,
     /// Where Map-Requests for them go.
     pub hop: Hop,
-}
-
-/// Where an ALT route leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hop {
-    /// Index into [`Config::tunnels`].
-    Tunnel(usize),
-    /// Nowhere: a hole, answered with a negative Map-Reply.
-    Discard,
 }
 
 macro_rules! choice {

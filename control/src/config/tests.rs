@@ -43,7 +43,7 @@ fn the_example_is_good_and_means_what_it_says() {
     let tunnel = &config.tunnels[0];
     assert_eq!((tunnel.local.to_string(), tunnel.remote.to_string()), ("240.0.254.10".into(), "240.0.254.30".into()));
     assert_eq!(tunnel.addresses, [(IpAddr::from([10, 42, 0, 1]), 30)]);
-    assert!(config.routes.iter().all(|route| route.hop == Hop::Tunnel(0)));
+    assert!(config.routes.iter().all(|route| route.hop == Hop::Tunnel(TunnelId(0))));
 }
 
 /// Every commented-out `#key = value` of the example is valid, and is the default where the text says so.
@@ -98,7 +98,10 @@ fn an_alt_router_needs_neither_ports_nor_eids_nor_rlocs() {
     "#;
     let config = read(text).unwrap();
     assert!(config.ports.is_empty() && config.database.is_empty() && config.rlocs.is_empty());
-    assert_eq!(config.routes.iter().map(|route| route.hop).collect::<Vec<_>>(), [Hop::Tunnel(0), Hop::Discard]);
+    assert_eq!(
+        config.routes.iter().map(|route| route.hop).collect::<Vec<_>>(),
+        [Hop::Tunnel(TunnelId(0)), Hop::Discard]
+    );
 }
 
 #[test]

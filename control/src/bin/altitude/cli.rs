@@ -207,7 +207,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N", help_heading = "Tuning")]
     frames: Option<i64>,
 
-    /// Take frame memory from huge pages, or fail [default: false].
+    /// Take frame memory from huge pages; where there are none left, ordinary ones and a warning [default: false].
     ///
     /// Fewer TLB misses; reserve pages first (sysctl vm.nr_hugepages).
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(config.routes[0].eid.to_string(), "[7]0.0.0.0/0");
         assert_eq!(
             config.routes.iter().map(|route| route.hop).collect::<Vec<_>>(),
-            [config::Hop::Tunnel(0), config::Hop::Discard]
+            [config::Hop::Tunnel(config::TunnelId(0)), config::Hop::Discard]
         );
         assert_eq!((config.workers.as_slice(), config.control_core), ([0, 2, 3].as_slice(), Some(1)));
         assert_eq!((config.xdp, config.bind, config.hold), (XdpMode::Native, Bind::ZeroCopy, Hold::Drop));

@@ -18,10 +18,10 @@ use std::{
 use altitude_control::{
     alt::{
         datagrams::{self, DatagramFault, Engine},
-        rib::{Hop, StaticRib},
-        tunnels::{GreFault, Tunnel, TunnelId, Tunnels},
+        rib::StaticRib,
+        tunnels::{GreFault, TunnelId, Tunnels},
     },
-    config::{self, Config},
+    config::Config,
     fault::{ControlFault, Tally},
     map_cache::{self, CacheFault, MapCache},
     os::api_socket::Connection,
@@ -147,7 +147,9 @@ impl<'a> Driver<'a> {
         workers: Vec<WorkerLink>,
     ) -> Result<Self, RunError> {
         let own: Vec<EidPrefix> = config.database.iter().map(|mapping| mapping.eid).collect();
-        let tunnels = tunnels(config)?;
+        let unfit = |error: &dyn std::error::Error| RunError::Unfit(error.to_string());
+        let tunnels = Tunnels::new(config.tunnels.clone()).map_err(|error| unfit(&error))?;
+        let routes = config.routes.iter().map(|route| (route.eid, route.hop)).collect();
         let now = Instant::now();
         let mut driver = Self {
             config,
@@ -173,7 +175,7 @@ impl<'a> Driver<'a> {
                 publisher::Settings { rlocs: config.rlocs.clone(), hosts_max: SITE_HOSTS_MAX },
                 writer,
             ),
-            rib: StaticRib::new(routes(config)).map_err(|error| RunError::Unfit(error.to_string()))?,
+            rib: StaticRib::new(routes).map_err(|error| unfit(&error))?,
             engine: Engine::new(datagrams::Settings::new(config.rlocs.clone(), own), &tunnels),
             tunnels,
             faults: Faults::default(),
@@ -387,26 +389,6 @@ impl<'a> Driver<'a> {
         }
         tracing::info!(encapsulated, decapsulated, leaked, "stopped");
     }
-}
-
-fn tunnels(config: &Config) -> Result<Tunnels, RunError> {
-    let tunnels = config.tunnels.iter().map(|tunnel: &config::Tunnel| Tunnel {
-        name: tunnel.name.clone(),
-        local: tunnel.local,
-        remote: tunnel.remote,
-        key: tunnel.key,
-        checksum: tunnel.checksum,
-        addresses: tunnel.addresses.clone(),
-    });
-    Tunnels::new(tunnels.collect()).map_err(|error| RunError::Unfit(error.to_string()))
-}
-
-fn routes(config: &Config) -> Vec<(EidPrefix, Hop)> {
-    let hop = |hop| match hop {
-        config::Hop::Tunnel(index) => Hop::Tunnel(TunnelId(index)),
-        config::Hop::Discard => Hop::Discard,
-    };
-    config.routes.iter().map(|route| (route.eid, hop(route.hop))).collect()
 }
 
 /// Octets from the operating system's generator.

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use super::{Findings, Unique, eid_prefix, values};
-use crate::config::{Draft, Given, Hop, Port, Route, Tunnel, TunnelDraft};
+use crate::{
+    alt::tunnels::TUNNELS_MAX,
+    config::{Draft, Given, Hop, Port, Route, Tunnel, TunnelDraft, TunnelId},
+};
 
-/// Most tunnels of one router; each is an interface.
-const TUNNELS_MAX: usize = 256;
 /// Reserved: a route with this in place of a tunnel leads nowhere.
 const DISCARD: &str = "discard";
 
@@ -119,5 +120,5 @@ fn hop(via: &Given<String>, tunnels: &[Given<Tunnel>], findings: &mut Findings) 
         };
         findings.missing(&via.place, format!("ALT route leads to tunnel {}, which is not defined", via.value), remedy);
     }
-    index.map(Hop::Tunnel)
+    index.map(|index| Hop::Tunnel(TunnelId(index)))
 }
