@@ -67,6 +67,25 @@ fn every_mix_of_families_is_told_apart() {
 }
 
 #[test]
+fn a_tcp_checksum_of_zero_may_be_written_as_ffff() {
+    if Command::new("tshark").arg("--version").output().is_err() {
+        return println!("SKIP: tshark is missing: run docker/deps.sh");
+    }
+    // An acknowledgment as Linux sent it, captured behind an xTR.
+    let zero = octets(
+        "8a6ae393334a32d1c3082de686dd600000000058113f20010db8000f0000000000000000001020010db8000f0000000000000000\
+         0020d2ed10f5005800000000000000000000600fdced0020063f20010db8000100010000000000000001\
+         20010db8000200020000000000000002ecc2138973c629038e89f52180100040ffff0000\
+         0101080a512ea0a0d466340c",
+    );
+    let (mut wrong, mut other) = (zero.clone(), zero.clone());
+    *wrong.last_mut().unwrap() ^= 1;
+    other[14 + 40 + 16 + 40 + 16] = 0xfe;
+    let damaged: Vec<bool> = read("zero", &[zero, wrong, other]).iter().map(|packet| packet.damaged).collect();
+    assert_eq!(damaged, [false, true, true]);
+}
+
+#[test]
 fn control_messages_and_damage_are_seen() {
     if Command::new("tshark").arg("--version").output().is_err() {
         return println!("SKIP: tshark is missing: run docker/deps.sh");

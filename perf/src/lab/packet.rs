@@ -96,6 +96,8 @@ const FIELDS: &[&str] = &[
     "ip.checksum.status",
     "udp.checksum.status",
     "tcp.checksum.status",
+    "tcp.checksum",
+    "tcp.checksum_calculated",
     "icmp.checksum.status",
     "icmpv6.checksum.status",
 ];
@@ -148,6 +150,20 @@ impl<'a> Row<'a> {
         self.all(field).first().and_then(|text| T::read(text))
     }
 
+    fn has_bad_checksum(&self) -> bool {
+        let statuses = FIELDS.iter().filter(|field| field.ends_with(".checksum.status"));
+        statuses
+            .flat_map(|field| self.all(field).iter().enumerate().map(move |(nth, status)| (*field, nth, *status)))
+            .any(|(field, nth, status)| status == BAD && !(field == "tcp.checksum.status" && self.is_other_zero(nth)))
+    }
+
+    /// Whether a TCP checksum is 0xffff where tshark wants 0: the same number in one's complement, which Linux writes
+    /// when it comes out as zero in software, once in 65,536 segments.
+    fn is_other_zero(&self, nth: usize) -> bool {
+        let is = |field, value| self.all(field).get(nth) == Some(&value);
+        is("tcp.checksum", "0xffff") && is("tcp.checksum_calculated", "0x0000")
+    }
+
     fn header(&self, [source, destination, ttl, tos]: [&str; 4], nth: usize) -> Option<Header> {
         Some(Header {
             source: self.all(source).get(nth)?.parse().ok()?,
@@ -195,8 +211,6 @@ fn packet(line: &str) -> Option<Packet> {
     let sequence = row.first("icmp.seq").or(row.first("icmpv6.echo.sequence_number")).unwrap_or(0);
     let ports = ["tcp.srcport", "tcp.dstport"].map(|field| row.all(field).first().copied().unwrap_or(""));
     let transport = protocols.split(':').rfind(|name| ["tcp", "udp", "icmp", "icmpv6"].contains(name)).unwrap_or("");
-    let checked = FIELDS.iter().filter(|field| field.ends_with(".checksum.status"));
-    let bad_checksum = checked.flat_map(|field| row.all(field)).any(|status| *status == BAD);
     Some(Packet {
         number: row.first("frame.number")?,
         headers,
@@ -206,7 +220,7 @@ fn packet(line: &str) -> Option<Packet> {
         icmp: icmp_type.map(|kind| (kind, sequence)),
         tcp_fin: row.all("tcp.flags.fin").contains(&"1"),
         kind: kind(&protocols, &row, icmp_type),
-        damaged: !row.all("_ws.malformed").is_empty() || bad_checksum,
+        damaged: !row.all("_ws.malformed").is_empty() || row.has_bad_checksum(),
         protocols,
     })
 }

@@ -176,7 +176,10 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if !self.kept {
+        if std::thread::panicking() {
+            // What was captured is the only witness of a failure that does not come again.
+            println!("logs and captures of the failed lab: {}", self.folder.display());
+        } else if !self.kept {
             let _ = fs::remove_dir_all(&self.folder);
         }
     }
