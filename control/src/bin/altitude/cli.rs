@@ -216,7 +216,7 @@ pub(crate) struct Run {
 
     /// Most entries of the map-cache, 1 to 16777216 [default: 65536].
     ///
-    /// Raise it when the log says that the map-cache is full; memory is taken as entries come.
+    /// Raise it when `altitude show counters` counts map-cache-evicted; memory is taken as entries come.
     #[arg(long, value_name = "N", help_heading = "Tuning")]
     map_cache_max: Option<i64>,
 

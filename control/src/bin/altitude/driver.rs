@@ -80,7 +80,7 @@ struct Faults {
     datagram: Tally<DatagramFault>,
 }
 
-/// Messages by kind.
+/// Messages by kind, and what met a bound.
 #[derive(Default)]
 struct Traffic {
     map_requests_in: u64,
@@ -89,6 +89,12 @@ struct Traffic {
     map_replies_out: u64,
     alt_forwarded: u64,
     misses: u64,
+    /// EIDs that nobody answered for.
+    given_up: u64,
+    /// Destinations without a path because as many are watched as may be.
+    paths_refused: u64,
+    /// API clients turned away because as many are connected as may be.
+    clients_refused: u64,
 }
 
 /// GRE packets of one tunnel.

@@ -19,7 +19,7 @@ impl Driver<'_> {
                     self.poll.registry().register(&mut connection, token, interest)?;
                     self.connections.insert(token, connection);
                 }
-                Ok(None) => tracing::debug!("an API client was turned away: as many are connected as may be"),
+                Ok(None) => self.traffic.clients_refused += 1,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => {
                     tracing::debug!(%error, "an API client was not accepted");

@@ -75,7 +75,8 @@ impl Driver<'_> {
                     self.cache(now, altitude_control::map_cache::Input::Install(mappings));
                 }
                 resolver::Output::GiveUp(eid) => {
-                    tracing::info!(%eid, "nobody answers for this EID; its packets are dropped for 30 s");
+                    self.traffic.given_up += 1;
+                    tracing::debug!(%eid, "nobody answers for this EID; its packets are dropped for 30 s");
                     self.cache(now, altitude_control::map_cache::Input::GiveUp(eid));
                 }
                 resolver::Output::Discard(fault) => self.faults.resolver.count(fault),

@@ -125,7 +125,8 @@ impl Driver<'_> {
                     }
                 }
                 underlay::Output::Refused(destination) => {
-                    tracing::warn!(%destination, "too many destinations are watched; this one has no path");
+                    self.traffic.paths_refused += 1;
+                    tracing::debug!(%destination, "too many destinations are watched; this one has no path");
                 }
                 underlay::Output::AskRoute(_) | underlay::Output::Resolve { .. } => {}
             }

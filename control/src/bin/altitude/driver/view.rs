@@ -125,6 +125,7 @@ impl Driver<'_> {
 
     fn control_stats(&self) -> Vec<Stat> {
         let traffic = &self.traffic;
+        let netlink = self.kernel.netlink.counters();
         let mut stats = vec![
             Stat::new("misses", traffic.misses),
             Stat::new("map-requests-sent", traffic.map_requests_out),
@@ -136,6 +137,16 @@ impl Driver<'_> {
             Stat::new("map-requests-pending", self.resolver.pending().count() as u64),
             Stat::new("entries-refused", self.publisher.refused()),
             Stat::new("tables-in-limbo", self.limbo as u64),
+            Stat::new("eids-given-up", traffic.given_up),
+            Stat::new("paths-refused", traffic.paths_refused),
+            Stat::new("api-clients-refused", traffic.clients_refused),
+            Stat::new("neighbours-ignored", self.kernel.underlay.ignored()),
+            Stat::new("netlink-overruns", netlink.overruns),
+            Stat::new("netlink-interrupted", netlink.interrupted),
+            Stat::new("netlink-undecoded", netlink.undecoded),
+            Stat::new("netlink-questions-dropped", netlink.questions_dropped),
+            Stat::new("netlink-questions-lost", netlink.questions_lost),
+            Stat::new("netlink-refused", netlink.refused),
         ];
         let faults = &self.faults;
         add(&mut stats, &faults.control);
