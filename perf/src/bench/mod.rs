@@ -27,57 +27,71 @@ pub struct Effort {
     pub rounds: usize,
 }
 
-/// One measured case.
+/// One figure: a line of the table, an object of `--json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
-    /// `mem` or `veth`.
+    /// `lpm`, `mem`, `veth`.
     pub bench: &'static str,
-    /// What was done to which packets.
+    /// What was done to which packets: `encap/v4v4/64/10k`, `v4/dfz/rand/b32`.
     pub case: String,
-    /// What was measured.
+    /// What was measured: `altitude`, or the name of a reference.
     pub subject: &'static str,
     /// Median over the rounds, in `unit`.
     pub value: f64,
-    /// Unit of `value` and `reference`.
+    /// Unit of `value`: `Mpps`, `ns`, `octets`, `µs`, `Mpps/CPU-second`.
     pub unit: &'static str,
-    /// The same of the address-swapping forwarder.
-    pub reference: f64,
-    /// Median over the rounds of subject ÷ reference.
-    pub ratio: f64,
-    /// Turn latency of the subject in microseconds: median, 99 and 99.9 of 100. Empty where it was not measured.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub turn_us: Vec<f64>,
+    /// What `ratio` compares with; `None` if nothing was measured beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<&'static str>,
+    /// Median over the rounds of the subject's value ÷ the reference's, measured in turns in the same run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
 }
 
 /// Where figures go: a table for people, or one JSON object a line.
 #[derive(Debug)]
 pub struct Report {
     json: bool,
+    setting: Setting,
+}
+
+/// Where and how a run measured; part of every JSON line, and the table's first line.
+#[derive(Debug, Clone, Serialize)]
+struct Setting {
+    machine: String,
+    kernel: String,
+    mode: String,
 }
 
 impl Report {
     /// A report; the table starts with the machine, the kernel and `mode`.
     #[must_use]
     pub fn start(json: bool, mode: &str) -> Self {
+        let setting = Setting { machine: machine(), kernel: kernel(), mode: mode.to_owned() };
         if !json {
-            say(&format!("{}, kernel {}, {mode}", machine(), kernel()));
-            say(&format!(
-                "{:<34} {:<9} {:>9} {:>9} {:<16} {:>6}  turn µs p50 p99 p99.9",
-                "case", "subject", "value", "swapping", "unit", "ratio"
-            ));
+            let Setting { machine, kernel, mode } = &setting;
+            say(&format!("{machine}, kernel {kernel}, {mode}"));
+            say(&format!("{:<40} {:<12} {:>11} {:<16} {:>7}", "case", "subject", "value", "unit", "ratio"));
         }
-        Self { json }
+        Self { json, setting }
     }
 
     /// Prints a row.
     pub fn row(&self, row: &Row) {
-        if self.json {
-            return say(&serde_json::to_string(row).expect("plain values"));
+        #[derive(Serialize)]
+        struct Line<'a> {
+            #[serde(flatten)]
+            row: &'a Row,
+            #[serde(flatten)]
+            setting: &'a Setting,
         }
-        let Row { case, subject, value, reference, unit, ratio, .. } = row;
-        let turn: Vec<String> = row.turn_us.iter().map(|micros| format!("{micros:>5.1}")).collect();
-        let turn = turn.join(" ");
-        say(&format!("{case:<34} {subject:<9} {value:>9.3} {reference:>9.3} {unit:<16} {ratio:>6.3}  {turn}"));
+        if self.json {
+            return say(&serde_json::to_string(&Line { row, setting: &self.setting }).expect("plain values"));
+        }
+        let Row { case, subject, value, unit, reference, ratio, .. } = row;
+        let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:>7.3}"));
+        let to = reference.map_or_else(String::new, |reference| format!(" × {reference}"));
+        say(&format!("{case:<40} {subject:<12} {value:>11.3} {unit:<16} {ratio}{to}"));
     }
 }
 

@@ -41,11 +41,11 @@ impl Families {
         Self { inner4: false, outer4: false },
     ];
 
-    /// As `v4-in-v6`.
+    /// Inner family, then outer: as `v4v6`.
     #[must_use]
     pub fn name(self) -> String {
         let name = |v4| if v4 { "v4" } else { "v6" };
-        format!("{}-in-{}", name(self.inner4), name(self.outer4))
+        format!("{}{}", name(self.inner4), name(self.outer4))
     }
 }
 
@@ -65,6 +65,17 @@ pub enum Direction {
     Encap,
     /// From the core to the site.
     Decap,
+}
+
+impl Direction {
+    /// As `encap`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Encap => "encap",
+            Self::Decap => "decap",
+        }
+    }
 }
 
 /// Lengths of the site's packets, Ethernet header and frame check sequence included, as operators count.
