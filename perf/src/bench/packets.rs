@@ -223,7 +223,7 @@ pub(super) fn template(direction: Direction, families: Families, ends: Ends, inn
     ethernet.write(head.next(14));
     let mut total = 14 + inner;
     if decap {
-        let outer = outer_length(families);
+        let outer = if families.outer4 { 20 } else { 40 } + 16;
         head.ip(ends.rloc, rloc(families.outer4, true), ends.balance[1], outer + inner);
         head.udp(ends.outer_port, LISP_DATA, 16 + inner);
         DataHeader::PLAIN.write(head.next(DataHeader::LENGTH));
@@ -234,11 +234,6 @@ pub(super) fn template(direction: Direction, families: Families, ends: Ends, inn
     let ip = if families.inner4 { 20 } else { 40 };
     head.udp(ends.port, 2000, inner - ip);
     Template { head: head.octets, head_length: head.length as u8, total: total as u16 }
-}
-
-/// Octets of the outer IP, UDP and LISP headers.
-pub(super) const fn outer_length(families: Families) -> usize {
-    if families.outer4 { 20 + 16 } else { 40 + 16 }
 }
 
 /// Headers being written, outermost first.

@@ -48,17 +48,16 @@ impl Port for PoolPort {
             return;
         }
         let Pool { ready, traffic, place, given } = &mut *self.pool.borrow_mut();
-        for _ in 0..BATCH {
-            // Released and taken again, the same slot is a fresh frame. Frames that the worker dropped are on the free
-            // list already.
-            if let Some(frame) = ready.pop_front() {
-                umem.release(frame);
-            }
-            let Some(mut frame) = umem.allocate() else { return };
-            traffic.write(place, umem, &mut frame);
-            *given += 1;
-            batch.push(frame);
+        if ready.len() < BATCH {
+            // Frames that the worker dropped.
+            ready.extend(std::iter::from_fn(|| umem.allocate()).take(BATCH));
         }
+        let first = batch.len();
+        batch.extend(ready.drain(..BATCH.min(ready.len())));
+        for frame in &mut batch[first..] {
+            traffic.write(place, umem, frame);
+        }
+        *given += (batch.len() - first) as u64;
     }
 
     fn transmit(&mut self, _umem: &mut Umem, batch: &mut Vec<Frame>) -> usize {

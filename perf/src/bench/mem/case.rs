@@ -190,8 +190,8 @@ fn every() -> Vec<Case> {
 fn short(number: u32) -> String {
     match number {
         0 => "0".into(),
-        _ if number % 1_000_000 == 0 => format!("{}M", number / 1_000_000),
-        _ if number % 1000 == 0 => format!("{}k", number / 1000),
+        _ if number.is_multiple_of(1_000_000) => format!("{}M", number / 1_000_000),
+        _ if number.is_multiple_of(1000) => format!("{}k", number / 1000),
         _ => number.to_string(),
     }
 }

@@ -57,11 +57,7 @@ pub(super) fn bench(report: &Report, cases: &[Case]) -> Result<(), String> {
         let name = case.name();
         report.row(&row(name.clone(), "forwarder", theirs, "instructions"));
         let ratio = Some(ours / theirs);
-        report.row(&Row {
-            reference: Some("forwarder"),
-            ratio,
-            ..row(name, "altitude", ours, "instructions")
-        });
+        report.row(&Row { reference: Some("forwarder"), ratio, ..row(name, "altitude", ours, "instructions") });
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use altitude_dataplane::{
     verdict::Miss,
     worker::{Worker, turn},
 };
+use core_affinity::CoreId;
 use hdrhistogram::Histogram;
 use nix::time::{ClockId, clock_gettime};
 
@@ -173,12 +174,12 @@ impl Swapper {
 }
 
 /// Rounds of two workers at once, and of the first one alone.
-pub(super) fn together(case: &Case, table: &mut Table, effort: Effort) -> Vec<([Round; 2], Round)> {
+pub(super) fn together(case: &Case, table: &mut Table, effort: Effort, cores: &[CoreId]) -> Vec<([Round; 2], Round)> {
     let traffic = Arc::new(Traffic::new(case.shape(), &table.mappings));
     let start = Barrier::new(2);
     let results = Mutex::new(vec![([Round::default(); 2], Round::default()); effort.rounds]);
     let work = |index: usize, reader: &mut Reader| {
-        pin(index);
+        pin(cores, index);
         let mut pair = Pair::of(case, &traffic, index);
         let mut turns = turns();
         for round in 0..=effort.rounds {

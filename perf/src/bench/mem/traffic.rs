@@ -14,7 +14,7 @@ use altitude_dataplane::{
 use crate::bench::{
     Direction, Families, Size,
     mappings::Mappings,
-    packets::{Ends, HEAD_MAX, Template, outer_length, template},
+    packets::{Ends, HEAD_MAX, Template, template},
 };
 
 /// Packets after which traffic drawn by chance repeats itself.
@@ -52,6 +52,30 @@ struct Inner {
     port: [u8; 2],
 }
 
+/// Which address of the inner header is the remote one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Source,
+    Destination,
+}
+
+impl Inner {
+    /// Into the IP header `AT` these octets.
+    #[inline(always)]
+    fn write<const AT: usize>(&self, v4: bool, side: Side, octets: &mut [u8; HEAD_MAX]) {
+        if v4 {
+            let eid = AT + if side == Side::Destination { 16 } else { 12 };
+            octets[AT + 4..AT + 6].copy_from_slice(&self.balance);
+            octets[eid..eid + 4].copy_from_slice(&self.eid[..4]);
+            octets[AT + 20..AT + 22].copy_from_slice(&self.port);
+        } else {
+            let eid = AT + if side == Side::Destination { 24 } else { 8 };
+            octets[eid..eid + 8].copy_from_slice(&self.eid);
+            octets[AT + 40..AT + 42].copy_from_slice(&self.port);
+        }
+    }
+}
+
 /// The octets of a flow in the outer packet.
 #[derive(Debug, Clone, Copy)]
 struct Outer {
@@ -64,7 +88,6 @@ struct Outer {
 /// All packets of a case, ready to be written.
 #[derive(Debug)]
 pub(in crate::bench) struct Traffic {
-    direction: Direction,
     families: Families,
     /// One for each packet of the mix of sizes.
     templates: Vec<Template>,
@@ -115,37 +138,35 @@ impl Traffic {
             outer = Vec::new();
         }
         let templates = size.inners(families).into_iter().map(|inner| base(direction, families, inner)).collect();
-        Self { direction, families, templates, inner, outer }
+        Self { families, templates, inner, outer }
     }
 
     /// Makes `frame` the next packet, as a port would have received it. Only the headers are written; the payload is
     /// whatever was there.
     pub(in crate::bench) fn write(&self, place: &mut Place, umem: &mut Umem, frame: &mut Frame) {
         let template = &self.templates[place.size];
-        let inner = &self.inner[place.packet];
+        umem.renew(frame);
         assert!(umem.set_len(frame, HEAD_MAX), "a fresh frame has room for the headers");
         let octets: &mut [u8; HEAD_MAX] = umem.octets_mut(frame).try_into().expect("the length just set");
-        *octets = *template.room();
-        let encap = self.direction == Direction::Encap;
-        let ip = if encap { 14 } else { 14 + outer_length(self.families) };
-        if self.families.inner4 {
-            let eid = ip + if encap { 16 } else { 12 };
-            octets[ip + 4..ip + 6].copy_from_slice(&inner.balance);
-            octets[eid..eid + 4].copy_from_slice(&inner.eid[..4]);
-            octets[ip + 20..ip + 22].copy_from_slice(&inner.port);
-        } else {
-            let eid = ip + if encap { 24 } else { 8 };
-            octets[eid..eid + 8].copy_from_slice(&inner.eid);
-            octets[ip + 40..ip + 42].copy_from_slice(&inner.port);
-        }
-        if let Some(outer) = self.outer.get(place.packet) {
-            if self.families.outer4 {
+        let Families { inner4, outer4 } = self.families;
+        match self.outer.get(place.packet) {
+            None => {
+                // One cache line holds all headers.
+                octets[..64].copy_from_slice(&template.room()[..64]);
+                self.inner[place.packet].write::<14>(inner4, Side::Destination, octets);
+            }
+            Some(outer) if outer4 => {
+                *octets = *template.room();
                 octets[18..20].copy_from_slice(&outer.balance);
                 octets[26..30].copy_from_slice(&outer.rloc);
                 octets[34..36].copy_from_slice(&outer.port);
-            } else {
+                self.inner[place.packet].write::<{ 14 + 36 }>(inner4, Side::Source, octets);
+            }
+            Some(outer) => {
+                *octets = *template.room();
                 octets[34..38].copy_from_slice(&outer.rloc);
                 octets[54..56].copy_from_slice(&outer.port);
+                self.inner[place.packet].write::<{ 14 + 56 }>(inner4, Side::Source, octets);
             }
         }
         assert!(umem.set_len(frame, template.total()), "a packet of a size that was checked");
