@@ -291,8 +291,8 @@ fn no_reason_is_left_without_a_test() {
 struct Flush(MemPort);
 
 impl Port for Flush {
-    fn receive(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>) {
-        self.0.receive(umem, batch);
+    fn receive(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>, limit: usize) {
+        self.0.receive(umem, batch, limit);
         for frame in batch {
             let packet = umem.octets(frame).to_vec();
             assert!(umem.grow(frame, HEADROOM) && umem.set_len(frame, packet.len()) && packet.len() < SLOT);
@@ -313,8 +313,7 @@ impl Port for Flush {
 fn without_headroom_a_packet_is_dropped_not_moved() {
     let ports = (0..3).map(|_| Flush(MemPort::new())).collect();
     let mut world = World::on(ports, Options::default());
-    let way = tunnel(rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, 1500));
-    world.learn(prefix("2.2.0.0/16"), way);
+    world.learn_tunnel(prefix("2.2.0.0/16"), rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, 1500));
     world.ports[SITE_PORT].0.arrive(good().host_frame());
     world.turn();
     assert_eq!(world.drops(), [("no-headroom", 1)].into());

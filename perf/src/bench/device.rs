@@ -8,10 +8,11 @@ use std::{
 use altitude_dataplane::{
     frame::Umem,
     port::{
-        BATCH, Port,
+        Port,
         xsk::{Interface, Roles, Sleeper, SocketOptions, Steering, XdpMode, XskPort, open_worker, sleeper},
     },
     run::{Idle, Sleep, run},
+    worker::BATCH_DEFAULT,
 };
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -103,7 +104,7 @@ fn worker(families: Families, umem: Umem, ports: Vec<XskPort>, sleeper: Sleeper,
 
 /// As [`run`] does, but for the work itself.
 fn swap(mut umem: Umem, mut ports: Vec<XskPort>, mut sleeper: Sleeper, stop: &AtomicBool) -> u64 {
-    let mut batch = Vec::with_capacity(BATCH);
+    let mut batch = Vec::with_capacity(BATCH_DEFAULT);
     let (mut sent, mut idle_turns) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
         let frames = swap_turn(&mut umem, &mut ports, &mut batch) as u64;
