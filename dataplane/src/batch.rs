@@ -96,7 +96,7 @@ impl Packet {
     /// The side of the port decides which path a frame takes.
     #[inline(always)]
     fn read(octets: &[u8], role: &PortRole, context: &Context<'_>, lookups: &mut Lookups) -> Self {
-        let core = role.core && (!role.site || is_for_etr(octets, context.setup.rlocs));
+        let core = role.core && (!role.site || is_for_etr(octets, &context.setup.rlocs));
         let read = if core {
             decap::read(octets, context, lookups).map(Self::Core)
         } else {

@@ -250,7 +250,7 @@ impl Rlocs {
     #[inline(always)]
     #[must_use]
     pub fn contains_v4(&self, address: u32) -> bool {
-        self.v4.iter().any(|ours| *ours == address)
+        self.v4.contains(&address)
     }
 }
 

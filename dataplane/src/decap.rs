@@ -64,9 +64,9 @@ pub struct CorePacket {
 /// Why the packet is dropped.
 #[inline(always)]
 pub fn read(octets: &[u8], context: &Context<'_>, lookups: &mut Lookups) -> Result<CorePacket, Reason> {
-    let outer = match read_plain(octets, context.setup.rlocs) {
+    let outer = match read_plain(octets, &context.setup.rlocs) {
         Some(outer) => outer,
-        None => read_outer(octets, context.setup.rlocs)?,
+        None => read_outer(octets, &context.setup.rlocs)?,
     };
     let inner = &octets[outer.length..outer.length + outer.inner];
     let packet = |ticket: usize, total, tos, ttl, v4| CorePacket {
@@ -89,7 +89,7 @@ pub fn read(octets: &[u8], context: &Context<'_>, lookups: &mut Lookups) -> Resu
             return Ok(packet(ticket, total, tos, ttl, true));
         }
     }
-    let header = read_inner(inner, context.setup.rlocs)?;
+    let header = read_inner(inner, &context.setup.rlocs)?;
     let ticket = lookups.push(outer.instance, header.source);
     lookups.push(outer.instance, header.destination);
     Ok(packet(ticket, header.total as u16, header.tos, header.ttl, header.source.is_ipv4()))
@@ -111,7 +111,7 @@ fn read_plain(octets: &[u8], rlocs: &Rlocs) -> Option<Outer> {
         & (ip.ports as u16 == LISP_DATA)
         & (total >= LENGTH - LINK)
         // UDP length and checksum: zero is what LISP sends.
-        & (word(38) == (ip.total as u32 - 20) << 16)
+        & (word(38) == (u32::from(ip.total) - 20) << 16)
         & (flags & lisp::K == 0)
         & !is_martian_v4(ip.source)
         & rlocs.contains_v4(ip.destination);

@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use crate::{
-    cache::{Lookups, Snapshot, Way},
+    cache::{Entry, Lookups, Snapshot, Way},
     classify::{self, Fault, FlowKey, IpHeader, Plain, Rlocs, is_martian, is_martian_v4},
     counters::Counters,
     frame::{Frame, Umem},
@@ -188,7 +188,7 @@ pub fn encap(
     context: &Context<'_>,
 ) -> Verdict {
     // LISP must not touch what is no packet of ours, whatever the cache says of its destination.
-    if !lookups.found(packet.ticket as usize).is_some_and(|source| source.is_local()) {
+    if !lookups.found(packet.ticket as usize).is_some_and(Entry::is_local) {
         return Verdict::Drop(Reason::SourceNotLocal);
     }
     if packet.ttl <= 1 {
@@ -202,14 +202,14 @@ pub fn encap(
                 return packet.too_big(outer.inner_limit());
             }
             context.cache.hit(entry, total);
-            encapsulate(umem, frame, packet, outer, context.setup.counters)
+            encapsulate(umem, frame, packet, outer, &context.setup.counters)
         }
         Way::Native(adjacency) => {
             if total > usize::from(adjacency.mtu) {
                 return packet.too_big(usize::from(adjacency.mtu));
             }
             context.cache.hit(entry, total);
-            forward_natively(umem, frame, packet, adjacency, context.setup.counters)
+            forward_natively(umem, frame, packet, adjacency, &context.setup.counters)
         }
         Way::Request => packet.miss(umem.octets(frame), instance),
         Way::Deliver(_) | Way::Unresolved => Verdict::Drop(Reason::DestinationLocal),

@@ -268,10 +268,13 @@ fn the_packets_that_the_cases_are_made_from_pass() {
 }
 
 /// Reasons that a state brings about, not a packet; each is reached by a test of its own.
-const BY_STATE: [Reason; 6] = [
+const BY_STATE: [Reason; 8] = [
     Reason::HoldDisplaced, // holding::a_fifth_frame_displaces_the_oldest
     Reason::HoldFull,      // holding::the_worker_holds_no_more_than_its_share
     Reason::HoldExpired,   // holding::without_an_answer_frames_leave_after_three_seconds
+    // sources::the_matrix_of_levels_and_sources
+    Reason::InnerSourceUnknown,
+    Reason::OuterSourceForeign,
     Reason::NoHeadroom,    // below
     Reason::TransmitFull,  // holding::what_a_full_ring_refuses_twice_is_dropped
     Reason::MissQueueFull, // holding::a_scan_asks_at_a_bounded_pace
