@@ -9,23 +9,24 @@
 
 #![forbid(unsafe_code)]
 
+use std::net::IpAddr;
+
 use crate::{
-    cache::{Lookups, Way, prefetch},
+    cache::{Entry, Lookups, Snapshot, Way, prefetch},
     decap::{self, CorePacket, is_for_etr},
     encap::{self, Context, SitePacket},
     frame::{Frame, Umem},
+    mapping::InstanceId,
     verdict::{Reason, Verdict},
     worker::PortRole,
 };
 
 /// Frames between the one that is asked for and the one that is read.
 const AHEAD: usize = 8;
-/// Octets asked for in front of a packet, where the outer header goes, and from its start on.
-const FRONT: usize = 36;
-const HEAD: usize = 78;
 
 /// A frame that was read.
 #[derive(Debug, Clone, Copy)]
+#[repr(u8)]
 enum Packet {
     Site(SitePacket),
     Core(CorePacket),
@@ -36,37 +37,116 @@ enum Packet {
 #[derive(Debug)]
 pub(crate) struct Batch {
     packets: Vec<Packet>,
-    lookups: Lookups,
+    lookups: Pairs,
+}
+
+/// The addresses of a batch. Sources and destinations are looked up apart: those of one kind are found at about the same
+/// depth of the table, and a look-up of many takes as long as its longest.
+#[derive(Debug)]
+pub(crate) struct Pairs {
+    sources: Lookups,
+    destinations: Lookups,
+}
+
+/// Which addresses a packet has looked up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ticket(u32);
+
+impl Pairs {
+    fn new(capacity: usize) -> Self {
+        Self { sources: Lookups::new(capacity), destinations: Lookups::new(capacity) }
+    }
+
+    fn clear(&mut self) {
+        self.sources.clear();
+        self.destinations.clear();
+    }
+
+    fn look_up(&mut self, cache: &Snapshot<'_>) {
+        cache.lookup_all(&mut self.sources);
+        cache.lookup_all(&mut self.destinations);
+    }
+
+    /// Adds the addresses of a packet.
+    pub(crate) fn push(&mut self, instance: InstanceId, source: IpAddr, destination: IpAddr) -> Ticket {
+        self.sources.push(instance, source);
+        Ticket(self.destinations.push(instance, destination) as u32)
+    }
+
+    /// As [`push`](Self::push), of IPv4.
+    #[inline(always)]
+    pub(crate) fn push_v4(&mut self, instance: InstanceId, source: u32, destination: u32) -> Ticket {
+        self.sources.push_v4(instance, source);
+        Ticket(self.destinations.push_v4(instance, destination) as u32)
+    }
+
+    /// What the source is under.
+    #[inline(always)]
+    pub(crate) fn source(&self, Ticket(ticket): Ticket) -> Option<Entry> {
+        self.sources.found(ticket as usize)
+    }
+
+    /// What the destination is under.
+    #[inline(always)]
+    pub(crate) fn destination(&self, Ticket(ticket): Ticket) -> Option<Entry> {
+        self.destinations.found(ticket as usize)
+    }
 }
 
 impl Batch {
     /// For at most `frames` frames.
     pub(crate) fn new(frames: usize) -> Self {
-        Self { packets: Vec::with_capacity(frames), lookups: Lookups::new(2 * frames) }
+        Self { packets: Vec::with_capacity(frames), lookups: Pairs::new(frames) }
     }
 
     /// Reads `frames`, which came in by a port with this role, and looks up their addresses.
     pub(crate) fn look_up(&mut self, umem: &Umem, frames: &[Frame], role: &PortRole, context: &Context<'_>) {
-        let Self { packets, lookups } = self;
-        packets.clear();
-        lookups.clear();
+        let site = |octets: &[u8], lookups: &mut Pairs| {
+            encap::read(octets, role.instance, context, lookups).map_or_else(Packet::Lost, Packet::Site)
+        };
+        let core =
+            |octets: &[u8], lookups: &mut Pairs| decap::read(octets, context, lookups).map_or_else(Packet::Lost, Packet::Core);
+        // The side of the port decides which path a frame takes; three loops, so that each is short.
+        match (role.site, role.core) {
+            (true, false) => self.read(umem, frames, site),
+            (_, true) if !role.site => self.read(umem, frames, core),
+            _ => self.read(umem, frames, |octets, lookups| {
+                if role.core && is_for_etr(octets, &context.setup.rlocs) {
+                    core(octets, lookups)
+                } else {
+                    site(octets, lookups)
+                }
+            }),
+        }
+        self.ask_for(context.cache);
+    }
+
+    #[inline(never)]
+    fn read(&mut self, umem: &Umem, frames: &[Frame], read: impl Fn(&[u8], &mut Pairs) -> Packet) {
+        self.packets.clear();
+        self.lookups.clear();
         for frame in frames.iter().take(AHEAD) {
-            umem.prefetch(frame, FRONT, HEAD);
+            umem.prefetch(frame);
         }
         for (index, frame) in frames.iter().enumerate() {
             if let Some(next) = frames.get(index + AHEAD) {
-                umem.prefetch(next, FRONT, HEAD);
+                umem.prefetch(next);
             }
-            packets.push(Packet::read(umem.octets(frame), role, context, lookups));
+            self.packets.push(read(umem.octets(frame), &mut self.lookups));
         }
-        let cache = context.cache;
-        cache.lookup_all(lookups);
-        for entry in packets.iter().filter_map(|packet| lookups.found(packet.destination()?)) {
+    }
+
+    /// Looks all addresses up, and asks for what the entries lead to.
+    #[inline(never)]
+    fn ask_for(&mut self, cache: &Snapshot<'_>) {
+        let Self { packets, lookups } = self;
+        lookups.look_up(cache);
+        for entry in packets.iter().filter_map(|packet| lookups.destination(packet.ticket()?)) {
             cache.prefetch(entry);
         }
         for packet in packets.iter() {
             if let Packet::Site(site) = packet
-                && let Some(entry) = lookups.found(site.destination())
+                && let Some(entry) = lookups.destination(site.ticket())
                 && let Way::Tunnel(outer) = cache.way(entry, site.flow())
             {
                 prefetch(outer);
@@ -93,23 +173,11 @@ impl Batch {
 }
 
 impl Packet {
-    /// The side of the port decides which path a frame takes.
     #[inline(always)]
-    fn read(octets: &[u8], role: &PortRole, context: &Context<'_>, lookups: &mut Lookups) -> Self {
-        let core = role.core && (!role.site || is_for_etr(octets, &context.setup.rlocs));
-        let read = if core {
-            decap::read(octets, context, lookups).map(Self::Core)
-        } else {
-            encap::read(octets, role.instance, context, lookups).map(Self::Site)
-        };
-        read.unwrap_or_else(Self::Lost)
-    }
-
-    #[inline(always)]
-    const fn destination(&self) -> Option<usize> {
+    const fn ticket(&self) -> Option<Ticket> {
         match self {
-            Self::Site(packet) => Some(packet.destination()),
-            Self::Core(packet) => Some(packet.destination()),
+            Self::Site(packet) => Some(packet.ticket()),
+            Self::Core(packet) => Some(packet.ticket()),
             Self::Lost(_) => None,
         }
     }

@@ -189,11 +189,12 @@ impl Plain {
         let head: &[u8; Self::LENGTH] = packet.first_chunk()?;
         let (words, _) = head.as_chunks::<4>();
         let word = |index: usize| u32::from_be_bytes(words[index]);
-        // Five words add up to less than 2³⁵; what remains of one's complement's zero is all ones.
-        let sum: u64 = (0..5).map(|index| u64::from(word(index))).sum();
+        // Whether the sum is zero, which here is all ones, does not depend on the order of octets (RFC 1071 §2). Five
+        // words add up to less than 2³⁵.
+        let sum: u64 = (0..5).map(|index| u64::from(u32::from_ne_bytes(words[index]))).sum();
         let sum = (sum >> 32) + (sum & 0xffff_ffff);
         let sum = (sum >> 16) + (sum & 0xffff);
-        let sum = (sum >> 16) + (sum & 0xffff);
+        // At most 0x10000, which is not zero either.
         let sum = (sum >> 16) + (sum & 0xffff);
         let total = word(0) as u16;
         let right = (head[0] == 0x45)
@@ -218,7 +219,9 @@ impl Plain {
 /// Our routing locators, by family: looked through for every packet.
 #[derive(Debug, Clone, Default)]
 pub struct Rlocs {
-    v4: Vec<u32>,
+    /// The first four, compared at once; 0 where there are fewer, which is no packet's address.
+    v4: [u32; 4],
+    more_v4: Vec<u32>,
     v6: Vec<u128>,
 }
 
@@ -227,9 +230,13 @@ impl Rlocs {
     #[must_use]
     pub fn new(addresses: &[IpAddr]) -> Self {
         let mut rlocs = Self::default();
+        let mut free = rlocs.v4.iter_mut();
         for address in addresses {
             match address {
-                IpAddr::V4(v4) => rlocs.v4.push(v4.to_bits()),
+                IpAddr::V4(v4) => match free.next() {
+                    Some(place) => *place = v4.to_bits(),
+                    None => rlocs.more_v4.push(v4.to_bits()),
+                },
                 IpAddr::V6(v6) => rlocs.v6.push(v6.to_bits()),
             }
         }
@@ -250,7 +257,9 @@ impl Rlocs {
     #[inline(always)]
     #[must_use]
     pub fn contains_v4(&self, address: u32) -> bool {
-        self.v4.contains(&address)
+        let [a, b, c, d] = self.v4;
+        (a == address) | (b == address) | (c == address) | (d == address)
+            || !self.more_v4.is_empty() && self.more_v4.contains(&address)
     }
 }
 
@@ -267,12 +276,25 @@ pub fn is_martian(address: IpAddr) -> bool {
     }
 }
 
-/// As [`is_martian`], of an IPv4 address; without a branch.
+const fn is_martian_v4(address: u32) -> bool {
+    let [first, second, ..] = address.to_be_bytes();
+    matches!((first, second), (0 | 127 | 224..=239, _) | (169, 254)) || address == u32::MAX
+}
+
+/// Whether an IPv4 address may be a martian: all that are, and all that share their first octet. One load, where
+/// [`is_martian`] is a dozen comparisons.
 #[inline(always)]
-#[must_use]
-pub const fn is_martian_v4(address: u32) -> bool {
-    let first = address >> 24;
-    (first == 0) | (first == 127) | (first & 0xf0 == 224) | (address == u32::MAX) | (address >> 16 == 0xa9fe)
+pub(crate) const fn may_be_martian(address: u32) -> bool {
+    const FIRST: [bool; 256] = {
+        let mut first = [false; 256];
+        let mut octet = 0;
+        while octet < first.len() {
+            first[octet] = matches!(octet, 0 | 127 | 169 | 224..=239 | 255);
+            octet += 1;
+        }
+        first
+    };
+    FIRST[(address >> 24) as usize]
 }
 
 /// The keys of the flow hash, drawn from one seed.

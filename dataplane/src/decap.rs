@@ -7,11 +7,12 @@
 
 #![forbid(unsafe_code)]
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use crate::{
-    cache::{Entry, Lookups, Way},
-    classify::{Fault, IpHeader, Part, Plain, Rlocs, is_martian, is_martian_v4},
+    batch::{Pairs, Ticket},
+    cache::{Entry, Way},
+    classify::{Fault, IpHeader, Part, Plain, Rlocs, is_martian, may_be_martian},
     encap::{Context, readdress, rewrite_word},
     frame::{Frame, Umem},
     mapping::{Adjacency, Eid, InstanceId},
@@ -36,17 +37,16 @@ struct Outer {
     ttl: u8,
     tos: u8,
     instance: InstanceId,
-    source: IpAddr,
+    /// Octets in front of the outer IP header.
+    link: usize,
 }
 
 /// A packet from the core, between its two parts.
 #[derive(Debug, Clone, Copy)]
-pub struct CorePacket {
-    /// What looks its inner source up; the next one looks its inner destination up.
-    ticket: u32,
+pub(crate) struct CorePacket {
+    /// What its inner addresses are looked up by.
+    ticket: Ticket,
     instance: InstanceId,
-    /// Outer source.
-    rloc: IpAddr,
     /// Octets of the inner packet.
     total: u16,
     /// Octets in front of it.
@@ -56,6 +56,8 @@ pub struct CorePacket {
     tos: u8,
     ttl: u8,
     v4: bool,
+    /// Octets in front of the outer IP header.
+    link: u8,
 }
 
 /// Checks all that needs no table, and has both inner addresses looked up.
@@ -63,16 +65,15 @@ pub struct CorePacket {
 /// # Errors
 /// Why the packet is dropped.
 #[inline(always)]
-pub fn read(octets: &[u8], context: &Context<'_>, lookups: &mut Lookups) -> Result<CorePacket, Reason> {
+pub(crate) fn read(octets: &[u8], context: &Context<'_>, lookups: &mut Pairs) -> Result<CorePacket, Reason> {
     let outer = match read_plain(octets, &context.setup.rlocs) {
         Some(outer) => outer,
         None => read_outer(octets, &context.setup.rlocs)?,
     };
     let inner = &octets[outer.length..outer.length + outer.inner];
-    let packet = |ticket: usize, total, tos, ttl, v4| CorePacket {
-        ticket: ticket as u32,
+    let packet = |ticket, total, tos, ttl, v4| CorePacket {
+        ticket,
         instance: outer.instance,
-        rloc: outer.source,
         total,
         outer: outer.length as u8,
         outer_tos: outer.tos,
@@ -80,18 +81,17 @@ pub fn read(octets: &[u8], context: &Context<'_>, lookups: &mut Lookups) -> Resu
         tos,
         ttl,
         v4,
+        link: outer.link as u8,
     };
     if let Some(Plain { source, destination, total, tos, ttl, .. }) = Plain::read(inner) {
-        let odd = is_martian_v4(source) | is_martian_v4(destination) | context.setup.rlocs.contains_v4(destination);
+        let odd = may_be_martian(source) | may_be_martian(destination) | context.setup.rlocs.contains_v4(destination);
         if !odd {
-            let ticket = lookups.push_v4(outer.instance, source);
-            lookups.push_v4(outer.instance, destination);
+            let ticket = lookups.push_v4(outer.instance, source, destination);
             return Ok(packet(ticket, total, tos, ttl, true));
         }
     }
     let header = read_inner(inner, &context.setup.rlocs)?;
-    let ticket = lookups.push(outer.instance, header.source);
-    lookups.push(outer.instance, header.destination);
+    let ticket = lookups.push(outer.instance, header.source, header.destination);
     Ok(packet(ticket, header.total as u16, header.tos, header.ttl, header.source.is_ipv4()))
 }
 
@@ -113,7 +113,7 @@ fn read_plain(octets: &[u8], rlocs: &Rlocs) -> Option<Outer> {
         // UDP length and checksum: zero is what LISP sends.
         & (word(38) == (u32::from(ip.total) - 20) << 16)
         & (flags & lisp::K == 0)
-        & !is_martian_v4(ip.source)
+        & !may_be_martian(ip.source)
         & rlocs.contains_v4(ip.destination);
     if !right {
         return None;
@@ -125,21 +125,25 @@ fn read_plain(octets: &[u8], rlocs: &Rlocs) -> Option<Outer> {
         ttl: ip.ttl,
         tos: ip.tos,
         instance: InstanceId::new(instance).unwrap_or_default(),
-        source: Ipv4Addr::from_bits(ip.source).into(),
+        link: LINK,
     })
 }
 
 impl CorePacket {
-    /// What looks the inner source up.
+    /// What its inner addresses are looked up by.
     #[inline(always)]
-    pub(crate) const fn source(&self) -> usize {
-        self.ticket as usize
+    pub(crate) const fn ticket(&self) -> Ticket {
+        self.ticket
     }
 
-    /// What looks the inner destination up.
-    #[inline(always)]
-    pub(crate) const fn destination(&self) -> usize {
-        self.ticket as usize + 1
+    /// The RLOC it came from; reads the frame again.
+    fn rloc(&self, octets: &[u8]) -> IpAddr {
+        let ip = &octets[usize::from(self.link)..];
+        if ip[0] >> 4 == 4 {
+            IpAddr::from([ip[12], ip[13], ip[14], ip[15]])
+        } else {
+            IpAddr::from(<[u8; 16]>::try_from(&ip[8..24]).expect("16 octets"))
+        }
     }
 
     /// Asks for what is missing for one of the inner addresses; reads the frame again.
@@ -158,19 +162,19 @@ impl CorePacket {
 
 /// Decides on a packet whose inner addresses were looked up, and readies the inner one if it can be delivered.
 #[inline(always)]
-pub fn decap(
+pub(crate) fn decap(
     umem: &mut Umem,
     frame: &mut Frame,
     packet: &CorePacket,
-    lookups: &Lookups,
+    lookups: &Pairs,
     context: &Context<'_>,
 ) -> Verdict {
-    let source = lookups.found(packet.source());
+    let source = lookups.source(packet.ticket);
     // Spoofed: packets of the site do not come out of a tunnel (RFC 7835 §2.2.4).
     if source.is_some_and(Entry::is_local) {
         return Verdict::Drop(Reason::InnerSourceLocal);
     }
-    let Some(entry) = lookups.found(packet.destination()) else {
+    let Some(entry) = lookups.destination(packet.ticket) else {
         // Asked last, because packets of an unknown instance find nothing anyway.
         let known = context.cache.knows(packet.instance);
         return Verdict::Drop(if known { Reason::InnerDestinationForeign } else { Reason::UnknownInstance });
@@ -182,7 +186,7 @@ pub fn decap(
         SourceCheck::Standard => {}
         SourceCheck::Notify => ask = source.is_none(),
         SourceCheck::Secure => match source {
-            Some(mapping) if context.cache.has_member(mapping, packet.rloc) => {}
+            Some(mapping) if context.cache.has_member(mapping, packet.rloc(umem.octets(frame))) => {}
             Some(_) => return Verdict::Drop(Reason::OuterSourceForeign),
             None => {
                 let miss = packet.miss(umem.octets(frame), Wanted::Mapping);
@@ -237,7 +241,7 @@ fn deliver(
 /// ours. It need not be well-formed; what only looks like it is counted by [`decap`].
 #[inline]
 #[must_use]
-pub fn is_for_etr(octets: &[u8], rlocs: &Rlocs) -> bool {
+pub(crate) fn is_for_etr(octets: &[u8], rlocs: &Rlocs) -> bool {
     let Ok((ethertype, packet)) = vlan::payload(octets) else { return false };
     let (destination, protocol, length) = match ethertype {
         IPV4 if packet.len() >= 20 => {
@@ -289,7 +293,7 @@ fn read_outer(octets: &[u8], rlocs: &Rlocs) -> Result<Outer, Reason> {
     }
     let instance = InstanceId::new(lisp.instance.unwrap_or(0)).unwrap_or_default();
     let length = link + ip.total - inner.len();
-    Ok(Outer { length, inner: inner.len(), ttl: ip.ttl, tos: ip.tos, instance, source: ip.source })
+    Ok(Outer { length, inner: inner.len(), ttl: ip.ttl, tos: ip.tos, instance, link })
 }
 
 fn outer_reason(fault: Fault) -> Reason {

@@ -15,8 +15,9 @@
 use std::sync::Arc;
 
 use crate::{
-    cache::{Entry, Lookups, Snapshot, Way},
-    classify::{self, Fault, FlowKey, IpHeader, Plain, Rlocs, is_martian, is_martian_v4},
+    batch::{Pairs, Ticket},
+    cache::{Entry, Snapshot, Way},
+    classify::{self, Fault, FlowKey, IpHeader, Plain, Rlocs, is_martian, may_be_martian},
     counters::Counters,
     frame::{Frame, Umem},
     mapping::{Adjacency, Eid, InstanceId, OuterHeader, Patch},
@@ -30,33 +31,33 @@ use crate::{
 
 /// What both paths need beside the frame; fixed for a turn.
 #[derive(Clone, Copy)]
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// The table.
-    pub cache: &'a Snapshot<'a>,
+    pub(crate) cache: &'a Snapshot<'a>,
     /// The worker's own.
-    pub setup: &'a Setup,
+    pub(crate) setup: &'a Setup,
 }
 
 /// What a worker goes by from start to end.
 #[derive(Debug)]
-pub struct Setup {
+pub(crate) struct Setup {
     /// What our ports are for.
-    pub ports: Vec<PortRole>,
+    pub(crate) ports: Vec<PortRole>,
     /// Our RLOCs.
-    pub rlocs: Rlocs,
+    pub(crate) rlocs: Rlocs,
     /// Keys of the flow hash.
-    pub key: FlowKey,
+    pub(crate) key: FlowKey,
     /// How sources of packets out of tunnels are checked.
-    pub source_check: SourceCheck,
+    pub(crate) source_check: SourceCheck,
     /// Where it counts.
-    pub counters: Arc<Counters>,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// A packet from a site, between its two parts.
 #[derive(Debug, Clone, Copy)]
-pub struct SitePacket {
-    /// What looks its source up; the next one looks its destination up.
-    ticket: u32,
+pub(crate) struct SitePacket {
+    /// What its addresses are looked up by.
+    ticket: Ticket,
     flow: u32,
     /// Octets of the IP packet.
     total: u16,
@@ -85,11 +86,11 @@ impl From<Fault> for Reason {
 /// # Errors
 /// Why the packet is dropped.
 #[inline(always)]
-pub fn read(
+pub(crate) fn read(
     octets: &[u8],
     instance: InstanceId,
     context: &Context<'_>,
-    lookups: &mut Lookups,
+    lookups: &mut Pairs,
 ) -> Result<SitePacket, Reason> {
     const LINK: usize = 14;
     if let Some((link, packet)) = octets.split_first_chunk::<LINK>()
@@ -97,12 +98,10 @@ pub fn read(
         && let Some(header) = Plain::read(packet)
     {
         let Plain { source, destination, .. } = header;
-        let odd = is_martian_v4(source) | is_martian_v4(destination) | context.setup.rlocs.contains_v4(destination);
+        let odd = may_be_martian(source) | may_be_martian(destination) | context.setup.rlocs.contains_v4(destination);
         if !odd {
-            let ticket = lookups.push_v4(instance, source);
-            lookups.push_v4(instance, destination);
             return Ok(SitePacket {
-                ticket: ticket as u32,
+                ticket: lookups.push_v4(instance, source, destination),
                 flow: context.setup.key.flow_plain(&header),
                 total: header.total,
                 link: LINK as u8,
@@ -121,7 +120,7 @@ fn read_any(
     octets: &[u8],
     instance: InstanceId,
     context: &Context<'_>,
-    lookups: &mut Lookups,
+    lookups: &mut Pairs,
 ) -> Result<SitePacket, Reason> {
     let (link, header) = IpHeader::in_frame(octets)?;
     if is_martian(header.source) {
@@ -133,10 +132,8 @@ fn read_any(
     if context.setup.rlocs.contains(header.destination) {
         return Err(Reason::DestinationRloc);
     }
-    let ticket = lookups.push(instance, header.source);
-    lookups.push(instance, header.destination);
     Ok(SitePacket {
-        ticket: ticket as u32,
+        ticket: lookups.push(instance, header.source, header.destination),
         flow: context.setup.key.flow(&octets[link..], &header),
         total: header.total as u16,
         link: link as u8,
@@ -148,10 +145,10 @@ fn read_any(
 }
 
 impl SitePacket {
-    /// What looks the destination up.
+    /// What its addresses are looked up by.
     #[inline(always)]
-    pub(crate) const fn destination(&self) -> usize {
-        self.ticket as usize + 1
+    pub(crate) const fn ticket(&self) -> Ticket {
+        self.ticket
     }
 
     /// The hash of its flow.
@@ -179,22 +176,22 @@ impl SitePacket {
 
 /// Decides on a packet of a site of `instance` whose addresses were looked up, and readies it if it can be sent.
 #[inline(always)]
-pub fn encap(
+pub(crate) fn encap(
     umem: &mut Umem,
     frame: &mut Frame,
     instance: InstanceId,
     packet: &SitePacket,
-    lookups: &Lookups,
+    lookups: &Pairs,
     context: &Context<'_>,
 ) -> Verdict {
     // LISP must not touch what is no packet of ours, whatever the cache says of its destination.
-    if !lookups.found(packet.ticket as usize).is_some_and(Entry::is_local) {
+    if !lookups.source(packet.ticket).is_some_and(Entry::is_local) {
         return Verdict::Drop(Reason::SourceNotLocal);
     }
     if packet.ttl <= 1 {
         return Verdict::Refuse(Reason::TtlExpired, Notice::TimeExceeded);
     }
-    let Some(entry) = lookups.found(packet.destination()) else { return packet.miss(umem.octets(frame), instance) };
+    let Some(entry) = lookups.destination(packet.ticket) else { return packet.miss(umem.octets(frame), instance) };
     let total = usize::from(packet.total);
     match context.cache.way(entry, packet.flow) {
         Way::Tunnel(outer) => {
@@ -287,7 +284,10 @@ fn take_hop(packet: &mut [u8], v4: bool, ttl: u8) -> u8 {
     let Some(head) = packet.first_chunk_mut::<20>() else { return ttl };
     let ttl = ttl - 1;
     if v4 {
-        rewrite_word(head, 8, [ttl, head[9]]);
+        head[8] = ttl;
+        // The TTL is the high octet of its word: whatever the word was, it is now less by this much.
+        let sealed = checksum::adjust(u16::from_be_bytes([head[10], head[11]]), 0x0100, 0);
+        head[10..12].copy_from_slice(&sealed.to_be_bytes());
     } else {
         head[7] = ttl;
     }

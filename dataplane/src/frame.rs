@@ -108,11 +108,11 @@ impl Umem {
         self.free.push(frame.slot());
     }
 
-    /// Brings what a turn will touch of the packet nearer, to be read and written: `before` octets of the room in front
-    /// of it and the first `behind` octets of it.
-    #[inline]
-    pub fn prefetch(&self, frame: &Frame, before: usize, behind: usize) {
-        self.region.prefetch(frame.start().saturating_sub(before), before + behind);
+    /// Brings what a turn will touch of the packet nearer, to be read and written: its headers, and the end of the room
+    /// in front of it.
+    #[inline(always)]
+    pub fn prefetch(&self, frame: &Frame) {
+        self.region.prefetch(frame.start());
     }
 
     /// The packet.

@@ -53,7 +53,11 @@ impl Port for PoolPort {
             ready.extend(std::iter::from_fn(|| umem.allocate()).take(limit));
         }
         let first = batch.len();
-        batch.extend(ready.drain(..limit.min(ready.len())));
+        while batch.len() - first < limit
+            && let Some(frame) = ready.pop_front()
+        {
+            batch.push(frame);
+        }
         for frame in &mut batch[first..] {
             traffic.write(place, umem, frame);
         }
