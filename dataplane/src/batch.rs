@@ -104,8 +104,9 @@ impl Batch {
         let site = |octets: &[u8], lookups: &mut Pairs| {
             encap::read(octets, role.instance, context, lookups).map_or_else(Packet::Lost, Packet::Site)
         };
-        let core =
-            |octets: &[u8], lookups: &mut Pairs| decap::read(octets, context, lookups).map_or_else(Packet::Lost, Packet::Core);
+        let core = |octets: &[u8], lookups: &mut Pairs| {
+            decap::read(octets, context, lookups).map_or_else(Packet::Lost, Packet::Core)
+        };
         // The side of the port decides which path a frame takes; three loops, so that each is short.
         match (role.site, role.core) {
             (true, false) => self.read(umem, frames, site),

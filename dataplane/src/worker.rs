@@ -439,6 +439,7 @@ impl Worker {
 /// Whether a packet that missed would fare better with this table.
 fn is_answered(cache: &Snapshot<'_>, miss: &Miss) -> bool {
     let Eid { instance, address } = miss.destination;
+    // A set says the same to every flow whether its mapping is known.
     let way = cache.lookup(instance, address).map(|entry| cache.way(entry, 0));
     match miss.wanted {
         Wanted::Mapping => !matches!(way, None | Some(Way::Request)),

@@ -151,7 +151,14 @@ fn a_port_without_addresses_is_silent() {
         address4: None,
         address6: None,
     };
-    let settings = Settings { ports: vec![role], rlocs: vec![], hash_seed: 0, hold: Hold::Drop, source_check: SourceCheck::Standard, batch: 64 };
+    let settings = Settings {
+        ports: vec![role],
+        rlocs: vec![],
+        hash_seed: 0,
+        hold: Hold::Drop,
+        source_check: SourceCheck::Standard,
+        batch: 64,
+    };
     let counters = Arc::new(Counters::default());
     let umem = Umem::new(Region::anonymous(64));
     let mut worker = Worker::new(settings, umem, queue::misses(4).0, counters.clone());

@@ -59,14 +59,22 @@ fn the_matrix_of_levels_and_sources() {
             let said = if level == SourceCheck::Secure { secure } else { secure.filter(|reason| *reason == Local) };
             let sent = world.pass(CORE_PORT, encapsulated(source, from, v6));
             assert_eq!(sent.len(), usize::from(said.is_none()), "{level:?}, case {number}");
-            assert_eq!(world.drops(), said.iter().map(|reason| (reason.name(), 1)).collect(), "{level:?}, case {number}");
+            assert_eq!(
+                world.drops(),
+                said.iter().map(|reason| (reason.name(), 1)).collect(),
+                "{level:?}, case {number}"
+            );
             let wanted = Miss {
                 wanted: Wanted::Mapping,
                 destination: Eid { instance: instance(0), address: source.parse().unwrap() },
                 source: "1.1.1.1".parse().unwrap(),
             };
             let asks = unknown && level != SourceCheck::Standard;
-            assert_eq!(world.asked(), asks.then_some(wanted).into_iter().collect::<Vec<_>>(), "{level:?}, case {number}");
+            assert_eq!(
+                world.asked(),
+                asks.then_some(wanted).into_iter().collect::<Vec<_>>(),
+                "{level:?}, case {number}"
+            );
             assert_eq!(world.worker.take_asked(), asks);
             world.settle_accounts();
         }

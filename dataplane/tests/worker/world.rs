@@ -159,7 +159,14 @@ impl<P: Port> World<P> {
     }
 
     /// Encapsulates what goes to `eid` from one RLOC to another.
-    pub(crate) fn learn_tunnel(&mut self, eid: EidPrefix, from: IpAddr, to: IpAddr, number: u32, adjacency: &Adjacency) {
+    pub(crate) fn learn_tunnel(
+        &mut self,
+        eid: EidPrefix,
+        from: IpAddr,
+        to: IpAddr,
+        number: u32,
+        adjacency: &Adjacency,
+    ) {
         let set = self.writer.add_set(&[to], &choice(from, to, number, adjacency)).unwrap();
         self.learn(eid, Forwarding::Encapsulate(set));
     }

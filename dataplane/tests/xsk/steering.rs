@@ -15,7 +15,9 @@ use altitude_dataplane::{
     },
 };
 
-use crate::lab::{LIMIT, Link, PATIENCE, Station, ethernet, fragment6, in_namespace, ip, ipv4, ipv6, link, mac, open, udp};
+use crate::lab::{
+    LIMIT, Link, PATIENCE, Station, ethernet, fragment6, in_namespace, ip, ipv4, ipv6, link, mac, open, udp,
+};
 
 const SITE: Roles = Roles { site: true, core: false };
 const CORE: Roles = Roles { site: false, core: true };

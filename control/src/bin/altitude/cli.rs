@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use altitude_control::config::{
-    API_PATH, Bind, Draft, EidPrefixDraft, Given, Hold, LogFormat, LogLevel, PortDraft, RouteDraft, Settings, SourceCheck,
-    TunnelDraft, XdpMode, flags,
+    API_PATH, Bind, Draft, EidPrefixDraft, Given, Hold, LogFormat, LogLevel, PortDraft, RouteDraft, Settings,
+    SourceCheck, TunnelDraft, XdpMode, flags,
 };
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 

@@ -54,9 +54,8 @@ pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings
         or(&given.map_cache_max, MAP_CACHE_MAX, |given| values::number(given, "map-cache-max", 1..=1 << 24, findings));
     let batch = or(&given.batch, BATCH_DEFAULT, |given| values::number(given, "batch", 8..=BATCH as i64, findings));
     let hold = or(&given.hold, Hold::Queue, |given| values::choice(given, "hold", findings));
-    let source_check = or(&given.source_check, SourceCheck::Standard, |given| {
-        values::choice(given, "source check", findings)
-    });
+    let source_check =
+        or(&given.source_check, SourceCheck::Standard, |given| values::choice(given, "source check", findings));
     let api = or(&given.api, PathBuf::from(API_PATH), |given| api(given, findings));
     let log = or(&given.log, LogLevel::Info, |given| values::choice(given, "log level", findings));
     let log_format = or(&given.log_format, LogFormat::Text, |given| values::choice(given, "log format", findings));

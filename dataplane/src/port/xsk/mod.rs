@@ -184,7 +184,10 @@ fn check(interfaces: &[Interface], options: &SocketOptions) -> Result<(), XskErr
         }
     }
     if !options.ring.is_power_of_two() || (options.ring as usize) < RING_MIN {
-        return Err(XskError::Options(format!("--ring must be a power of two from {RING_MIN} on, not {}", options.ring)));
+        return Err(XskError::Options(format!(
+            "--ring must be a power of two from {RING_MIN} on, not {}",
+            options.ring
+        )));
     }
     let least = 4 * RING_MIN * interfaces.len();
     if options.frames < least {

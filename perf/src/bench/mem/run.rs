@@ -56,7 +56,10 @@ impl Pair {
     }
 
     fn of(case: &Case, traffic: &Arc<Traffic>, index: usize) -> Self {
-        Self { altitude: Altitude::new(case, traffic, index), forwarder: Swapper::new(traffic, index, case.tuning.batch) }
+        Self {
+            altitude: Altitude::new(case, traffic, index),
+            forwarder: Swapper::new(traffic, index, case.tuning.batch),
+        }
     }
 
     pub(super) fn altitude(&mut self, reader: &mut Reader, length: Duration, turns: &mut Histogram<u64>) -> u64 {
