@@ -40,17 +40,13 @@ pub(crate) struct Batch {
     lookups: Pairs,
 }
 
-/// The addresses of a batch. Sources and destinations are looked up apart: those of one kind are found at about the same
-/// depth of the table, and a look-up of many takes as long as its longest.
+/// The addresses of a batch, in the order of its frames. Sources and destinations are looked up apart: those of one kind
+/// are found at about the same depth of the table, and a look-up of many takes as long as its longest.
 #[derive(Debug)]
 pub(crate) struct Pairs {
     sources: Lookups,
     destinations: Lookups,
 }
-
-/// Which addresses a packet has looked up.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ticket(u32);
 
 impl Pairs {
     fn new(capacity: usize) -> Self {
@@ -68,28 +64,42 @@ impl Pairs {
     }
 
     /// Adds the addresses of a packet.
-    pub(crate) fn push(&mut self, instance: InstanceId, source: IpAddr, destination: IpAddr) -> Ticket {
+    pub(crate) fn push(&mut self, instance: InstanceId, source: IpAddr, destination: IpAddr) {
         self.sources.push(instance, source);
-        Ticket(self.destinations.push(instance, destination) as u32)
+        self.destinations.push(instance, destination);
     }
 
     /// As [`push`](Self::push), of IPv4.
     #[inline(always)]
-    pub(crate) fn push_v4(&mut self, instance: InstanceId, source: u32, destination: u32) -> Ticket {
+    pub(crate) fn push_v4(&mut self, instance: InstanceId, source: u32, destination: u32) {
         self.sources.push_v4(instance, source);
-        Ticket(self.destinations.push_v4(instance, destination) as u32)
+        self.destinations.push_v4(instance, destination);
     }
 
-    /// What the source is under.
-    #[inline(always)]
-    pub(crate) fn source(&self, Ticket(ticket): Ticket) -> Option<Entry> {
-        self.sources.found(ticket as usize)
+    /// Keeps the place of a frame that has nothing to look up.
+    fn skip(&mut self) {
+        self.sources.skip();
+        self.destinations.skip();
     }
+}
 
-    /// What the destination is under.
+/// A frame whose look-ups are done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found<'a> {
+    packet: &'a Packet,
+    /// Of its source and its destination.
+    entries: [Option<Entry>; 2],
+}
+
+impl Found<'_> {
+    /// Decides on the frame, and readies it if it can be sent.
     #[inline(always)]
-    pub(crate) fn destination(&self, Ticket(ticket): Ticket) -> Option<Entry> {
-        self.destinations.found(ticket as usize)
+    pub(crate) fn decide(self, umem: &mut Umem, frame: &mut Frame, role: &PortRole, context: &Context<'_>) -> Verdict {
+        match self.packet {
+            Packet::Site(packet) => encap::encap(umem, frame, role.instance, packet, self.entries, context),
+            Packet::Core(packet) => decap::decap(umem, frame, packet, self.entries, context),
+            Packet::Lost(reason) => Verdict::Drop(*reason),
+        }
     }
 }
 
@@ -133,7 +143,11 @@ impl Batch {
             if let Some(next) = frames.get(index + AHEAD) {
                 umem.prefetch(next);
             }
-            self.packets.push(read(umem.octets(frame), &mut self.lookups));
+            let packet = read(umem.octets(frame), &mut self.lookups);
+            if let Packet::Lost(_) = packet {
+                self.lookups.skip();
+            }
+            self.packets.push(packet);
         }
     }
 
@@ -142,12 +156,11 @@ impl Batch {
     fn ask_for(&mut self, cache: &Snapshot<'_>) {
         let Self { packets, lookups } = self;
         lookups.look_up(cache);
-        for entry in packets.iter().filter_map(|packet| lookups.destination(packet.ticket()?)) {
+        for entry in lookups.destinations.all_found().flatten() {
             cache.prefetch(entry);
         }
-        for packet in packets.iter() {
-            if let Packet::Site(site) = packet
-                && let Some(entry) = lookups.destination(site.ticket())
+        for (packet, entry) in packets.iter().zip(lookups.destinations.all_found()) {
+            if let (Packet::Site(site), Some(entry)) = (packet, entry)
                 && let Way::Tunnel(outer) = cache.way(entry, site.flow())
             {
                 prefetch(outer);
@@ -155,31 +168,14 @@ impl Batch {
         }
     }
 
-    /// Decides on frame number `index` of those that were looked up last, and readies it if it can be sent.
+    /// The frames that were looked up last, in their order.
     #[inline(always)]
-    pub(crate) fn decide(
-        &self,
-        index: usize,
-        umem: &mut Umem,
-        frame: &mut Frame,
-        role: &PortRole,
-        context: &Context<'_>,
-    ) -> Verdict {
-        match &self.packets[index] {
-            Packet::Site(packet) => encap::encap(umem, frame, role.instance, packet, &self.lookups, context),
-            Packet::Core(packet) => decap::decap(umem, frame, packet, &self.lookups, context),
-            Packet::Lost(reason) => Verdict::Drop(*reason),
-        }
-    }
-}
-
-impl Packet {
-    #[inline(always)]
-    const fn ticket(&self) -> Option<Ticket> {
-        match self {
-            Self::Site(packet) => Some(packet.ticket()),
-            Self::Core(packet) => Some(packet.ticket()),
-            Self::Lost(_) => None,
-        }
+    pub(crate) fn found(&self) -> impl Iterator<Item = Found<'_>> {
+        let Pairs { sources, destinations } = &self.lookups;
+        let entries = sources.all_found().zip(destinations.all_found());
+        self.packets
+            .iter()
+            .zip(entries)
+            .map(|(packet, (source, destination))| Found { packet, entries: [source, destination] })
     }
 }

@@ -10,7 +10,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    batch::{Pairs, Ticket},
+    batch::Pairs,
     cache::{Entry, Way},
     classify::{Fault, IpHeader, Part, Plain, Rlocs, is_martian, may_be_martian},
     encap::{Context, readdress, rewrite_word},
@@ -44,8 +44,6 @@ struct Outer {
 /// A packet from the core, between its two parts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CorePacket {
-    /// What its inner addresses are looked up by.
-    ticket: Ticket,
     instance: InstanceId,
     /// Octets of the inner packet.
     total: u16,
@@ -63,7 +61,7 @@ pub(crate) struct CorePacket {
 /// Checks all that needs no table, and has both inner addresses looked up.
 ///
 /// # Errors
-/// Why the packet is dropped.
+/// Why the packet is dropped; then nothing is looked up.
 #[inline(always)]
 pub(crate) fn read(octets: &[u8], context: &Context<'_>, lookups: &mut Pairs) -> Result<CorePacket, Reason> {
     let outer = match read_plain(octets, &context.setup.rlocs) {
@@ -71,8 +69,7 @@ pub(crate) fn read(octets: &[u8], context: &Context<'_>, lookups: &mut Pairs) ->
         None => read_outer(octets, &context.setup.rlocs)?,
     };
     let inner = &octets[outer.length..outer.length + outer.inner];
-    let packet = |ticket, total, tos, ttl, v4| CorePacket {
-        ticket,
+    let packet = |total, tos, ttl, v4| CorePacket {
         instance: outer.instance,
         total,
         outer: outer.length as u8,
@@ -86,13 +83,13 @@ pub(crate) fn read(octets: &[u8], context: &Context<'_>, lookups: &mut Pairs) ->
     if let Some(Plain { source, destination, total, tos, ttl, .. }) = Plain::read(inner) {
         let odd = may_be_martian(source) | may_be_martian(destination) | context.setup.rlocs.contains_v4(destination);
         if !odd {
-            let ticket = lookups.push_v4(outer.instance, source, destination);
-            return Ok(packet(ticket, total, tos, ttl, true));
+            lookups.push_v4(outer.instance, source, destination);
+            return Ok(packet(total, tos, ttl, true));
         }
     }
     let header = read_inner(inner, &context.setup.rlocs)?;
-    let ticket = lookups.push(outer.instance, header.source, header.destination);
-    Ok(packet(ticket, header.total as u16, header.tos, header.ttl, header.source.is_ipv4()))
+    lookups.push(outer.instance, header.source, header.destination);
+    Ok(packet(header.total as u16, header.tos, header.ttl, header.source.is_ipv4()))
 }
 
 /// The outer headers of nearly all packets over IPv4: as [`OuterHeader`](crate::mapping::OuterHeader) writes them, with
@@ -130,12 +127,6 @@ fn read_plain(octets: &[u8], rlocs: &Rlocs) -> Option<Outer> {
 }
 
 impl CorePacket {
-    /// What its inner addresses are looked up by.
-    #[inline(always)]
-    pub(crate) const fn ticket(&self) -> Ticket {
-        self.ticket
-    }
-
     /// The RLOC it came from; reads the frame again.
     fn rloc(&self, octets: &[u8]) -> IpAddr {
         let ip = &octets[usize::from(self.link)..];
@@ -160,21 +151,21 @@ impl CorePacket {
     }
 }
 
-/// Decides on a packet whose inner addresses were looked up, and readies the inner one if it can be delivered.
+/// Decides on a packet by what was found for its inner source and destination, and readies the inner one if it can be
+/// delivered.
 #[inline(always)]
 pub(crate) fn decap(
     umem: &mut Umem,
     frame: &mut Frame,
     packet: &CorePacket,
-    lookups: &Pairs,
+    [source, destination]: [Option<Entry>; 2],
     context: &Context<'_>,
 ) -> Verdict {
-    let source = lookups.source(packet.ticket);
     // Spoofed: packets of the site do not come out of a tunnel (RFC 7835 §2.2.4).
     if source.is_some_and(Entry::is_local) {
         return Verdict::Drop(Reason::InnerSourceLocal);
     }
-    let Some(entry) = lookups.destination(packet.ticket) else {
+    let Some(entry) = destination else {
         // Asked last, because packets of an unknown instance find nothing anyway.
         let known = context.cache.knows(packet.instance);
         return Verdict::Drop(if known { Reason::InnerDestinationForeign } else { Reason::UnknownInstance });

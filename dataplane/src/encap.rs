@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use crate::{
-    batch::{Pairs, Ticket},
+    batch::Pairs,
     cache::{Entry, Snapshot, Way},
     classify::{self, Fault, FlowKey, IpHeader, Plain, Rlocs, is_martian, may_be_martian},
     counters::Counters,
@@ -53,20 +53,17 @@ pub(crate) struct Setup {
     pub(crate) counters: Arc<Counters>,
 }
 
-/// A packet from a site, between its two parts.
+/// A packet from a site, between its two parts. What else it says is read again where it is rewritten.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SitePacket {
-    /// What its addresses are looked up by.
-    ticket: Ticket,
     flow: u32,
     /// Octets of the IP packet.
     total: u16,
     /// Octets in front of it.
     link: u8,
-    tos: u8,
-    ttl: u8,
     v4: bool,
-    may_split: bool,
+    /// It has no hop left that it could take.
+    expired: bool,
 }
 
 impl From<Fault> for Reason {
@@ -84,7 +81,7 @@ impl From<Fault> for Reason {
 /// Checks all that needs no table, and has both addresses looked up.
 ///
 /// # Errors
-/// Why the packet is dropped.
+/// Why the packet is dropped; then nothing is looked up.
 #[inline(always)]
 pub(crate) fn read(
     octets: &[u8],
@@ -93,29 +90,24 @@ pub(crate) fn read(
     lookups: &mut Pairs,
 ) -> Result<SitePacket, Reason> {
     const LINK: usize = 14;
+    let Setup { rlocs, key, .. } = context.setup;
     if let Some((link, packet)) = octets.split_first_chunk::<LINK>()
         && [link[12], link[13]] == IPV4.to_be_bytes()
         && let Some(header) = Plain::read(packet)
     {
-        let Plain { source, destination, .. } = header;
-        let odd = may_be_martian(source) | may_be_martian(destination) | context.setup.rlocs.contains_v4(destination);
+        let Plain { source, destination, total, ttl, .. } = header;
+        let odd = may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination);
         if !odd {
-            return Ok(SitePacket {
-                ticket: lookups.push_v4(instance, source, destination),
-                flow: context.setup.key.flow_plain(&header),
-                total: header.total,
-                link: LINK as u8,
-                tos: header.tos,
-                ttl: header.ttl,
-                v4: true,
-                may_split: header.may_split,
-            });
+            lookups.push_v4(instance, source, destination);
+            let flow = key.flow_plain(&header);
+            return Ok(SitePacket { flow, total, link: LINK as u8, v4: true, expired: ttl <= 1 });
         }
     }
     read_any(octets, instance, context, lookups)
 }
 
 /// As [`read`], of whatever a frame may hold.
+#[inline(never)]
 fn read_any(
     octets: &[u8],
     instance: InstanceId,
@@ -132,83 +124,77 @@ fn read_any(
     if context.setup.rlocs.contains(header.destination) {
         return Err(Reason::DestinationRloc);
     }
+    lookups.push(instance, header.source, header.destination);
     Ok(SitePacket {
-        ticket: lookups.push(instance, header.source, header.destination),
         flow: context.setup.key.flow(&octets[link..], &header),
         total: header.total as u16,
         link: link as u8,
-        tos: header.tos,
-        ttl: header.ttl,
         v4: header.source.is_ipv4(),
-        may_split: header.may_split,
+        expired: header.ttl <= 1,
     })
 }
 
 impl SitePacket {
-    /// What its addresses are looked up by.
-    #[inline(always)]
-    pub(crate) const fn ticket(&self) -> Ticket {
-        self.ticket
-    }
-
     /// The hash of its flow.
     #[inline(always)]
     pub(crate) const fn flow(&self) -> u32 {
         self.flow
     }
-
-    /// What is asked for if there is no mapping; reads the frame again.
-    #[cold]
-    fn miss(&self, octets: &[u8], instance: InstanceId) -> Verdict {
-        let Ok((_, header)) = IpHeader::in_frame(octets) else { return Verdict::Drop(Reason::SiteBadHeader) };
-        let destination = Eid { instance, address: header.destination };
-        Verdict::Miss(Miss { wanted: Wanted::Mapping, destination, source: header.source })
-    }
-
-    #[cold]
-    fn too_big(&self, limit: usize) -> Verdict {
-        if self.may_split {
-            return Verdict::Split;
-        }
-        Verdict::Refuse(Reason::TooBig, Notice::TooBig { limit: limit.min(usize::from(u16::MAX)) as u16 })
-    }
 }
 
-/// Decides on a packet of a site of `instance` whose addresses were looked up, and readies it if it can be sent.
+/// What is asked for if there is no mapping.
+#[cold]
+fn miss(octets: &[u8], instance: InstanceId) -> Verdict {
+    let (_, header) = IpHeader::in_frame(octets).expect("it was read before");
+    let destination = Eid { instance, address: header.destination };
+    Verdict::Miss(Miss { wanted: Wanted::Mapping, destination, source: header.source })
+}
+
+#[cold]
+fn too_big(octets: &[u8], limit: usize) -> Verdict {
+    let (_, header) = IpHeader::in_frame(octets).expect("it was read before");
+    if header.may_split {
+        return Verdict::Split;
+    }
+    Verdict::Refuse(Reason::TooBig, Notice::TooBig { limit: limit.min(usize::from(u16::MAX)) as u16 })
+}
+
+/// Decides on a packet of a site of `instance` by what was found for its source and destination, and readies it if it
+/// can be sent.
 #[inline(always)]
 pub(crate) fn encap(
     umem: &mut Umem,
     frame: &mut Frame,
     instance: InstanceId,
     packet: &SitePacket,
-    lookups: &Pairs,
+    [source, destination]: [Option<Entry>; 2],
     context: &Context<'_>,
 ) -> Verdict {
     // LISP must not touch what is no packet of ours, whatever the cache says of its destination.
-    if !lookups.source(packet.ticket).is_some_and(Entry::is_local) {
+    if !source.is_some_and(Entry::is_local) {
         return Verdict::Drop(Reason::SourceNotLocal);
     }
-    if packet.ttl <= 1 {
+    if packet.expired {
         return Verdict::Refuse(Reason::TtlExpired, Notice::TimeExceeded);
     }
-    let Some(entry) = lookups.destination(packet.ticket) else { return packet.miss(umem.octets(frame), instance) };
+    let Some(entry) = destination else { return miss(umem.octets(frame), instance) };
     let total = usize::from(packet.total);
     match context.cache.way(entry, packet.flow) {
         Way::Tunnel(outer) => {
             if total > outer.inner_limit() {
-                return packet.too_big(outer.inner_limit());
+                return too_big(umem.octets(frame), outer.inner_limit());
             }
             context.cache.hit(entry, total);
             encapsulate(umem, frame, packet, outer, &context.setup.counters)
         }
         Way::Native(adjacency) => {
             if total > usize::from(adjacency.mtu) {
-                return packet.too_big(usize::from(adjacency.mtu));
+                return too_big(umem.octets(frame), usize::from(adjacency.mtu));
             }
             context.cache.hit(entry, total);
             forward_natively(umem, frame, packet, adjacency, &context.setup.counters)
         }
-        Way::Request => packet.miss(umem.octets(frame), instance),
+        Way::Request => miss(umem.octets(frame), instance),
         Way::Deliver(_) | Way::Unresolved => Verdict::Drop(Reason::DestinationLocal),
         Way::Drop(reason) => {
             context.cache.hit(entry, total);
@@ -229,16 +215,17 @@ fn encapsulate(
     outer: &OuterHeader,
     counters: &Counters,
 ) -> Verdict {
-    let SitePacket { flow, total, link, tos, ttl, v4, .. } = *packet;
+    let SitePacket { flow, total, link, v4, .. } = *packet;
     if !umem.replace_front(frame, usize::from(link), outer.len(), usize::from(total)) {
         return Verdict::Drop(Reason::NoHeadroom);
     }
     let octets = umem.octets_mut(frame);
-    let Some((front, inner)) = octets.split_at_mut_checked(outer.len()) else {
-        return Verdict::Drop(Reason::NoHeadroom);
-    };
-    let ttl = take_hop(inner, v4, ttl);
-    outer.stamp(front, Patch { inner_length: total, ttl, tos, source_port: classify::source_port(flow) });
+    if let Some((front, inner)) = octets.split_at_mut_checked(outer.len())
+        && let Some(head) = inner.first_chunk_mut()
+    {
+        let (tos, ttl) = take_hop(head, v4);
+        outer.stamp(front, Patch { inner_length: total, ttl, tos, source_port: classify::source_port(flow) });
+    }
     counters.encapsulated.add(1);
     Verdict::Send(outer.port())
 }
@@ -250,11 +237,13 @@ fn forward_natively(
     adjacency: &Adjacency,
     counters: &Counters,
 ) -> Verdict {
-    let SitePacket { total, link, ttl, v4, .. } = *packet;
+    let SitePacket { total, link, v4, .. } = *packet;
     let Some(inner) = readdress(umem, frame, usize::from(link), total, v4, adjacency) else {
         return Verdict::Drop(Reason::NoHeadroom);
     };
-    take_hop(inner, v4, ttl);
+    if let Some(head) = inner.first_chunk_mut() {
+        take_hop(head, v4);
+    }
     counters.native.add(1);
     Verdict::Send(adjacency.port)
 }
@@ -278,20 +267,18 @@ pub(crate) fn readdress<'a>(
     octets.get_mut(link..)
 }
 
-/// Takes one hop off, with the IPv4 checksum adjusted, and gives the new TTL. The old one is above 0.
+/// Takes one hop off, with the IPv4 checksum adjusted, and gives TOS and the new TTL. The old one is above 0.
 #[inline(always)]
-fn take_hop(packet: &mut [u8], v4: bool, ttl: u8) -> u8 {
-    let Some(head) = packet.first_chunk_mut::<20>() else { return ttl };
-    let ttl = ttl - 1;
-    if v4 {
-        head[8] = ttl;
-        // The TTL is the high octet of its word: whatever the word was, it is now less by this much.
-        let sealed = checksum::adjust(u16::from_be_bytes([head[10], head[11]]), 0x0100, 0);
-        head[10..12].copy_from_slice(&sealed.to_be_bytes());
-    } else {
-        head[7] = ttl;
+fn take_hop(head: &mut [u8; 20], v4: bool) -> (u8, u8) {
+    if !v4 {
+        head[7] = head[7].wrapping_sub(1);
+        return (head[0] << 4 | head[1] >> 4, head[7]);
     }
-    ttl
+    head[8] = head[8].wrapping_sub(1);
+    // The TTL is the high octet of its word: whatever the word was, it is now less by this much.
+    let sealed = checksum::adjust(u16::from_be_bytes([head[10], head[11]]), 0x0100, 0);
+    head[10..12].copy_from_slice(&sealed.to_be_bytes());
+    (head[1], head[8])
 }
 
 /// Replaces the 16-bit word `at` of an IPv4 header and adjusts the checksum for it.

@@ -229,12 +229,14 @@ impl Worker {
         received.packets.add(frames.len() as u64);
         received.octets.add(frames.iter().map(|frame| frame.len() as u64).sum());
         let role = self.setup.ports[usize::from(ingress)];
-        self.batch.look_up(&self.umem, frames, &role, &Context { cache, setup: &self.setup });
-        for (index, mut frame) in frames.drain(..).enumerate() {
+        let mut batch = std::mem::replace(&mut self.batch, Batch::new(0));
+        batch.look_up(&self.umem, frames, &role, &Context { cache, setup: &self.setup });
+        for (found, mut frame) in batch.found().zip(frames.drain(..)) {
             let context = Context { cache, setup: &self.setup };
-            let verdict = self.batch.decide(index, &mut self.umem, &mut frame, &role, &context);
+            let verdict = found.decide(&mut self.umem, &mut frame, &role, &context);
             self.carry_out(verdict, frame, ingress, cache, now);
         }
+        self.batch = batch;
     }
 
     /// The same for one frame; true if it goes out as a packet.
@@ -242,7 +244,8 @@ impl Worker {
         let role = self.setup.ports[usize::from(ingress)];
         let context = Context { cache, setup: &self.setup };
         self.single.look_up(&self.umem, std::slice::from_ref(&frame), &role, &context);
-        let verdict = self.single.decide(0, &mut self.umem, &mut frame, &role, &context);
+        let found = self.single.found().next().expect("one was looked up");
+        let verdict = found.decide(&mut self.umem, &mut frame, &role, &context);
         self.carry_out(verdict, frame, ingress, cache, now)
     }
 

@@ -26,6 +26,8 @@ pub struct Lookups {
     v6: List<u128>,
     /// By ticket: words of the table, zero where nothing was found.
     found: Box<[u64]>,
+    /// Tickets given out.
+    tickets: usize,
 }
 
 /// The addresses of one family: the first `count` of `wanted`.
@@ -64,13 +66,13 @@ impl Lookups {
     /// Room for `capacity` addresses; nothing is allocated afterwards.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { v4: List::new(capacity), v6: List::new(capacity), found: vec![0; capacity].into() }
+        Self { v4: List::new(capacity), v6: List::new(capacity), found: vec![0; capacity].into(), tickets: 0 }
     }
 
     /// Forgets all addresses.
     #[inline]
     pub fn clear(&mut self) {
-        (self.v4.count, self.v6.count) = (0, 0);
+        (self.v4.count, self.v6.count, self.tickets) = (0, 0, 0);
     }
 
     /// Adds an address; returns the ticket for what will be found.
@@ -101,9 +103,18 @@ impl Lookups {
         ticket
     }
 
+    /// Takes a ticket for nothing, by which nothing will be found.
+    #[inline]
+    pub fn skip(&mut self) -> usize {
+        let ticket = self.ticket();
+        self.found[ticket] = 0;
+        ticket
+    }
+
     #[inline(always)]
-    const fn ticket(&self) -> usize {
-        self.v4.count + self.v6.count
+    const fn ticket(&mut self) -> usize {
+        self.tickets += 1;
+        self.tickets - 1
     }
 
     /// What the address of `ticket` found, after [`Snapshot::lookup_all`](super::Snapshot::lookup_all).
@@ -114,6 +125,12 @@ impl Lookups {
     #[must_use]
     pub fn found(&self, ticket: usize) -> Option<Entry> {
         Entry::from_word(self.found[ticket])
+    }
+
+    /// The same for every ticket in the order in which they were given out.
+    #[inline(always)]
+    pub fn all_found(&self) -> impl Iterator<Item = Option<Entry>> {
+        self.found[..self.tickets].iter().map(|word| Entry::from_word(*word))
     }
 }
 
@@ -231,7 +248,7 @@ fn one(tables: &Tables, instance: u32, address: IpAddr) -> u64 {
 
 #[inline(always)]
 fn all(tables: &Tables, lookups: &mut Lookups) {
-    let Lookups { v4, v6, found } = lookups;
+    let Lookups { v4, v6, found, .. } = lookups;
     for group in v4.as_slice().chunks(GROUP) {
         descend(tables, group, found);
     }
