@@ -18,7 +18,7 @@ use crate::{
     frame::{Frame, Umem},
     mapping::InstanceId,
     verdict::{Reason, Verdict},
-    worker::PortRole,
+    worker::{PortRole, SourceCheck},
 };
 
 /// Frames between the one that is asked for and the one that is read.
@@ -155,7 +155,7 @@ impl Batch {
                 }
             }),
         }
-        self.ask_for(context.cache);
+        self.ask_for(context);
     }
 
     #[inline(never)]
@@ -179,11 +179,17 @@ impl Batch {
 
     /// Looks all addresses up, and asks for what the entries lead to.
     #[inline(never)]
-    fn ask_for(&mut self, cache: &Snapshot<'_>) {
+    fn ask_for(&mut self, context: &Context<'_>) {
         let Self { packets, lookups } = self;
+        let cache = context.cache;
         lookups.look_up(cache);
         for entry in lookups.destinations.all_found().flatten() {
             cache.prefetch(entry);
+        }
+        if context.setup.source_check == SourceCheck::Secure {
+            for entry in lookups.sources.all_found().flatten() {
+                cache.prefetch_members(entry);
+            }
         }
         for (packet, entry) in packets.iter().zip(lookups.destinations.all_found()) {
             if let (Packet::Site(site), Some(entry)) = (packet.packet(), entry)

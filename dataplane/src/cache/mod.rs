@@ -320,6 +320,12 @@ impl<'a> Snapshot<'a> {
         prefetch(self.volumes.as_ptr().wrapping_add(entry.slot() as usize));
     }
 
+    /// Asks the processor for what [`has_member`](Self::has_member) will touch.
+    #[inline]
+    pub fn prefetch_members(&self, entry: Entry) {
+        prefetch(self.tables.first_members(entry));
+    }
+
     /// Where packets under `entry`, of the flow with this hash, go.
     #[inline]
     #[must_use]
