@@ -17,7 +17,7 @@ use super::{
 use crate::mapping::InstanceId;
 
 /// Addresses that go down side by side.
-const GROUP: usize = 32;
+const GROUP: usize = 64;
 
 /// Addresses that are looked up together; a worker owns one and fills it anew for each batch.
 #[derive(Debug)]
