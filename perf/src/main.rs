@@ -20,7 +20,7 @@ use altitude_perf::{
 use clap::{Parser, Subcommand};
 use signal_hook::consts::SIGTERM;
 
-const LPM_MODE: &str = "longest-prefix match, 1 reader; ns per look-up, less is better; pages of 4 KiB in DPDK's tables";
+const LPM_MODE: &str = "longest-prefix match, 1 reader; ns per look-up, less is better; dir-24-8 in small pages, other tables in huge ones";
 
 #[derive(Parser)]
 #[command(name = "altitude-perf", version, about = "Demo, benches and lab tools of Altitude")]

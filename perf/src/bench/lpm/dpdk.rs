@@ -1,5 +1,5 @@
 //! DPDK's `rte_lpm` and `rte_lpm6` as child processes that are asked round by round: `dpdk/lpm.c`, compiled at run
-//! time where libdpdk-dev is installed. It runs without huge pages: its tables lie in pages of 4 KiB.
+//! time where libdpdk-dev is installed. It needs no reserved huge pages: its memory is the process's own, with transparent ones where it can.
 
 use std::{
     collections::HashSet,
@@ -95,7 +95,7 @@ impl Dpdk {
         Self::start_filled(program, core, table, direct)
     }
 
-    fn start_filled(program: &Program, core: usize, table: &Table, direct: bool) -> Result<Self, LpmError> {
+    pub(super) fn start_filled(program: &Program, core: usize, table: &Table, direct: bool) -> Result<Self, LpmError> {
         let groups = groups(table) + 64;
         if table.family == Family::V6 && groups > GROUPS_MAX {
             return Err(LpmError::Dpdk(format!("rte_lpm6 cannot hold the table: it would need {groups} groups")));

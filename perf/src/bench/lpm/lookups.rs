@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use super::{
     Bench, LpmError, Row,
+    altitude::Altitude,
     dir24::Dir24,
     dpdk::Dpdk,
     model::Model,
-    skip,
     subject::Subject,
     table::{Family, Table},
     traffic::Pattern,
@@ -33,8 +33,11 @@ impl Bench<'_> {
             return Ok(());
         }
         self.progress(&format!("{name}: building for {} prefixes", table.prefixes.len()));
+        let start = Instant::now();
+        let mut altitude = Altitude::new(table)?;
+        self.built(&name, &altitude, start);
         let mut references = self.references(table, &name)?;
-        let mut subjects: Vec<&mut dyn Subject> = Vec::new();
+        let mut subjects: Vec<&mut dyn Subject> = vec![&mut altitude];
         subjects.extend(references.iter_mut().map(|reference| &mut **reference as &mut dyn Subject));
         self.memory(&name, &subjects, table.prefixes.len());
         let model = Model::new(&table.prefixes);
@@ -57,18 +60,25 @@ impl Bench<'_> {
         Ok(())
     }
 
+    fn built(&self, name: &str, subject: &dyn Subject, start: Instant) {
+        self.figure(format!("{name}/build"), subject.name(), start.elapsed().as_secs_f64() * 1e3, "ms");
+    }
+
     /// DIR-24-8 for IPv4, and DPDK's table where it is installed.
     fn references(&self, table: &Table, name: &str) -> Result<Vec<Box<dyn Subject>>, LpmError> {
         let mut references: Vec<Box<dyn Subject>> = Vec::new();
         if table.family == Family::V4 {
-            let start = Instant::now();
-            references.push(Box::new(Dir24::new(&table.prefixes)));
-            self.figure(format!("{name}/build"), "dir-24-8", start.elapsed().as_secs_f64() * 1e3, "ms");
+            for huge in [false, true] {
+                let start = Instant::now();
+                let dir = Dir24::new(&table.prefixes, huge)?;
+                self.built(name, &dir, start);
+                references.push(Box::new(dir));
+            }
         }
         if let Some(program) = &self.program {
             match Dpdk::start(program, self.reader.id, table) {
                 Ok(started) => references.push(Box::new(started)),
-                Err(why) => skip(self.report, &format!("{name}: {why}")),
+                Err(why) => self.skip(&format!("{name}: {why}")),
             }
         }
         Ok(references)

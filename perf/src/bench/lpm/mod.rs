@@ -5,19 +5,24 @@
 //! drawn before and streamed in order, in turns on the same core; before any of it is timed, each subject's answers to
 //! the first addresses are compared with those of a plain model, and a wrong one ends the run.
 //!
-//! Further cases: `build` and `memory` of each table; `… updates/s` with a writer on the other core, and how long its
-//! updates take; `small` with many Instance-IDs of few prefixes; `memory/…` with whole mappings.
+//! Further cases: `build` and `memory` of each table; `…/updates 10k/s` with a writer on the other core, and how long
+//! its updates take; `small` with many Instance-IDs of few prefixes; `memory/…` with whole mappings.
 
+mod altitude;
 mod dir24;
 mod dpdk;
 mod lookups;
+mod mappings;
 mod model;
 mod random;
+mod small;
 mod subject;
 mod table;
 mod traffic;
+mod updates;
 
 use std::{
+    cell::Cell,
     io::{self, Write},
     net::IpAddr,
     path::PathBuf,
@@ -73,6 +78,9 @@ pub enum LpmError {
         /// The answer; `None` if all that is known is that it is another.
         found: Option<u32>,
     },
+    /// Nothing was measured.
+    #[error("no case has '{0}' in its name; names are like v4/dfz/rand/b32")]
+    NoCase(String),
     /// The DPDK program failed.
     #[error("DPDK program: {0}")]
     Dpdk(String),
@@ -91,6 +99,13 @@ struct Sizes {
     hosts: usize,
     /// Parts of the table.
     curve: &'static [(usize, &'static str)],
+    /// Whole mappings, IPv4 and IPv6, and how many that makes.
+    mappings: [usize; 2],
+    mappings_name: &'static str,
+    /// Distinct locator-sets that they share.
+    sets: usize,
+    /// Instances with few prefixes, and how many that is.
+    instances: (u32, &'static str),
 }
 
 impl Sizes {
@@ -99,9 +114,21 @@ impl Sizes {
         verified: 1 << 16,
         hosts: 200_000,
         curve: &[(1000, "1k"), (10_000, "10k"), (100_000, "100k"), (1_000_000, "1M")],
+        mappings: [1_000_000, 200_000],
+        mappings_name: "1.2M",
+        sets: 20_000,
+        instances: (4096, "4096"),
     };
-    const QUICK: Self =
-        Self { queries: 1 << 14, verified: 1 << 12, hosts: 4000, curve: &[(1000, "1k"), (10_000, "10k")] };
+    const QUICK: Self = Self {
+        queries: 1 << 14,
+        verified: 1 << 12,
+        hosts: 4000,
+        curve: &[(1000, "1k"), (10_000, "10k")],
+        mappings: [10_000, 2000],
+        mappings_name: "12k",
+        sets: 200,
+        instances: (64, "64"),
+    };
 }
 
 /// A run.
@@ -115,6 +142,8 @@ struct Bench<'a> {
     reader: CoreId,
     /// The writer's core; `None` if there is only one.
     writer: Option<CoreId>,
+    /// Whether any case was wanted.
+    matched: Cell<bool>,
 }
 
 /// Measures everything; the calling thread is pinned to the last core.
@@ -125,25 +154,35 @@ pub fn bench(report: &Report, options: &Options) -> Result<(), LpmError> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let reader = cores.last().copied().unwrap_or(CoreId { id: 0 });
     core_affinity::set_for_current(reader);
-    let bench = Bench {
+    let mut bench = Bench {
         report,
         options,
         sizes: if options.quick { Sizes::QUICK } else { Sizes::FULL },
-        program: Program::compile().map_err(|why| skip(report, &format!("rte_lpm and rte_lpm6: {why}"))).ok(),
+        program: None,
         reader,
         writer: cores.first().copied().filter(|_| cores.len() > 1),
+        matched: Cell::new(false),
     };
-    for table in bench.tables()? {
-        bench.lookups(&table, &Pattern::ALL, &[1, 8, 32, 64])?;
-        for (count, name) in bench.sizes.curve {
-            bench.lookups(&table.resized(*count, name), &[Pattern::Rand], &[32])?;
-        }
+    match Program::compile() {
+        Ok(program) => bench.program = Some(program),
+        Err(why) => bench.skip(&format!("rte_lpm and rte_lpm6: {why}")),
+    }
+    let tables = bench.tables()?;
+    for table in &tables {
+        bench.lookups(table, &Pattern::ALL, &[1, 8, 32, 64])?;
+        bench.updates(table)?;
+        bench.curve(table)?;
     }
     for family in Family::ALL {
         let hosts = Table::hosts(family, bench.sizes.hosts);
         bench.lookups(&hosts, &[Pattern::Zipf, Pattern::Rand], &[1, 32])?;
     }
-    Ok(())
+    bench.small()?;
+    bench.mappings(&tables)?;
+    match &options.only {
+        Some(only) if !bench.matched.get() => Err(LpmError::NoCase(only.clone())),
+        _ => Ok(()),
+    }
 }
 
 impl Bench<'_> {
@@ -155,8 +194,21 @@ impl Bench<'_> {
         }
     }
 
+    /// Look-ups against the number of prefixes.
+    fn curve(&self, table: &Table) -> Result<(), LpmError> {
+        for (count, name) in self.sizes.curve {
+            match table.resized(*count, name) {
+                Some(resized) => self.lookups(&resized, &[Pattern::Rand], &[32])?,
+                None => self.skip(&format!("{}/{name}: the table has no room for more-specifics", table.family.name())),
+            }
+        }
+        Ok(())
+    }
+
     fn wants(&self, case: &str) -> bool {
-        self.options.only.as_ref().is_none_or(|only| case.contains(only))
+        let wanted = self.options.only.as_ref().is_none_or(|only| case.contains(only));
+        self.matched.set(self.matched.get() | wanted);
+        wanted
     }
 
     /// A row without a reference, if it is wanted.
@@ -170,15 +222,15 @@ impl Bench<'_> {
     fn progress(&self, line: &str) {
         let _ = writeln!(io::stderr(), "{line}");
     }
-}
 
-/// Says what is not measured, and why: in the table; beside JSON on standard error.
-fn skip(report: &Report, why: &str) {
-    let line = format!("SKIP: {why}");
-    if report.json {
-        let _ = writeln!(io::stderr(), "{line}");
-    } else {
-        super::say(&line);
+    /// Says what is not measured, and why: in the table; beside JSON on standard error.
+    fn skip(&self, why: &str) {
+        let line = format!("SKIP: {why}");
+        if self.report.json {
+            self.progress(&line);
+        } else {
+            super::say(&line);
+        }
     }
 }
 

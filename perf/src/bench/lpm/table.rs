@@ -237,8 +237,8 @@ impl Table {
         Self::new(family, "hosts", hosts)
     }
 
-    /// `count` prefixes: a random part of these, or these and more-specifics of them.
-    pub(super) fn resized(&self, count: usize, name: &'static str) -> Self {
+    /// `count` prefixes: a random part of these, or these and more-specifics of them; `None` if those do not suffice.
+    pub(super) fn resized(&self, count: usize, name: &'static str) -> Option<Self> {
         let mut prefixes: Vec<Prefix> = self.prefixes.iter().take(count).copied().collect();
         let mut known: HashSet<Prefix> = prefixes.iter().copied().collect();
         let longest = match self.family {
@@ -246,14 +246,19 @@ impl Table {
             Family::V6 => 48,
         };
         let mut random = Random::new(0x517e);
+        let mut attempts = 0;
         while prefixes.len() < count {
+            attempts += 1;
+            if attempts > 20 * count || self.prefixes.is_empty() {
+                return None;
+            }
             let parent = self.prefixes[random.below(self.prefixes.len())];
             let longer = more_specific(self.family, parent, longest.max(parent.length() + 1), &mut random);
             if let Some(longer) = longer.filter(|longer| known.insert(*longer)) {
                 prefixes.push(longer);
             }
         }
-        Self { family: self.family, name, prefixes }
+        Some(Self { family: self.family, name, prefixes })
     }
 }
 

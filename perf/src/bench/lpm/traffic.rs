@@ -22,7 +22,8 @@ pub(super) enum Pattern {
     Zipf,
     /// A random host in a random prefix.
     Rand,
-    /// A random host in one of the twentieth of all prefixes that are longest, and among those nested deepest.
+    /// A random host in one of the longest prefixes, of equally long ones the most deeply nested: at random out of the
+    /// first hundredth of them, where chains are longest, and out of the first half, which no cache holds.
     Worst,
 }
 
@@ -54,19 +55,20 @@ impl Pattern {
                 (0..count).map(|_| destinations[zipf.rank(&mut random)]).collect()
             }
             Self::Worst => {
-                let worst = worst(table, model);
-                (0..count).map(|_| host(&worst, &mut random)).collect()
+                let ranked = ranked(table, model);
+                let parts = [ranked.len().div_ceil(100), ranked.len().div_ceil(2)];
+                (0..count).map(|_| host(&ranked[..parts[random.below(2)]], &mut random)).collect()
             }
         };
         Arc::new(Queries::new(table.family, &lefts))
     }
 }
 
-fn worst(table: &Table, model: &Model) -> Vec<Prefix> {
+/// The longest first, of equally long ones the most deeply nested.
+fn ranked(table: &Table, model: &Model) -> Vec<Prefix> {
     let mut ranked: Vec<(u8, u8, Prefix)> =
         table.prefixes.iter().zip(model.depths()).map(|(prefix, depth)| (prefix.length(), depth, *prefix)).collect();
     ranked.sort_unstable_by_key(|(length, depth, _)| std::cmp::Reverse((*length, *depth)));
-    ranked.truncate(table.prefixes.len().div_ceil(20));
     ranked.into_iter().map(|(_, _, prefix)| prefix).collect()
 }
 
