@@ -20,7 +20,8 @@ use altitude_perf::{
 use clap::{Parser, Subcommand};
 use signal_hook::consts::SIGTERM;
 
-const LPM_MODE: &str = "longest-prefix match, 1 reader; ns per look-up, less is better; dir-24-8 in small pages, other tables in huge ones";
+const LPM_MODE: &str = "longest-prefix match, 1 reader, ns of CPU time per look-up: less is better; \
+                        dir-24-8 in small pages, the rest in huge ones";
 
 #[derive(Parser)]
 #[command(name = "altitude-perf", version, about = "Demo, benches and lab tools of Altitude")]
@@ -43,8 +44,8 @@ enum Task {
     /// The map-cache's longest-prefix match, beside DIR-24-8 and DPDK's rte_lpm and rte_lpm6
     ///
     /// Tables are those of the folder in ALTITUDE_DATA or ../shared/data (`dfz`); where they are absent, tables of the
-    /// same length histogram (`generated`). Cases are named like v4/dfz/rand/b32; values are nanoseconds per look-up,
-    /// so a ratio below 1 means that Altitude is faster.
+    /// same length histogram (`generated`). Cases are named like v4/dfz/rand/b32; values are nanoseconds of
+    /// CPU time per look-up, so a ratio below 1 means that Altitude is faster.
     Lpm {
         #[command(flatten)]
         measure: Measure,
@@ -171,7 +172,8 @@ fn main() -> ExitCode {
             Ok(())
         }
         Task::Lpm { measure, table, only, quick } => {
-            let report = bench::Report::start(measure.json, LPM_MODE);
+            let mode = if quick { format!("{LPM_MODE}; quick: small tables") } else { LPM_MODE.to_owned() };
+            let report = bench::Report::start(measure.json, &mode);
             let options = bench::lpm::Options { effort: measure.effort(), table, only, quick };
             bench::lpm::bench(&report, &options).map_err(|error| error.to_string())
         }

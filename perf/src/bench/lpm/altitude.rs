@@ -102,7 +102,7 @@ impl Filled {
 }
 
 impl Reading {
-    /// Looks a stretch of queries up, a snapshot each turn. `found` sees the tickets of a batch, or one entry.
+    /// Looks a stretch of queries up, a snapshot each turn.
     #[inline]
     fn stretch(&mut self, batch: usize, start: usize) {
         let Self { reader, lookups, queries, .. } = self;
@@ -149,10 +149,10 @@ fn together(snapshot: &Snapshot<'_>, lookups: &mut Lookups, queries: &Queries, r
     lookups.clear();
     match queries {
         Queries::V4(addresses) => addresses[range].iter().for_each(|address| {
-            lookups.push(InstanceId::DEFAULT, IpAddr::V4((*address).into()));
+            lookups.push_v4(InstanceId::DEFAULT, *address);
         }),
         Queries::V6(addresses) => addresses[range].iter().for_each(|address| {
-            lookups.push(InstanceId::DEFAULT, IpAddr::V6((*address).into()));
+            lookups.push_v6(InstanceId::DEFAULT, u128::from_be_bytes(*address));
         }),
     }
     snapshot.lookup_all(lookups);

@@ -1,9 +1,9 @@
 //! Longest-prefix match of the map-cache, beside DIR-24-8 and DPDK's `rte_lpm` and `rte_lpm6` in the same run.
 //!
 //! Cases are named family/table/traffic/batch: `v4/dfz/rand/b32`; `single` is one look-up after the other. Values are
-//! nanoseconds per look-up, so a ratio below 1 means that Altitude is faster. All subjects look up the same addresses,
-//! drawn before and streamed in order, in turns on the same core; before any of it is timed, each subject's answers to
-//! the first addresses are compared with those of a plain model, and a wrong one ends the run.
+//! nanoseconds of CPU time per look-up, so a ratio below 1 means that Altitude is faster. All subjects look up the same
+//! addresses, drawn before and streamed in order, in turns on the same core; before any of it is timed, each subject's
+//! answers to the first addresses are compared with those of a plain model, and a wrong one ends the run.
 //!
 //! Further cases: `build` and `memory` of each table; `…/updates 10k/s` with a writer on the other core, and how long
 //! its updates take; `small` with many Instance-IDs of few prefixes; `memory/…` with whole mappings.
