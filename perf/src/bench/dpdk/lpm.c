@@ -58,7 +58,7 @@ static void refuse(const char *what)
     exit(1);
 }
 
-/* With --no-huge EAL would lay its heap into a file in memory, which gets small pages; refused, it maps plain memory. */
+/* With --no-huge EAL would lay its heap into a file in memory, in small pages; refused, it maps plain memory. */
 int memfd_create(const char *name, unsigned int flags)
 {
     (void)name, (void)flags;

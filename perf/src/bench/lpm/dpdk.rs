@@ -1,5 +1,6 @@
 //! DPDK's `rte_lpm` and `rte_lpm6` as child processes that are asked round by round: `dpdk/lpm.c`, compiled at run
-//! time where libdpdk-dev is installed. It needs no reserved huge pages: its memory is the process's own, with transparent ones where it can.
+//! time where libdpdk-dev is installed. It needs no reserved huge pages: its memory is the process's own, with
+//! transparent ones where it can.
 
 use std::{
     collections::HashSet,
