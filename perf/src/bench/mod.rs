@@ -4,6 +4,7 @@
 
 mod device;
 mod generator;
+pub mod lpm;
 pub mod mem;
 mod packets;
 mod pool;
