@@ -14,7 +14,7 @@ use std::{
 
 use altitude_perf::{
     bench::{self, Families, Forwarder, Sink, Size, Traffic},
-    demo, lab, tcp,
+    demo, r#gen, lab, tcp,
 };
 use clap::{Parser, Subcommand};
 use signal_hook::consts::SIGTERM;
@@ -47,6 +47,8 @@ enum Task {
         #[command(flatten)]
         measure: Measure,
     },
+    /// Sends packets at a rate, or counts them: the veth bench's generator and sink, for two boxes
+    Gen(Box<r#gen::Arguments>),
     /// What the veth bench runs inside its namespaces
     #[command(hide = true)]
     Inside {
@@ -149,6 +151,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Task::Veth { measure } => veth(&measure),
+        Task::Gen(arguments) => r#gen::run(&arguments),
         Task::Inside { part } => inside(part),
         Task::Tcp { end } => transfer(&end),
     };

@@ -53,6 +53,11 @@ pub(super) struct Progress {
     pub(super) hits: u64,
     pub(super) misses: u64,
     pub(super) probes: u64,
+    /// Frames that were due and came too late to be sent.
+    pub(super) forgone: u64,
+    /// When the first frame was due and the last one sent, ns; 0 if nobody looked at the clock.
+    pub(super) start: u64,
+    pub(super) last: u64,
 }
 
 /// A stream by a recipe.
