@@ -21,7 +21,7 @@ const WIRE: u64 = 8 + 4 + 12;
 /// Sends until the end that was asked for, or until `stopped`.
 pub(super) fn send(arguments: &Arguments, stopped: impl Fn() -> bool) -> Result<(), String> {
     let (source, pacer) = source(arguments)?;
-    let generator = Generator::open(&arguments.interface, source, arguments.means)?;
+    let mut generator = Generator::open(&arguments.interface, source, arguments.means)?;
     let quiet = arguments.json;
     if !quiet {
         announce(arguments, &generator);

@@ -13,9 +13,6 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// Counts until the end that was asked for, or until `stopped`.
 pub(super) fn count(arguments: &Arguments, stopped: impl Fn() -> bool) -> Result<(), String> {
-    if !nix::unistd::geteuid().is_root() {
-        return Err("counting needs root: run as root or through sudo".into());
-    }
     let probes = arguments.probes.is_some();
     let sink = Sink::attach(&arguments.interface, probes)?;
     if !arguments.json {

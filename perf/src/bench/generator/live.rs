@@ -1,9 +1,10 @@
 //! Frames that the kernel sends by itself: `BPF_PROG_RUN` on live frames makes some million a second on one core.
 //!
-//! Starting and ending a run costs the kernel some 20 ms, so one run has to do for the whole stream: the program itself
-//! looks at the clock, and a signal ends it.
+//! One run does for the whole stream, whatever the rate: the program itself looks at the clock and drops frames until one
+//! is due, and a signal ends it. A run for each burst would cost more than its frames.
 
 use std::{
+    fs::File,
     os::fd::AsFd,
     sync::{
         Arc,
@@ -15,10 +16,13 @@ use std::{
 };
 
 use altitude_dataplane::port::xsk::Interface;
-use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput, Xdp, XdpFlags};
-use nix::sys::{
-    pthread::{pthread_kill, pthread_self},
-    signal::Signal,
+use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput, Xdp, XdpFlags};
+use nix::{
+    sched::{CloneFlags, setns, unshare},
+    sys::{
+        pthread::{pthread_kill, pthread_self},
+        signal::Signal,
+    },
 };
 use signal_hook::consts::SIGUSR2;
 
@@ -53,6 +57,38 @@ pub(super) struct Live {
     frame: Vec<u8>,
     plans: MapHandle,
     progress: MapHandle,
+    _known: Known,
+}
+
+/// Makes the kernel know the program also between two runs.
+///
+/// The kernel enters a program that runs more than once into its XDP dispatcher and takes it out again afterwards, and
+/// waits each time until no CPU uses the old entries: some 35 ms a run on an idle machine, in which nothing is sent. A
+/// program that is attached somewhere is in the dispatcher already. So it is attached to the loopback interface of a
+/// network namespace that is made for it, where no packet ever passes.
+#[derive(Debug)]
+struct Known {
+    _link: Link,
+    _namespace: File,
+}
+
+impl Known {
+    /// The current thread is in its own namespace again when this returns, also with an error.
+    fn make(object: &Object, name: &str) -> Result<Self, String> {
+        const HERE: &str = "/proc/thread-self/ns/net";
+        const LOOPBACK: i32 = 1;
+        let wrong = |what| move |error| format!("a namespace for the generator's program, {what}: {error}");
+        let home = File::open(HERE).map_err(|error| wrong("looking back")(error.to_string()))?;
+        let program = object.progs_mut().find(|program| program.name() == name);
+        let program = program.ok_or_else(|| format!("no program {name}"))?;
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|error| wrong("entering")(error.to_string()))?;
+        let attached = File::open(HERE).map_err(|error| error.to_string()).and_then(|namespace| {
+            let link = program.attach_xdp(LOOPBACK).map_err(|error| error.to_string())?;
+            Ok(Self { _link: link, _namespace: namespace })
+        });
+        setns(home, CloneFlags::CLONE_NEWNET).map_err(|error| wrong("leaving")(error.to_string()))?;
+        attached.map_err(wrong("attaching"))
+    }
 }
 
 impl Live {
@@ -94,7 +130,8 @@ impl Live {
         interface: Option<&Interface>,
     ) -> Result<Self, String> {
         let (plans, progress) = (map(&object, "plans")?, map(&object, "progresses")?);
-        let live = Self { object, program, plan, frame, plans, progress };
+        let known = Known::make(&object, program)?;
+        let live = Self { object, program, plan, frame, plans, progress, _known: known };
         if let Some(interface) = interface {
             live.check(interface)?;
         }
@@ -116,21 +153,45 @@ impl Live {
         Ok(())
     }
 
-    /// Sets the pace, and in tests the clock: nanoseconds, 0 for the kernel's own.
-    pub(super) fn set_pace(&self, pacer: &Pacer, clock: u64) -> Result<(), String> {
+    /// Begins a run at this pace; in tests, on a clock of nanoseconds. A stream goes on where the last run left it, a
+    /// capture starts anew. Returns where it begins.
+    pub(super) fn begin(&self, pacer: &Pacer, clock: Option<u64>) -> Result<Progress, String> {
+        let Progress { frames, hits, misses, .. } = self.progress()?;
+        let base = if self.program == "replay" {
+            Progress::default()
+        } else {
+            Progress { frames, hits, misses, ..Progress::default() }
+        };
+        let words: Vec<u8> = [base.frames, 0, base.hits, base.misses, 0, 0, 0, 0, 0]
+            .iter()
+            .flat_map(|word: &u64| word.to_ne_bytes())
+            .collect();
+        let set = self.progress.update(&0_u32.to_ne_bytes(), &words, MapFlags::ANY);
+        set.map_err(|error| format!("the generator's progress: {error}"))?;
+        self.set_pace(pacer, &base, clock)?;
+        Ok(base)
+    }
+
+    /// Sets the pace, for a run that began at `base`.
+    pub(super) fn set_pace(&self, pacer: &Pacer, base: &Progress, clock: Option<u64>) -> Result<(), String> {
         let Timing { end, interval, arrears, round } = pacer.timing();
+        let end = end.saturating_add(base.frames);
         let mut plan: Vec<u8> =
-            [end, interval, arrears, round, clock].iter().flat_map(|word| word.to_ne_bytes()).collect();
+            [end, interval, arrears, round, clock.unwrap_or(0)].iter().flat_map(|word| word.to_ne_bytes()).collect();
         plan.extend(&self.plan);
         let set = self.plans.update(&0_u32.to_ne_bytes(), &plan, MapFlags::ANY);
         set.map_err(|error| format!("the generator's plan: {error}"))
     }
 
-    /// Sends at this pace as long as `goes_on` says so, which is told for how long it has been.
+    /// Sends, in a run that began at `base`, as long as `goes_on` says so, which is told for how long it has been.
     ///
     /// The kernel sends in a thread of its own, which only a signal gets back from it.
-    pub(super) fn run(&self, pacer: &Pacer, mut goes_on: impl FnMut(Duration) -> bool) -> Result<(), String> {
-        self.set_pace(pacer, 0)?;
+    pub(super) fn run(
+        &self,
+        pacer: &Pacer,
+        base: &Progress,
+        mut goes_on: impl FnMut(Duration) -> bool,
+    ) -> Result<(), String> {
         // Only to interrupt: nobody looks at the flag.
         let handler = signal_hook::flag::register(SIGUSR2, Arc::default()).map_err(|error| error.to_string())?;
         let stopping = AtomicBool::new(false);
@@ -147,7 +208,7 @@ impl Live {
             });
             let thread = told.recv();
             let start = Instant::now();
-            let sent_all = || self.progress().is_ok_and(|progress| pacer.ended(progress.frames));
+            let sent_all = || self.progress().is_ok_and(|progress| pacer.ended(progress.frames - base.frames));
             while !sending.is_finished() && goes_on(start.elapsed()) && !sent_all() {
                 thread::sleep(POLL);
             }
@@ -225,6 +286,8 @@ pub(super) fn load(sizes: &[(&str, usize)]) -> Result<Object, String> {
         }
         _ => format!("loading the traffic programs: {error}"),
     };
+    // libbpf would write on standard error by itself; what it returns says as much.
+    libbpf_rs::set_print(None);
     let mut object = ObjectBuilder::default().open_memory(PROGRAMS).map_err(refused)?;
     for mut map in object.maps_mut() {
         if let Some((_, size)) = sizes.iter().find(|(name, _)| map.name() == *name) {
@@ -292,7 +355,7 @@ fn plan(interface: Option<&Interface>, longest: usize, stream: &Stream) -> Vec<u
         places.udp_sum as u32,
         places.stamp as u32,
     ]);
-    plan.extend(stream.turns.map(|class| class as u8));
+    plan.extend(stream.turns);
     for index in 0..=PROBE {
         let class = if index == PROBE { Some(&stream.probe) } else { stream.classes.get(index) };
         let (mut head, mut fixed) = ([0; HEAD], [0; 12]);

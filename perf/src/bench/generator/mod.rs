@@ -39,6 +39,8 @@ use stream::Progress;
 const SPIN: Duration = Duration::from_micros(120);
 /// Longest sleep, so that a stop is noticed.
 const SLEEP: Duration = Duration::from_millis(20);
+/// How long a socket may take to send what it was given. An interface that is down never does.
+const LINGER: Duration = Duration::from_millis(200);
 
 /// Who sends the frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -81,6 +83,8 @@ pub struct Generator {
     source: Source,
     sender: Sender,
     refused: Option<String>,
+    /// Where the run began.
+    base: Progress,
 }
 
 #[derive(Debug)]
@@ -96,9 +100,6 @@ impl Generator {
     /// A line with what the kernel refused.
     pub fn open(interface: &str, source: Source, means: Option<Means>) -> Result<Self, String> {
         let interface = Interface::named(interface).map_err(|error| error.to_string())?;
-        if !nix::unistd::geteuid().is_root() {
-            return Err("sending frames needs root: run as root or through sudo".into());
-        }
         let live = || match &source {
             Source::Stream(stream) => Live::stream(Some(&interface), stream),
             Source::Replay(replay) => Live::replay(Some(&interface), replay),
@@ -112,7 +113,7 @@ impl Generator {
                 Err(why) => (socket()?, Some(why)),
             },
         };
-        Ok(Self { source, sender, refused })
+        Ok(Self { source, sender, refused, base: Progress::default() })
     }
 
     /// By which means it sends.
@@ -131,19 +132,25 @@ impl Generator {
     }
 
     /// Sends at the pacer's pace as long as `goes_on` says so; it is asked some hundred times a second, and is told how
-    /// long the generator has been sending.
+    /// long the generator has been sending. A stream goes on where the last run left it; a capture starts anew.
     ///
     /// # Errors
     /// A line with what the kernel refused.
-    pub fn run(mut self, pacer: Pacer, mut goes_on: impl FnMut(&Self, Duration) -> bool) -> Result<Sent, String> {
+    pub fn run(&mut self, pacer: Pacer, mut goes_on: impl FnMut(&Self, Duration) -> bool) -> Result<Sent, String> {
+        if let Sender::Live(live) = &self.sender {
+            self.base = live.begin(&pacer, None)?;
+        }
         match &self.sender {
-            Sender::Live(live) => live.run(&pacer, |elapsed| goes_on(&self, elapsed))?,
+            Sender::Live(live) => live.run(&pacer, &self.base, |elapsed| goes_on(self, elapsed))?,
             Sender::AfXdp(_) => self.run_socket(pacer, goes_on)?,
         }
         self.sent()
     }
 
     fn run_socket(&mut self, mut pacer: Pacer, mut goes_on: impl FnMut(&Self, Duration) -> bool) -> Result<(), String> {
+        if let Sender::AfXdp(socket) = &mut self.sender {
+            self.base = socket.begin(matches!(self.source, Source::Replay(_)));
+        }
         let start = Instant::now();
         loop {
             let elapsed = start.elapsed();
@@ -153,16 +160,24 @@ impl Generator {
             socket.progress.last = 1 + elapsed.as_nanos() as u64;
             socket.progress.forgone = pacer.forgone();
             match pacer.due(elapsed) {
-                _ if ended => return Ok(()),
-                Due::End => return Ok(()),
+                _ if ended => break,
+                Due::End => break,
                 Due::Frames(count) => pacer.forgo(send(socket, &self.source, count)),
                 Due::Wait(wait) if wait > SPIN => thread::sleep((wait - SPIN).min(SLEEP)),
                 Due::Wait(_) => std::hint::spin_loop(),
             }
         }
+        let end = Instant::now();
+        while let Sender::AfXdp(socket) = &mut self.sender
+            && !socket.flush()
+            && end.elapsed() < LINGER
+        {
+            std::hint::spin_loop();
+        }
+        Ok(())
     }
 
-    /// What was sent so far.
+    /// What was sent in this run so far.
     ///
     /// # Errors
     /// A line with what the kernel refused.
@@ -171,7 +186,8 @@ impl Generator {
             Sender::Live(live) => live.progress()?,
             Sender::AfXdp(socket) => socket.progress,
         };
-        let Progress { frames: packets, octets, probes, forgone, start, last, .. } = progress;
+        let Progress { frames, octets, probes, forgone, start, last, .. } = progress;
+        let packets = frames - self.base.frames;
         let seconds = Duration::from_nanos(last.saturating_sub(start)).as_secs_f64();
         Ok(Sent { packets, octets, probes, forgone, seconds, means: self.means() })
     }
@@ -199,6 +215,6 @@ fn send(socket: &mut AfXdp, source: &Source, count: u32) -> u32 {
 /// A line with what the kernel refused.
 pub fn generate(interface: &str, traffic: &Traffic, stop: &AtomicBool) -> Result<Sent, String> {
     let stream = Stream::new(&traffic.recipe())?;
-    let generator = Generator::open(interface, Source::Stream(stream), None)?;
+    let mut generator = Generator::open(interface, Source::Stream(stream), None)?;
     generator.run(Pacer::new(traffic.rate), |_, _| !stop.load(Ordering::Relaxed))
 }

@@ -14,7 +14,7 @@ pub enum Due {
 }
 
 /// Frames told at once in a flood.
-const FLOOD: u64 = 1 << 10;
+const FLOOD: u64 = 1 << 12;
 /// A generator that was kept from sending makes up for so much time and so many frames only: a burst of all that was
 /// missed would measure the queues behind it.
 const ARREARS: (Duration, u64) = (Duration::from_millis(1), 64);

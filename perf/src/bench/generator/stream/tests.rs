@@ -23,7 +23,6 @@ const STAMP: u64 = 0x0123_4567_89ab_cdef;
 /// One frame, taken apart.
 #[derive(Debug)]
 struct Seen {
-    length: usize,
     outer: Option<(IpAddr, IpAddr, UdpHeader, DataHeader)>,
     ends: (IpAddr, IpAddr),
     udp: UdpHeader,
@@ -56,7 +55,7 @@ fn take_apart(frame: &[u8], lisp: bool) -> Seen {
     }
     let (ends, udp, payload) = ip_udp(inner);
     assert!(udp.verifies(ends.0, ends.1, payload), "the inner checksum is right");
-    Seen { length: frame.len(), outer, ends, udp, payload: payload.to_vec() }
+    Seen { outer, ends, udp, payload: payload.to_vec() }
 }
 
 fn frames(stream: &Stream, count: usize) -> Vec<Vec<u8>> {
@@ -219,7 +218,7 @@ fn the_kernel_makes_the_same_frames() {
             Err(why) => return println!("SKIP: {why}"),
         };
         let ours = frames(&stream, 200);
-        live.set_pace(&Pacer::new(None), STAMP).unwrap();
+        live.begin(&Pacer::new(None), Some(STAMP)).unwrap();
         for (number, ours) in ours.iter().enumerate() {
             let theirs = live.make().unwrap().expect("a flood is always due");
             assert_eq!(&theirs, ours, "frame {number} of {traffic:?}");
@@ -248,7 +247,7 @@ fn the_kernel_keeps_the_same_pace() {
         // Up to 100 µs apart, and once so late that frames are forgone.
         for (look, late) in (0..2000_u64).map(|look| (look, if look > 700 { 5_000_000 } else { 0 })) {
             let elapsed = look * 37_717 % 100_000 + look * 100_000 + late;
-            live.set_pace(&pacer, start + elapsed).unwrap();
+            live.set_pace(&pacer, &Progress::default(), Some(start + elapsed)).unwrap();
             while let Due::Frames(count) = pacer.due(Duration::from_nanos(elapsed)) {
                 ours += u64::from(count);
             }
