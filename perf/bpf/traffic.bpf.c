@@ -184,7 +184,7 @@ INLINE int is_due(const struct plan *plan, struct progress *progress)
 	if (progress->frames >= plan->end)
 		return 0;
 	// A flood looks at the clock now and then only: it costs a tenth of a frame.
-	if (!plan->interval && progress->frames & 63)
+	if (!plan->interval && progress->frames & 63 && progress->frames + 1 < plan->end)
 		return 1;
 	time = now(plan);
 	if (!progress->start)
