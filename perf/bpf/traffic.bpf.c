@@ -292,7 +292,7 @@ INLINE void personalize(struct class *class, const struct plan *plan, const stru
 // Cuts the frame to its length, writes its octets and sends it.
 INLINE int send(struct xdp_md *frame, const struct plan *plan, u32 total, void *from, u32 length)
 {
-	if (bpf_xdp_adjust_tail(frame, (int)total - (int)plan->longest))
+	if (total != plan->longest && bpf_xdp_adjust_tail(frame, (int)total - (int)plan->longest))
 		return XDP_ABORTED;
 	if (bpf_xdp_store_bytes(frame, 0, from, length))
 		return XDP_ABORTED;
