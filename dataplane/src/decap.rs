@@ -9,7 +9,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    cache::{Delivery, Forwarding},
+    cache::{Entry, Way},
     classify::{Fault, IpHeader, Part, is_martian},
     encap::{Context, readdress, rewrite_word},
     frame::{Frame, Umem},
@@ -57,9 +57,9 @@ pub fn decap(umem: &mut Umem, frame: &mut Frame, context: &Context<'_>, mtu: imp
         let known = context.cache.knows(outer.instance);
         return Verdict::Drop(if known { Reason::InnerDestinationForeign } else { Reason::UnknownInstance });
     };
-    let adjacency = match entry.forwarding() {
-        Forwarding::Local(Delivery::Adjacent(adjacency)) => adjacency,
-        Forwarding::Local(Delivery::Unresolved) => {
+    let adjacency = match context.cache.way(entry, 0) {
+        Way::Deliver(adjacency) => adjacency,
+        Way::Unresolved => {
             let destination = Eid { instance: outer.instance, address: header.destination };
             return Verdict::Miss(Miss { wanted: Wanted::Neighbour, destination, source: header.source });
         }
@@ -172,10 +172,8 @@ fn spoofed(header: &IpHeader, instance: InstanceId, context: &Context<'_>) -> Op
     if context.rlocs.contains(&header.destination) {
         return Some(Reason::InnerDestinationRloc);
     }
-    match context.cache.lookup(instance, header.source).map(crate::cache::Entry::forwarding) {
-        Some(Forwarding::Local(_)) => Some(Reason::InnerSourceLocal),
-        _ => None,
-    }
+    let local = context.cache.lookup(instance, header.source).is_some_and(Entry::is_local);
+    local.then_some(Reason::InnerSourceLocal)
 }
 
 /// Writes TTL and TOS to the inner header.

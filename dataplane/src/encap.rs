@@ -12,7 +12,7 @@
 #![forbid(unsafe_code)]
 
 use crate::{
-    cache::{Forwarding, Snapshot},
+    cache::{Entry, Snapshot, Way},
     classify::{self, Fault, FlowKey, IpHeader, is_martian},
     counters::Counters,
     frame::{Frame, Umem},
@@ -66,31 +66,30 @@ pub fn encap(umem: &mut Umem, frame: &mut Frame, instance: InstanceId, context: 
     let destination = Eid { instance, address: header.destination };
     let miss = Verdict::Miss(Miss { wanted: Wanted::Mapping, destination, source: header.source });
     let Some(entry) = context.cache.lookup(instance, header.destination) else { return miss };
-    match entry.forwarding() {
-        Forwarding::Encapsulate(locators) => {
-            let flow = context.key.flow(&octets[link..], &header);
-            let outer = locators.choose(flow);
+    let flow = context.key.flow(&octets[link..], &header);
+    match context.cache.way(entry, flow) {
+        Way::Tunnel(outer) => {
             if header.total > outer.inner_limit() {
                 return too_big(&header, outer.inner_limit());
             }
             context.cache.hit(entry, header.total);
             encapsulate(umem, frame, link, &header, outer, flow, context.counters)
         }
-        Forwarding::Native(adjacency) => {
+        Way::Native(adjacency) => {
             if header.total > usize::from(adjacency.mtu) {
                 return too_big(&header, usize::from(adjacency.mtu));
             }
             context.cache.hit(entry, header.total);
             forward_natively(umem, frame, link, &header, adjacency, context.counters)
         }
-        Forwarding::Request => miss,
-        Forwarding::Local(_) => Verdict::Drop(Reason::DestinationLocal),
-        Forwarding::Drop(reason) => {
+        Way::Request => miss,
+        Way::Deliver(_) | Way::Unresolved => Verdict::Drop(Reason::DestinationLocal),
+        Way::Drop(reason) => {
             context.cache.hit(entry, header.total);
             match reason {
-                Reason::ActDrop => Verdict::Refuse(*reason, Notice::Prohibited),
-                Reason::NoUsableLocator => Verdict::Refuse(*reason, Notice::Unreachable),
-                _ => Verdict::Drop(*reason),
+                Reason::ActDrop => Verdict::Refuse(reason, Notice::Prohibited),
+                Reason::NoUsableLocator => Verdict::Refuse(reason, Notice::Unreachable),
+                _ => Verdict::Drop(reason),
             }
         }
     }
@@ -107,10 +106,8 @@ fn excluded(header: &IpHeader, instance: InstanceId, context: &Context<'_>) -> O
     if context.rlocs.contains(&header.destination) {
         return Some(Reason::DestinationRloc);
     }
-    match context.cache.lookup(instance, header.source).map(crate::cache::Entry::forwarding) {
-        Some(Forwarding::Local(_)) => None,
-        _ => Some(Reason::SourceNotLocal),
-    }
+    let local = context.cache.lookup(instance, header.source).is_some_and(Entry::is_local);
+    (!local).then_some(Reason::SourceNotLocal)
 }
 
 fn too_big(header: &IpHeader, limit: usize) -> Verdict {

@@ -23,7 +23,7 @@ use std::{
 };
 
 use crate::{
-    cache::{Delivery, Forwarding, Snapshot},
+    cache::{Snapshot, Way},
     classify::FlowKey,
     counters::Counters,
     decap::{decap, is_for_etr},
@@ -360,9 +360,10 @@ impl Worker {
 /// Whether a packet that missed would fare better with this table.
 fn is_answered(cache: &Snapshot<'_>, miss: &Miss) -> bool {
     let Eid { instance, address } = miss.destination;
-    let found = cache.lookup(instance, address).map(crate::cache::Entry::forwarding);
+    // A set says the same to every flow whether its mapping is known.
+    let way = cache.lookup(instance, address).map(|entry| cache.way(entry, 0));
     match miss.wanted {
-        Wanted::Mapping => !matches!(found, None | Some(Forwarding::Request)),
-        Wanted::Neighbour => !matches!(found, Some(Forwarding::Local(Delivery::Unresolved))),
+        Wanted::Mapping => !matches!(way, None | Some(Way::Request)),
+        Wanted::Neighbour => !matches!(way, Some(Way::Unresolved)),
     }
 }

@@ -78,11 +78,15 @@ pub struct Patch {
     pub source_port: u16,
 }
 
-/// Ethernet, IP, UDP and LISP header towards one locator, ready but for [`Patch`]. Two cache lines.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[repr(align(64))]
+/// Ethernet, IP, UDP and LISP header towards one locator, ready but for [`Patch`]. Two cache lines; over untagged IPv4
+/// only the first is read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[repr(C, align(64))]
 pub struct OuterHeader {
-    octets: [u8; OUTER_MAX],
+    /// One's-complement sum of the IPv4 header with length, TOS and TTL zero; not folded.
+    sum: u32,
+    /// Largest outer IP packet, octets.
+    mtu: u16,
     /// Octets in use.
     length: u8,
     /// Where the IP header starts.
@@ -90,10 +94,7 @@ pub struct OuterHeader {
     /// Egress port.
     port: PortIndex,
     ipv6: bool,
-    /// One's-complement sum of the IPv4 header with length, TOS and TTL zero; not folded.
-    sum: u32,
-    /// Largest outer IP packet, octets.
-    mtu: u16,
+    octets: [u8; OUTER_MAX],
 }
 
 impl OuterHeader {

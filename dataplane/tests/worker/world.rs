@@ -8,7 +8,7 @@ use std::{
 };
 
 use altitude_dataplane::{
-    cache::{self, Delivery, Forwarding, Reader, Writer},
+    cache::{self, Choice, Delivery, Forwarding, Reader, Writer},
     counters::Counters,
     frame::Umem,
     mapping::{Adjacency, Candidate, EidPrefix, InstanceId, LocatorSet, OuterHeader, VlanTag},
@@ -41,6 +41,19 @@ impl Default for Options {
     }
 }
 
+/// What a mapping becomes.
+#[derive(Clone)]
+pub(crate) enum Learned {
+    Plain(Forwarding),
+    Tunnel(LocatorSet),
+}
+
+impl From<Forwarding> for Learned {
+    fn from(forwarding: Forwarding) -> Self {
+        Self::Plain(forwarding)
+    }
+}
+
 pub(crate) struct World<P = MemPort> {
     pub(crate) worker: Worker,
     pub(crate) ports: Vec<P>,
@@ -67,10 +80,10 @@ pub(crate) fn adjacency(port: usize, mtu: u16) -> Adjacency {
 }
 
 /// Encapsulation from one RLOC to another.
-pub(crate) fn tunnel(from: IpAddr, to: IpAddr, number: u32, adjacency: &Adjacency) -> Forwarding {
+pub(crate) fn tunnel(from: IpAddr, to: IpAddr, number: u32, adjacency: &Adjacency) -> Learned {
     let outer = OuterHeader::new(adjacency, from, to, instance(number));
     let candidate = Candidate { address: to, priority: 1, weight: 1, outer };
-    Forwarding::Encapsulate(LocatorSet::compile(&[candidate]).unwrap())
+    Learned::Tunnel(LocatorSet::compile(&[candidate]).unwrap())
 }
 
 pub(crate) fn prefix(text: &str) -> EidPrefix {
@@ -148,9 +161,16 @@ impl<P: Port> World<P> {
         world
     }
 
-    pub(crate) fn learn(&mut self, eid: EidPrefix, forwarding: Forwarding) {
+    pub(crate) fn learn(&mut self, eid: EidPrefix, learned: impl Into<Learned>) {
+        let forwarding = match learned.into() {
+            Learned::Plain(forwarding) => forwarding,
+            Learned::Tunnel(set) => {
+                let members: Vec<IpAddr> = set.outers().iter().map(OuterHeader::destination).collect();
+                Forwarding::Encapsulate(self.writer.add_set(&members, &Choice::Tunnel(set)).unwrap())
+            }
+        };
         self.writer.insert(eid, forwarding).unwrap();
-        assert!(self.writer.publish());
+        self.writer.publish();
     }
 
     /// Reaches side `to` (EIDs of both families) over RLOCs of one family.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use altitude_dataplane::{
-    cache::{self, Delivery, Forwarding, Reader, Writer},
+    cache::{self, Choice, Delivery, Forwarding, Reader, Writer},
     counters::Counters,
     frame::{Frame, Umem},
     mapping::{Adjacency, Candidate, EidPrefix, InstanceId, LocatorSet, OuterHeader, Prefix},
@@ -79,18 +79,19 @@ fn fill(writer: &mut Writer, families: Families) {
     };
     let v4 = families.inner4;
     let host = Adjacency { port: SITE, destination: SITE_MAC, source: OUR_MAC, vlan: None, mtu: MTU };
-    let mut insert = |eid, forwarding| writer.insert(eid, forwarding).expect("a table with room");
+    let insert = |writer: &mut Writer, eid, forwarding| writer.insert(eid, forwarding).expect("a table with room");
     let site = EidPrefix { instance: InstanceId::DEFAULT, prefix: site_prefix(v4) };
-    insert(site, Forwarding::Local(Delivery::Unresolved));
-    insert(prefix(local(v4), v4, (32, 128)), Forwarding::Local(Delivery::Adjacent(host)));
+    insert(writer, site, Forwarding::Local(Delivery::Unresolved));
+    insert(writer, prefix(local(v4), v4, (32, 128)), Forwarding::Local(Delivery::Adjacent(host)));
 
     let core = Adjacency { port: CORE, destination: CORE_MAC, source: OUR_MAC, vlan: None, mtu: MTU };
     let (ours, theirs) = (rloc(families.outer4, true), rloc(families.outer4, false));
     let outer = OuterHeader::new(&core, ours, theirs, InstanceId::DEFAULT);
     let set = LocatorSet::compile(&[Candidate { address: theirs, priority: 1, weight: 100, outer }]);
-    let set = set.expect("a usable locator");
+    let choice = Choice::Tunnel(set.expect("a usable locator"));
+    let set = writer.add_set(&[theirs], &choice).expect("a table with room");
     for index in 0..PREFIXES {
-        insert(prefix(remote(v4, index), v4, (24, 64)), Forwarding::Encapsulate(set.clone()));
+        insert(writer, prefix(remote(v4, index), v4, (24, 64)), Forwarding::Encapsulate(set));
     }
     writer.publish();
 }
