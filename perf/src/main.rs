@@ -4,6 +4,7 @@ use std::{
     env,
     io::{self, Write},
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     process::ExitCode,
     sync::{
         Arc,
@@ -13,11 +14,14 @@ use std::{
 };
 
 use altitude_perf::{
-    bench::{self, Direction, Families, Forwarder, Sink, Size, Traffic},
-    demo, lab, tcp,
+    bench::{self, Families, Forwarder, Sink, Size, Traffic},
+    demo, r#gen, lab, tcp,
 };
 use clap::{Parser, Subcommand};
 use signal_hook::consts::SIGTERM;
+
+const LPM_MODE: &str = "longest-prefix match, 1 reader, ns of CPU time per look-up: less is better; \
+                        dir-24-8 in small pages, the rest in huge ones";
 
 #[derive(Parser)]
 #[command(name = "altitude-perf", version, about = "Demo, benches and lab tools of Altitude")]
@@ -37,6 +41,24 @@ enum Task {
         #[arg(long, conflicts_with = "keep")]
         remove: bool,
     },
+    /// The map-cache's longest-prefix match, beside DIR-24-8 and DPDK's rte_lpm and rte_lpm6
+    ///
+    /// Tables are those of the folder in ALTITUDE_DATA or ../shared/data (`dfz`); where they are absent, tables of the
+    /// same length histogram (`generated`). Cases are named like v4/dfz/rand/b32; values are nanoseconds of
+    /// CPU time per look-up, so a ratio below 1 means that Altitude is faster.
+    Lpm {
+        #[command(flatten)]
+        measure: Measure,
+        /// Prefixes in place of the real tables: one a line, gzip if it ends in .gz
+        #[arg(long, value_name = "FILE")]
+        table: Option<PathBuf>,
+        /// Only cases whose name has this in it
+        #[arg(long, value_name = "SUBSTRING")]
+        only: Option<String>,
+        /// Small tables: shows that everything works, not how fast it is
+        #[arg(long)]
+        quick: bool,
+    },
     /// The whole worker in the process, beside a forwarder that only swaps addresses
     Mem {
         #[command(flatten)]
@@ -49,6 +71,8 @@ enum Task {
         #[command(flatten)]
         measure: Measure,
     },
+    /// Sends packets at a rate, or counts them: the veth bench's generator and sink, for two boxes
+    Gen(Box<r#gen::Arguments>),
     /// What the veth bench runs inside its namespaces
     #[command(hide = true)]
     Inside {
@@ -86,12 +110,8 @@ enum Part {
     Generator {
         #[arg(long)]
         interface: String,
-        #[arg(long)]
-        direction: Direction,
-        #[arg(long)]
-        families: Families,
-        #[arg(long)]
-        size: Size,
+        #[command(flatten)]
+        traffic: Traffic,
     },
     Device {
         #[arg(long)]
@@ -106,6 +126,9 @@ enum Part {
     Sink {
         #[arg(long)]
         interface: String,
+        /// Look for probes too
+        #[arg(long)]
+        probes: bool,
     },
     Count {
         #[command(flatten)]
@@ -154,7 +177,14 @@ fn main() -> ExitCode {
             let report = bench::Report::start(measure.json, "in the process, 2048 frames a worker, CPU time");
             bench::mem::bench(&report, measure.effort(), &choice)
         }
+        Task::Lpm { measure, table, only, quick } => {
+            let mode = if quick { format!("{LPM_MODE}; quick: small tables") } else { LPM_MODE.to_owned() };
+            let report = bench::Report::start(measure.json, &mode);
+            let options = bench::lpm::Options { effort: measure.effort(), table, only, quick };
+            bench::lpm::bench(&report, &options).map_err(|error| error.to_string())
+        }
         Task::Veth { measure } => veth(&measure),
+        Task::Gen(arguments) => r#gen::run(&arguments),
         Task::Inside { part } => inside(part),
         Task::Tcp { end } => transfer(&end),
     };
@@ -181,28 +211,32 @@ fn inside(part: Part) -> Result<(), String> {
     let stop = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGTERM, stop.clone()).map_err(|error| error.to_string())?;
     match part {
-        Part::Generator { interface, direction, families, size } => {
+        Part::Generator { interface, traffic } => {
             pin(cores.first());
             println!("ready");
-            bench::generate(&interface, Traffic { direction, families, size }, &stop)
+            say(&bench::generate(&interface, &traffic, &stop)?)
         }
         Part::Device { forwarder, families, site, core } => {
             pin(cores.last());
             let tally = bench::forward(forwarder, families, [&site, &core], &stop, || println!("ready"))?;
-            println!("{}", serde_json::to_string(&tally).map_err(|error| error.to_string())?);
-            Ok(())
+            say(&tally)
         }
         Part::Count { counted } => counted.run(),
-        Part::Sink { interface } => {
-            let sink = Sink::attach(&interface)?;
+        Part::Sink { interface, probes } => {
+            let sink = Sink::attach(&interface, probes)?;
             println!("ready");
             while !stop.load(Ordering::Relaxed) {
                 std::thread::park_timeout(Duration::from_millis(20));
             }
-            println!("{}", sink.count()?);
-            Ok(())
+            say(&sink.arrived()?)
         }
     }
+}
+
+/// Prints a result for the program that started this one.
+fn say(result: &impl serde::Serialize) -> Result<(), String> {
+    println!("{}", serde_json::to_string(result).map_err(|error| error.to_string())?);
+    Ok(())
 }
 
 fn transfer(end: &End) -> Result<(), String> {
