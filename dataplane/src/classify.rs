@@ -382,3 +382,6 @@ const fn fold(a: u64, b: u64) -> u64 {
 pub const fn source_port(flow: u32) -> u16 {
     0xc000 | (flow & 0x3fff) as u16
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,8 +51,9 @@ impl CorePacket {
 
     #[inline(always)]
     fn new(outer: &Outer, total: u16, v4: bool) -> Self {
+        let v4 = if v4 { Self::V4 } else { 0 };
         let places = (outer.length as u64) << 24 | (outer.link as u64) << 48;
-        Self(u64::from(outer.instance.get()) | u64::from(total) << 32 | places | u64::from(v4) * Self::V4)
+        Self(u64::from(outer.instance.get()) | u64::from(total) << 32 | places | v4)
     }
 
     fn instance(self) -> InstanceId {

@@ -66,8 +66,9 @@ impl SitePacket {
 
     #[inline(always)]
     fn new(flow: u32, total: u16, link: usize, v4: bool, ttl: u8) -> Self {
-        let flags = u64::from(v4) * Self::V4 | u64::from(ttl <= 1) * Self::EXPIRED;
-        Self(u64::from(flow) | u64::from(total) << 32 | (link as u64) << 48 | flags)
+        let v4 = if v4 { Self::V4 } else { 0 };
+        let expired = if ttl <= 1 { Self::EXPIRED } else { 0 };
+        Self(u64::from(flow) | u64::from(total) << 32 | (link as u64) << 48 | v4 | expired)
     }
 
     /// The hash of its flow.

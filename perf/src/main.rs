@@ -14,7 +14,7 @@ use std::{
 };
 
 use altitude_perf::{
-    bench::{self, Families, Forwarder, Sink, Size, Traffic},
+    bench::{self, Families, Forwarder, Sink, Traffic},
     demo, r#gen, lab, tcp,
 };
 use clap::{Parser, Subcommand};

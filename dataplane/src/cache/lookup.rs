@@ -24,6 +24,8 @@ use crate::mapping::InstanceId;
 
 /// Addresses that go down side by side.
 const GROUP: usize = 64;
+/// As many are quicker one by one than a group is made ready: when little arrives, a turn has few packets, or one.
+const FEW: usize = 4;
 
 /// Addresses that are looked up together; a worker owns one and fills it anew for each batch.
 #[derive(Debug)]
@@ -251,8 +253,19 @@ fn one(tables: &Tables, instance: u32, address: IpAddr) -> u64 {
 fn all(tables: &Tables, lookups: &mut Lookups) {
     let Lookups { v4, v6, found, tickets } = lookups;
     let found = &mut found[..*tickets];
-    v4.chunks(GROUP).for_each(|group| descend(tables, group, found));
-    v6.chunks(GROUP).for_each(|group| descend(tables, group, found));
+    v4.chunks(GROUP).for_each(|group| look_up(tables, group, found));
+    v6.chunks(GROUP).for_each(|group| look_up(tables, group, found));
+}
+
+/// At most [`GROUP`] addresses, in the way that suits their number.
+#[inline(always)]
+fn look_up<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [u64]) {
+    if group.len() > FEW {
+        return descend(tables, group, found);
+    }
+    for Wanted { address, instance, ticket } in group {
+        found[*ticket as usize] = single(tables, tables.instance_index(*instance), *address);
+    }
 }
 
 /// One step down: the way that the next six bits take, and what covers it.

@@ -1,6 +1,7 @@
 //! Packets through a worker: octets in at one port, octets and exact counter differences out.
 
 mod allocating;
+mod batches;
 mod errors;
 mod flows;
 mod holding;

@@ -22,7 +22,7 @@ pub(super) struct Mappings {
 }
 
 impl Mappings {
-    /// What [`templates`](super::packets::templates) has packets for: one locator behind all prefixes.
+    /// A few prefixes, one locator behind all.
     pub(super) fn few(families: Families) -> Self {
         let prefix = |index| site(remote(families.inner4, index), (24, 64));
         Self { families, prefixes: (0..PREFIXES).map(prefix).collect(), sets: 0 }
