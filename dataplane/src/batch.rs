@@ -6,6 +6,15 @@
 //! ask for  what each entry leads to, then the outer header that its flow chooses
 //! decide   frame by frame, on what has arrived meanwhile
 //! ```
+//!
+//! Why together, in nanoseconds a packet (`altitude-perf mem`, IPv4 in IPv4, 64 octets, every packet to another mapping
+//! that chance picks; the packet's generator, 5 ns, included; one core of a virtual EPYC 9005 that others load, 2048
+//! frames in process; a forwarder that only swaps link-layer addresses took 7.2 to 8.3 in the same runs):
+//!
+//! | mappings | one frame after the other | batches of 8 | 16 | 32 | 64 | 128 | 256 |
+//! |---|---|---|---|---|---|---|---|
+//! | 10,000 | 136 | 63 | 52 | 46 | 43 | 43 | 44 |
+//! | 900,000 | 735 | 138 | 90 | 67 | 56 | 55 | 57 |
 
 #![forbid(unsafe_code)]
 

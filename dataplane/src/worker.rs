@@ -41,7 +41,7 @@ use crate::{
     verdict::{Miss, Notice, Reason, Verdict, Wanted},
 };
 
-/// Frames that a turn takes from a port if nobody chose: see `batch` for what others cost.
+/// Frames that a turn takes from a port if nobody chose: `batch` has what others cost.
 pub const BATCH_DEFAULT: usize = 64;
 
 /// Most misses offered in one turn for frames that are not held: a scan over addresses reaches the control thread at
@@ -117,7 +117,7 @@ pub struct Worker {
     /// Frames of one port, before they are decided on.
     frames: Vec<Frame>,
     /// What is known of them meanwhile.
-    batch: Batch,
+    batch: Option<Batch>,
     /// The same for a frame that comes alone: one that was held, or part of one that was split.
     single: Batch,
     outgoing: Vec<Outgoing>,
@@ -180,7 +180,7 @@ impl Worker {
         let most = 2 * (batch * roles.len() + held);
         Self {
             frames: Vec::with_capacity(batch),
-            batch: Batch::new(batch),
+            batch: Some(Batch::new(batch)),
             single: Batch::new(1),
             limit: batch,
             outgoing: roles.iter().map(|_| Outgoing { frames: Vec::with_capacity(2 * most), refused: 0 }).collect(),
@@ -229,14 +229,15 @@ impl Worker {
         received.packets.add(frames.len() as u64);
         received.octets.add(frames.iter().map(|frame| frame.len() as u64).sum());
         let role = self.setup.ports[usize::from(ingress)];
-        let mut batch = std::mem::replace(&mut self.batch, Batch::new(0));
+        // Lent out, because what is decided may need all of the worker.
+        let Some(mut batch) = self.batch.take() else { unreachable!("it is always put back") };
         batch.look_up(&self.umem, frames, &role, &Context { cache, setup: &self.setup });
         for (found, mut frame) in batch.found().zip(frames.drain(..)) {
             let context = Context { cache, setup: &self.setup };
             let verdict = found.decide(&mut self.umem, &mut frame, &role, &context);
             self.carry_out(verdict, frame, ingress, cache, now);
         }
-        self.batch = batch;
+        self.batch = Some(batch);
     }
 
     /// The same for one frame; true if it goes out as a packet.

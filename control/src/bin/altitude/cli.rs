@@ -222,7 +222,8 @@ pub(crate) struct Run {
 
     /// Most frames that a worker takes from a port at once, 8 to 256 [default: 64].
     ///
-    /// Lower it for shorter turns, and with them less delay under load; 32 costs little, 8 some 15 % of the rate.
+    /// Lower it for shorter turns, and with them less delay under load: 32 costs some 6 % of the rate, 16 a sixth, 8 a third,
+    /// and with hundreds of thousands of mappings twice that. Above 64 little is gained.
     #[arg(long, value_name = "N", help_heading = "Tuning")]
     batch: Option<i64>,
 
