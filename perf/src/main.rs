@@ -4,6 +4,7 @@ use std::{
     env,
     io::{self, Write},
     net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Arc,
@@ -14,7 +15,7 @@ use std::{
 
 use altitude_perf::{
     bench::{self, Direction, Families, Forwarder, Sink, Size, Traffic},
-    demo, lab, tcp,
+    demo, lab, report, tcp,
 };
 use clap::{Parser, Subcommand};
 use signal_hook::consts::SIGTERM;
@@ -46,6 +47,14 @@ enum Task {
     Veth {
         #[command(flatten)]
         measure: Measure,
+    },
+    /// One HTML page with curves and tables of what benches printed with --json
+    Report {
+        /// Their lines, of as many runs as wanted; - or none: standard input
+        inputs: Vec<PathBuf>,
+        /// The page
+        #[arg(long, default_value = "altitude-report.html")]
+        output: PathBuf,
     },
     /// What the veth bench runs inside its namespaces
     #[command(hide = true)]
@@ -150,6 +159,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Task::Veth { measure } => veth(&measure),
+        Task::Report { inputs, output } => write_report(&inputs, &output),
         Task::Inside { part } => inside(part),
         Task::Tcp { end } => transfer(&end),
     };
@@ -167,6 +177,12 @@ fn veth(measure: &Measure) -> Result<(), String> {
     let perf = env::current_exe().map_err(|error| format!("own path: {error}"))?;
     let report = bench::Report::start(measure.json, "AF_XDP on veth, 1 queue, driver mode, generator on another core");
     bench::veth::bench(&report, measure.effort(), &bench::veth::usual(), &perf).map_err(|error| error.to_string())
+}
+
+fn write_report(inputs: &[PathBuf], output: &Path) -> Result<(), String> {
+    let (figures, charts) = report::write(inputs, output).map_err(|error| error.to_string())?;
+    println!("{}: {figures} figures, {charts} charts", output.display());
+    Ok(())
 }
 
 /// The generator has the first core, the device the last one.

@@ -1,0 +1,140 @@
+//! Which figures make a curve, and which curves share a chart.
+
+use super::{
+    case::{Axis, Case},
+    figure::{Figure, settings},
+};
+
+/// Curves of one chart; more than these cannot be told apart.
+const CURVES_MAX: usize = 8;
+
+/// Figures that differ in one number of their case alone.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Curve {
+    /// What they have in common: subject, words, other numbers.
+    pub(super) label: String,
+    /// Whether they are ours and no reference's.
+    pub(super) ours: bool,
+    /// At least two, ascending.
+    pub(super) points: Vec<(f64, f64)>,
+}
+
+/// Curves over one axis, in one unit.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Chart {
+    pub(super) bench: String,
+    /// Words that all its curves begin with.
+    pub(super) group: String,
+    pub(super) axis: Axis,
+    pub(super) unit: String,
+    pub(super) curves: Vec<Curve>,
+}
+
+/// A curve with what sorts it into charts.
+struct Found {
+    bench: String,
+    unit: String,
+    rest: Case,
+    subject: String,
+    setting: usize,
+    points: Vec<(f64, f64)>,
+}
+
+/// All charts, bench by bench in the order in which they first appear.
+pub(super) fn charts(figures: &[Figure]) -> Vec<Chart> {
+    let mut benches: Vec<&str> = Vec::new();
+    for figure in figures {
+        if !benches.contains(&figure.bench.as_str()) {
+            benches.push(&figure.bench);
+        }
+    }
+    let several = settings(figures).len() > 1;
+    let mut charts = Vec::new();
+    for bench in benches {
+        for axis in Axis::ALL {
+            let mut found = along(figures, bench, axis);
+            while let Some(first) = found.first() {
+                let unit = first.unit.clone();
+                let same: Vec<Found> = found.extract_if(.., |curve| curve.unit == unit).collect();
+                share(same, axis, several, &mut charts);
+            }
+        }
+    }
+    charts
+}
+
+/// The curves of a bench over an axis. Of a figure that was measured again in the same setting, the last one counts.
+fn along(figures: &[Figure], bench: &str, axis: Axis) -> Vec<Found> {
+    let settings = settings(figures);
+    let mut found: Vec<Found> = Vec::new();
+    for figure in figures.iter().filter(|figure| figure.bench == bench) {
+        let (Some((x, rest)), Some(y)) = (Case::read(&figure.case).along(axis), figure.value) else { continue };
+        let setting = settings.iter().position(|setting| **setting == figure.setting).unwrap_or(0);
+        let same = |curve: &&mut Found| {
+            (&curve.unit, &curve.subject, curve.setting) == (&figure.unit, &figure.subject, setting)
+                && curve.rest == rest
+        };
+        let curve = match found.iter_mut().find(same) {
+            Some(curve) => curve,
+            None => {
+                let (unit, subject) = (figure.unit.clone(), figure.subject.clone());
+                found.push(Found { bench: bench.into(), unit, rest, subject, setting, points: Vec::new() });
+                found.last_mut().expect("pushed just now")
+            }
+        };
+        curve.points.retain(|(other, _)| *other != x);
+        curve.points.push((x, y));
+    }
+    found.retain(|curve| curve.points.len() > 1);
+    for curve in &mut found {
+        curve.points.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    }
+    found
+}
+
+/// Spreads curves of one unit over as few charts as can be read: together if they are few, else by their first word,
+/// else by more of their words.
+fn share(curves: Vec<Found>, axis: Axis, several: bool, charts: &mut Vec<Chart>) {
+    let mut waiting = vec![(0, curves)];
+    while let Some((words, mut curves)) = waiting.pop() {
+        let splits = curves.iter().any(|curve| curve.rest.words.len() > words);
+        if curves.len() <= CURVES_MAX && words > 0 || !splits {
+            let prefix = curves[0].rest.words.iter().take(words).cloned().collect::<Vec<_>>().join("/");
+            charts.extend(curves.chunks(CURVES_MAX).map(|part| chart(part, &prefix, axis, several)));
+            continue;
+        }
+        let mut parts = Vec::new();
+        while let Some(first) = curves.first() {
+            let prefix: Vec<String> = first.rest.words.iter().take(words + 1).cloned().collect();
+            let alike = |curve: &mut Found| curve.rest.words.iter().take(words + 1).eq(prefix.iter());
+            parts.push((words + 1, curves.extract_if(.., alike).collect::<Vec<_>>()));
+        }
+        waiting.extend(parts.into_iter().rev());
+    }
+}
+
+fn chart(curves: &[Found], group: &str, axis: Axis, several: bool) -> Chart {
+    let curve = |curve: &Found| Curve {
+        label: match several {
+            true => format!("{}, run {}: {}", curve.subject, run(curve.setting), curve.rest.label()),
+            false => format!("{}: {}", curve.subject, curve.rest.label()),
+        },
+        ours: curve.subject == "altitude",
+        points: curve.points.clone(),
+    };
+    Chart {
+        bench: curves[0].bench.clone(),
+        group: group.into(),
+        axis,
+        unit: curves[0].unit.clone(),
+        curves: curves.iter().map(curve).collect(),
+    }
+}
+
+/// Name of a setting: A, B, … Z, 27, 28…
+pub(super) fn run(setting: usize) -> String {
+    u8::try_from(setting)
+        .ok()
+        .filter(|setting| *setting < 26)
+        .map_or_else(|| (setting + 1).to_string(), |setting| char::from(b'A' + setting).to_string())
+}
