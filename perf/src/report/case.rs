@@ -133,10 +133,10 @@ impl Case {
         Some((at, Self { places, words: self.words.clone() }))
     }
 
-    /// For a legend: `encap/v4v4, 64 octets`.
-    pub(super) fn label(&self) -> String {
+    /// For a legend, without the first `known` words: `v4v4, 64 octets`.
+    pub(super) fn label(&self, known: usize) -> String {
         let places = self.places.iter().map(|(axis, at)| axis.words(*at));
-        let words = Some(self.words.join("/")).filter(|words| !words.is_empty());
+        let words = Some(self.words[known.min(self.words.len())..].join("/")).filter(|words| !words.is_empty());
         words.into_iter().chain(places).collect::<Vec<_>>().join(", ")
     }
 
@@ -206,7 +206,7 @@ pub(super) fn number(value: f64) -> String {
     };
     match value.abs() {
         million if million >= 1e6 => scaled(value / 1e6) + "M",
-        thousand if thousand >= 1e4 => scaled(value / 1e3) + "k",
+        thousand if thousand >= 1e4 || thousand >= 1e3 && thousand % 1e3 == 0.0 => scaled(value / 1e3) + "k",
         _ => scaled(value),
     }
 }

@@ -55,8 +55,8 @@ fn draw(chart: &Chart, svg: &mut String) -> Result<(), Box<dyn std::error::Error
         .light_line_style(GRID)
         .bold_line_style(GRID)
         .axis_style(INK)
-        .label_style(font(14))
-        .axis_desc_style(font(15))
+        .label_style(font(17))
+        .axis_desc_style(font(18))
         .x_desc(chart.axis.title())
         .y_desc(chart.unit.as_str())
         .draw()?;

@@ -2,7 +2,7 @@
 
 use super::{
     case::{Axis, Case},
-    figure::{Figure, settings},
+    figure::{Figure, Setting, settings},
 };
 
 /// Curves of one chart; more than these cannot be told apart.
@@ -48,9 +48,9 @@ pub(super) fn charts(figures: &[Figure]) -> Vec<Chart> {
             benches.push(&figure.bench);
         }
     }
-    let several = settings(figures).len() > 1;
     let mut charts = Vec::new();
     for bench in benches {
+        let several = runs(figures, bench).len() > 1;
         for axis in Axis::ALL {
             let mut found = along(figures, bench, axis);
             while let Some(first) = found.first() {
@@ -99,8 +99,7 @@ fn share(curves: Vec<Found>, axis: Axis, several: bool, charts: &mut Vec<Chart>)
     while let Some((words, mut curves)) = waiting.pop() {
         let splits = curves.iter().any(|curve| curve.rest.words.len() > words);
         if curves.len() <= CURVES_MAX && words > 0 || !splits {
-            let prefix = curves[0].rest.words.iter().take(words).cloned().collect::<Vec<_>>().join("/");
-            charts.extend(curves.chunks(CURVES_MAX).map(|part| chart(part, &prefix, axis, several)));
+            charts.extend(curves.chunks(CURVES_MAX).map(|part| chart(part, words, axis, several)));
             continue;
         }
         let mut parts = Vec::new();
@@ -113,22 +112,35 @@ fn share(curves: Vec<Found>, axis: Axis, several: bool, charts: &mut Vec<Chart>)
     }
 }
 
-fn chart(curves: &[Found], group: &str, axis: Axis, several: bool) -> Chart {
-    let curve = |curve: &Found| Curve {
-        label: match several {
-            true => format!("{}, run {}: {}", curve.subject, run(curve.setting), curve.rest.label()),
-            false => format!("{}: {}", curve.subject, curve.rest.label()),
-        },
-        ours: curve.subject == "altitude",
-        points: curve.points.clone(),
+/// A chart of curves that have their first `words` words in common.
+fn chart(curves: &[Found], words: usize, axis: Axis, several: bool) -> Chart {
+    let curve = |curve: &Found| {
+        let subject = match several {
+            true => format!("{}, run {}", curve.subject, run(curve.setting)),
+            false => curve.subject.clone(),
+        };
+        let label = [subject, curve.rest.label(words)].into_iter().filter(|part| !part.is_empty());
+        Curve {
+            label: label.collect::<Vec<_>>().join(": "),
+            ours: curve.subject == "altitude",
+            points: curve.points.clone(),
+        }
     };
     Chart {
         bench: curves[0].bench.clone(),
-        group: group.into(),
+        group: curves[0].rest.words.iter().take(words).cloned().collect::<Vec<_>>().join("/"),
         axis,
         unit: curves[0].unit.clone(),
         curves: curves.iter().map(curve).collect(),
     }
+}
+
+/// Settings that figures of a bench were measured in, by their numbers.
+pub(super) fn runs(figures: &[Figure], bench: &str) -> Vec<usize> {
+    let all = settings(figures);
+    let in_bench =
+        |setting: &&Setting| figures.iter().any(|figure| figure.bench == bench && figure.setting == **setting);
+    (0..all.len()).filter(|index| in_bench(&all[*index])).collect()
 }
 
 /// Name of a setting: A, B, … Z, 27, 28…

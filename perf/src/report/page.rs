@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
     chart::{self, COLOURS},
-    curves::{Chart, run},
+    curves::{Chart, run, runs as runs_of},
     figure::{Figure, settings},
 };
 
@@ -48,6 +48,9 @@ pub(super) fn page(figures: &[Figure], charts: &[Chart]) -> String {
                 }
                 @for bench in benches {
                     h2 { (bench) }
+                    @if settings(figures).len() > 1 {
+                        p { "Measured in: " (runs_of(figures, bench).into_iter().map(run).collect::<Vec<_>>().join(", ")) }
+                    }
                     div.charts {
                         @for chart in charts.iter().filter(|chart| chart.bench == bench) { (drawing(chart)) }
                     }
@@ -98,7 +101,7 @@ fn drawing(chart: &Chart) -> Markup {
 /// Every figure of a bench, in the order of the lines.
 fn table(figures: &[Figure], bench: &str) -> Markup {
     let settings = settings(figures);
-    let several = settings.len() > 1;
+    let several = runs_of(figures, bench).len() > 1;
     html! {
         table.figures {
             thead {
