@@ -133,6 +133,20 @@ impl Case {
         Some((at, Self { places, words: self.words.clone() }))
     }
 
+    /// Where it is on an axis that its name does not speak of, because that is the usual place.
+    pub(super) fn implied(&self, axis: Axis) -> Option<f64> {
+        match axis {
+            Axis::Hits => Some(100.0),
+            Axis::Workers => Some(1.0),
+            Axis::Updates => Some(0.0),
+            // One to each prefix, unless they come by chance.
+            Axis::Flows if !self.words.iter().any(|word| word == "rand" || word == "zipf") => {
+                self.along(Axis::Prefixes).map(|(prefixes, _)| prefixes)
+            }
+            _ => None,
+        }
+    }
+
     /// For a legend, without the first `known` words: `v4v4, 64 octets`.
     pub(super) fn label(&self, known: usize) -> String {
         let places = self.places.iter().map(|(axis, at)| axis.words(*at));

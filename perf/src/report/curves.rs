@@ -67,23 +67,29 @@ pub(super) fn charts(figures: &[Figure]) -> Vec<Chart> {
 fn along(figures: &[Figure], bench: &str, axis: Axis) -> Vec<Found> {
     let settings = settings(figures);
     let mut found: Vec<Found> = Vec::new();
-    for figure in figures.iter().filter(|figure| figure.bench == bench) {
-        let (Some((x, rest)), Some(y)) = (Case::read(&figure.case).along(axis), figure.value) else { continue };
-        let setting = settings.iter().position(|setting| **setting == figure.setting).unwrap_or(0);
-        let same = |curve: &&mut Found| {
-            (&curve.unit, &curve.subject, curve.setting) == (&figure.unit, &figure.subject, setting)
-                && curve.rest == rest
-        };
-        let curve = match found.iter_mut().find(same) {
-            Some(curve) => curve,
-            None => {
+    // Usual places come last: they belong to curves that are there already, and make none.
+    for usual in [false, true] {
+        for figure in figures.iter().filter(|figure| figure.bench == bench) {
+            let case = Case::read(&figure.case);
+            let place = match (case.along(axis), usual) {
+                (Some(place), false) => Some(place),
+                (None, true) => case.implied(axis).map(|at| (at, case)),
+                _ => None,
+            };
+            let (Some((x, rest)), Some(y)) = (place, figure.value) else { continue };
+            let setting = settings.iter().position(|setting| **setting == figure.setting).unwrap_or(0);
+            let same = |curve: &&mut Found| {
+                (&curve.unit, &curve.subject, curve.setting) == (&figure.unit, &figure.subject, setting)
+                    && curve.rest == rest
+            };
+            if let Some(curve) = found.iter_mut().find(same) {
+                curve.points.retain(|(other, _)| *other != x);
+                curve.points.push((x, y));
+            } else if !usual {
                 let (unit, subject) = (figure.unit.clone(), figure.subject.clone());
-                found.push(Found { bench: bench.into(), unit, rest, subject, setting, points: Vec::new() });
-                found.last_mut().expect("pushed just now")
+                found.push(Found { bench: bench.into(), unit, rest, subject, setting, points: vec![(x, y)] });
             }
-        };
-        curve.points.retain(|(other, _)| *other != x);
-        curve.points.push((x, y));
+        }
     }
     found.retain(|curve| curve.points.len() > 1);
     for curve in &mut found {

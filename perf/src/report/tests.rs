@@ -98,6 +98,20 @@ fn figures_that_differ_in_one_number_make_a_curve() {
 }
 
 #[test]
+fn what_a_name_leaves_out_is_on_the_curve() {
+    let cases =
+        ["encap/v4v4/64/10k", "encap/v4v4/64/10k/hit 50", "encap/v4v4/64/10k/1 flows", "encap/v4v4/64/10k/rand"];
+    let lines: String = (1..).zip(cases).map(|(at, case)| line("mem", case, "altitude", f64::from(at), "")).collect();
+    let charts = curves::charts(&read(&lines));
+    let expected: [(&str, &[(f64, f64)]); 2] = [
+        ("altitude: v4v4, 64 octets, 10k prefixes", &[(1.0, 3.0), (10_000.0, 1.0)]),
+        ("altitude: v4v4, 64 octets, 10k prefixes", &[(50.0, 2.0), (100.0, 1.0)]),
+    ];
+    assert_eq!(charts.iter().flat_map(drawn).collect::<Vec<_>>(), expected);
+    assert_eq!(charts.iter().map(|chart| chart.axis).collect::<Vec<_>>(), [Axis::Flows, Axis::Hits]);
+}
+
+#[test]
 fn runs_in_different_settings_are_different_curves() {
     let cases = ["encap/v4v4/64/1k", "encap/v4v4/64/1M"];
     let lines: String =
