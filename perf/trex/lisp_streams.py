@@ -6,6 +6,7 @@
 Nothing here needs TRex, so the packets can be built and looked at anywhere:
 
     python3 lisp_streams.py packets site-to-core --families v4v4 --size imix
+    python3 lisp_streams.py pcap core-to-site.pcap core-to-site --packets 4096
     python3 lisp_streams.py mappings --prefixes 1000 --remote-eids 2.0.0.0/8
 
 A packet's source and destination are one host of the measured site (--local-eid) and one host in each of the remote
@@ -17,6 +18,7 @@ count; from the core a frame is longer by the headers that come off.
 import argparse
 import collections
 import ipaddress
+import random
 import struct
 import sys
 
@@ -35,8 +37,9 @@ OUTER_PORTS = 0xC000
 # Ranks of a Zipf distribution that have a stream of their own; from there on twice as many share each next one.
 ZIPF_SINGLES = 8
 
-# A number that varies from packet to packet: from low to high, in order ("inc") or not ("random").
-Variable = collections.namedtuple("Variable", "name octets low high order")
+# A number that is drawn anew for each packet, from low to high. Counting would not do: numbers that count side by side
+# meet in few of their combinations.
+Variable = collections.namedtuple("Variable", "name octets low high")
 # Where it is written: the low bits that mask has, after a shift to the left, over `octets` octets at an offset.
 Write = collections.namedtuple("Write", "variable offset octets mask shift")
 # One stream: a packet, its share of all packets, what varies, offsets of IPv4 headers whose checksum is made good, and
@@ -58,7 +61,6 @@ def parser(name):
     add("--flows", type=int, default=1024, help="flows, a multiple of the prefixes")
     add("--distribution", choices=("uniform", "zipf"), default="uniform", help="of packets over prefixes")
     add("--skew", type=float, default=1.0, help="exponent of the Zipf distribution")
-    add("--order", choices=("random", "inc"), default="random", help="of prefixes and ports within a stream")
     add("--local-eid", help="host of the measured site [1.1.1.1, 2001:db8:1:1::1]")
     add("--remote-eids", help="where the remote EID-prefixes lie [2.2.0.0/16, 2001:db8:2::/48]")
     add("--prefix-length", type=int, help="of each remote EID-prefix [24, 64]")
@@ -81,9 +83,11 @@ class Plan:
         self.inner4, self.outer4 = given.families[:2] == "v4", given.families[2:] == "v4"
         default = (lambda v4, v6: v4) if self.inner4 else (lambda v4, v6: v6)
         outer = (lambda v4, v6: v4) if self.outer4 else (lambda v4, v6: v6)
-        self.local_eid = self.address("--local-eid", given.local_eid or default("1.1.1.1", "2001:db8:1:1::1"), self.inner4)
+        eid = given.local_eid or default("1.1.1.1", "2001:db8:1:1::1")
+        self.local_eid = self.address("--local-eid", eid, self.inner4)
         eids = given.remote_eids or default("2.2.0.0/16", "2001:db8:2::/48")
-        self.local_rloc = self.address("--local-rloc", given.local_rloc or outer("240.0.254.10", "2001:db8:f::a"), self.outer4)
+        rloc = given.local_rloc or outer("240.0.254.10", "2001:db8:f::a")
+        self.local_rloc = self.address("--local-rloc", rloc, self.outer4)
         rlocs = given.remote_rlocs or outer("240.0.254.20", "2001:db8:f::14")
         self.remote_rlocs = [self.address("--remote-rlocs", rloc, self.outer4) for rloc in rlocs.split(",")]
         try:
@@ -112,7 +116,7 @@ class Plan:
             raise BadTunable("--instance %d has more than 24 bits" % given.instance)
         if len(self.remote_rlocs) > self.prefixes:
             raise BadTunable("more --remote-rlocs than --prefixes")
-        self.instance, self.order, self.skew = given.instance, given.order, given.skew
+        self.instance, self.skew = given.instance, given.skew
         self.zipf = given.distribution == "zipf"
         self.sizes = IMIX if given.size == "imix" else ((1, self.octets(given.size)),)
         self.macs = {"src": given.own_mac, "dst": given.router_mac}
@@ -227,14 +231,14 @@ def varied(plan, decap, first, last, offsets):
     if last - first > 1:
         value, at, shift = window(plan, first)
         name = "prefix"
-        variables.append(Variable(name, 4, value, value + last - first - 1, plan.order))
+        variables.append(Variable(name, 4, value, value + last - first - 1))
         address = (12 if plan.inner4 else 8) + (0 if decap else 4 if plan.inner4 else 16)
         writes.append(Write(name, inner + address + at, 4, 0xFFFFFFFF << shift & 0xFFFFFFFF, shift))
         if decap and low:
             writes.append(Write(name, inner - 16, 2, (1 << low) - 1, 0))
     if plan.ports > 1:
         name = "port"
-        variables.append(Variable(name, 2, FIRST_PORT, FIRST_PORT + plan.ports - 1, plan.order))
+        variables.append(Variable(name, 2, FIRST_PORT, FIRST_PORT + plan.ports - 1))
         writes.append(Write(name, inner + (20 if plan.inner4 else 40), 2, 0xFFFF, 0))
         if decap and high:
             writes.append(Write(name, inner - 16, 2, ((1 << high) - 1) << low, low))
@@ -252,7 +256,8 @@ def streams(plan, decap):
             for parts, size in plan.sizes:
                 built, offsets = packet(plan, decap, first_of, size, rloc)
                 variables, writes = varied(plan, decap, first_of, last_of, offsets)
-                share = float(last - first) / plan.prefixes * weight / whole * parts / sum(part for part, _ in plan.sizes)
+                of_size = float(parts) / sum(part for part, _ in plan.sizes)
+                share = float(last - first) / plan.prefixes * weight / whole * of_size
                 inner = offsets[1]
                 udp = [(inner, inner + (20 if plan.inner4 else 40))] if variables and plan.udp_checksum == "hw" else []
                 ipv4 = [inner] if variables and plan.inner4 else []
@@ -268,8 +273,8 @@ def played(stream, pick):
     for write in stream.writes:
         form = {2: "!H", 4: "!I"}[write.octets]
         (old,) = struct.unpack_from(form, octets, write.offset)
-        value = values[write.variable] << write.shift
-        struct.pack_into(form, octets, write.offset, old & ~write.mask & (1 << 8 * write.octets) - 1 | value & write.mask)
+        value = values[write.variable] << write.shift & write.mask
+        struct.pack_into(form, octets, write.offset, old & ((1 << 8 * write.octets) - 1 - write.mask) | value)
     for at in stream.ipv4:
         octets[at + 10 : at + 12] = b"\0\0"
         struct.pack_into("!H", octets, at + 10, checksum(octets[at : at + 20]))
@@ -300,25 +305,51 @@ def mappings(plan):
             yield 'locators = [{ address = "%s" }]\n\n' % address
 
 
+def capture(path, found, count, seed):
+    """A capture file with `count` packets of the streams by their shares: for generators that replay one."""
+    chance = random.Random(seed)
+    chosen = chance.choices(found, [stream.share for stream in found], k=count)
+    with open(path, "wb") as out:
+        # Classic, microseconds, Ethernet.
+        out.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
+        for number, stream in enumerate(chosen):
+            octets = played(stream, lambda of: chance.randint(of.low, of.high))
+            out.write(struct.pack("<IIII", 0, number % 1000000, len(octets), len(octets)) + octets)
+
+
+USAGE = """usage: lisp_streams.py packets site-to-core|core-to-site [tunables]
+       lisp_streams.py pcap FILE site-to-core|core-to-site [--packets N] [--seed N] [tunables]
+       lisp_streams.py mappings [tunables]"""
+
+
 def main(words):
-    if not words or words[0] not in ("packets", "mappings"):
-        sys.exit("usage: lisp_streams.py packets site-to-core|core-to-site [tunables]\n"
-                 "       lisp_streams.py mappings [tunables]")
-    try:
-        if words[0] == "mappings":
-            sys.stdout.writelines(mappings(Plan(parser("lisp_streams.py mappings").parse_args(words[1:]))))
-            return
-        tunables = parser("lisp_streams.py packets")
+    if not words or words[0] not in ("packets", "pcap", "mappings"):
+        sys.exit(USAGE)
+    tunables = parser("lisp_streams.py " + words[0])
+    if words[0] == "pcap":
+        tunables.add_argument("file")
+        tunables.add_argument("--packets", type=int, default=4096, help="in the capture file")
+        tunables.add_argument("--seed", type=int, default=1, help="of their choice")
+    if words[0] != "mappings":
         tunables.add_argument("direction", choices=("site-to-core", "core-to-site"))
         # Without TRex there is no configuration to take them from.
         tunables.set_defaults(own_mac="02:00:00:00:01:01", router_mac="02:00:00:00:01:02")
-        given = tunables.parse_args(words[1:])
-        # The first and the last packet of each stream: what is between them differs in the same octets.
-        for stream in streams(Plan(given), given.direction == "core-to-site"):
-            for end, pick in (("first", lambda of: of.low), ("last", lambda of: of.high)):
-                print("%s/%s %.6f %s" % (stream.name, end, stream.share, played(stream, pick).hex()))
+    given = tunables.parse_args(words[1:])
+    try:
+        plan = Plan(given)
     except BadTunable as error:
         sys.exit("lisp_streams.py: %s" % error)
+    if words[0] == "mappings":
+        sys.stdout.writelines(mappings(plan))
+        return
+    found = streams(plan, given.direction == "core-to-site")
+    if words[0] == "pcap":
+        capture(given.file, found, given.packets, given.seed)
+        return
+    # The first and the last packet of each stream: what is between them differs in the same octets.
+    for stream in found:
+        for end, pick in (("first", lambda of: of.low), ("last", lambda of: of.high)):
+            print("%s/%s %.6f %s" % (stream.name, end, stream.share, played(stream, pick).hex()))
 
 
 if __name__ == "__main__":

@@ -121,7 +121,8 @@ class Account:
         parts.append(("before Altitude, in network cards", self.cards_in))
         parts += [("dropped: %s" % name, value) for name, value in sorted(self.drops.items())]
         parts.append(("UNACCOUNTED FOR in Altitude", self.unaccounted))
-        parts += [("behind Altitude, in the kernel: %s" % name, value) for name, value in sorted(self.kernel_out.items())]
+        parts += [("behind Altitude, in the kernel: %s" % name, value)
+                  for name, value in sorted(self.kernel_out.items())]
         parts.append(("behind Altitude, in network cards", self.cards_out))
         return ["    %10d %s" % (value, what) for what, value in parts if value]
 
@@ -264,7 +265,7 @@ def main(words, connect=None):
         else:
             print("%s: %.4f Mpps" % (name, real / 1e6))
             if real < 0.99 * rate:
-                print("TRex sent %.4f Mpps where %.4f were asked for: the generator is the limit" % (real / 1e6, rate / 1e6))
+                print("TRex sent %.4f Mpps of %.4f: the generator is the limit" % (real / 1e6, rate / 1e6))
         return 0
     except Refused as why:
         print("ndr.py: %s" % why, file=sys.stderr)
@@ -284,7 +285,8 @@ def connect_trex(arguments):
 
     profile = stl_profile.Profile("ndr.py --", arguments.direction == "core-to-site")
     client = stl.STLClient(server=arguments.server)
-    return Trex(client, stl.STLError, profile.get_streams(tunables=arguments.tunables), arguments.tx_port, arguments.rx_port)
+    streams = profile.get_streams(tunables=arguments.tunables)
+    return Trex(client, stl.STLError, streams, arguments.tx_port, arguments.rx_port)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def program(stream):
                 min_value=variable.low,
                 max_value=variable.high,
                 size=variable.octets,
-                op=variable.order,
+                op="random",
             )
         )
     sizes = {variable.name: variable.octets for variable in stream.variables}

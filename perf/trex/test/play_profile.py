@@ -1,4 +1,4 @@
-"""Loads a profile as TRex does and prints its packets as `lisp_streams.py packets` does: play_profile.py FILE TUNABLES."""
+"""play_profile.py FILE TUNABLES: loads a profile as TRex does, prints its packets as `lisp_streams.py packets` does."""
 
 import os
 import sys

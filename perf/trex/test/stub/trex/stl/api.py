@@ -52,7 +52,7 @@ class STLVmWrFlowVar:
 
 
 class STLVmWrMaskFlowVar:
-    def __init__(self, fv_name, pkt_offset, pkt_cast_size=1, mask=0xFF, shift=0, add_value=0, offset_fixup=0, is_big=True):
+    def __init__(self, fv_name, pkt_offset, pkt_cast_size=1, mask=0xFF, shift=0, offset_fixup=0):
         check("pkt_cast_size", pkt_cast_size in (1, 2, 4))
         check("mask", isinstance(mask, int) and 0 < mask < 1 << 8 * pkt_cast_size)
         check("shift", isinstance(shift, int) and -32 < shift < 32)
