@@ -12,14 +12,7 @@ use altitude_dataplane::{
     counters::Counters,
     mapping::{Adjacency, InstanceId, OuterHeader, Patch},
     verdict::Reason,
-    wire::{
-        checksum,
-        ethernet::EthernetHeader,
-        ipv4::Ipv4Header,
-        ipv6::Ipv6Header,
-        lisp::DataHeader,
-        udp::UdpHeader,
-    },
+    wire::{checksum, ethernet::EthernetHeader, ipv4::Ipv4Header, ipv6::Ipv6Header, lisp::DataHeader, udp::UdpHeader},
 };
 use altitude_perf::lab::{self, Kind};
 

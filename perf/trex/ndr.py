@@ -240,6 +240,7 @@ def case(arguments):
 def main(words, connect=None):
     arguments = parse(words)
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    trex_library()
     say = (lambda line: None) if arguments.json else print
     decap = arguments.direction == "core-to-site"
     trex = None
@@ -275,10 +276,18 @@ def main(words, connect=None):
             trex.close()
 
 
-def connect_trex(arguments):
+def trex_library():
+    """TRex's Python library, or None. Imported before anything of scapy, because it brings its own."""
     try:
-        from trex.stl import api as stl
+        from trex.stl import api
+        return api
     except ImportError:
+        return None
+
+
+def connect_trex(arguments):
+    stl = trex_library()
+    if stl is None:
         raise Refused("TRex's Python library is missing: set PYTHONPATH to "
                       "automation/trex_control_plane/interactive of your TRex")
     import stl_profile

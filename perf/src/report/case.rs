@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! case      = word *( "/" word ) [ " vs " reference ]
-//! word      = [ name " " ] percentile                         turn p50, latency p99.9
+//! word      = word " " percentile                             turn p50, latency p99.9
 //!           | octets                                          64, 1400: after the families
 //!           | "b" number | "single"                           looked up together: b32
-//!           | number axis | axis number | number              10k flows, hit 50, w100k; alone: mappings
+//!           | number axis | axis number | number              10k flows, hit 50, updates 100k/s; alone: prefixes
+//!           | [ word " " ] "at " number " Mpps"               offered: latency at 2 Mpps
 //!           | anything else                                   encap, v4v6, imix, dfz, rand
-//! number    = digits [ "." digits ] [ "k" | "M" | "%" ]
+//! number    = digits [ "." digits ] [ "k" | "M" | "%" ] [ "/s" ]
 //! ```
 //!
 //! What is not understood stays a word: the figure is in its table then, and on no curve.
@@ -31,18 +32,21 @@ pub(super) enum Axis {
     Workers,
     /// Offered load in 100 of the loss-free rate.
     Load,
+    /// Offered load in millions of packets a second.
+    Offered,
     /// Percentile of a distribution.
     Percentile,
 }
 
 impl Axis {
     /// In the order in which their charts come.
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Size,
         Self::Flows,
         Self::Prefixes,
         Self::Hits,
         Self::Load,
+        Self::Offered,
         Self::Percentile,
         Self::Batch,
         Self::Updates,
@@ -60,6 +64,7 @@ impl Axis {
             Self::Updates => "updates per second",
             Self::Workers => "workers",
             Self::Load => "offered load (% of the loss-free rate)",
+            Self::Offered => "offered load (Mpps)",
             Self::Percentile => "percentile",
         }
     }
@@ -76,6 +81,7 @@ impl Axis {
             Self::Updates => format!("{number} updates/s"),
             Self::Workers => format!("{number} workers"),
             Self::Load => format!("{number} % load"),
+            Self::Offered => format!("{number} Mpps offered"),
             Self::Percentile => format!("p{number}"),
         }
     }
@@ -88,7 +94,7 @@ impl Axis {
             "prefix" | "prefixes" | "mapping" | "mappings" | "route" | "routes" => Self::Prefixes,
             "hit" | "hits" => Self::Hits,
             "batch" | "b" => Self::Batch,
-            "update" | "updates" | "writer" | "w" => Self::Updates,
+            "update" | "updates" | "insert" | "remove" | "rate" => Self::Updates,
             "worker" | "workers" => Self::Workers,
             "load" => Self::Load,
             _ => return None,
@@ -111,8 +117,9 @@ impl Case {
         let mut read = Self { places: Vec::new(), words: Vec::new() };
         let (path, reference) = case.split_once(" vs ").map_or((case, None), |(path, other)| (path, Some(other)));
         let mut after_families = false;
-        // `updates/s` is one word.
-        for word in path.replace("/s/", "/").trim_end_matches("/s").split('/') {
+        // Of `updates 10k/s` the unit is no word.
+        let path = path.replace("/s/", "/").replace("/s ", " ");
+        for word in path.strip_suffix("/s").unwrap_or(&path).split('/') {
             let octets = word.parse().ok().filter(|octets: &f64| after_families && (46.0..=9216.0).contains(octets));
             after_families = is_families(word);
             if let Some(octets) = octets {
@@ -139,9 +146,11 @@ impl Case {
             Axis::Hits => Some(100.0),
             Axis::Workers => Some(1.0),
             Axis::Updates => Some(0.0),
+            // The veth bench's; others name theirs.
+            Axis::Prefixes => Some(256.0),
             // One to each prefix, unless they come by chance.
             Axis::Flows if !self.words.iter().any(|word| word == "rand" || word == "zipf") => {
-                self.along(Axis::Prefixes).map(|(prefixes, _)| prefixes)
+                Some(self.along(Axis::Prefixes).map_or(1024.0, |(prefixes, _)| prefixes))
             }
             _ => None,
         }
@@ -157,11 +166,17 @@ impl Case {
     fn word(&mut self, word: &str) {
         if let Some((name, percentile)) = percentile(word) {
             self.place(Axis::Percentile, percentile, word);
-            self.words.extend(name.map(str::to_owned));
+            name.into_iter().for_each(|name| self.word(name));
         } else if word == "single" {
             self.place(Axis::Batch, 1.0, word);
+        } else if let Some((name, at)) = offered(word) {
+            self.place(Axis::Offered, at, word);
+            name.into_iter().for_each(|name| self.word(name));
         } else if let Some((axis, at)) = quantity(word) {
             self.place(axis, at, word);
+            // What the changes are is more than how many they are.
+            self.words
+                .extend(["insert", "remove", "rate"].into_iter().find(|name| word.starts_with(name)).map(Into::into));
         } else {
             self.words.push(word.to_owned());
         }
@@ -187,6 +202,14 @@ fn percentile(word: &str) -> Option<(Option<&str>, f64)> {
     let (name, last) = word.rsplit_once(' ').map_or((None, word), |(name, last)| (Some(name), last));
     let percentile = last.strip_prefix('p')?.parse().ok()?;
     (0.0..=100.0).contains(&percentile).then_some((name, percentile))
+}
+
+/// `latency at 2 Mpps` is 2 of `latency`; which `step 3 at 0.512 Mpps` was says nothing.
+fn offered(word: &str) -> Option<(Option<&str>, f64)> {
+    let (name, rate) = word.strip_prefix("at ").map_or_else(|| word.rsplit_once(" at "), |rate| Some(("", rate)))?;
+    let at = rate.strip_suffix(" Mpps")?.parse().ok()?;
+    let step = name.strip_prefix("step ").is_some_and(|number| number.parse::<u32>().is_ok());
+    Some((Some(name).filter(|name| !step && !name.is_empty()), at))
 }
 
 /// `10k flows`, `hit50`, `50%`, `10k`.

@@ -114,7 +114,7 @@ impl Scale {
         numbers.dedup();
         let smallest = numbers.iter().copied().find(|number| *number > 0.0).unwrap_or(1.0);
         let kind = match chart.axis {
-            Axis::Size | Axis::Hits | Axis::Load | Axis::Workers => Kind::Linear,
+            Axis::Size | Axis::Hits | Axis::Load | Axis::Offered | Axis::Workers => Kind::Linear,
             Axis::Flows | Axis::Prefixes | Axis::Batch | Axis::Updates => Kind::Log { smallest },
             Axis::Percentile => Kind::Tail,
         };

@@ -67,9 +67,10 @@ pub(super) fn charts(figures: &[Figure]) -> Vec<Chart> {
 fn along(figures: &[Figure], bench: &str, axis: Axis) -> Vec<Found> {
     let settings = settings(figures);
     let mut found: Vec<Found> = Vec::new();
-    // Usual places come last: they belong to curves that are there already, and make none.
+    // Usual places come last: they belong to curves that are there already, and make none. Backwards, because of
+    // figures at the same place the first one stays.
     for usual in [false, true] {
-        for figure in figures.iter().filter(|figure| figure.bench == bench) {
+        for figure in figures.iter().rev().filter(|figure| figure.bench == bench) {
             let case = Case::read(&figure.case);
             let place = match (case.along(axis), usual) {
                 (Some(place), false) => Some(place),
@@ -83,14 +84,16 @@ fn along(figures: &[Figure], bench: &str, axis: Axis) -> Vec<Found> {
                     && curve.rest == rest
             };
             if let Some(curve) = found.iter_mut().find(same) {
-                curve.points.retain(|(other, _)| *other != x);
-                curve.points.push((x, y));
+                if curve.points.iter().all(|(other, _)| *other != x) {
+                    curve.points.push((x, y));
+                }
             } else if !usual {
                 let (unit, subject) = (figure.unit.clone(), figure.subject.clone());
                 found.push(Found { bench: bench.into(), unit, rest, subject, setting, points: vec![(x, y)] });
             }
         }
     }
+    found.reverse();
     found.retain(|curve| curve.points.len() > 1);
     for curve in &mut found {
         curve.points.sort_by(|(one, _), (other, _)| one.total_cmp(other));

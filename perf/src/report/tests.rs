@@ -12,7 +12,7 @@ const HOSTILE: &str = r#"<script>alert("x")</script>&amp;'"#;
 
 #[test]
 fn a_case_is_taken_apart() {
-    use Axis::{Batch, Flows, Hits, Load, Percentile, Prefixes, Size, Updates, Workers};
+    use Axis::{Batch, Flows, Hits, Load, Offered, Percentile, Prefixes, Size, Updates, Workers};
     for (name, places, words) in [
         ("encap/v4v4/64", &[(Size, 64.0)][..], &["encap", "v4v4"][..]),
         ("encap/v4v4/64/10k", &[(Size, 64.0), (Prefixes, 10_000.0)], &["encap", "v4v4"]),
@@ -29,6 +29,17 @@ fn a_case_is_taken_apart() {
         ),
         ("encap/v4v4/64/1M flows/50% hits", &[(Size, 64.0), (Flows, 1e6), (Hits, 50.0)], &["encap", "v4v4"]),
         ("encap/v4v4/64/hit0/2 workers", &[(Size, 64.0), (Hits, 0.0), (Workers, 2.0)], &["encap", "v4v4"]),
+        ("v4/dfz/rand/b32/updates 10k/s", &[(Batch, 32.0), (Updates, 10_000.0)], &["v4", "dfz", "rand"]),
+        ("v4/dfz/insert 1k/s p99", &[(Updates, 1000.0), (Percentile, 99.0)], &["v4", "dfz", "insert"]),
+        ("v4/dfz/insert flood p99", &[(Percentile, 99.0)], &["v4", "dfz", "insert flood"]),
+        ("encap/v4v4/64/ndr/step 3 at 0.512 Mpps", &[(Size, 64.0), (Offered, 0.512)], &["encap", "v4v4", "ndr"]),
+        (
+            "encap/v4v4/64/latency at 2 Mpps p50",
+            &[(Size, 64.0), (Offered, 2.0), (Percentile, 50.0)],
+            &["encap", "v4v4", "latency"],
+        ),
+        ("look at this/that 2 Mpps", &[], &["look at this", "that 2 Mpps"]),
+        ("encap/v4v4/64/1M flows vs forwarder", &[(Size, 64.0), (Flows, 1e6)], &["encap", "v4v4", "vs forwarder"]),
         ("encap/v4v4/64 vs forwarder", &[(Size, 64.0)], &["encap", "v4v4", "vs forwarder"]),
         // Not understood, or twice: words.
         ("what/p", &[], &["what", "p"]),
@@ -229,7 +240,7 @@ fn nothing_is_no_report() {
     fs::create_dir_all(&folder).unwrap();
     let (input, output) = (folder.join("empty"), folder.join("report.html"));
     fs::write(&input, "\n\n").unwrap();
-    let error = super::write(&[input.clone()], &output).unwrap_err().to_string();
+    let error = super::write(std::slice::from_ref(&input), &output).unwrap_err().to_string();
     assert_eq!(error, format!("no figure in {}", input.display()));
     let absent = folder.join("absent");
     let error = super::write(std::slice::from_ref(&absent), &output).unwrap_err().to_string();
