@@ -24,7 +24,7 @@ pub(super) enum Axis {
     Prefixes,
     /// Packets in 100 whose mapping is in the map-cache.
     Hits,
-    /// Addresses looked up together.
+    /// Addresses looked up, or frames taken, together.
     Batch,
     /// Changes of the table a second.
     Updates,
@@ -60,7 +60,7 @@ impl Axis {
             Self::Flows => "flows",
             Self::Prefixes => "prefixes in the table",
             Self::Hits => "hit ratio (%)",
-            Self::Batch => "addresses looked up together",
+            Self::Batch => "batch",
             Self::Updates => "updates per second",
             Self::Workers => "workers",
             Self::Load => "offered load (% of the loss-free rate)",
