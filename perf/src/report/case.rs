@@ -94,7 +94,7 @@ impl Axis {
             "prefix" | "prefixes" | "mapping" | "mappings" | "route" | "routes" => Self::Prefixes,
             "hit" | "hits" => Self::Hits,
             "batch" | "b" => Self::Batch,
-            "update" | "updates" | "insert" | "remove" | "rate" => Self::Updates,
+            "update" | "updates" | "insert" | "remove" => Self::Updates,
             "worker" | "workers" => Self::Workers,
             "load" => Self::Load,
             _ => return None,
@@ -175,8 +175,7 @@ impl Case {
         } else if let Some((axis, at)) = quantity(word) {
             self.place(axis, at, word);
             // What the changes are is more than how many they are.
-            self.words
-                .extend(["insert", "remove", "rate"].into_iter().find(|name| word.starts_with(name)).map(Into::into));
+            self.words.extend(["insert", "remove"].into_iter().find(|name| word.starts_with(name)).map(Into::into));
         } else {
             self.words.push(word.to_owned());
         }

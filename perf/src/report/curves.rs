@@ -101,28 +101,53 @@ fn along(figures: &[Figure], bench: &str, axis: Axis) -> Vec<Found> {
     found
 }
 
-/// Spreads curves of one unit over as few charts as can be read: together if they are few, else by their first word,
-/// else by more of their words.
+/// Spreads curves of one unit over as few charts as can be read: those with the same first word together if they are
+/// few, else split by the next word, as often as it takes; neighbours that are few share a chart again.
 fn share(curves: Vec<Found>, axis: Axis, several: bool, charts: &mut Vec<Chart>) {
-    let mut waiting = vec![(0, curves)];
-    while let Some((words, mut curves)) = waiting.pop() {
-        let splits = curves.iter().any(|curve| curve.rest.words.len() > words);
-        if curves.len() <= CURVES_MAX && words > 0 || !splits {
-            charts.extend(curves.chunks(CURVES_MAX).map(|part| chart(part, words, axis, several)));
-            continue;
+    for part in split(curves, 0) {
+        for few in packed(part, 1) {
+            charts.push(chart(&few, axis, several));
         }
-        let mut parts = Vec::new();
-        while let Some(first) = curves.first() {
-            let prefix: Vec<String> = first.rest.words.iter().take(words + 1).cloned().collect();
-            let alike = |curve: &mut Found| curve.rest.words.iter().take(words + 1).eq(prefix.iter());
-            parts.push((words + 1, curves.extract_if(.., alike).collect::<Vec<_>>()));
-        }
-        waiting.extend(parts.into_iter().rev());
     }
 }
 
-/// A chart of curves that have their first `words` words in common.
-fn chart(curves: &[Found], words: usize, axis: Axis, several: bool) -> Chart {
+/// Groups of at most [`CURVES_MAX`] of curves that have their first `words` words in common.
+fn packed(mut curves: Vec<Found>, words: usize) -> Vec<Vec<Found>> {
+    if curves.len() <= CURVES_MAX {
+        return vec![curves];
+    }
+    if curves.iter().all(|curve| curve.rest.words.len() <= words) {
+        let mut parts = Vec::new();
+        while !curves.is_empty() {
+            parts.push(curves.drain(..CURVES_MAX.min(curves.len())).collect());
+        }
+        return parts;
+    }
+    let mut groups: Vec<Vec<Found>> = Vec::new();
+    for part in split(curves, words).into_iter().flat_map(|part| packed(part, words + 1)) {
+        match groups.last_mut() {
+            Some(last) if last.len() + part.len() <= CURVES_MAX => last.extend(part),
+            _ => groups.push(part),
+        }
+    }
+    groups
+}
+
+/// Parts whose curves have the same word at `index`.
+fn split(mut curves: Vec<Found>, index: usize) -> Vec<Vec<Found>> {
+    let mut parts = Vec::new();
+    while let Some(first) = curves.first() {
+        let word = first.rest.words.get(index).cloned();
+        parts.push(curves.extract_if(.., |curve| curve.rest.words.get(index) == word.as_ref()).collect());
+    }
+    parts
+}
+
+/// A chart, named by the words that its curves begin with.
+fn chart(curves: &[Found], axis: Axis, several: bool) -> Chart {
+    let first = &curves[0].rest.words;
+    let in_common = |word: &usize| curves.iter().all(|curve| curve.rest.words.get(*word) == first.get(*word));
+    let words = (0..first.len()).take_while(in_common).count();
     let curve = |curve: &Found| {
         let subject = match several {
             true => format!("{}, run {}", curve.subject, run(curve.setting)),
@@ -137,7 +162,7 @@ fn chart(curves: &[Found], words: usize, axis: Axis, several: bool) -> Chart {
     };
     Chart {
         bench: curves[0].bench.clone(),
-        group: curves[0].rest.words.iter().take(words).cloned().collect::<Vec<_>>().join("/"),
+        group: first[..words].join("/"),
         axis,
         unit: curves[0].unit.clone(),
         curves: curves.iter().map(curve).collect(),
