@@ -6,6 +6,7 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use altitude_dataplane::{
@@ -14,7 +15,7 @@ use altitude_dataplane::{
     verdict::Reason,
     wire::{checksum, ethernet::EthernetHeader, ipv4::Ipv4Header, ipv6::Ipv6Header, lisp::DataHeader, udp::UdpHeader},
 };
-use altitude_perf::lab::{self, Kind};
+use altitude_perf::lab::{self, Family, Kind, Lab};
 
 /// Golden files of trex/golden: their directions and tunables.
 const GOLDEN: [(&str, &str, &[&str]); 8] = [
@@ -210,7 +211,7 @@ fn tshark_finds_no_fault_in_the_golden_packets() {
         let packets = judged(name, |path| {
             let mut out = pcap_file::pcap::PcapWriter::new(fs::File::create(path).unwrap()).unwrap();
             for (_, _, frame) in &frames {
-                let packet = pcap_file::pcap::PcapPacket::new(std::time::Duration::ZERO, frame.len() as u32, frame);
+                let packet = pcap_file::pcap::PcapPacket::new(Duration::ZERO, frame.len() as u32, frame);
                 out.write_packet(&packet).unwrap();
             }
         });
@@ -253,6 +254,49 @@ fn the_rate_runner_finds_the_rate_and_accounts_for_losses() {
     expected.retain(|name| Reason::ALL.iter().all(|reason| reason.name() != *name));
     expected.sort_unstable();
     assert_eq!(not_drops, expected);
+}
+
+#[test]
+fn the_account_of_a_real_router_is_even() {
+    let Some(python) = python() else { return println!("SKIP: python3-scapy is missing: run docker/deps.sh") };
+    if let Err(why) = lab::available() {
+        return println!("SKIP: {why}");
+    }
+    let lab = Lab::new().unwrap();
+    let routers = lab.start_routers(Family::V4).unwrap();
+    let ping = |to: IpAddr, options: &[&str]| {
+        lab.sites[0]
+            .command("ping")
+            .args(["-c", "3", "-i", "0.01", "-W", "1"])
+            .args(options)
+            .arg(to.to_string())
+            .output()
+    };
+    let host = lab.hosts(1)[0];
+    ping(host, &[]).unwrap();
+    let read = |name: &str| {
+        let said = ["counters", "ports"].map(|what| routers[0].show(&[what, "--json"]).unwrap());
+        let file = lab.folder().join(name);
+        fs::write(&file, said.concat()).unwrap();
+        file
+    };
+    let before = read("before");
+    // Three each that pass, that end by their TTL, that are too long for the way, and that are held for a mapping that
+    // never comes; of those that pass, answers come back.
+    ping(host, &[]).unwrap();
+    ping(host, &["-t", "1"]).unwrap();
+    ping(host, &["-M", "do", "-s", "1472"]).unwrap();
+    ping(IpAddr::from([9, 9, 9, 9]), &[]).unwrap();
+    // Until a packet that is held is given up, it is in no counter that says where it went.
+    let told = lab::wait_until("account that is even", Duration::from_secs(10), || {
+        let files = [&before, &read("after")];
+        let account = kit("trex/test/account.py");
+        let told = said(Command::new(python).arg(account).args(["encap", "12", "3"]).args(files));
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        Ok((told["unaccounted"] == 0 && told["drops"]["ttl-expired"] == 3).then_some(told))
+    });
+    let told = told.unwrap();
+    assert!(told["taken"].as_u64() >= Some(12), "{told}");
 }
 
 #[test]
