@@ -194,7 +194,7 @@ fn addresses(packet: &[u8]) -> (IpAddr, IpAddr, &[u8]) {
 
 /// tshark's view of all packets of a capture file.
 fn judged(name: &str, write: impl FnOnce(&Path)) -> Vec<lab::Packet> {
-    let path = std::env::temp_dir().join(format!("altitude-kits-{name}-{}.pcap", std::process::id()));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kits-{name}.pcap"));
     write(&path);
     let packets = lab::read(&path);
     fs::remove_file(&path).unwrap();
@@ -304,7 +304,7 @@ fn altitude_accepts_the_mappings_of_the_streams() {
     let Some(python) = python() else { return println!("SKIP: python3-scapy is missing: run docker/deps.sh") };
     let tunables = ["--prefixes", "300", "--flows", "300", "--remote-eids", "2.0.0.0/8", "--instance", "7"];
     let mappings = said(Command::new(python).arg(kit("trex/lisp_streams.py")).arg("mappings").args(tunables));
-    let file = std::env::temp_dir().join(format!("altitude-kits-{}.toml", std::process::id()));
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kits.toml");
     let router = "rlocs = [\"240.0.254.10\"]\n\
                   [[site-port]]\nname = \"eth1\"\ninstance = 7\n\
                   [[core-port]]\nname = \"eth0\"\n\
