@@ -9,7 +9,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    cache::{Entry, Way},
+    cache::Way,
     classify::{Fault, IpHeader, Part, is_martian},
     encap::{Context, readdress, rewrite_word},
     frame::{Frame, Umem},
@@ -172,7 +172,7 @@ fn spoofed(header: &IpHeader, instance: InstanceId, context: &Context<'_>) -> Op
     if context.rlocs.contains(&header.destination) {
         return Some(Reason::InnerDestinationRloc);
     }
-    let local = context.cache.lookup(instance, header.source).is_some_and(Entry::is_local);
+    let local = context.cache.lookup(instance, header.source).is_some_and(|entry| context.cache.is_local(entry));
     local.then_some(Reason::InnerSourceLocal)
 }
 

@@ -12,7 +12,7 @@
 #![forbid(unsafe_code)]
 
 use crate::{
-    cache::{Entry, Snapshot, Way},
+    cache::{Snapshot, Way},
     classify::{self, Fault, FlowKey, IpHeader, is_martian},
     counters::Counters,
     frame::{Frame, Umem},
@@ -106,7 +106,7 @@ fn excluded(header: &IpHeader, instance: InstanceId, context: &Context<'_>) -> O
     if context.rlocs.contains(&header.destination) {
         return Some(Reason::DestinationRloc);
     }
-    let local = context.cache.lookup(instance, header.source).is_some_and(Entry::is_local);
+    let local = context.cache.lookup(instance, header.source).is_some_and(|entry| context.cache.is_local(entry));
     (!local).then_some(Reason::SourceNotLocal)
 }
 
