@@ -192,13 +192,14 @@ impl Batch {
         let Self { packets, lookups } = self;
         let cache = context.cache;
         lookups.look_up(cache);
+        lookups.sources.all_found().flatten().for_each(|entry| cache.prefetch(entry));
         for entry in lookups.destinations.all_found().flatten() {
             cache.prefetch(entry);
+            cache.prefetch_hit(entry);
         }
+        lookups.destinations.all_found().flatten().for_each(|entry| cache.prefetch_way(entry));
         if context.setup.source_check == SourceCheck::Secure {
-            for entry in lookups.sources.all_found().flatten() {
-                cache.prefetch_members(entry);
-            }
+            lookups.sources.all_found().flatten().for_each(|entry| cache.prefetch_members(entry));
         }
         for (packet, entry) in packets.iter().zip(lookups.destinations.all_found()) {
             if let (Packet::Site(site), Some(entry)) = (packet.packet(), entry)

@@ -174,7 +174,7 @@ pub(crate) fn decap(
     context: &Context<'_>,
 ) -> Verdict {
     // Spoofed: packets of the site do not come out of a tunnel (RFC 7835 §2.2.4).
-    if source.is_some_and(Entry::is_local) {
+    if source.is_some_and(|source| context.cache.is_local(source)) {
         return Verdict::Drop(Reason::InnerSourceLocal);
     }
     let Some(entry) = destination else {

@@ -193,7 +193,7 @@ pub(crate) fn encap(
     context: &Context<'_>,
 ) -> Verdict {
     // LISP must not touch what is no packet of ours, whatever the cache says of its destination.
-    if !source.is_some_and(Entry::is_local) {
+    if !source.is_some_and(|source| context.cache.is_local(source)) {
         return Verdict::Drop(Reason::SourceNotLocal);
     }
     if packet.is_expired() {

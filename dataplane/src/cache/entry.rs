@@ -1,5 +1,7 @@
 //! What the control plane puts under a prefix, what a look-up finds there, and where its packets go.
 
+use std::num::NonZeroU32;
+
 use crate::{
     mapping::{Adjacency, LocatorSet, OuterHeader},
     verdict::Reason,
@@ -63,37 +65,24 @@ pub enum Way<'a> {
 
 /// What a look-up finds; good for the turn it was found in.
 ///
-/// 8 octets: slot above, action below. Never zero, which in the table means "nothing here".
+/// The number of a slot: of its action in the table, of its counters in each worker, of the writer's record. Slot 0 is
+/// nobody's, which in the table means "nothing here".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry(pub(super) u64);
+pub struct Entry(NonZeroU32);
 
 impl Entry {
-    pub(super) const fn new(slot: u32, action: Action) -> Self {
-        Self((slot as u64) << 32 | action.0 as u64)
-    }
-
     /// From a word of the table; `None` from zero.
     #[inline(always)]
-    pub(super) const fn from_word(word: u64) -> Option<Self> {
-        if word == 0 { None } else { Some(Self(word)) }
+    pub(super) const fn from_slot(slot: u32) -> Option<Self> {
+        match NonZeroU32::new(slot) {
+            Some(slot) => Some(Self(slot)),
+            None => None,
+        }
     }
 
-    /// Index of its counters and of the writer's record.
     #[inline(always)]
     pub(super) const fn slot(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-
-    #[inline(always)]
-    pub(super) const fn action(self) -> Action {
-        Action(self.0 as u32)
-    }
-
-    /// Whether the prefix is one of ours.
-    #[inline(always)]
-    #[must_use]
-    pub const fn is_local(self) -> bool {
-        matches!(self.action().kind(), Kind::UNRESOLVED | Kind::DELIVER)
+        self.0.get()
     }
 }
 
@@ -132,6 +121,12 @@ impl Action {
     #[inline(always)]
     pub(super) const fn index(self) -> u32 {
         self.0 >> 3
+    }
+
+    /// Whether the prefix is one of ours.
+    #[inline(always)]
+    pub(super) const fn is_local(self) -> bool {
+        matches!(self.kind(), Kind::UNRESOLVED | Kind::DELIVER)
     }
 }
 

@@ -10,9 +10,8 @@
 use std::sync::atomic::Ordering;
 
 use super::{
-    entry::Entry,
     store::{InstanceState, Retired, Store},
-    tables::{FALLBACK, Root, SHORT, STRIDE},
+    tables::{FALLBACK, FLAT, Root, SHORT, STRIDE},
     trie::{Draft, Key},
 };
 use crate::mapping::InstanceId;
@@ -52,8 +51,10 @@ impl Store {
     pub(super) fn drop_root(&mut self, state: InstanceState, v6: bool) {
         let word = self.tables.instance(state.index).roots[usize::from(v6)].swap(0, Ordering::Release);
         if word != 0 {
-            let root = Root::from_word(word);
-            self.retire(Retired::Words { base: root.base, count: words(root.bits) });
+            match Root::from_word(word) {
+                root if root.bits == FLAT => self.retire_flat(root),
+                root => self.retire(Retired::Words { base: root.base, count: words(root.bits) }),
+            }
         }
     }
 
@@ -132,11 +133,8 @@ impl Store {
         }
     }
 
-    /// The own leaf of the prefix that a word stands for, unless it belongs into the fallback.
-    fn if_long(&mut self, word: u64) -> u32 {
-        match Entry::from_word(word) {
-            Some(entry) if self.records.length(word) >= SHORT => self.own_leaf(entry.slot()),
-            _ => 0,
-        }
+    /// The own leaf of a slot's prefix, unless that belongs into the fallback.
+    fn if_long(&mut self, slot: u32) -> u32 {
+        if self.records.length(slot) >= SHORT { self.own_leaf(slot) } else { 0 }
     }
 }

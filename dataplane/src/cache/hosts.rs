@@ -7,7 +7,6 @@
 use std::sync::atomic::Ordering;
 
 use super::{
-    entry::Entry,
     store::{Retired, Store},
     tables::{DEEP, Hashed, Host, Root},
     trie::Key,
@@ -25,7 +24,7 @@ impl Store {
     pub(super) fn insert_host(&mut self, root: Root, key: &Key, slot: u32) {
         self.make_host_room();
         let table = Hashed::from_word(self.tables.host_table.load(Ordering::Relaxed));
-        self.enter_host(table, key, self.records.entry(slot).0);
+        self.enter_host(table, key, slot);
         self.host_places += 1;
         self.live_hosts += 1;
         let crowd = self.crowds.entry(crowd(key)).or_default();
@@ -38,7 +37,7 @@ impl Store {
     pub(super) fn withdraw_host(&mut self, root: Root, key: &Key) {
         if let Some(host) = self.host_of(key) {
             // The place stays taken until the table is written anew: a worker may be comparing its address.
-            host.entry.store(Host::GONE, Ordering::Release);
+            host.slot.store(Host::GONE, Ordering::Release);
             self.live_hosts -= 1;
         }
         let Some(left) = self.crowds.get_mut(&crowd(key)) else { return };
@@ -49,37 +48,31 @@ impl Store {
         }
     }
 
-    pub(super) fn rewrite_host(&self, key: &Key, new: Entry) {
-        if let Some(host) = self.host_of(key) {
-            host.entry.store(new.0, Ordering::Release);
-        }
-    }
-
     fn host_of(&self, key: &Key) -> Option<&Host> {
         let table = Hashed::from_word(self.tables.host_table.load(Ordering::Relaxed));
         let mut at = self.tables.host_place(key.instance, key.bits) & table.mask();
         loop {
             let host = self.tables.host(table.base + at);
-            match host.entry.load(Ordering::Relaxed) {
+            match host.slot.load(Ordering::Relaxed) {
                 0 => return None,
-                entry if entry != Host::GONE && is(host, key) => return Some(host),
+                slot if slot != Host::GONE && is(host, key) => return Some(host),
                 _ => at = (at + 1) & table.mask(),
             }
         }
     }
 
     /// Writes a host into a place never used.
-    fn enter_host(&self, table: Hashed, key: &Key, entry: u64) {
+    fn enter_host(&self, table: Hashed, key: &Key, slot: u32) {
         let mut at = self.tables.host_place(key.instance, key.bits) & table.mask();
-        while self.tables.host(table.base + at).entry.load(Ordering::Relaxed) != 0 {
+        while self.tables.host(table.base + at).slot.load(Ordering::Relaxed) != 0 {
             at = (at + 1) & table.mask();
         }
         let host = self.tables.host(table.base + at);
         host.high.store((key.bits >> 64) as u64, Ordering::Relaxed);
         host.low.store(key.bits as u64, Ordering::Relaxed);
         host.instance.store(u64::from(key.instance), Ordering::Relaxed);
-        // Ordering 1: the entry shows the address with it.
-        host.entry.store(entry, Ordering::Release);
+        // Ordering 1: the slot shows the address with it.
+        host.slot.store(u64::from(slot), Ordering::Release);
     }
 
     /// Sees to it that the table has a place for one more host and is at most half full.
@@ -98,12 +91,12 @@ impl Store {
         let places = if word == 0 { 0 } else { 1 << old.log };
         for at in 0..places {
             let host = self.tables.host(old.base + at);
-            let entry = host.entry.load(Ordering::Relaxed);
-            if entry != 0 && entry != Host::GONE {
+            let slot = host.slot.load(Ordering::Relaxed);
+            if slot != 0 && slot != Host::GONE {
                 let high = u128::from(host.high.load(Ordering::Relaxed)) << 64;
                 let bits = high | u128::from(host.low.load(Ordering::Relaxed));
                 let instance = host.instance.load(Ordering::Relaxed) as u32;
-                self.enter_host(table, &Key { instance, bits, length: 128 }, entry);
+                self.enter_host(table, &Key { instance, bits, length: 128 }, slot as u32);
             }
         }
         self.host_places = self.live_hosts;

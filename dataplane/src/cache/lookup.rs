@@ -12,7 +12,7 @@
 use std::{
     hint::select_unpredictable,
     net::IpAddr,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use super::{
@@ -32,8 +32,8 @@ const FEW: usize = 4;
 pub struct Lookups {
     v4: Vec<Wanted<u32>>,
     v6: Vec<Wanted<u128>>,
-    /// By ticket: words of the table, zero where nothing was found. As long as the capacity.
-    found: Box<[u64]>,
+    /// By ticket: slots, zero where nothing was found. As long as the capacity.
+    found: Box<[u32]>,
     /// Given out: at least as many as there are addresses.
     tickets: usize,
 }
@@ -115,13 +115,13 @@ impl Lookups {
     #[inline(always)]
     #[must_use]
     pub fn found(&self, ticket: usize) -> Option<Entry> {
-        Entry::from_word(self.found[ticket])
+        Entry::from_slot(self.found[ticket])
     }
 
     /// The same for every ticket, in the order in which they were given out.
     #[inline(always)]
     pub fn all_found(&self) -> impl Iterator<Item = Option<Entry>> {
-        self.found[..self.tickets].iter().map(|word| Entry::from_word(*word))
+        self.found[..self.tickets].iter().map(|slot| Entry::from_slot(*slot))
     }
 }
 
@@ -187,7 +187,7 @@ impl Address for u128 {
 /// The two entry points, in the version for this processor.
 #[derive(Clone, Copy)]
 pub(super) struct Walk {
-    one: unsafe fn(&Tables, u32, IpAddr) -> u64,
+    one: unsafe fn(&Tables, u32, IpAddr) -> u32,
     all: unsafe fn(&Tables, &mut Lookups),
 }
 
@@ -211,9 +211,9 @@ impl Walk {
         Self { one, all }
     }
 
-    /// The word of the longest prefix that holds `address`, 0 for none.
+    /// The slot of the longest prefix that holds `address`, 0 for none.
     #[inline]
-    pub(super) fn one(self, tables: &Tables, instance: u32, address: IpAddr) -> u64 {
+    pub(super) fn one(self, tables: &Tables, instance: u32, address: IpAddr) -> u32 {
         // SAFETY: `best` took this version only after it saw that the processor has what it was compiled for.
         unsafe { (self.one)(tables, instance, address) }
     }
@@ -231,7 +231,7 @@ mod v3 {
     use super::{IpAddr, Lookups, Tables};
 
     #[target_feature(enable = "bmi1,bmi2,popcnt,lzcnt,avx2")]
-    pub(super) fn one(tables: &Tables, instance: u32, address: IpAddr) -> u64 {
+    pub(super) fn one(tables: &Tables, instance: u32, address: IpAddr) -> u32 {
         super::one(tables, instance, address)
     }
 
@@ -242,7 +242,7 @@ mod v3 {
 }
 
 #[inline(always)]
-fn one(tables: &Tables, instance: u32, address: IpAddr) -> u64 {
+fn one(tables: &Tables, instance: u32, address: IpAddr) -> u32 {
     match address {
         IpAddr::V4(v4) => single(tables, instance, v4.to_bits()),
         IpAddr::V6(v6) => single(tables, instance, v6.to_bits()),
@@ -259,7 +259,7 @@ fn all(tables: &Tables, lookups: &mut Lookups) {
 
 /// At most [`GROUP`] addresses, in the way that suits their number.
 #[inline(always)]
-fn look_up<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [u64]) {
+fn look_up<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [u32]) {
     if group.len() > FEW {
         return descend(tables, group, found);
     }
@@ -298,12 +298,13 @@ const fn steps(root: Root) -> u32 {
 }
 
 #[inline(always)]
-fn single<A: Address>(tables: &Tables, instance: u32, address: A) -> u64 {
+fn single<A: Address>(tables: &Tables, instance: u32, address: A) -> u32 {
     let root = tables.root(instance, A::V6);
-    let word = tables.word(first_word(root) + address.head(root.bits)).load(Ordering::Acquire);
     if !A::V6 && root.bits == FLAT {
-        return flat_word(tables, root, word, address);
+        let cell = tables.cell(root_cell(tables, root, address));
+        return flat_slot(tables, root, cell, address);
     }
+    let word = tables.word(first_word(root) + address.head(root.bits)).load(Ordering::Acquire);
     let (mut node, mut best) = (word as u32, (word >> 32) as u32);
     let mut rest = address.tail(root.bits);
     for _ in 0..steps(root) {
@@ -314,8 +315,8 @@ fn single<A: Address>(tables: &Tables, instance: u32, address: A) -> u64 {
         rest <<= STRIDE;
     }
     if A::V6 && node != 0 {
-        if let Some(entry) = tables.find_host(instance, address.bits()) {
-            return entry;
+        if let Some(slot) = tables.find_host(instance, address.bits()) {
+            return slot;
         }
         best = beneath(tables, node, (address.bits() << DEEP >> 64) as u64, best);
     }
@@ -331,9 +332,9 @@ fn beneath(tables: &Tables, mut node: u32, mut rest: u64, mut best: u32) -> u32 
     best
 }
 
-/// The entry's word in leaf `best`, or what the fallback has.
+/// The slot in leaf `best`, or what the fallback has.
 #[inline(always)]
-fn finish<A: Address>(tables: &Tables, root: Root, address: A, best: u32) -> u64 {
+fn finish<A: Address>(tables: &Tables, root: Root, address: A, best: u32) -> u32 {
     let leaf = if best == 0 && root.bits > STRIDE {
         tables.word(root.base + address.head(SHORT)).load(Ordering::Acquire) as u32
     } else {
@@ -342,20 +343,26 @@ fn finish<A: Address>(tables: &Tables, root: Root, address: A, best: u32) -> u64
     tables.leaf(leaf).load(Ordering::Acquire)
 }
 
-/// What a word of a flat root, not yet looked into, means for an address.
-fn flat_word<A: Address>(tables: &Tables, root: Root, mut word: u64, address: A) -> u64 {
-    if word as u32 == BLOCK {
-        word = tables.block((word >> 32) as u32)[block_place(address)].load(Ordering::Acquire);
+/// Where a flat root keeps the cell of an address: behind the block of the fallback.
+#[inline(always)]
+fn root_cell<A: Address>(tables: &Tables, root: Root, address: A) -> *const AtomicU32 {
+    tables.blocks.address(root.base + 1).cast::<AtomicU32>().wrapping_add(address.head(FLAT) as usize)
+}
+
+/// What a cell of a flat root, not yet looked into, means for an address.
+fn flat_slot<A: Address>(tables: &Tables, root: Root, mut cell: u32, address: A) -> u32 {
+    if cell & BLOCK != 0 {
+        cell = tables.block(cell & !BLOCK)[block_place(address)].load(Ordering::Acquire);
     }
-    if word as u32 == JUNCTION {
-        let junction = tables.word((word >> 32) as u32).load(Ordering::Acquire);
+    if cell & JUNCTION != 0 {
+        let junction = tables.word(cell & !JUNCTION).load(Ordering::Acquire);
         let best = beneath(tables, junction as u32, address.tail(FLAT + FLAT_BLOCK), (junction >> 32) as u32);
-        word = tables.leaf(best).load(Ordering::Acquire);
+        cell = tables.leaf(best).load(Ordering::Acquire);
     }
-    if word == 0 {
-        return tables.word(root.base + address.head(SHORT)).load(Ordering::Acquire);
+    if cell == 0 {
+        return tables.block(root.base)[address.head(SHORT) as usize].load(Ordering::Acquire);
     }
-    word
+    cell
 }
 
 /// The place in its block that an address looks at.
@@ -366,7 +373,7 @@ fn block_place<A: Address>(address: A) -> usize {
 
 /// At most [`GROUP`] addresses side by side.
 #[inline(always)]
-fn descend<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [u64]) {
+fn descend<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [u32]) {
     // Addresses of a batch mostly share their instance.
     let first = tables.instance_index(group[0].instance);
     let root = tables.root(first, A::V6);
@@ -383,7 +390,7 @@ fn descend<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [u64]) 
 
 /// Addresses of several instances: those under roots of the same width go down together.
 #[inline(never)]
-fn descend_mixed<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [u64]) {
+fn descend_mixed<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [u32]) {
     let mut owners = [(0, Root::new(0, 0)); GROUP];
     let mut last = None;
     for (lane, wanted) in group.iter().enumerate() {
@@ -413,8 +420,8 @@ fn descend_mixed<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [
         }
         if !A::V6 && bits == FLAT {
             for (wanted, (_, root)) in some[..count].iter().zip(&theirs) {
-                let word = tables.word(first_word(*root) + wanted.address.head(bits)).load(Ordering::Acquire);
-                found[wanted.ticket as usize] = flat_word(tables, *root, word, wanted.address);
+                let cell = tables.cell(root_cell(tables, *root, wanted.address));
+                found[wanted.ticket as usize] = flat_slot(tables, *root, cell, wanted.address);
             }
         } else {
             descend_nodes(tables, theirs, &some[..count], found);
@@ -422,36 +429,31 @@ fn descend_mixed<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [
     }
 }
 
-/// Addresses under one flat root.
+/// Addresses under one flat root. The root is small enough to stay in the second-level cache, so that only the step to
+/// the block is worth a prefetch.
 #[inline(always)]
-fn descend_flat<A: Address>(tables: &Tables, root: Root, group: &[Wanted<A>], found: &mut [u64]) {
-    let first = first_word(root);
-    let mut places: [*const AtomicU64; GROUP] = [std::ptr::null(); GROUP];
+fn descend_flat<A: Address>(tables: &Tables, root: Root, group: &[Wanted<A>], found: &mut [u32]) {
+    let mut places: [*const AtomicU32; GROUP] = [std::ptr::null(); GROUP];
     for (wanted, place) in group.iter().zip(&mut places) {
-        *place = tables.words.address(first + wanted.address.head(FLAT));
-        prefetch(*place);
-    }
-    for (wanted, place) in group.iter().zip(&mut places) {
-        // SAFETY: a word of the root, as in `Tables::word`.
-        let word = unsafe { &**place }.load(Ordering::Acquire);
-        let inner = tables.blocks.address((word >> 32) as u32).cast::<AtomicU64>();
+        let outer = root_cell(tables, root, wanted.address);
+        let cell = tables.cell(outer);
+        let inner = tables.blocks.address(cell & !BLOCK).cast::<AtomicU32>();
         let inner = inner.wrapping_add(block_place(wanted.address));
-        *place = select_unpredictable(word as u32 == BLOCK, inner, *place);
+        *place = select_unpredictable(cell & BLOCK != 0, inner, outer);
         prefetch(*place);
     }
     for (wanted, place) in group.iter().zip(&places) {
-        // SAFETY: a word of the root, or of the block that such a word leads to, as in `Tables::block`.
-        let mut word = unsafe { &**place }.load(Ordering::Acquire);
-        if word & 7 == 0 {
-            word = flat_word(tables, root, word, wanted.address);
+        let mut slot = tables.cell(*place);
+        if slot == 0 || slot & JUNCTION != 0 {
+            slot = flat_slot(tables, root, slot, wanted.address);
         }
-        found[wanted.ticket as usize] = word;
+        found[wanted.ticket as usize] = slot;
     }
 }
 
 /// Addresses under roots of one width.
 #[inline(always)]
-fn descend_nodes<A: Address>(tables: &Tables, owners: [(u32, Root); GROUP], group: &[Wanted<A>], found: &mut [u64]) {
+fn descend_nodes<A: Address>(tables: &Tables, owners: [(u32, Root); GROUP], group: &[Wanted<A>], found: &mut [u32]) {
     let count = group.len().min(GROUP);
     let group = &group[..count];
     let bits = owners[0].1.bits;
@@ -505,7 +507,7 @@ fn deepen<A: Address>(
     deep: &[u32; GROUP],
     owners: &[(u32, Root); GROUP],
     best: &[u32; GROUP],
-    found: &mut [u64],
+    found: &mut [u32],
 ) {
     let lanes = || (0..group.len()).filter(|&lane| deep[lane] != 0);
     for lane in lanes() {
@@ -514,8 +516,8 @@ fn deepen<A: Address>(
     for lane in lanes() {
         let address = group[lane].address.bits();
         let slot = &mut found[group[lane].ticket as usize];
-        if let Some(entry) = tables.find_host(owners[lane].0, address) {
-            *slot = entry;
+        if let Some(host) = tables.find_host(owners[lane].0, address) {
+            *slot = host;
             continue;
         }
         let leaf = beneath(tables, deep[lane], (address << DEEP >> 64) as u64, best[lane]);

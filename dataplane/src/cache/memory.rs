@@ -4,6 +4,7 @@
 //! the table lives. Who may read what and when is not decided here: see [`quiescence`](super::quiescence).
 
 use std::{
+    collections::BTreeMap,
     marker::PhantomData,
     ptr::{self, NonNull},
     sync::atomic::{AtomicUsize, Ordering},
@@ -227,16 +228,15 @@ impl Arrays {
 #[derive(Default)]
 pub(super) struct Blocks {
     next: usize,
-    /// Start and length of blocks taken back.
-    free: Vec<(u32, u32)>,
+    /// Blocks taken back, by length.
+    free: BTreeMap<usize, Vec<u32>>,
 }
 
 impl Blocks {
     /// A block of `count` zero values, or `None` if the arena is full. Large blocks are laid so that the power of two of
     /// values at their end begins on a page, or on a huge page if it fills one.
     pub(super) fn allocate<T>(&mut self, arena: &Arena<T>, count: usize) -> Option<u32> {
-        if let Some(place) = self.free.iter().position(|&(_, length)| length as usize == count) {
-            let (start, _) = self.free.swap_remove(place);
+        if let Some(start) = self.free.get_mut(&count).and_then(Vec::pop) {
             return Some(start);
         }
         let body = 1 << count.ilog2();
@@ -256,7 +256,7 @@ impl Blocks {
     pub(super) unsafe fn release<T>(&mut self, arena: &Arena<T>, start: u32, count: usize) {
         // SAFETY: as promised; it was committed when it was handed out.
         unsafe { arena.clear(start as usize, count) };
-        self.free.push((start, count as u32));
+        self.free.entry(count).or_default().push(start);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The map-cache that workers read: longest-prefix match per Instance-ID and family, one writer, lock-free readers.
 //!
-//! One table answers both questions of a packet: is its source ours ([`Entry::is_local`]), and where does its destination
+//! One table answers both questions of a packet: is its source ours ([`Snapshot::is_local`]), and where does its destination
 //! live ([`Snapshot::way`]). The control thread owns the [`Writer`]; each worker owns a [`Reader`] and takes one
 //! [`Snapshot`] per turn. The start of a turn is its quiescent state: the writer uses memory anew only after every worker
 //! has passed one.
@@ -124,8 +124,8 @@ impl Memory {
 pub fn new(capacity: usize, readers: usize) -> (Writer, Vec<Reader>) {
     let (grace, presences) = quiescence(readers);
     // Twice the entries, so that a full table can be exchanged within one grace period.
-    let slots = capacity.saturating_mul(2).min(u32::MAX as usize);
-    let tallies = Tallies::new(slots, readers);
+    let slots = capacity.saturating_mul(2).min(1 << 29);
+    let tallies = Tallies::new(slots + 1, readers);
     let seed = RandomState::new().hash_one(0);
     let tables = Arc::new(Tables::new(capacity, seed));
     let walk = Walk::best();
@@ -169,7 +169,9 @@ impl Writer {
     pub fn insert(&mut self, eid: EidPrefix, forwarding: Forwarding) -> Result<(), CacheError> {
         self.room()?;
         if let Some(slot) = self.store.records.find(&eid) {
-            self.replace(slot, &forwarding);
+            let (old, new) = (self.store.action_of(slot), self.store.action(&forwarding));
+            self.store.set_action(slot, new);
+            self.store.leave(old);
             return Ok(());
         }
         if self.len() >= self.capacity {
@@ -179,27 +181,16 @@ impl Writer {
         let state = self.store.instance(eid.instance).ok_or(CacheError::Full(self.capacity))?;
         let root = self.store.root(state, v6).ok_or(CacheError::Full(self.capacity))?;
         let action = self.store.action(&forwarding);
-        let Some(slot) = self.new_slot(eid, action) else {
+        let Some(slot) = self.new_slot(eid) else {
             self.store.leave(action);
             self.store.drop_if_empty(eid.instance, v6);
             return Err(CacheError::Waiting(self.store.waiting()));
         };
+        self.store.set_action(slot, action);
         let state = self.store.count(eid.instance, v6, 1);
         self.store.insert(root, &Key::new(state.index, &eid), slot);
         self.store.grow_if_wanted(eid.instance, state, v6);
         Ok(())
-    }
-
-    fn replace(&mut self, slot: u32, forwarding: &Forwarding) {
-        let action = self.store.action(forwarding);
-        let old = self.store.records.entry(slot);
-        let eid = self.store.records.get(slot).eid;
-        let state = self.store.count(eid.instance, eid.prefix.address().is_ipv6(), 0);
-        self.store.records.get_mut(slot).action = action;
-        if let Some(root) = self.store.root(state, eid.prefix.address().is_ipv6()) {
-            self.store.rewrite(root, &Key::new(state.index, &eid), old, Entry::new(slot, action));
-        }
-        self.store.leave(old.action());
     }
 
     /// Whether a change can be made whatever it needs.
@@ -214,12 +205,12 @@ impl Writer {
         }
     }
 
-    fn new_slot(&mut self, eid: EidPrefix, action: entry::Action) -> Option<u32> {
+    fn new_slot(&mut self, eid: EidPrefix) -> Option<u32> {
         let tallies = &self.tallies;
-        self.store.records.enter(eid, action, |slot| tallies.total(slot)).or_else(|| {
+        self.store.records.enter(eid, |slot| tallies.total(slot)).or_else(|| {
             self.reclaim();
             let tallies = &self.tallies;
-            self.store.records.enter(eid, action, |slot| tallies.total(slot))
+            self.store.records.enter(eid, |slot| tallies.total(slot))
         })
     }
 
@@ -231,7 +222,7 @@ impl Writer {
         if let Some(root) = self.store.root(state, v6) {
             self.store.withdraw(root, &Key::new(state.index, eid), slot);
         }
-        self.store.leave(self.store.records.get(slot).action);
+        self.store.leave(self.store.action_of(slot));
         self.store.records.strike(slot);
         self.store.retire(Retired::Slot(slot));
         self.store.drop_if_empty(eid.instance, v6);
@@ -305,7 +296,7 @@ impl<'a> Snapshot<'a> {
     #[must_use]
     pub fn lookup(&self, instance: InstanceId, address: IpAddr) -> Option<Entry> {
         let index = self.tables.instance_index(instance);
-        Entry::from_word(self.walk.one(self.tables, index, address))
+        Entry::from_slot(self.walk.one(self.tables, index, address))
     }
 
     /// The same for every address of `lookups`, several times as fast as one by one.
@@ -314,15 +305,34 @@ impl<'a> Snapshot<'a> {
         self.walk.all(self.tables, lookups);
     }
 
-    /// Asks the processor for what [`way`](Self::way) and [`hit`](Self::hit) will touch.
+    /// Whether the prefix of `entry` is one of ours.
     #[inline]
+    #[must_use]
+    pub fn is_local(&self, entry: Entry) -> bool {
+        self.tables.action(entry).is_local()
+    }
+
+    /// Asks the processor for what every question about `entry` begins with.
+    #[inline(always)]
     pub fn prefetch(&self, entry: Entry) {
-        prefetch(self.tables.first_line(entry));
+        prefetch(self.tables.actions.address(entry.slot()));
+    }
+
+    /// Asks the processor for what [`hit`](Self::hit) will touch.
+    #[inline(always)]
+    pub fn prefetch_hit(&self, entry: Entry) {
         prefetch(self.volumes.as_ptr().wrapping_add(entry.slot() as usize));
     }
 
-    /// Asks the processor for what [`has_member`](Self::has_member) will touch.
-    #[inline]
+    /// Asks the processor for what [`way`](Self::way) will touch, once what [`prefetch`](Self::prefetch) asked for has
+    /// come.
+    #[inline(always)]
+    pub fn prefetch_way(&self, entry: Entry) {
+        prefetch(self.tables.first_line(entry));
+    }
+
+    /// The same for [`has_member`](Self::has_member).
+    #[inline(always)]
     pub fn prefetch_members(&self, entry: Entry) {
         prefetch(self.tables.first_members(entry));
     }

@@ -5,19 +5,21 @@ use std::hash::BuildHasher;
 use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table};
 
-use super::entry::{Action, Entry, Hits};
+use super::entry::Hits;
 use crate::mapping::{EidPrefix, InstanceId, Prefix};
 
 /// What the writer knows of an entry.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Record {
     pub(super) eid: EidPrefix,
-    pub(super) action: Action,
     /// Its own leaf, if it stands in the root or the fallback; 0 otherwise.
     pub(super) leaf: u32,
     /// What the counters of the slot stood at when it was handed out.
     pub(super) base: Hits,
 }
+
+/// Prefix of slot 0's record, which no look-up by prefix finds.
+const NOBODY: EidPrefix = EidPrefix { instance: InstanceId::DEFAULT, prefix: Prefix::ALL_V4 };
 
 /// Records by slot, and slots by prefix.
 pub(super) struct Records {
@@ -33,8 +35,13 @@ impl Records {
     /// Room for `capacity` prefixes, and for slots up to `limit`.
     pub(super) fn new(capacity: usize, limit: usize, seed: u64) -> Self {
         Self {
-            records: Vec::new(),
-            // Of its final size at once: growing it would visit every record, in the middle of one insert.
+            // Slot 0 is nobody's. Room for all at once: growing would copy them, in the middle of one insert.
+            records: {
+                let mut records = Vec::with_capacity(limit + 1);
+                records.push(Record { eid: NOBODY, leaf: 0, base: Hits::default() });
+                records
+            },
+            // As above: growing would visit every record.
             by_prefix: HashTable::with_capacity(capacity),
             hasher: FixedState::with_seed(seed),
             free: Vec::new(),
@@ -69,24 +76,19 @@ impl Records {
         &mut self.records[slot as usize]
     }
 
-    /// The word that a leaf of this record holds.
-    pub(super) fn entry(&self, slot: u32) -> Entry {
-        Entry::new(slot, self.get(slot).action)
-    }
-
-    /// Length in bits of the prefix that a word of the table stands for.
-    pub(super) fn length(&self, word: u64) -> u32 {
-        Entry::from_word(word).map_or(0, |entry| u32::from(self.get(entry.slot()).eid.prefix.length()))
+    /// Length in bits of a slot's prefix; 0 for slot 0.
+    pub(super) fn length(&self, slot: u32) -> u32 {
+        u32::from(self.get(slot).eid.prefix.length())
     }
 
     /// Enters a prefix that is not there; `None` while all slots are used or wait for workers.
-    pub(super) fn enter(&mut self, eid: EidPrefix, action: Action, total: impl Fn(u32) -> Hits) -> Option<u32> {
+    pub(super) fn enter(&mut self, eid: EidPrefix, total: impl Fn(u32) -> Hits) -> Option<u32> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
-            None if self.records.len() < self.limit => self.records.len() as u32,
+            None if self.records.len() <= self.limit => self.records.len() as u32,
             None => return None,
         };
-        let record = Record { eid, action, leaf: 0, base: total(slot) };
+        let record = Record { eid, leaf: 0, base: total(slot) };
         if slot as usize == self.records.len() {
             self.records.push(record);
         } else {

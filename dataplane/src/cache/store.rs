@@ -9,10 +9,10 @@ use hashbrown::HashMap;
 
 use super::{
     Memory,
-    entry::Entry,
+    entry::Action,
     memory::{Arrays, Blocks},
     records::Records,
-    tables::{Block, Hashed, Instance, Line, Members, Node, STRIDE, Tables},
+    tables::{Hashed, Instance, Line, Members, Node, STRIDE, Tables},
     values::Headers,
 };
 use crate::{
@@ -29,7 +29,7 @@ pub(super) enum Retired {
     Nodes { base: u32, count: u32 },
     Leaves { base: u32, count: u32 },
     Words { base: u32, count: u32 },
-    Block(u32),
+    Blocks { base: u32, count: u32 },
     Junction(u32),
     Hosts { base: u32, count: u32 },
     Lines { base: u32, count: u32 },
@@ -53,7 +53,10 @@ pub(super) struct Store {
     pub(super) records: Records,
     pub(super) nodes: Arrays,
     pub(super) leaves: Arrays,
-    pub(super) blocks: Arrays,
+    /// Flat roots and their blocks.
+    pub(super) blocks: Blocks,
+    /// Blocks in use, those that wait for workers included.
+    pub(super) blocks_used: usize,
     /// Words for junctions that stand by.
     pub(super) junctions: Vec<u32>,
     pub(super) lines: Arrays,
@@ -84,7 +87,8 @@ impl Store {
         Self {
             nodes: arrays(tables.nodes.limit()),
             leaves: arrays(tables.leaves.limit()),
-            blocks: arrays(tables.blocks.limit()),
+            blocks: Blocks::default(),
+            blocks_used: 0,
             junctions: Vec::new(),
             lines: arrays(tables.lines.limit()),
             headers: arrays(tables.headers.limit()),
@@ -107,8 +111,8 @@ impl Store {
     /// Whether one more change finds room whatever it needs.
     pub(super) fn has_room(&self) -> bool {
         const ARRAYS: usize = 32;
-        let Self { nodes, leaves, blocks, lines, headers, adjacencies, instance_indices, .. } = self;
-        let all = [nodes, leaves, blocks, lines, headers, adjacencies, instance_indices];
+        let Self { nodes, leaves, lines, headers, adjacencies, instance_indices, .. } = self;
+        let all = [nodes, leaves, lines, headers, adjacencies, instance_indices];
         all.iter().all(|arrays| arrays.has_room(ARRAYS))
     }
 
@@ -138,12 +142,16 @@ impl Store {
             Retired::Header(index) => self.headers.release(index, 1),
             Retired::Adjacency(index) => self.adjacencies.release(index, 1),
             Retired::Instance(index) => self.instance_indices.release(index, 1),
-            Retired::Block(index) => self.blocks.release(index, 1),
             Retired::Junction(word) => self.junctions.push(word),
             Retired::Slot(slot) => self.records.release(slot),
             Retired::Words { base, count } => {
                 // SAFETY: nothing leads to the block, and every worker has begun a turn since.
                 unsafe { self.words.release(&self.tables.words, base, count as usize) };
+            }
+            Retired::Blocks { base, count } => {
+                self.blocks_used -= count as usize;
+                // SAFETY: as above.
+                unsafe { self.blocks.release(&self.tables.blocks, base, count as usize) };
             }
             Retired::Hosts { base, count } => {
                 // SAFETY: as above.
@@ -161,10 +169,22 @@ impl Store {
     }
 
     /// A leaf that nobody sees yet, in an array of its own.
-    pub(super) fn lone_leaf(&mut self, entry: Entry) -> u32 {
+    pub(super) fn lone_leaf(&mut self, slot: u32) -> u32 {
         let index = self.leaves.allocate(&self.tables.leaves, 1);
-        self.tables.leaf(index).store(entry.0, Ordering::Relaxed);
+        self.tables.leaf(index).store(slot, Ordering::Relaxed);
         index
+    }
+
+    /// What workers do with packets under a slot.
+    pub(super) fn action_of(&self, slot: u32) -> Action {
+        Action(self.tables.action_word(slot).load(Ordering::Relaxed))
+    }
+
+    /// Tells workers what to do with packets under a slot.
+    pub(super) fn set_action(&self, slot: u32, action: Action) {
+        assert!(self.tables.actions.commit(slot as usize + 1), "no memory left for the map-cache");
+        // Ordering 1: what the action leads to is there.
+        self.tables.action_word(slot).store(action.0, Ordering::Release);
     }
 
     /// The instance's state, made if it is not there. `None` without memory for it.
@@ -196,14 +216,15 @@ impl Store {
         let Self { tables, .. } = self;
         let instances = self.instance_indices.extent().1 * size_of::<Instance>();
         let trie = self.nodes.extent().1 * size_of::<Node>()
-            + self.leaves.extent().1 * size_of::<u64>()
-            + self.blocks.extent().1 * size_of::<Block>()
+            + self.leaves.extent().1 * size_of::<u32>()
+            + tables.blocks.resident()
             + tables.words.resident()
             + tables.hosts.resident()
             + instances;
         let values = self.lines.extent().1 * (size_of::<Line>() + size_of::<Members>())
             + self.headers.extent().1 * size_of::<OuterHeader>()
-            + self.adjacencies.extent().1 * size_of::<Adjacency>();
+            + self.adjacencies.extent().1 * size_of::<Adjacency>()
+            + self.records.slots() * size_of::<Action>();
         let books = self.instances.allocation_size() + self.crowds.allocation_size() + self.shared.octets();
         let limbo = self.limbo.capacity() * size_of::<(u64, Retired)>();
         let records = self.records.octets() + books + limbo;

@@ -1,10 +1,11 @@
 //! All that workers read, and nothing else: arenas, and the few words that lead into them.
 //!
 //! ```text
-//! Instance-ID ─ index ─▶ instance ─ root of the family ─▶ word ─▶ node ─▶ … ─▶ leaf = entry { slot, action }
-//!                                                                                       │       ├─▶ adjacency
-//!                                                                                       ▼       └─▶ line ─▶ header
-//!                                                                              counters by worker
+//! Instance-ID ─ index ─▶ instance ─ root of the family ─▶ word ─▶ node ─▶ … ─▶ leaf = slot
+//!
+//! slot ─┬─ action ─┬─▶ line of a locator-set ─▶ header
+//!       │          └─▶ next hop
+//!       └─ counters, one for each worker
 //! ```
 //!
 //! Every link is an index in an atomic word, stored with Release and loaded with Acquire (ordering 1 of
@@ -26,13 +27,13 @@ pub(super) const STRIDE: u32 = 6;
 /// Where the ways of IPv6 prefixes part: up to here all are in nodes; from here on hosts are in a hash table.
 pub(super) const DEEP: u32 = 66;
 /// Bits of a flat root (IPv4): see [`flat`](super::flat).
-pub(super) const FLAT: u32 = 20;
+pub(super) const FLAT: u32 = 16;
 /// Bits of a block below it.
-pub(super) const FLAT_BLOCK: u32 = 4;
-/// Low half of a flat root's word that is no entry: the high half is the index of a block.
-pub(super) const BLOCK: u32 = 8;
-/// Low half of a block's word that is no entry: the high half is the index of a word with a child and a leaf.
-pub(super) const JUNCTION: u32 = 16;
+pub(super) const FLAT_BLOCK: u32 = 8;
+/// In a cell of a flat root that is no slot: the rest is the index of a block.
+pub(super) const BLOCK: u32 = 1 << 31;
+/// In a cell of a block that is no slot: the rest is the index of a word with a child and a leaf.
+pub(super) const JUNCTION: u32 = 1 << 30;
 /// Words in front of a root of more than [`STRIDE`] bits: leaves of prefixes shorter than [`SHORT`], by the first
 /// octet. A default route would otherwise be written to every word of the root.
 pub(super) const FALLBACK: u32 = 256;
@@ -62,12 +63,12 @@ pub(super) struct Instance {
     pub(super) roots: [AtomicU64; 2],
 }
 
-/// A block of a flat root: 16 words, one for each /24.
-#[repr(C, align(128))]
-pub(super) struct Block(pub(super) [AtomicU64; 1 << FLAT_BLOCK]);
+/// 256 cells of a flat root, or below one of its cells.
+#[repr(C, align(64))]
+pub(super) struct Block(pub(super) [AtomicU32; 1 << FLAT_BLOCK]);
 
 /// A root: 2^`bits` words at `base`, behind the fallback if it is wider than [`STRIDE`]. A word holds a child (low half)
-/// and a leaf (high half); of a flat root, an entry.
+/// and a leaf (high half). Of a flat root, `base` is its first block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Root {
     pub(super) base: u32,
@@ -113,17 +114,17 @@ impl Hashed {
     }
 }
 
-/// A /128. Written once, entry last; an entry of [`Host::GONE`] is a host that left.
+/// A /128. Written once, slot last; a slot of [`Host::GONE`] is a host that left.
 #[repr(C, align(32))]
 pub(super) struct Host {
     pub(super) high: AtomicU64,
     pub(super) low: AtomicU64,
     pub(super) instance: AtomicU64,
-    pub(super) entry: AtomicU64,
+    pub(super) slot: AtomicU64,
 }
 
 impl Host {
-    /// No entry's word: its action would be of kind 0.
+    /// No slot: those have 32 bits.
     pub(super) const GONE: u64 = 1 << 32;
 }
 
@@ -138,7 +139,9 @@ pub(super) struct Members(pub(super) [AtomicU64; 8]);
 /// See the module's text.
 pub(super) struct Tables {
     pub(super) nodes: Arena<Node>,
-    pub(super) leaves: Arena<AtomicU64>,
+    pub(super) leaves: Arena<AtomicU32>,
+    /// By slot.
+    pub(super) actions: Arena<AtomicU32>,
     /// Roots and the index of instances.
     pub(super) words: Arena<AtomicU64>,
     pub(super) blocks: Arena<Block>,
@@ -164,8 +167,10 @@ impl Tables {
         let tables = Self {
             nodes: Arena::reserve((entries * 32).min(1 << 30), true),
             leaves: Arena::reserve((entries * 32).min(1 << 30), true),
+            actions: Arena::reserve((entries * 2 + 1).min(1 << 30), true),
             words: Arena::reserve(1 << 28, false),
-            blocks: Arena::reserve(entries * 2, true),
+            // A flat root, and one for every prefix at most: they may lie as far apart as they can.
+            blocks: Arena::reserve((entries + (1 << 11)).min(1 << 24), true),
             hosts: Arena::reserve((entries * 16).min(1 << 28), true),
             instances: Arena::reserve(entries * 2, false),
             lines: Arena::reserve((entries * 8).min(1 << 28), true),
@@ -181,7 +186,7 @@ impl Tables {
             && tables.leaves.commit(1)
             && tables.instances.commit(1)
             && tables.words.commit(1 << STRIDE)
-            && tables.blocks.commit(1)
+            && tables.actions.commit(1)
             && tables.hosts.commit(1);
         assert!(ready, "no memory for an empty map-cache");
         tables
@@ -197,7 +202,7 @@ impl Tables {
 
     /// The word of a leaf that a node or a root word leads to.
     #[inline(always)]
-    pub(super) fn leaf(&self, index: u32) -> &AtomicU64 {
+    pub(super) fn leaf(&self, index: u32) -> &AtomicU32 {
         // SAFETY: as in `node`.
         unsafe { self.leaves.get(index) }
     }
@@ -209,12 +214,26 @@ impl Tables {
         unsafe { self.words.get(index) }
     }
 
-    /// A block that a word of a flat root leads to.
+    /// What to do under a slot.
     #[inline(always)]
-    pub(super) fn block(&self, index: u32) -> &[AtomicU64; 1 << FLAT_BLOCK] {
+    pub(super) fn action_word(&self, slot: u32) -> &AtomicU32 {
+        // SAFETY: as in `node`: the action of a slot is committed before anything leads to the slot.
+        unsafe { self.actions.get(slot) }
+    }
+
+    /// A block of a flat root, or one that a cell of it leads to.
+    #[inline(always)]
+    pub(super) fn block(&self, index: u32) -> &[AtomicU32; 1 << FLAT_BLOCK] {
         // SAFETY: as in `node`.
         let Block(words) = unsafe { self.blocks.get(index) };
         words
+    }
+
+    /// What a cell of a block holds.
+    #[inline(always)]
+    pub(super) fn cell(&self, place: *const AtomicU32) -> u32 {
+        // SAFETY: as in `block`: places are computed inside a flat root or one of its blocks.
+        unsafe { &*place }.load(Ordering::Acquire)
     }
 
     #[inline(always)]
@@ -264,9 +283,9 @@ impl Tables {
         }
     }
 
-    /// The entry of a /128, if it is there.
+    /// The slot of a /128, if it is there.
     #[inline]
-    pub(super) fn find_host(&self, instance: u32, address: u128) -> Option<u64> {
+    pub(super) fn find_host(&self, instance: u32, address: u128) -> Option<u32> {
         let table = self.host_table.load(Ordering::Acquire);
         if table == 0 {
             return None;
@@ -275,15 +294,15 @@ impl Tables {
         let mut at = self.host_place(instance, address) & table.mask();
         loop {
             let host = self.host(table.base + at);
-            let entry = host.entry.load(Ordering::Acquire);
-            if entry == 0 {
+            let slot = host.slot.load(Ordering::Acquire);
+            if slot == 0 {
                 return None;
             }
             let here = host.high.load(Ordering::Relaxed) == (address >> 64) as u64
                 && host.low.load(Ordering::Relaxed) == address as u64
                 && host.instance.load(Ordering::Relaxed) == u64::from(instance);
-            if here && entry != Host::GONE {
-                return Some(entry);
+            if here && slot != Host::GONE {
+                return Some(slot as u32);
             }
             at = (at + 1) & table.mask();
         }

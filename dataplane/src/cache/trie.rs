@@ -17,7 +17,6 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{
-    entry::Entry,
     store::{Retired, Store},
     tables::{DEEP, FALLBACK, FLAT, Node, Root, SHORT, STRIDE},
 };
@@ -176,36 +175,6 @@ impl Store {
         }
     }
 
-    /// Replaces the word of the prefix's entry wherever it stands.
-    pub(super) fn rewrite(&mut self, root: Root, key: &Key, old: Entry, new: Entry) {
-        if key.length == HOST {
-            return self.rewrite_host(key, new);
-        }
-        if root.bits == FLAT {
-            return self.rewrite_flat(root, key, old, new);
-        }
-        let leaf = self.records.get(old.slot()).leaf;
-        if leaf != 0 {
-            return self.tables.leaf(leaf).store(new.0, Ordering::Release);
-        }
-        // A prefix of the root's that others hide has no leaf.
-        if let Home::Node = home(root, key.length) {
-            self.rewrite_low(root, key, old, new);
-        }
-    }
-
-    pub(super) fn rewrite_low(&self, root: Root, key: &Key, old: Entry, new: Entry) {
-        let depth = key.depth(root.bits);
-        let Some((_, node)) = self.descend(root, key, depth) else { return };
-        let draft = Draft::of(self.tables.node(node));
-        for leaf in draft.leaf_base..draft.leaf_base + draft.leaf_count() {
-            let leaf = self.tables.leaf(leaf);
-            if leaf.load(Ordering::Relaxed) == old.0 {
-                leaf.store(new.0, Ordering::Release);
-            }
-        }
-    }
-
     /// The words that a prefix covers, of the root or of the fallback: first and number.
     fn high_span(root: Root, key: &Key) -> (u32, u32) {
         match home(root, key.length) {
@@ -234,7 +203,7 @@ impl Store {
         if leaf != 0 {
             return leaf;
         }
-        let leaf = self.lone_leaf(self.records.entry(slot));
+        let leaf = self.lone_leaf(slot);
         self.records.get_mut(slot).leaf = leaf;
         leaf
     }
@@ -304,10 +273,9 @@ impl Store {
     }
 
     pub(super) fn insert_low(&mut self, root: Root, key: &Key, slot: u32) {
-        let entry = self.records.entry(slot);
         self.change_at(root, key, key.depth(root.bits), |store, draft, depth| {
             store.cover(draft, key.span(depth), |store, there| {
-                if store.records.length(there) <= key.length { entry.0 } else { there }
+                if there == 0 || store.records.length(there) <= key.length { slot } else { there }
             });
         });
     }
@@ -422,13 +390,13 @@ impl Store {
     }
 
     /// Changes what covers `count` ways from `first` on: `change` gets what is there, 0 for nothing.
-    fn cover(&mut self, draft: &mut Draft, (first, count): (usize, usize), change: impl Fn(&Self, u64) -> u64) {
+    fn cover(&mut self, draft: &mut Draft, (first, count): (usize, usize), change: impl Fn(&Self, u32) -> u32) {
         let mut covers = self.covers(draft);
         for cover in &mut covers[first..first + count] {
             *cover = change(self, *cover);
         }
         let (old, old_count) = (draft.leaf_base, draft.leaf_count());
-        let (mut covered, mut starts, mut leaves, mut length) = (0_u64, 0_u64, [0_u64; WAYS], 0);
+        let (mut covered, mut starts, mut leaves, mut length) = (0_u64, 0_u64, [0_u32; WAYS], 0);
         let mut last = 0;
         for (way, &cover) in covers.iter().enumerate() {
             if cover != 0 {
@@ -452,29 +420,29 @@ impl Store {
         *draft = Draft { covered, starts, leaf_base: base, ..*draft };
     }
 
-    /// For each way the word of what covers it, 0 for nothing.
-    pub(super) fn covers(&self, draft: &Draft) -> [u64; WAYS] {
+    /// For each way the slot of what covers it, 0 for nothing.
+    pub(super) fn covers(&self, draft: &Draft) -> [u32; WAYS] {
         let mut covers = [0; WAYS];
-        let (mut leaf, mut word) = (draft.leaf_base, 0);
+        let (mut leaf, mut slot) = (draft.leaf_base, 0);
         for (way, cover) in covers.iter_mut().enumerate() {
             if draft.starts >> way & 1 == 1 {
-                word = self.tables.leaf(leaf).load(Ordering::Relaxed);
+                slot = self.tables.leaf(leaf).load(Ordering::Relaxed);
                 leaf += 1;
             }
             if draft.covered >> way & 1 == 1 {
-                *cover = word;
+                *cover = slot;
             }
         }
         covers
     }
 
     pub(super) fn withdraw_low(&mut self, root: Root, key: &Key, slot: u32) {
-        let (entry, eid) = (self.records.entry(slot), self.records.get(slot).eid);
+        let eid = self.records.get(slot).eid;
         let depth = key.depth(root.bits);
-        let next = self.records.cover(&eid, depth + 1).map_or(0, |cover| self.records.entry(cover).0);
+        let next = self.records.cover(&eid, depth + 1).unwrap_or(0);
         let Some((path, node)) = self.descend(root, key, depth) else { return };
         let mut draft = Draft::of(self.tables.node(node));
-        self.cover(&mut draft, key.span(depth), |_, there| if there == entry.0 { next } else { there });
+        self.cover(&mut draft, key.span(depth), |_, there| if there == slot { next } else { there });
         self.settle(root, key, depth, path, node, draft);
     }
 

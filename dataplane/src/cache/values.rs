@@ -56,10 +56,16 @@ impl Headers {
 }
 
 impl Tables {
+    /// What to do under `entry`.
+    #[inline(always)]
+    pub(super) fn action(&self, entry: Entry) -> Action {
+        Action(self.action_word(entry.slot()).load(Ordering::Acquire))
+    }
+
     /// Where packets under `entry`, of the flow with this hash, go now.
     #[inline(always)]
     pub(super) fn way(&self, entry: Entry, flow: u32) -> Way<'_> {
-        let action = entry.action();
+        let action = self.action(entry);
         let slot = (flow >> (32 - SLOTS.ilog2())) as usize;
         match action.kind() {
             Kind::NARROW => {
@@ -90,7 +96,11 @@ impl Tables {
     /// Whether `rloc` is a locator of the set under `entry`.
     #[inline]
     pub(super) fn has_member(&self, entry: Entry, rloc: IpAddr) -> bool {
-        let (action, wanted) = (entry.action(), self.member(rloc));
+        self.set_has_member(self.action(entry), rloc)
+    }
+
+    fn set_has_member(&self, action: Action, rloc: IpAddr) -> bool {
+        let wanted = self.member(rloc);
         let holds = |Members(line): &Members| line.iter().any(|member| member.load(Ordering::Acquire) == wanted);
         match action.kind() {
             Kind::NARROW => holds(self.member_line(action.index())),
@@ -111,7 +121,7 @@ impl Tables {
     /// What [`way`](Self::way) reads first.
     #[inline(always)]
     pub(super) fn first_line(&self, entry: Entry) -> *const u8 {
-        let action = entry.action();
+        let action = self.action(entry);
         match action.kind() {
             Kind::NARROW | Kind::WIDE => self.lines.address(action.index()).cast(),
             _ => self.adjacencies.address(action.index()).cast(),
@@ -121,7 +131,7 @@ impl Tables {
     /// What [`has_member`](Self::has_member) reads first; of an entry without a set, what nobody will read.
     #[inline(always)]
     pub(super) fn first_members(&self, entry: Entry) -> *const u8 {
-        self.members.address(entry.action().index()).cast()
+        self.members.address(self.action(entry).index()).cast()
     }
 
     #[inline(always)]
@@ -182,7 +192,7 @@ impl Store {
         if let Choice::Tunnel(locators) = choice {
             for outer in locators.outers() {
                 let rloc = outer.destination();
-                if !self.tables.has_member(Entry::new(0, set), rloc) {
+                if !self.tables.set_has_member(set, rloc) {
                     return Err(CacheError::NotAMember(rloc));
                 }
             }

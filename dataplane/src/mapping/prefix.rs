@@ -1,6 +1,10 @@
 //! EIDs, prefixes and Instance-IDs.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    str::FromStr,
+};
 
 /// A LISP Instance-ID: 24 bits are usable in the data plane; 0 is the default instance.
 ///
@@ -68,6 +72,9 @@ impl Prefix {
         }
         Ok(Self { address: mask(address, length), length })
     }
+
+    /// The prefix that holds every address of IPv4.
+    pub const ALL_V4: Self = Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), length: 0 };
 
     /// The prefix that holds `address` alone.
     #[must_use]
