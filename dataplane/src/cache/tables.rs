@@ -325,6 +325,11 @@ impl Tables {
     /// What stands for an RLOC in [`Members`]; never 0.
     #[inline]
     pub(super) fn member(&self, rloc: IpAddr) -> u64 {
-        self.hasher.hash_one(rloc).max(1)
+        // As one number: as an `IpAddr` it would be hashed octet by octet.
+        let hash = match rloc {
+            IpAddr::V4(v4) => self.hasher.hash_one(v4.to_bits()),
+            IpAddr::V6(v6) => self.hasher.hash_one(v6.to_bits()),
+        };
+        hash.max(1)
     }
 }

@@ -101,7 +101,10 @@ impl Tables {
 
     fn set_has_member(&self, action: Action, rloc: IpAddr) -> bool {
         let wanted = self.member(rloc);
-        let holds = |Members(line): &Members| line.iter().any(|member| member.load(Ordering::Acquire) == wanted);
+        // All of a line, without a branch: which of its locators a packet came from is anybody's guess.
+        let holds = |Members(line): &Members| {
+            line.iter().fold(false, |found, member| found | (member.load(Ordering::Acquire) == wanted))
+        };
         match action.kind() {
             Kind::NARROW => holds(self.member_line(action.index())),
             Kind::WIDE => {
