@@ -36,6 +36,11 @@ pub struct Lookups {
     found: Box<[u32]>,
     /// Given out: at least as many as there are addresses.
     tickets: usize,
+    /// The instance of all addresses; `mixed` if some are of another.
+    instance: InstanceId,
+    mixed: bool,
+    /// Whether some came in without an [`Ahead`].
+    unasked: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +55,8 @@ impl Lookups {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let (v4, v6) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
-        Self { v4, v6, found: vec![0; capacity].into(), tickets: 0 }
+        let found = vec![0; capacity].into();
+        Self { v4, v6, found, tickets: 0, instance: InstanceId::DEFAULT, mixed: false, unasked: false }
     }
 
     /// Forgets all addresses.
@@ -58,7 +64,7 @@ impl Lookups {
     pub fn clear(&mut self) {
         self.v4.clear();
         self.v6.clear();
-        self.tickets = 0;
+        (self.tickets, self.mixed, self.unasked) = (0, false, false);
     }
 
     /// Adds an address; returns the ticket for what will be found.
@@ -76,15 +82,37 @@ impl Lookups {
     /// As [`push`](Self::push), an IPv4 address.
     #[inline(always)]
     pub fn push_v4(&mut self, instance: InstanceId, address: u32) -> usize {
+        self.unasked = true;
+        self.add_v4(instance, address)
+    }
+
+    #[inline(always)]
+    fn add_v4(&mut self, instance: InstanceId, address: u32) -> usize {
         let ticket = self.ticket();
+        self.meet(instance);
         put(&mut self.v4, Wanted { address, instance, ticket: ticket as u32 });
         ticket
+    }
+
+    #[inline(always)]
+    fn meet(&mut self, instance: InstanceId) {
+        if self.v4.len() + self.v6.len() == 0 {
+            self.instance = instance;
+        }
+        self.mixed |= self.instance != instance;
     }
 
     /// As [`push`](Self::push), an IPv6 address.
     #[inline(always)]
     pub fn push_v6(&mut self, instance: InstanceId, address: u128) -> usize {
+        self.unasked = true;
+        self.add_v6(instance, address)
+    }
+
+    #[inline(always)]
+    fn add_v6(&mut self, instance: InstanceId, address: u128) -> usize {
         let ticket = self.ticket();
+        self.meet(instance);
         put(&mut self.v6, Wanted { address, instance, ticket: ticket as u32 });
         ticket
     }
@@ -184,6 +212,55 @@ impl Address for u128 {
     }
 }
 
+/// The roots of one instance, to ask for what a look-up will need while its batch is still being filled: by the time the
+/// last address is in, the first one's memory is there.
+#[derive(Clone, Copy)]
+pub struct Ahead<'a> {
+    tables: &'a Tables,
+    instance: InstanceId,
+    roots: [Root; 2],
+}
+
+impl<'a> Ahead<'a> {
+    pub(super) fn new(tables: &'a Tables, instance: InstanceId) -> Self {
+        let index = tables.instance_index(instance);
+        Self { tables, instance, roots: [false, true].map(|v6| tables.root(index, v6)) }
+    }
+
+    /// The instance it is for.
+    #[inline(always)]
+    #[must_use]
+    pub const fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    /// Adds an IPv4 address of the instance to `lookups`, and asks for what it needs; returns its ticket.
+    ///
+    /// # Panics
+    /// Beyond the capacity of `lookups`.
+    #[inline(always)]
+    pub fn push_v4(&self, lookups: &mut Lookups, address: u32) -> usize {
+        let [root, _] = self.roots;
+        if root.bits == FLAT {
+            prefetch(flat_place(self.tables, root, address));
+        } else {
+            prefetch(self.tables.words.address(first_word(root) + address.head(root.bits)));
+        }
+        lookups.add_v4(self.instance, address)
+    }
+
+    /// The same of an IPv6 address.
+    ///
+    /// # Panics
+    /// Beyond the capacity of `lookups`.
+    #[inline(always)]
+    pub fn push_v6(&self, lookups: &mut Lookups, address: u128) -> usize {
+        let [_, root] = self.roots;
+        prefetch(self.tables.words.address(first_word(root) + address.head(root.bits)));
+        lookups.add_v6(self.instance, address)
+    }
+}
+
 /// The two entry points, in the version for this processor.
 #[derive(Clone, Copy)]
 pub(super) struct Walk {
@@ -251,20 +328,41 @@ fn one(tables: &Tables, instance: u32, address: IpAddr) -> u32 {
 
 #[inline(always)]
 fn all(tables: &Tables, lookups: &mut Lookups) {
-    let Lookups { v4, v6, found, tickets } = lookups;
+    let Lookups { v4, v6, found, tickets, instance, mixed, unasked } = lookups;
     let found = &mut found[..*tickets];
-    v4.chunks(GROUP).for_each(|group| look_up(tables, group, found));
-    v6.chunks(GROUP).for_each(|group| look_up(tables, group, found));
+    let hint = Hint { instance: (!*mixed).then_some(*instance), asked: !*unasked };
+    look_up(tables, v4, hint, found);
+    look_up(tables, v6, hint, found);
 }
 
-/// At most [`GROUP`] addresses, in the way that suits their number.
+/// What is known of all addresses of a batch.
+#[derive(Clone, Copy)]
+struct Hint {
+    /// Their instance, if they share it.
+    instance: Option<InstanceId>,
+    /// Whether their memory was asked for while the batch was filled.
+    asked: bool,
+}
+
+/// Looks the addresses of one family up, in the way that suits their number and what they have in common.
 #[inline(always)]
-fn look_up<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [u32]) {
-    if group.len() > FEW {
-        return descend(tables, group, found);
+fn look_up<A: Address>(tables: &Tables, all: &[Wanted<A>], hint: Hint, found: &mut [u32]) {
+    if all.is_empty() {
+        return;
     }
-    for Wanted { address, instance, ticket } in group {
-        found[*ticket as usize] = single(tables, tables.instance_index(*instance), *address);
+    let Some(instance) = hint.instance else {
+        return all.chunks(GROUP).for_each(|group| descend_mixed(tables, group, found));
+    };
+    let index = tables.instance_index(instance);
+    let root = tables.root(index, A::V6);
+    if all.len() <= FEW {
+        for Wanted { address, ticket, .. } in all {
+            found[*ticket as usize] = single(tables, index, *address);
+        }
+    } else if !A::V6 && root.bits == FLAT {
+        all.chunks(GROUP).for_each(|group| descend_flat(tables, root, group, hint.asked, found));
+    } else {
+        all.chunks(GROUP).for_each(|group| descend_nodes(tables, |_| (index, root), group, found));
     }
 }
 
@@ -349,6 +447,16 @@ fn root_cell<A: Address>(tables: &Tables, root: Root, address: A) -> *const Atom
     tables.blocks.address(root.base + 1).cast::<AtomicU32>().wrapping_add(address.head(FLAT) as usize)
 }
 
+/// The last cell on the way of an address: in a block, or in the root. The root is small enough to stay in the
+/// second-level cache.
+#[inline(always)]
+fn flat_place<A: Address>(tables: &Tables, root: Root, address: A) -> *const AtomicU32 {
+    let outer = root_cell(tables, root, address);
+    let cell = tables.cell(outer);
+    let inner = tables.blocks.address(cell & !BLOCK).cast::<AtomicU32>().wrapping_add(block_place(address));
+    select_unpredictable(cell & BLOCK != 0, inner, outer)
+}
+
 /// What a cell of a flat root, not yet looked into, means for an address.
 fn flat_slot<A: Address>(tables: &Tables, root: Root, mut cell: u32, address: A) -> u32 {
     if cell & BLOCK != 0 {
@@ -369,23 +477,6 @@ fn flat_slot<A: Address>(tables: &Tables, root: Root, mut cell: u32, address: A)
 #[inline(always)]
 fn block_place<A: Address>(address: A) -> usize {
     (address.tail(FLAT) >> (64 - FLAT_BLOCK)) as usize
-}
-
-/// At most [`GROUP`] addresses side by side.
-#[inline(always)]
-fn descend<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [u32]) {
-    // Addresses of a batch mostly share their instance.
-    let first = tables.instance_index(group[0].instance);
-    let root = tables.root(first, A::V6);
-    if group.iter().all(|wanted| wanted.instance == group[0].instance) {
-        if !A::V6 && root.bits == FLAT {
-            descend_flat(tables, root, group, found);
-        } else {
-            descend_nodes(tables, [(first, root); GROUP], group, found);
-        }
-        return;
-    }
-    descend_mixed(tables, group, found);
 }
 
 /// Addresses of several instances: those under roots of the same width go down together.
@@ -424,26 +515,21 @@ fn descend_mixed<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [
                 found[wanted.ticket as usize] = flat_slot(tables, *root, cell, wanted.address);
             }
         } else {
-            descend_nodes(tables, theirs, &some[..count], found);
+            descend_nodes(tables, |lane| theirs[lane], &some[..count], found);
         }
     }
 }
 
-/// Addresses under one flat root. The root is small enough to stay in the second-level cache, so that only the step to
-/// the block is worth a prefetch.
+/// At most [`GROUP`] addresses under one flat root.
 #[inline(always)]
-fn descend_flat<A: Address>(tables: &Tables, root: Root, group: &[Wanted<A>], found: &mut [u32]) {
-    let mut places: [*const AtomicU32; GROUP] = [std::ptr::null(); GROUP];
-    for (wanted, place) in group.iter().zip(&mut places) {
-        let outer = root_cell(tables, root, wanted.address);
-        let cell = tables.cell(outer);
-        let inner = tables.blocks.address(cell & !BLOCK).cast::<AtomicU32>();
-        let inner = inner.wrapping_add(block_place(wanted.address));
-        *place = select_unpredictable(cell & BLOCK != 0, inner, outer);
-        prefetch(*place);
+fn descend_flat<A: Address>(tables: &Tables, root: Root, group: &[Wanted<A>], asked: bool, found: &mut [u32]) {
+    if !asked {
+        for wanted in group {
+            prefetch(flat_place(tables, root, wanted.address));
+        }
     }
-    for (wanted, place) in group.iter().zip(&places) {
-        let mut slot = tables.cell(*place);
+    for wanted in group {
+        let mut slot = tables.cell(flat_place(tables, root, wanted.address));
         if slot == 0 || slot & JUNCTION != 0 {
             slot = flat_slot(tables, root, slot, wanted.address);
         }
@@ -451,18 +537,23 @@ fn descend_flat<A: Address>(tables: &Tables, root: Root, group: &[Wanted<A>], fo
     }
 }
 
-/// Addresses under roots of one width.
+/// At most [`GROUP`] addresses side by side, under roots of one width; `owner` tells each one's instance and root.
 #[inline(always)]
-fn descend_nodes<A: Address>(tables: &Tables, owners: [(u32, Root); GROUP], group: &[Wanted<A>], found: &mut [u32]) {
+fn descend_nodes<A: Address>(
+    tables: &Tables,
+    owner: impl Fn(usize) -> (u32, Root),
+    group: &[Wanted<A>],
+    found: &mut [u32],
+) {
     let count = group.len().min(GROUP);
     let group = &group[..count];
-    let bits = owners[0].1.bits;
+    let bits = owner(0).1.bits;
     let mut words: [*const AtomicU64; GROUP] = [std::ptr::null(); GROUP];
     let mut nodes = [0_u32; GROUP];
     let mut rests = [0_u64; GROUP];
     let mut best = [0_u32; GROUP];
     for (lane, wanted) in group.iter().enumerate() {
-        words[lane] = tables.words.address(first_word(owners[lane].1) + wanted.address.head(bits));
+        words[lane] = tables.words.address(first_word(owner(lane).1) + wanted.address.head(bits));
         rests[lane] = wanted.address.tail(bits);
         prefetch(words[lane]);
     }
@@ -475,7 +566,7 @@ fn descend_nodes<A: Address>(tables: &Tables, owners: [(u32, Root); GROUP], grou
         busy |= nodes[lane];
         prefetch(base.wrapping_add(nodes[lane] as usize));
     }
-    for _ in 0..steps(owners[0].1) {
+    for _ in 0..steps(owner(0).1) {
         if busy == 0 {
             break;
         }
@@ -492,10 +583,10 @@ fn descend_nodes<A: Address>(tables: &Tables, owners: [(u32, Root); GROUP], grou
     }
     best[..count].iter().for_each(|&best| prefetch(tables.leaves.address(best)));
     for (lane, wanted) in group.iter().enumerate() {
-        found[wanted.ticket as usize] = finish(tables, owners[lane].1, wanted.address, best[lane]);
+        found[wanted.ticket as usize] = finish(tables, owner(lane).1, wanted.address, best[lane]);
     }
     if A::V6 && busy != 0 {
-        deepen(tables, group, &nodes, &owners, &best, found);
+        deepen(tables, group, &nodes, owner, &best, found);
     }
 }
 
@@ -505,18 +596,18 @@ fn deepen<A: Address>(
     tables: &Tables,
     group: &[Wanted<A>],
     deep: &[u32; GROUP],
-    owners: &[(u32, Root); GROUP],
+    owner: impl Fn(usize) -> (u32, Root),
     best: &[u32; GROUP],
     found: &mut [u32],
 ) {
     let lanes = || (0..group.len()).filter(|&lane| deep[lane] != 0);
     for lane in lanes() {
-        tables.prefetch_host(owners[lane].0, group[lane].address.bits());
+        tables.prefetch_host(owner(lane).0, group[lane].address.bits());
     }
     for lane in lanes() {
         let address = group[lane].address.bits();
         let slot = &mut found[group[lane].ticket as usize];
-        if let Some(host) = tables.find_host(owners[lane].0, address) {
+        if let Some(host) = tables.find_host(owner(lane).0, address) {
             *slot = host;
             continue;
         }
