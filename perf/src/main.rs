@@ -41,6 +41,8 @@ enum Task {
     Mem {
         #[command(flatten)]
         measure: Measure,
+        #[command(flatten)]
+        choice: bench::mem::Choice,
     },
     /// Real AF_XDP on veth, beside a forwarder that only swaps addresses on the same interfaces
     Veth {
@@ -105,6 +107,10 @@ enum Part {
         #[arg(long)]
         interface: String,
     },
+    Count {
+        #[command(flatten)]
+        counted: bench::mem::Counted,
+    },
 }
 
 #[derive(Subcommand)]
@@ -144,10 +150,9 @@ fn main() -> ExitCode {
             Ok(())
         }
         Task::Demo { keep, .. } => return demo::show(keep),
-        Task::Mem { measure } => {
-            let report = bench::Report::start(measure.json, "in the process, 1 thread, 2048 frames, 256 prefixes");
-            bench::mem::bench(&report, measure.effort(), &[Size::Octets(64), Size::Imix]);
-            Ok(())
+        Task::Mem { measure, choice } => {
+            let report = bench::Report::start(measure.json, "in the process, 2048 frames a worker, CPU time");
+            bench::mem::bench(&report, measure.effort(), &choice)
         }
         Task::Veth { measure } => veth(&measure),
         Task::Inside { part } => inside(part),
@@ -187,6 +192,7 @@ fn inside(part: Part) -> Result<(), String> {
             println!("{}", serde_json::to_string(&tally).map_err(|error| error.to_string())?);
             Ok(())
         }
+        Part::Count { counted } => counted.run(),
         Part::Sink { interface } => {
             let sink = Sink::attach(&interface)?;
             println!("ready");

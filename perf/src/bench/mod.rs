@@ -4,6 +4,7 @@
 
 mod device;
 mod generator;
+mod mappings;
 pub mod mem;
 mod packets;
 mod pool;
@@ -92,6 +93,16 @@ impl Report {
         let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:>7.3}"));
         let to = reference.map_or_else(String::new, |reference| format!(" × {reference}"));
         say(&format!("{case:<40} {subject:<12} {value:>11.3} {unit:<16} {ratio}{to}"));
+    }
+
+    /// Says what is not measured, and why; beside the lines of figures, not among them.
+    pub fn skip(&self, what: &str, why: &str) {
+        let line = format!("SKIP {what}: {why}");
+        if self.json {
+            let _ = writeln!(std::io::stderr(), "{line}");
+        } else {
+            say(&line);
+        }
     }
 }
 

@@ -17,14 +17,15 @@ use altitude_dataplane::{
 };
 
 const UDP: u8 = 17;
-/// Longest header stack: Ethernet, IPv6, UDP, LISP, IPv6, UDP.
-const HEAD_MAX: usize = 14 + 40 + 8 + 8 + 40 + 8;
+/// Room for the longest header stack (Ethernet, IPv6, UDP, LISP, IPv6, UDP: 118 octets), in whole cache lines: copies
+/// of a length known beforehand are the cheapest.
+pub(super) const HEAD_MAX: usize = 128;
 /// Remote prefixes, and as many flows to each.
 pub(super) const PREFIXES: u16 = 256;
 const FLOWS: usize = 4;
 
 /// Inner and outer address family, IPv4 if true.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Families {
     /// Of the site's packets.
     pub inner4: bool,
@@ -59,7 +60,7 @@ impl FromStr for Families {
 }
 
 /// Which path packets take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Direction {
     /// From the site to the core.
     Encap,
@@ -97,12 +98,21 @@ impl Size {
         }
     }
 
-    fn of(self, packet: usize) -> usize {
+    /// Length of the inner IP packet of frame number `frame`. Below the headers' own length it cannot go.
+    fn inner(self, frame: usize, families: Families) -> usize {
         const MIX: [u16; 12] = [64, 570, 64, 64, 570, 64, 64, 570, 64, 64, 570, 1518];
-        usize::from(match self {
+        let octets = match self {
             Self::Octets(octets) => octets,
-            Self::Imix => MIX[packet % MIX.len()],
-        })
+            Self::Imix => MIX[frame % MIX.len()],
+        };
+        let headers = if families.inner4 { 20 + 8 } else { 40 + 8 };
+        (usize::from(octets) - 14 - 4).max(headers)
+    }
+
+    /// Lengths of the inner IP packets in the order in which they come, again and again.
+    pub(super) fn inners(self, families: Families) -> Vec<usize> {
+        let period = if self == Self::Imix { 12 } else { 1 };
+        (0..period).map(|frame| self.inner(frame, families)).collect()
     }
 }
 
@@ -150,6 +160,11 @@ pub(super) struct Template {
 }
 
 impl Template {
+    /// The headers in their room; what follows them there is zero.
+    pub(super) const fn room(&self) -> &[u8; HEAD_MAX] {
+        &self.head
+    }
+
     pub(super) fn head(&self) -> &[u8] {
         &self.head[..usize::from(self.head_length)]
     }
@@ -160,23 +175,44 @@ impl Template {
     }
 }
 
+/// Where one packet comes from, as far as flows differ in it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    /// The host at the other site.
+    pub(super) remote: IpAddr,
+    /// The RLOC before it.
+    pub(super) rloc: IpAddr,
+    /// UDP source port of the inner packet.
+    pub(super) port: u16,
+    /// UDP source port of the outer packet.
+    pub(super) outer_port: u16,
+    /// IPv4 identifications, inner and outer: whoever varies an address in a ready packet lets its sum with this stay
+    /// the same, and the checksum with it.
+    pub(super) balance: [u16; 2],
+}
+
 /// Packets of all flows, as they arrive at our router; what follows the headers does not matter.
 pub(super) fn templates(direction: Direction, families: Families, size: Size) -> Vec<Template> {
     (0..usize::from(PREFIXES) * FLOWS)
         .map(|flow| {
-            // Below the headers' own length a packet cannot go.
-            let smallest = if families.inner4 { 20 + 8 } else { 40 + 8 };
-            let inner = (size.of(flow) - 14 - 4).max(smallest);
-            template(direction, families, flow, inner)
+            let prefix = (flow % usize::from(PREFIXES)) as u16;
+            let ends = Ends {
+                remote: remote(families.inner4, prefix),
+                rloc: rloc(families.outer4, false),
+                port: 1000 + flow as u16,
+                outer_port: 50_000 + flow as u16,
+                // Of the IPv4 header's sum, the prefix's octet and this one are constant together.
+                balance: [0xff00 - (prefix << 8), 0],
+            };
+            template(direction, families, ends, size.inner(flow, families))
         })
         .collect()
 }
 
-fn template(direction: Direction, families: Families, flow: usize, inner: usize) -> Template {
-    let (here, there) = (local(families.inner4), remote(families.inner4, (flow % usize::from(PREFIXES)) as u16));
+/// A packet between the site's host and another one, its inner IP packet `inner` octets long.
+pub(super) fn template(direction: Direction, families: Families, ends: Ends, inner: usize) -> Template {
+    let (here, there) = (local(families.inner4), ends.remote);
     let mut head = Head { octets: [0; HEAD_MAX], length: 0 };
-    // Of the IPv4 header's sum, the prefix's octet and this one are constant together: the generator varies both.
-    let identification = 0xff00 - ((flow % usize::from(PREFIXES)) << 8) as u16;
     let decap = direction == Direction::Decap;
     let first4 = if decap { families.outer4 } else { families.inner4 };
     let ethernet = EthernetHeader {
@@ -188,15 +224,15 @@ fn template(direction: Direction, families: Families, flow: usize, inner: usize)
     let mut total = 14 + inner;
     if decap {
         let outer = if families.outer4 { 20 } else { 40 } + 16;
-        head.ip(rloc(families.outer4, false), rloc(families.outer4, true), 0, outer + inner);
-        head.udp(50_000 + flow as u16, LISP_DATA, 16 + inner);
+        head.ip(ends.rloc, rloc(families.outer4, true), ends.balance[1], outer + inner);
+        head.udp(ends.outer_port, LISP_DATA, 16 + inner);
         DataHeader::PLAIN.write(head.next(DataHeader::LENGTH));
         total += outer;
     }
     let (source, destination) = if decap { (there, here) } else { (here, there) };
-    head.ip(source, destination, identification, inner);
+    head.ip(source, destination, ends.balance[0], inner);
     let ip = if families.inner4 { 20 } else { 40 };
-    head.udp(1000 + flow as u16, 2000, inner - ip);
+    head.udp(ends.port, 2000, inner - ip);
     Template { head: head.octets, head_length: head.length as u8, total: total as u16 }
 }
 

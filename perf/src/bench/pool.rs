@@ -1,22 +1,22 @@
 //! Ports inside the process that cost next to nothing: packets go round and round over a ring of frames.
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc};
+use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc};
 
 use altitude_dataplane::{
-    frame::{Frame, HEADROOM, SLOT, Umem},
+    frame::{Frame, Umem},
     port::{BATCH, Port},
 };
 
-use super::packets::Template;
+use super::mem::{Place, Traffic};
 
 /// Frames on their way round, oldest first: what a NIC's rings hold.
 #[derive(Debug)]
 struct Pool {
     ready: VecDeque<Frame>,
-    templates: Vec<Template>,
-    /// Packets given so far; the next one is of the next template.
-    given: usize,
-    taken: u64,
+    traffic: Arc<Traffic>,
+    /// Of the next packet.
+    place: Place,
+    given: u64,
 }
 
 /// One end: packets come from `source` ends and are swallowed by both.
@@ -27,55 +27,46 @@ pub(super) struct PoolPort {
 }
 
 /// Two ports, packets arriving at the first one; `frames` of `umem` go round.
-pub(super) fn pair(umem: &mut Umem, frames: usize, templates: Vec<Template>) -> Vec<PoolPort> {
-    let mut ready = VecDeque::with_capacity(frames);
+pub(super) fn pair(umem: &mut Umem, frames: usize, traffic: Arc<Traffic>, place: Place) -> Vec<PoolPort> {
+    let mut ready = VecDeque::with_capacity(umem.slots());
     ready.extend(std::iter::from_fn(|| umem.allocate()).take(frames));
-    let pool = Rc::new(RefCell::new(Pool { ready, templates, given: 0, taken: 0 }));
+    let pool = Rc::new(RefCell::new(Pool { ready, traffic, place, given: 0 }));
     vec![PoolPort { pool: pool.clone(), source: true }, PoolPort { pool, source: false }]
 }
 
 impl PoolPort {
-    /// Packets that went round so far.
-    pub(super) fn taken(&self) -> u64 {
-        self.pool.borrow().taken
+    /// Packets that arrived so far.
+    pub(super) fn given(&self) -> u64 {
+        self.pool.borrow().given
     }
 }
 
 impl Port for PoolPort {
-    /// Only the headers are written, as the cache would have them from the NIC; the payload is whatever was there.
+    /// Only the headers are written, as the cache would have them from the NIC.
     fn receive(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>) {
         if !self.source {
             return;
         }
-        let pool = &mut *self.pool.borrow_mut();
-        for mut frame in pool.ready.drain(..BATCH.min(pool.ready.len())) {
-            let template = &pool.templates[pool.given % pool.templates.len()];
-            pool.given += 1;
-            renew(umem, &mut frame, template);
-            batch.push(frame);
+        let Pool { ready, traffic, place, given } = &mut *self.pool.borrow_mut();
+        if ready.len() < BATCH {
+            // Frames that the worker dropped.
+            ready.extend(std::iter::from_fn(|| umem.allocate()).take(BATCH));
         }
+        let first = batch.len();
+        batch.extend(ready.drain(..BATCH.min(ready.len())));
+        for frame in &mut batch[first..] {
+            traffic.write(place, umem, frame);
+        }
+        *given += (batch.len() - first) as u64;
     }
 
     fn transmit(&mut self, _umem: &mut Umem, batch: &mut Vec<Frame>) -> usize {
-        let pool = &mut *self.pool.borrow_mut();
         let count = batch.len();
-        pool.taken += count as u64;
-        pool.ready.extend(batch.drain(..));
+        self.pool.borrow_mut().ready.extend(batch.drain(..));
         count
     }
 
     fn outstanding(&self) -> usize {
         if self.source { self.pool.borrow().ready.len() } else { 0 }
     }
-}
-
-/// Moves the packet back to where a port receives it, and writes its headers anew.
-fn renew(umem: &mut Umem, frame: &mut Frame, template: &Template) {
-    let offset = frame.start() % SLOT;
-    if offset < HEADROOM {
-        umem.shrink(frame, HEADROOM - offset);
-    }
-    let back = umem.grow(frame, offset.saturating_sub(HEADROOM));
-    assert!(back && umem.set_len(frame, template.total()), "a frame that a port gave fits again");
-    umem.octets_mut(frame)[..template.head().len()].copy_from_slice(template.head());
 }

@@ -16,7 +16,8 @@ use altitude_dataplane::{
 
 use super::{
     Families,
-    packets::{CORE_MAC, OUR_MAC, PREFIXES, SITE_MAC, local, remote, rloc},
+    mappings::{Mappings, site},
+    packets::{CORE_MAC, OUR_MAC, SITE_MAC, local, rloc},
 };
 
 /// The site port's number.
@@ -42,6 +43,21 @@ pub(super) struct Rest {
 
 impl Xtr {
     pub(super) fn new(families: Families, umem: Umem) -> Self {
+        let (writer, mut readers) = table(families, &Mappings::few(families), 1);
+        let Ready { worker, counters, misses } = Ready::new(families, umem);
+        Self { worker, reader: readers.remove(0), counters, rest: Rest { _writer: writer, _misses: misses } }
+    }
+}
+
+/// A worker without a table.
+pub(super) struct Ready {
+    pub(super) worker: Worker,
+    pub(super) counters: Arc<Counters>,
+    pub(super) misses: queue::Consumer<Miss>,
+}
+
+impl Ready {
+    pub(super) fn new(families: Families, umem: Umem) -> Self {
         let role = |site: bool| PortRole {
             site,
             core: !site,
@@ -58,41 +74,46 @@ impl Xtr {
             hold: Hold::Queue,
         };
         let (queue, misses) = queue::misses(64);
-        let (mut writer, mut readers) = cache::new(1024, 1);
-        fill(&mut writer, families);
         let counters = Arc::<Counters>::default();
         let worker = Worker::new(settings, umem, queue, counters.clone());
-        Self { worker, reader: readers.remove(0), counters, rest: Rest { _writer: writer, _misses: misses } }
+        Self { worker, counters, misses }
     }
 }
 
 /// The prefix that holds `address`, as long as sites' prefixes are.
 pub(super) fn site_prefix(v4: bool) -> Prefix {
-    Prefix::new(local(v4), if v4 { 16 } else { 48 }).expect("a length of the family")
+    site(local(v4), (16, 48))
 }
 
-/// The site's prefix and host, and the remote prefixes behind one locator.
-fn fill(writer: &mut Writer, families: Families) {
-    let prefix = |address, v4: bool, lengths: (u8, u8)| EidPrefix {
-        instance: InstanceId::DEFAULT,
-        prefix: Prefix::new(address, if v4 { lengths.0 } else { lengths.1 }).expect("a length of the family"),
-    };
+/// A table with the site's prefix and host, and the remote prefixes behind their locators.
+pub(super) fn table(families: Families, mappings: &Mappings, readers: usize) -> (Writer, Vec<Reader>) {
+    let (mut writer, readers) = cache::new(mappings.len() + 2, readers);
     let v4 = families.inner4;
     let host = Adjacency { port: SITE, destination: SITE_MAC, source: OUR_MAC, vlan: None, mtu: MTU };
-    let mut insert = |eid, forwarding| writer.insert(eid, forwarding).expect("a table with room");
-    let site = EidPrefix { instance: InstanceId::DEFAULT, prefix: site_prefix(v4) };
-    insert(site, Forwarding::Local(Delivery::Unresolved));
-    insert(prefix(local(v4), v4, (32, 128)), Forwarding::Local(Delivery::Adjacent(host)));
+    let mut insert = |prefix, forwarding| {
+        let eid = EidPrefix { instance: InstanceId::DEFAULT, prefix };
+        writer.insert(eid, forwarding).expect("a table with room");
+    };
+    insert(site_prefix(v4), Forwarding::Local(Delivery::Unresolved));
+    insert(site(local(v4), (32, 128)), Forwarding::Local(Delivery::Adjacent(host)));
 
     let core = Adjacency { port: CORE, destination: CORE_MAC, source: OUR_MAC, vlan: None, mtu: MTU };
-    let (ours, theirs) = (rloc(families.outer4, true), rloc(families.outer4, false));
-    let outer = OuterHeader::new(&core, ours, theirs, InstanceId::DEFAULT);
-    let set = LocatorSet::compile(&[Candidate { address: theirs, priority: 1, weight: 100, outer }]);
-    let set = set.expect("a usable locator");
-    for index in 0..PREFIXES {
-        insert(prefix(remote(v4, index), v4, (24, 64)), Forwarding::Encapsulate(set.clone()));
+    let candidate = |address| {
+        let outer = OuterHeader::new(&core, rloc(families.outer4, true), address, InstanceId::DEFAULT);
+        Candidate { address, priority: 1, weight: 50, outer }
+    };
+    let sets: Vec<LocatorSet> = mappings
+        .sets()
+        .map(|rlocs| {
+            let candidates: Vec<Candidate> = rlocs.into_iter().map(candidate).collect();
+            LocatorSet::compile(&candidates).expect("a usable locator")
+        })
+        .collect();
+    for (index, prefix) in mappings.prefixes().iter().enumerate() {
+        insert(*prefix, Forwarding::Encapsulate(sets[mappings.set_of(index) as usize].clone()));
     }
     writer.publish();
+    (writer, readers)
 }
 
 /// One turn of the address-swapping forwarder between two ports, both ways. Returns how many packets it sent.
