@@ -13,7 +13,7 @@ use std::{
 };
 
 use altitude_perf::{
-    bench::{self, Direction, Families, Forwarder, Sink, Size, Traffic},
+    bench::{self, Families, Forwarder, Sink, Size, Traffic},
     demo, lab, tcp,
 };
 use clap::{Parser, Subcommand};
@@ -86,12 +86,8 @@ enum Part {
     Generator {
         #[arg(long)]
         interface: String,
-        #[arg(long)]
-        direction: Direction,
-        #[arg(long)]
-        families: Families,
-        #[arg(long)]
-        size: Size,
+        #[command(flatten)]
+        traffic: Traffic,
     },
     Device {
         #[arg(long)]
@@ -106,6 +102,9 @@ enum Part {
     Sink {
         #[arg(long)]
         interface: String,
+        /// Look for probes too
+        #[arg(long)]
+        probes: bool,
     },
     Count {
         #[command(flatten)]
@@ -181,28 +180,32 @@ fn inside(part: Part) -> Result<(), String> {
     let stop = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGTERM, stop.clone()).map_err(|error| error.to_string())?;
     match part {
-        Part::Generator { interface, direction, families, size } => {
+        Part::Generator { interface, traffic } => {
             pin(cores.first());
             println!("ready");
-            bench::generate(&interface, Traffic { direction, families, size }, &stop)
+            say(&bench::generate(&interface, &traffic, &stop)?)
         }
         Part::Device { forwarder, families, site, core } => {
             pin(cores.last());
             let tally = bench::forward(forwarder, families, [&site, &core], &stop, || println!("ready"))?;
-            println!("{}", serde_json::to_string(&tally).map_err(|error| error.to_string())?);
-            Ok(())
+            say(&tally)
         }
         Part::Count { counted } => counted.run(),
-        Part::Sink { interface } => {
-            let sink = Sink::attach(&interface)?;
+        Part::Sink { interface, probes } => {
+            let sink = Sink::attach(&interface, probes)?;
             println!("ready");
             while !stop.load(Ordering::Relaxed) {
                 std::thread::park_timeout(Duration::from_millis(20));
             }
-            println!("{}", sink.count()?);
-            Ok(())
+            say(&sink.arrived()?)
         }
     }
+}
+
+/// Prints a result for the program that started this one.
+fn say(result: &impl serde::Serialize) -> Result<(), String> {
+    println!("{}", serde_json::to_string(result).map_err(|error| error.to_string())?);
+    Ok(())
 }
 
 fn transfer(end: &End) -> Result<(), String> {

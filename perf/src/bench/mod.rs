@@ -3,7 +3,7 @@
 //! A rate alone says more of the machine than of the program; the ratio is what is compared and kept.
 
 mod device;
-mod generator;
+pub mod generator;
 mod mappings;
 pub mod mem;
 mod packets;
@@ -12,7 +12,7 @@ pub mod veth;
 mod xtr;
 
 pub use device::{Forwarder, Tally, forward};
-pub use generator::{Sink, Traffic, generate};
+pub use generator::{Arrived, Distribution, Sent, Sink, Traffic, generate};
 pub use packets::{Direction, Families, Size};
 
 use std::{fs, io::Write, time::Duration};

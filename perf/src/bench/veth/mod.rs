@@ -6,7 +6,7 @@
 
 use std::{path::Path, thread, time::Duration};
 
-use super::{Direction, Effort, Families, Forwarder, Report, Row, Size, Tally, Traffic, median};
+use super::{Arrived, Direction, Effort, Families, Forwarder, Report, Row, Size, Tally, Traffic, median};
 use crate::{
     bench::{
         packets::{CORE_MAC, OUR_MAC, SITE_MAC},
@@ -81,7 +81,7 @@ impl Bench<'_> {
             theirs.push(reference);
             ratios.push(rate / reference);
         }
-        let Traffic { direction, families, size } = traffic;
+        let Traffic { direction, families, size, .. } = traffic;
         let case = format!("{}/{}/{}", direction.name(), families.name(), size.name());
         let row = |subject, value| Row {
             bench: "veth",
@@ -109,7 +109,7 @@ impl Bench<'_> {
         generator.stop()?;
         sink.stop()?;
         let tally: Tally = last(&device)?;
-        let arrived: u64 = last(&sink)?;
+        let Arrived { packets: arrived, .. } = last(&sink)?;
         if arrived == 0 || arrived > tally.sent {
             let Tally { sent, .. } = tally;
             return Err(LabError::Wrong(format!("{forwarder:?} sent {sent} frames, {arrived} reached the sink")));
@@ -139,21 +139,9 @@ fn device_arguments(forwarder: Forwarder, traffic: Traffic) -> Vec<String> {
 }
 
 fn generator_arguments(traffic: Traffic) -> Vec<String> {
-    let Traffic { direction, families, size } = traffic;
-    let direction = if direction == Direction::Encap { "encap" } else { "decap" };
-    [
-        "generator",
-        "--interface",
-        "out",
-        "--direction",
-        direction,
-        "--families",
-        &families.name(),
-        "--size",
-        &size.name(),
-    ]
-    .map(str::to_owned)
-    .into()
+    let mut words: Vec<String> = ["generator", "--interface", "out"].map(str::to_owned).into();
+    words.extend(traffic.arguments());
+    words
 }
 
 /// The last line that the process printed, which is its result.
@@ -169,9 +157,9 @@ pub fn usual() -> Vec<Traffic> {
     let mut all = Vec::new();
     for direction in [Direction::Encap, Direction::Decap] {
         for families in Families::ALL {
-            all.push(Traffic { direction, families, size: Size::Octets(64) });
+            all.push(Traffic::new(direction, families, Size::Octets(64)));
         }
-        all.push(Traffic { direction, families: Families::ALL[0], size: Size::Imix });
+        all.push(Traffic::new(direction, Families::ALL[0], Size::Imix));
     }
     all
 }

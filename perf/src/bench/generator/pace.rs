@@ -1,0 +1,208 @@
+//! When the next frames are due. Knows no clock: the time comes in.
+
+use std::time::Duration;
+
+/// What is to be done now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// So many frames.
+    Frames(u32),
+    /// Nothing, for so long.
+    Wait(Duration),
+}
+
+/// In a flood: the kernel answers to nobody before these are sent, for some milliseconds.
+const FLOOD: u32 = 1 << 14;
+/// A generator that was kept from sending makes up for so much time and so many frames only: a burst of all that was
+/// missed would measure the queues behind it.
+const ARREARS: (Duration, u64) = (Duration::from_millis(1), 64);
+
+/// Tells when frames are due.
+#[derive(Debug, Clone)]
+pub struct Pacer {
+    pace: Pace,
+    sent: u64,
+    forgone: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Pace {
+    Flood,
+    /// Frames a second.
+    Rate(f64),
+    /// When each frame of a round is due, from the round's start on, and how long a round is.
+    Times(Vec<Duration>, Duration),
+}
+
+impl Pacer {
+    /// `rate` frames a second, or as many as can be sent.
+    #[must_use]
+    pub const fn new(rate: Option<f64>) -> Self {
+        let pace = match rate {
+            Some(rate) => Pace::Rate(rate),
+            None => Pace::Flood,
+        };
+        Self { pace, sent: 0, forgone: 0 }
+    }
+
+    /// The frames of a capture at these times, over and over; between the last one and the first as long as between two
+    /// on average.
+    #[must_use]
+    pub fn times(times: &[Duration]) -> Self {
+        let first = times.iter().min().copied().unwrap_or_default();
+        let mut last = Duration::ZERO;
+        // A capture may hold packets that are a little out of order; they are sent in the file's order.
+        let due: Vec<Duration> = times
+            .iter()
+            .map(|time| {
+                last = last.max(time.saturating_sub(first));
+                last
+            })
+            .collect();
+        let gap = last.checked_div(due.len().saturating_sub(1) as u32).unwrap_or(Duration::from_secs(1));
+        let round = (last + gap).max(Duration::from_nanos(1));
+        Self { pace: Pace::Times(due, round), sent: 0, forgone: 0 }
+    }
+
+    /// Frames that were not sent because the generator did not get to it in time.
+    #[must_use]
+    pub const fn forgone(&self) -> u64 {
+        self.forgone
+    }
+
+    /// Takes back frames that were told and could not be sent.
+    pub const fn forgo(&mut self, frames: u32) {
+        self.sent -= frames as u64;
+        self.forgone += frames as u64;
+    }
+
+    /// What is due `elapsed` after the start. Frames told are frames sent.
+    pub fn due(&mut self, elapsed: Duration) -> Due {
+        let next = self.sent + self.forgone;
+        let Some(due_by_now) = self.due_by(elapsed) else { return Due::Frames(FLOOD) };
+        let Some(mut missing) = due_by_now.checked_sub(next).filter(|missing| *missing > 0) else {
+            return Due::Wait(self.time_of(next).saturating_sub(elapsed).max(Duration::from_nanos(1)));
+        };
+        // A captured packet is sent even if it is late: the stream must stay the file's.
+        if let Pace::Rate(rate) = self.pace {
+            let most = (rate * ARREARS.0.as_secs_f64()) as u64 + ARREARS.1;
+            self.forgone += missing.saturating_sub(most);
+            missing = missing.min(most);
+        }
+        let frames = missing.min(u64::from(FLOOD));
+        self.sent += frames;
+        Due::Frames(frames as u32)
+    }
+
+    /// Frames due up to now; the first one at the start. `None` in a flood.
+    fn due_by(&self, elapsed: Duration) -> Option<u64> {
+        match &self.pace {
+            Pace::Flood => None,
+            Pace::Rate(rate) => Some((elapsed.as_secs_f64() * rate) as u64 + 1),
+            Pace::Times(due, round) => {
+                let rounds = elapsed.as_nanos() / round.as_nanos();
+                let into = Duration::from_nanos((elapsed.as_nanos() % round.as_nanos()) as u64);
+                Some(rounds as u64 * due.len() as u64 + due.partition_point(|time| *time <= into) as u64)
+            }
+        }
+    }
+
+    fn time_of(&self, frame: u64) -> Duration {
+        match &self.pace {
+            Pace::Flood => Duration::ZERO,
+            Pace::Rate(rate) => Duration::from_secs_f64(frame as f64 / rate),
+            Pace::Times(due, round) => {
+                let frames = due.len().max(1) as u64;
+                let rounds = (frame / frames).min(u64::from(u32::MAX)) as u32;
+                *round * rounds + due.get((frame % frames) as usize).copied().unwrap_or_default()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const US: Duration = Duration::from_micros(1);
+
+    /// Looks at the clock every `step` and counts what is sent within `length`.
+    fn sent(pacer: &mut Pacer, step: Duration, length: Duration) -> u64 {
+        let (mut now, mut frames) = (Duration::ZERO, 0);
+        while now < length {
+            match pacer.due(now) {
+                Due::Frames(count) => frames += u64::from(count),
+                Due::Wait(wait) => now += wait.max(step),
+            }
+        }
+        frames
+    }
+
+    #[test]
+    fn a_rate_is_kept_however_often_the_clock_is_looked_at() {
+        for rate in [1.0, 999.0, 250_000.0, 3_333_333.3] {
+            for step in [US, 13 * US, 700 * US] {
+                let mut pacer = Pacer::new(Some(rate));
+                let frames = sent(&mut pacer, step, Duration::from_secs(2));
+                // The first frame is due at once, and the last step may reach beyond the end.
+                let most = (rate * (2.0 + step.as_secs_f64())) as u64 + 1;
+                assert!((rate as u64 * 2..=most).contains(&frames), "{rate}/s, every {step:?}: {frames}");
+                assert_eq!(pacer.forgone(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_rate_has_no_gaps_and_no_bursts() {
+        let mut pacer = Pacer::new(Some(1000.0));
+        assert_eq!(pacer.due(Duration::ZERO), Due::Frames(1));
+        assert_eq!(pacer.due(Duration::ZERO), Due::Wait(1000 * US));
+        assert_eq!(pacer.due(999 * US), Due::Wait(US));
+        assert_eq!(pacer.due(1000 * US), Due::Frames(1));
+        assert_eq!(pacer.due(2999 * US), Due::Frames(1));
+        assert_eq!(pacer.due(2999 * US), Due::Wait(US));
+    }
+
+    #[test]
+    fn what_was_missed_for_long_is_forgone_and_told() {
+        let mut pacer = Pacer::new(Some(1_000_000.0));
+        assert_eq!(pacer.due(Duration::ZERO), Due::Frames(1));
+        // A second in which nobody asked: a million are due, a millisecond's worth and a few are made up for.
+        assert_eq!(pacer.due(Duration::from_secs(1)), Due::Frames(1064));
+        assert_eq!(pacer.forgone(), 1_000_000 - 1064);
+        assert_eq!(pacer.due(Duration::from_secs(1)), Due::Wait(US));
+        assert_eq!(pacer.due(Duration::from_secs(1) + US), Due::Frames(1), "and then the rate goes on");
+    }
+
+    #[test]
+    fn a_flood_is_always_due() {
+        let mut pacer = Pacer::new(None);
+        assert_eq!(pacer.due(Duration::ZERO), Due::Frames(FLOOD));
+        assert_eq!(pacer.due(Duration::ZERO), Due::Frames(FLOOD));
+    }
+
+    #[test]
+    fn captured_packets_keep_their_distances_round_after_round() {
+        let mut pacer = Pacer::times(&[50 * US, 60 * US, 60 * US, 110 * US]);
+        let mut told = Vec::new();
+        for now in (0..=170).step_by(10) {
+            while let Due::Frames(count) = pacer.due(now * US) {
+                told.push((now, count));
+            }
+        }
+        // Between the last and the first again: 60 µs in all, three gaps.
+        assert_eq!(told, [(0, 1), (10, 2), (60, 1), (80, 1), (90, 2), (140, 1), (160, 1), (170, 2)]);
+        assert_eq!(pacer.due(171 * US), Due::Wait(49 * US));
+    }
+
+    #[test]
+    fn captures_without_time_are_sent_nevertheless() {
+        for times in [&[US][..], &[US, US]] {
+            let mut pacer = Pacer::times(times);
+            assert_eq!(pacer.due(Duration::ZERO), Due::Frames(times.len() as u32));
+        }
+        let mut backwards = Pacer::times(&[20 * US, 10 * US, 30 * US]);
+        assert_eq!(backwards.due(9 * US), Due::Wait(US));
+        assert_eq!(backwards.due(10 * US), Due::Frames(2));
+    }
+}
