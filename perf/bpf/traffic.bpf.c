@@ -194,9 +194,9 @@ INLINE void put16(struct class *class, u32 at, u16 value)
 		*(u16 *)(class->head + (at & 127)) = value;
 }
 
-INLINE void put32(struct class *class, u32 at, u32 value)
+INLINE void put32(struct class *class, u32 at, u32 plus, u32 value)
 {
-	*(u32 *)(class->head + (at & 127)) = value;
+	*(u32 *)(class->head + (at & 127) + plus) = value;
 }
 
 // Makes the head that of a packet of the flow. Everything is written anew, nothing is adjusted.
@@ -205,18 +205,18 @@ INLINE void personalize(struct class *class, const struct plan *plan, const stru
 	u64 udp_sum = (u64)class->udp_sum + flow->udp_sum;
 	u16 checksum;
 
-	put32(class, plan->address_at, flow->address[0]);
+	put32(class, plan->address_at, 0, flow->address[0]);
 	if (plan->address_words == 4) {
-		put32(class, plan->address_at + 4, flow->address[1]);
-		put32(class, plan->address_at + 8, flow->address[2]);
-		put32(class, plan->address_at + 12, flow->address[3]);
+		put32(class, plan->address_at, 4, flow->address[1]);
+		put32(class, plan->address_at, 8, flow->address[2]);
+		put32(class, plan->address_at, 12, flow->address[3]);
 	}
-	put32(class, plan->ports_at, flow->ports);
+	put32(class, plan->ports_at, 0, flow->ports);
 	put16(class, plan->outer_port_at, flow->outer_port);
 	put16(class, plan->ip_sum_at, ~fold((u64)class->ip_sum + flow->ip_sum));
 	if (stamp) {
-		put32(class, plan->stamp_at, stamp);
-		put32(class, plan->stamp_at + 4, stamp >> 32);
+		put32(class, plan->stamp_at, 0, stamp);
+		put32(class, plan->stamp_at, 4, stamp >> 32);
 		udp_sum += (stamp & 0xffff) + (stamp >> 16 & 0xffff) + (stamp >> 32 & 0xffff) + (stamp >> 48);
 	}
 	checksum = ~fold(udp_sum);

@@ -197,4 +197,4 @@ fn check(recipe: &Recipe) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;
