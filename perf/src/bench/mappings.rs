@@ -28,6 +28,11 @@ impl Mappings {
         Self { families, prefixes: (0..PREFIXES).map(prefix).collect(), sets: 0 }
     }
 
+    /// These prefixes, one locator behind all.
+    pub(super) const fn listed(families: Families, prefixes: Vec<Prefix>) -> Self {
+        Self { families, prefixes, sets: 0 }
+    }
+
     /// `count` prefixes; `sets` locator-sets of two locators each, by default one for twelve prefixes.
     pub(super) fn spread(families: Families, count: u32, sets: Option<u32>) -> Self {
         let prefixes = stretch(families.inner4).take(count as usize).collect();

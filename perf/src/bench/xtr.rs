@@ -116,20 +116,28 @@ pub(super) fn table(families: Families, mappings: &Mappings, readers: usize) -> 
     (writer, readers)
 }
 
-/// One turn of the address-swapping forwarder between two ports, both ways. Returns how many packets it sent.
-pub(super) fn swap_turn<P: Port>(umem: &mut Umem, ports: &mut [P], batch: &mut Vec<Frame>) -> usize {
-    let mut sent = 0;
+/// Packets of one turn of the address-swapping forwarder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Swapped {
+    pub(super) received: usize,
+    pub(super) sent: usize,
+}
+
+/// One turn of the address-swapping forwarder between two ports, both ways.
+pub(super) fn swap_turn<P: Port>(umem: &mut Umem, ports: &mut [P], batch: &mut Vec<Frame>) -> Swapped {
+    let mut turn = Swapped::default();
     for ingress in 0..ports.len() {
         ports[ingress].receive(umem, batch);
+        turn.received += batch.len();
         for frame in batch.iter_mut() {
             if let Some((addresses, _)) = umem.octets_mut(frame).split_at_mut_checked(12) {
                 let (destination, source) = addresses.split_at_mut(6);
                 destination.swap_with_slice(source);
             }
         }
-        sent += ports[1 - ingress].transmit(umem, batch);
+        turn.sent += ports[1 - ingress].transmit(umem, batch);
         // What the ring refuses is lost, as with any forwarder.
         batch.drain(..).for_each(|frame| umem.release(frame));
     }
-    sent
+    turn
 }

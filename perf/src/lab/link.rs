@@ -64,14 +64,20 @@ impl Link<'_> {
         run(self.namespace.command("ethtool").args(["-K", self.name]).args(off)).map(drop)
     }
 
-    /// Gives what the interface receives to a kernel thread of its own on `core` (threaded NAPI), and returns the
-    /// thread's number. The thread stays as long as the interface.
+    /// Makes the interface receive by NAPI, which lets its peer send redirected frames; of veth, GRO does it.
     ///
     /// # Errors
-    /// [`LabError::Refused`] with what `ethtool` or the kernel said, [`LabError::Late`] if no thread appears.
+    /// [`LabError::Refused`] with what `ethtool` said.
+    pub fn receive_by_napi(&self) -> Result<(), LabError> {
+        run(self.namespace.command("ethtool").args(["-K", self.name, "gro", "on"])).map(drop)
+    }
+
+    /// Gives what the interface receives to a kernel thread of its own on `core` (threaded NAPI), and returns the
+    /// thread's number. The thread stays as long as the interface, which must receive by NAPI.
+    ///
+    /// # Errors
+    /// [`LabError::Refused`] with what the kernel said, [`LabError::Late`] if no thread appears.
     pub fn receive_on(&self, core: usize) -> Result<u32, LabError> {
-        // A veth interface without a program has NAPI only for the sake of GRO.
-        run(self.namespace.command("ethtool").args(["-K", self.name, "gro", "on"]))?;
         let before: HashSet<u32> = self.napi_threads().collect();
         let enable = format!("echo 1 > /sys/class/net/{}/threaded", self.name);
         run(self.namespace.command("sh").args(["-c", &enable]))?;

@@ -128,7 +128,7 @@ impl Traffic {
     }
 
     /// The packets in full: the addresses of the bench are filled in.
-    pub(super) fn recipe(&self) -> Recipe {
+    pub(crate) fn recipe(&self) -> Recipe {
         let Self { direction, families, size, flows, distribution, hit_percent, probes, .. } = *self;
         let v4 = families.inner4;
         Recipe {

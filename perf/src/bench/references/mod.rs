@@ -9,7 +9,7 @@ mod testpmd;
 use std::{path::Path, time::Duration};
 
 use super::{
-    Direction, Forwarder, Traffic,
+    Direction, Forwarder, Tally, Traffic,
     meter::{self, Meter},
     veth::{Cable, Cores},
 };
@@ -89,30 +89,29 @@ pub(crate) struct Setup<'a> {
 pub(crate) struct Device {
     meters: Vec<Meter>,
     process: Option<Process>,
+    /// Whether the process is of this program.
+    ours: bool,
 }
 
 impl Device {
     /// Starts `subject` and waits until it takes frames.
     pub(crate) fn start(subject: Subject, setup: &Setup) -> Result<Self, LabError> {
         match subject {
-            Subject::Altitude => Self::program(inside(Forwarder::Altitude, setup)?),
-            Subject::Forwarder => Self::program(inside(Forwarder::Swap, setup)?),
-            Subject::Oor => Self::program(oor::start(setup)?),
-            Subject::Testpmd => Self::program(testpmd::start(setup)?),
-            Subject::Kernel => Ok(Self { meters: vec![kernel::forwarding(setup)?], process: None }),
-            Subject::Vxlan => Ok(Self { meters: vec![kernel::vxlan(setup)?], process: None }),
+            Subject::Altitude => inside(Forwarder::Altitude, setup).map(|process| Self::program(process, true)),
+            Subject::Forwarder => inside(Forwarder::Swap, setup).map(|process| Self::program(process, true)),
+            Subject::Oor => oor::start(setup).map(|process| Self::program(process, false)),
+            Subject::Testpmd => testpmd::start(setup).map(|process| Self::program(process, false)),
+            Subject::Kernel => kernel::forwarding(setup).map(Self::kernel),
+            Subject::Vxlan => kernel::vxlan(setup).map(Self::kernel),
         }
     }
 
-    #[expect(clippy::unnecessary_wraps, reason = "reads as the other ways do")]
-    fn program(process: Process) -> Result<Self, LabError> {
-        Ok(Self { meters: vec![Meter::Process(process.id())], process: Some(process) })
+    fn program(process: Process, ours: bool) -> Self {
+        Self { meters: vec![Meter::Process(process.id())], process: Some(process), ours }
     }
 
-    /// Counts the time of this thread of the kernel too.
-    pub(crate) fn with_thread(mut self, thread: u32) -> Self {
-        self.meters.push(Meter::Thread(thread));
-        self
+    fn kernel(meter: Meter) -> Self {
+        Self { meters: vec![meter], process: None, ours: false }
     }
 
     /// CPU time so far.
@@ -120,13 +119,17 @@ impl Device {
         meter::read_all(&self.meters)
     }
 
-    /// Ends a program; the kernel's paths stay, because nothing else uses their cable.
-    pub(crate) fn stop(mut self) -> Result<(), LabError> {
-        let Some(process) = &mut self.process else { return Ok(()) };
+    /// Ends a program; the kernel's paths stay, because nothing else uses their cable. Ours tell what they did.
+    pub(crate) fn stop(mut self) -> Result<Option<Tally>, LabError> {
+        let Some(process) = &mut self.process else { return Ok(None) };
         let status = process.stop()?;
-        // Ours end by themselves when told; a leaked frame is a panic there.
-        let ended = status.success() || std::os::unix::process::ExitStatusExt::signal(&status) == Some(15);
-        if ended { Ok(()) } else { Err(LabError::Wrong(format!("the device ended with {status}: {}", process.output()))) }
+        if !self.ours {
+            return Ok(None);
+        }
+        let output = process.output();
+        // It ends by itself when told; a leaked frame is a panic.
+        let tally = output.lines().last().and_then(|line| serde_json::from_str(line).ok()).filter(|_| status.success());
+        tally.map(Some).ok_or_else(|| LabError::Wrong(format!("the device ended with {status}: {output}")))
     }
 }
 
@@ -138,7 +141,7 @@ fn inside(forwarder: Forwarder, setup: &Setup) -> Result<Process, LabError> {
     };
     let mut command = setup.cable.device.command(setup.perf);
     command.args(["inside", "device", "--forwarder", forwarder.name(), "--site", site, "--core", core]);
-    command.args(["--families", &setup.traffic.families.name()]);
+    command.args(["--families", &setup.traffic.families.name(), "--prefixes", &setup.traffic.prefixes.to_string()]);
     let mut process = Process::start("device", &mut command, setup.folder)?;
     process.wait_line(START_LIMIT, |line| line == "ready")?;
     Ok(process)

@@ -34,7 +34,6 @@ pub(super) fn start(setup: &Setup) -> Result<Process, LabError> {
     namespace.ip(&format!("route replace default via {peer}"))?;
     run(namespace.command("sysctl").args(["-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0"]))?;
     run(namespace.command("sysctl").args(["-qw", "net.ipv4.conf.near.rp_filter=0"]))?;
-    run(namespace.command("ethtool").args(["-K", Cable::NEAR, "gro", "on"]))?;
 
     let file = setup.folder.join("oor.conf");
     fs::write(&file, configuration(setup.traffic)).map_err(LabError::os(file.display().to_string()))?;
