@@ -47,6 +47,43 @@ impl Forwarder {
     }
 }
 
+/// How the AF_XDP sockets of a device are opened: as Altitude does, but for what is said here.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub struct Sockets {
+    /// Descriptors of each ring
+    #[arg(long)]
+    pub ring: Option<u32>,
+    /// Frames
+    #[arg(long)]
+    pub frames: Option<usize>,
+    /// Ask for huge pages
+    #[arg(long)]
+    pub hugepages: bool,
+}
+
+impl Sockets {
+    /// Command line words that clap reads as this very value.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut number = |name: &str, value: Option<String>| words.extend(value.map(|value| format!("{name}={value}")));
+        number("--ring", self.ring.map(|ring| ring.to_string()));
+        number("--frames", self.frames.map(|frames| frames.to_string()));
+        words.extend(self.hugepages.then(|| "--hugepages".into()));
+        words
+    }
+
+    fn options(&self) -> SocketOptions {
+        let usual = SocketOptions::default();
+        SocketOptions {
+            ring: self.ring.unwrap_or(usual.ring),
+            frames: self.frames.unwrap_or(usual.frames),
+            hugepages: usual.hugepages || self.hugepages,
+            ..usual
+        }
+    }
+}
+
 /// What a device is told at start.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Device {
@@ -65,6 +102,9 @@ pub struct Device {
     /// The interface to the core
     #[arg(long)]
     pub core: String,
+    /// Its sockets
+    #[command(flatten)]
+    pub sockets: Sockets,
 }
 
 /// What was forwarded, and what it cost.
@@ -89,7 +129,7 @@ pub struct Tally {
 pub fn forward(device: &Device, stop: &AtomicBool, ready: impl FnOnce()) -> Result<Tally, String> {
     let named = |name: &str| Interface::named(name).map_err(|error| error.to_string());
     let interfaces = [named(&device.site)?, named(&device.core)?];
-    let (umem, ports) = open_worker(&interfaces, 0, &SocketOptions::default()).map_err(|error| error.to_string())?;
+    let (umem, ports) = open_worker(&interfaces, 0, &device.sockets.options()).map_err(|error| error.to_string())?;
     let zero_copy = ports.iter().all(XskPort::zero_copy);
     let (sleeper, _waker) = sleeper(&ports).map_err(|error| format!("what wakes the worker: {error}"))?;
     // What waits at the ports when it starts: nothing, the steering program feeds them only now.

@@ -10,6 +10,7 @@ use std::{path::Path, time::Duration};
 
 use super::{
     Direction, Forwarder, Tally, Traffic,
+    device::Sockets,
     meter::{self, Meter},
     veth::{Cable, Cores},
 };
@@ -83,6 +84,8 @@ pub(crate) struct Setup<'a> {
     /// The program `altitude-perf`.
     pub(crate) perf: &'a Path,
     pub(crate) cores: Cores,
+    /// Of the AF_XDP devices.
+    pub(crate) sockets: Sockets,
 }
 
 /// A device that forwards until it is dropped.
@@ -142,6 +145,7 @@ fn inside(forwarder: Forwarder, setup: &Setup) -> Result<Process, LabError> {
     let mut command = setup.cable.device.command(setup.perf);
     command.args(["inside", "device", "--forwarder", forwarder.name(), "--site", site, "--core", core]);
     command.args(["--families", &setup.traffic.families.name(), "--prefixes", &setup.traffic.prefixes.to_string()]);
+    command.args(setup.sockets.arguments());
     let mut process = Process::start("device", &mut command, setup.folder)?;
     process.wait_line(START_LIMIT, |line| line == "ready")?;
     Ok(process)

@@ -1,7 +1,7 @@
 //! What is measured, and what it is called.
 
 use super::{Direction, Families, Size, Traffic};
-use crate::bench::{Distribution, references::Subject};
+use crate::bench::{Distribution, device::Sockets, references::Subject};
 
 /// Which cases are measured.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -12,6 +12,9 @@ pub struct Choice {
     /// Every case, instead of the usual selection: takes half an hour
     #[arg(long)]
     pub all: bool,
+    /// How the AF_XDP sockets are opened
+    #[command(flatten)]
+    pub sockets: Sockets,
 }
 
 /// What Altitude is measured for.
@@ -152,7 +155,7 @@ mod tests {
 
     #[test]
     fn names_tell_cases_apart_and_choose_them() {
-        let all = Choice { only: None, all: true }.cases();
+        let all = Choice { all: true, ..Choice::default() }.cases();
         let names: HashSet<String> = all.iter().map(Case::name).collect();
         assert_eq!(names.len(), all.len());
         for name in [
@@ -167,7 +170,7 @@ mod tests {
         ] {
             assert!(names.contains(name), "{name}");
         }
-        let chosen = Choice { only: Some("64 vs vxlan".into()), all: false }.cases();
+        let chosen = Choice { only: Some("64 vs vxlan".into()), ..Choice::default() }.cases();
         assert_eq!(chosen.iter().map(Case::name).collect::<Vec<_>>(), ["encap/v4v4/64 vs vxlan"]);
     }
 }

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use super::{Bench, Place, Traffic, case::stream_name, silent};
 use crate::{
-    bench::{Report, Row, references::Subject, veth::Load},
+    bench::{Report, Row, device::Sockets, references::Subject, veth::Load},
     lab::LabError,
 };
 
@@ -17,6 +17,9 @@ pub struct Search {
     /// The search ends when it knows the rate to this share of it
     #[arg(long, default_value_t = 0.02, value_parser = share)]
     pub precision: f64,
+    /// How the AF_XDP sockets are opened
+    #[command(flatten)]
+    pub sockets: Sockets,
 }
 
 /// Between no and all frames.
@@ -49,7 +52,7 @@ pub fn ndr(
     traffic: &Traffic,
     perf: &Path,
 ) -> Result<(), LabError> {
-    let mut bench = Bench::new(perf)?;
+    let mut bench = Bench::new(perf, search.sockets)?;
     let load = bench.load(Place::Sockets, traffic)?;
     let mut reference = None;
     for subject in [Subject::Forwarder, Subject::Altitude] {
@@ -138,7 +141,8 @@ fn highest<E>(most: f64, search: Search, mut trial: impl FnMut(f64) -> Result<Tr
 mod tests {
     use super::*;
 
-    const SEARCH: Search = Search { loss: 0.001, precision: 0.01 };
+    const SEARCH: Search =
+        Search { loss: 0.001, precision: 0.01, sockets: Sockets { ring: None, frames: None, hugepages: false } };
 
     /// A device that carries `capacity` frames a second and loses all above.
     fn device(capacity: f64) -> impl FnMut(f64) -> Result<Trial, ()> {

@@ -25,6 +25,7 @@ use std::{
 
 use super::{
     Arrived, Direction, Effort, Families, Report, Row, Size, Traffic,
+    device::Sockets,
     generator::Sent,
     median,
     meter::Meter,
@@ -68,7 +69,7 @@ impl Cores {
 /// # Errors
 /// What the lab or one of the processes said.
 pub fn bench(report: &Report, effort: Effort, choice: &Choice, perf: &Path) -> Result<(), LabError> {
-    let mut bench = Bench::new(perf)?;
+    let mut bench = Bench::new(perf, choice.sockets)?;
     choice.cases().iter().try_for_each(|case| bench.case(report, effort, case))
 }
 
@@ -77,7 +78,7 @@ pub fn bench(report: &Report, effort: Effort, choice: &Choice, perf: &Path) -> R
 /// # Errors
 /// What the lab or one of the processes said.
 pub fn try_out(subject: Subject, traffic: &Traffic, frames: u64, perf: &Path) -> Result<u64, LabError> {
-    let mut bench = Bench::new(perf)?;
+    let mut bench = Bench::new(perf, Sockets::default())?;
     let place = Place::of(subject);
     let cable = bench.cable(place)?;
     let load = Load::open(&cable, traffic, bench.cores)?;
@@ -126,6 +127,7 @@ struct Bench<'a> {
     folder: PathBuf,
     perf: &'a Path,
     cores: Cores,
+    sockets: Sockets,
     cables: HashMap<Place, Rc<Cable>>,
 }
 
@@ -156,12 +158,12 @@ impl Measured {
 }
 
 impl<'a> Bench<'a> {
-    fn new(perf: &'a Path) -> Result<Self, LabError> {
+    fn new(perf: &'a Path, sockets: Sockets) -> Result<Self, LabError> {
         remove_on_signal()?;
         let owner = format!("alt{}", std::process::id());
         remove_left_over(&owner);
         let folder = work_folder(&owner)?;
-        Ok(Self { owner, folder, perf, cores: Cores::here(), cables: HashMap::new() })
+        Ok(Self { owner, folder, perf, cores: Cores::here(), sockets, cables: HashMap::new() })
     }
 
     fn case(&mut self, report: &Report, effort: Effort, case: &Case) -> Result<(), LabError> {
@@ -266,7 +268,7 @@ impl<'a> Bench<'a> {
 
     fn start(&mut self, subject: Subject, place: Place, traffic: &Traffic) -> Result<Device, LabError> {
         let (cable, cores) = (self.cable(place)?, self.cores);
-        Device::start(subject, &Setup { cable: &cable, traffic, folder: &self.folder, perf: self.perf, cores })
+        Device::start(subject, &Setup { cable: &cable, traffic, folder: &self.folder, perf: self.perf, cores, sockets: self.sockets })
     }
 
     fn load(&mut self, place: Place, traffic: &Traffic) -> Result<Load, LabError> {
