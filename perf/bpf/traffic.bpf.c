@@ -23,7 +23,7 @@ enum {
 	LENGTHS = 12, // of the mix of sizes, in the order in which they come
 	CLASSES = 4,
 	PROBE = 3,     // the class of probes
-	PACKET = 2044, // the longest packet of a replay
+	PACKET = 2036, // the longest packet of a replay
 };
 // As sink.rs has it: 64 values a power of two, the first 64 one by one, the last ones for 2^40 ns and more.
 enum { BUCKETS = 36 * 64 };
@@ -55,8 +55,13 @@ struct class {
 	u8 head[HEAD];
 };
 
-// Where an octet of the frame varies; 0 is nowhere.
+// What is sent, and how fast. `…_at` is where an octet of the frame varies; 0 is nowhere.
 struct plan {
+	u64 end;      // frames after which no more are sent
+	u64 interval; // between two frames, in time units; 0: all that can be sent, or in a replay as `round` says
+	u64 arrears;  // how much a generator makes up for that was kept from sending, in time units
+	u64 round;    // a replay at its own pace: how long all its packets take, ns; 0: all that can be sent
+	u64 clock;    // what the time is, in tests; 0: the kernel's
 	u32 interface;
 	u32 longest;    // length of the frames that the kernel gives us
 	u32 flows;      // packets, in a replay
@@ -73,6 +78,7 @@ struct plan {
 	u32 stamp_at;
 	u8 mix[LENGTHS]; // class of each packet in turn
 	struct class classes[CLASSES];
+	u32 unused;
 };
 
 // What differs by flow; all of it as it lies in the frame.
@@ -86,6 +92,7 @@ struct flow {
 };
 
 struct packet {
+	u64 due; // ns from the start of its round
 	u32 length;
 	u8 octets[PACKET];
 };
@@ -97,6 +104,10 @@ struct progress {
 	u64 hits;
 	u64 misses;
 	u64 probes;
+	u64 forgone; // frames due that came too late to be sent
+	u64 start;   // ns
+	u64 last;    // when a frame was sent last, as far as somebody looked at the clock, ns
+	u64 next;    // when the next frame is due, time units from the start on
 };
 
 struct tally {
@@ -155,6 +166,61 @@ struct {
 	__type(value, u64);
 	__uint(max_entries, BUCKETS);
 } latencies SEC(".maps");
+
+// Time units a nanosecond, as a power of two: ten million frames a second are precise to three in a million.
+enum { FRACTION = 12 };
+
+INLINE u64 now(const struct plan *plan)
+{
+	return plan->clock ? plan->clock : bpf_ktime_get_ns();
+}
+
+// Whether the next frame is to be sent now. A frame that is not is dropped, which costs next to nothing: this is how the
+// generator waits. Starting and ending a run costs the kernel some 20 ms, so one run has to do.
+INLINE int is_due(const struct plan *plan, struct progress *progress)
+{
+	u64 time, elapsed, behind, skipped;
+
+	if (progress->frames >= plan->end)
+		return 0;
+	// A flood looks at the clock now and then only: it costs a tenth of a frame.
+	if (!plan->interval && progress->frames & 63)
+		return 1;
+	time = now(plan);
+	if (!progress->start)
+		progress->start = time;
+	if (!plan->interval) {
+		progress->last = time;
+		return 1;
+	}
+	elapsed = (time - progress->start) << FRACTION;
+	if (elapsed < progress->next)
+		return 0;
+	behind = elapsed - progress->next;
+	if (behind > plan->arrears) {
+		skipped = (behind - plan->arrears) / plan->interval;
+		progress->forgone += skipped;
+		progress->next += skipped * plan->interval;
+	}
+	progress->next += plan->interval;
+	progress->last = time;
+	return 1;
+}
+
+// The same for a packet of a capture at its own pace.
+INLINE int is_packet_due(const struct plan *plan, struct progress *progress, u64 round, u64 due)
+{
+	u64 time = now(plan);
+
+	if (progress->frames >= plan->end)
+		return 0;
+	if (!progress->start)
+		progress->start = time;
+	if (time - progress->start < round * plan->round + due)
+		return 0;
+	progress->last = time;
+	return 1;
+}
 
 // splitmix64's: chance.rs has the same.
 INLINE u64 mix(u64 number)
@@ -246,6 +312,8 @@ int generate(struct xdp_md *frame)
 
 	if (!plan || !progress)
 		return XDP_ABORTED;
+	if (!is_due(plan, progress))
+		return XDP_DROP;
 	number = progress->frames++;
 	place = number % LENGTHS;
 	// The verifier does not know what a remainder is, and the compiler must not know that the check is for nothing.
@@ -258,7 +326,7 @@ int generate(struct xdp_md *frame)
 	if (plan->probe_every && number % plan->probe_every == plan->probe_every - 1) {
 		class = &plan->classes[PROBE];
 		progress->probes++;
-		stamp = __builtin_bswap64(bpf_ktime_get_ns());
+		stamp = __builtin_bswap64(now(plan));
 	}
 	length = class->length;
 	if (!flow || !length || length > HEAD)
@@ -278,10 +346,14 @@ int replay(struct xdp_md *frame)
 
 	if (!plan || !progress)
 		return XDP_ABORTED;
-	key = progress->frames++ % plan->flows;
+	key = progress->frames % plan->flows;
 	packet = bpf_map_lookup_elem(&packets, &key);
 	if (!packet)
 		return XDP_ABORTED;
+	if (plan->round ? !is_packet_due(plan, progress, progress->frames / plan->flows, packet->due)
+			: !is_due(plan, progress))
+		return XDP_DROP;
+	progress->frames++;
 	length = packet->length;
 	if (!length || length > PACKET)
 		return XDP_ABORTED;

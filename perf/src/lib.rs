@@ -4,5 +4,6 @@
 
 pub mod bench;
 pub mod demo;
+pub mod r#gen;
 pub mod lab;
 pub mod tcp;

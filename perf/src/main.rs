@@ -15,7 +15,7 @@ use std::{
 
 use altitude_perf::{
     bench::{self, Device, Sink, Traffic},
-    demo, lab, tcp,
+    demo, r#gen, lab, tcp,
 };
 use clap::{Parser, Subcommand};
 use signal_hook::consts::SIGTERM;
@@ -65,6 +65,8 @@ enum Task {
         #[command(flatten)]
         traffic: Traffic,
     },
+    /// Sends packets at a rate, or counts them: the veth bench's generator and sink, for two boxes
+    Gen(Box<r#gen::Arguments>),
     /// What the veth bench runs inside its namespaces
     #[command(hide = true)]
     Inside {
@@ -169,6 +171,7 @@ fn main() -> ExitCode {
         Task::Ndr { json, round, search, traffic } => in_lab(json, |report, perf| {
             bench::veth::ndr(report, search, Duration::from_millis(round), &traffic, perf)
         }),
+        Task::Gen(arguments) => r#gen::run(&arguments),
         Task::Inside { part } => inside(part),
         Task::Tcp { end } => transfer(&end),
     };

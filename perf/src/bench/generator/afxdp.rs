@@ -16,7 +16,10 @@ use super::stream::Progress;
 pub(super) struct AfXdp {
     umem: Umem,
     port: XskPort,
+    /// Made, and not yet taken by the interface.
     batch: Vec<Frame>,
+    /// Frames that the socket holds when it sends nothing: its fill ring.
+    idle: usize,
     pub(super) progress: Progress,
 }
 
@@ -25,7 +28,23 @@ impl AfXdp {
         let opened = open_worker(std::slice::from_ref(interface), 0, &SocketOptions::default());
         let (umem, mut ports) = opened.map_err(|error| error.to_string())?;
         let port = ports.pop().ok_or("no socket was opened")?;
-        Ok(Self { umem, port, batch: Vec::with_capacity(BATCH), progress: Progress::default() })
+        let idle = port.outstanding();
+        Ok(Self { umem, port, batch: Vec::with_capacity(BATCH), idle, progress: Progress::default() })
+    }
+
+    /// Begins a run, and returns where: a stream goes on where the last run left it.
+    pub(super) fn begin(&mut self, anew: bool) -> Progress {
+        let Progress { frames, hits, misses, .. } = self.progress;
+        let base = Progress { frames, hits, misses, ..Progress::default() };
+        self.progress = if anew { Progress::default() } else { base };
+        self.progress
+    }
+
+    /// Gives the interface what it did not take yet; whether it has sent all.
+    pub(super) fn flush(&mut self) -> bool {
+        self.reclaim();
+        self.port.transmit(&mut self.umem, &mut self.batch);
+        self.batch.is_empty() && self.port.outstanding() <= self.idle
     }
 
     /// Sends at most a batch and returns how many frames that were: fewer, or none, if the interface does not keep up.

@@ -1,12 +1,33 @@
 //! Frames that the kernel sends by itself: `BPF_PROG_RUN` on live frames makes some million a second on one core.
+//!
+//! One run does for the whole stream, whatever the rate: the program itself looks at the clock and drops frames until one
+//! is due, and a signal ends it. A run for each burst would cost more than its frames.
 
-use std::{fs::File, os::fd::AsFd};
+use std::{
+    fs::File,
+    os::fd::AsFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 use altitude_dataplane::port::xsk::Interface;
 use libbpf_rs::{ErrorKind, Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput, Xdp, XdpFlags};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::{
+    sched::{CloneFlags, setns, unshare},
+    sys::{
+        pthread::{pthread_kill, pthread_self},
+        signal::Signal,
+    },
+};
+use signal_hook::consts::SIGUSR2;
 
 use super::{
+    pace::{Pacer, Timing, round},
     replay::Replay,
     stream::{HEAD, PROBE, Progress, Record, Stream},
 };
@@ -16,18 +37,25 @@ const PROGRAMS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/traffic.bpf.o"
 const LIVE_FRAMES: u32 = 1 << 1;
 /// `NETDEV_XDP_ACT_NDO_XMIT` of linux/netdev.h: the driver sends what programs redirect.
 const SENDS_REDIRECTED: u64 = 1 << 2;
+/// How often the end of a stream is looked for.
+const POLL: Duration = Duration::from_millis(5);
+/// Between two signals that are to end a run.
+const INTERRUPT: Duration = Duration::from_millis(2);
 /// Entries of a table written at once.
 const CHUNK: usize = 4096;
 /// Octets of a captured packet in the kernel's table; `PACKET` of traffic.bpf.c.
-pub(super) const PACKET: usize = 2044;
+pub(super) const PACKET: usize = 2036;
 
 /// The kernel's generator, set up.
 #[derive(Debug)]
 pub(super) struct Live {
     object: Object,
     program: &'static str,
+    /// Its orders but for the pace, with which they start.
+    plan: Vec<u8>,
     /// What the kernel makes frames of; the program writes them anew.
     frame: Vec<u8>,
+    plans: MapHandle,
     progress: MapHandle,
     _known: Known,
 }
@@ -72,39 +100,38 @@ impl Live {
         fill(&map(&object, "order")?, stream.order.iter().map(|flow| flow.to_ne_bytes().to_vec()))?;
         let frame = vec![0; stream.longest()];
         let plan = plan(interface, frame.len(), stream);
-        Self::start(object, "generate", frame, &plan, interface)
+        Self::start(object, "generate", frame, plan, interface)
     }
 
     /// The kernel's generator of captured packets.
     pub(super) fn replay(interface: Option<&Interface>, replay: &Replay) -> Result<Self, String> {
         let object = load(&[("packets", replay.packets().len())])?;
-        let packet = |octets: &Vec<u8>| {
-            let mut value = (octets.len() as u32).to_ne_bytes().to_vec();
+        let packet = |(octets, due): (&Vec<u8>, Duration)| {
+            let mut value = (due.as_nanos() as u64).to_ne_bytes().to_vec();
+            value.extend((octets.len() as u32).to_ne_bytes());
             value.extend(octets);
-            value.resize(4 + PACKET, 0);
+            value.resize(8 + 4 + PACKET, 0);
             value
         };
-        fill(&map(&object, "packets")?, replay.packets().iter().map(packet))?;
+        let (due, _) = round(replay.times());
+        fill(&map(&object, "packets")?, replay.packets().iter().zip(due).map(packet))?;
         let frame = vec![0; replay.longest()];
         let index = interface.map_or(0, |interface| interface.index);
         let mut plan = words(&[index, frame.len() as u32, replay.packets().len() as u32]);
-        plan.resize(PLAN, 0);
-        Self::start(object, "replay", frame, &plan, interface)
+        plan.resize(PLAN - TIMING, 0);
+        Self::start(object, "replay", frame, plan, interface)
     }
 
     fn start(
         object: Object,
         program: &'static str,
         frame: Vec<u8>,
-        plan: &[u8],
+        plan: Vec<u8>,
         interface: Option<&Interface>,
     ) -> Result<Self, String> {
-        map(&object, "plans")?
-            .update(&0_u32.to_ne_bytes(), plan, MapFlags::ANY)
-            .map_err(|error| format!("the generator's plan: {error}"))?;
-        let progress = map(&object, "progresses")?;
+        let (plans, progress) = (map(&object, "plans")?, map(&object, "progresses")?);
         let known = Known::make(&object, program)?;
-        let mut live = Self { object, program, frame, progress, _known: known };
+        let live = Self { object, program, plan, frame, plans, progress, _known: known };
         if let Some(interface) = interface {
             live.check(interface)?;
         }
@@ -113,9 +140,9 @@ impl Live {
 
     /// Whether the kernel has live frames, and whether the interface sends what the program redirects: else it would be
     /// dropped without a word.
-    fn check(&mut self, interface: &Interface) -> Result<(), String> {
+    fn check(&self, interface: &Interface) -> Result<(), String> {
         // Sends nothing: it drops.
-        self.run("swallow", 1)?;
+        self.run_program("swallow", 1)?;
         let query = Xdp::new(self.progress.as_fd()).query(interface.index.cast_signed(), XdpFlags::NONE);
         let features = query.map_or(0, |answer| answer.feature_flags);
         // Kernels before 6.3 tell no features at all; the driver then has to show it.
@@ -126,13 +153,79 @@ impl Live {
         Ok(())
     }
 
-    /// Sends `count` frames, at least one; a signal may make them fewer.
-    pub(super) fn send(&mut self, count: u32) -> Result<(), String> {
-        self.run(self.program, count)
+    /// Begins a run at this pace; in tests, on a clock of nanoseconds. A stream goes on where the last run left it, a
+    /// capture starts anew. Returns where it begins.
+    pub(super) fn begin(&self, pacer: &Pacer, clock: Option<u64>) -> Result<Progress, String> {
+        let Progress { frames, hits, misses, .. } = self.progress()?;
+        let base = if self.program == "replay" {
+            Progress::default()
+        } else {
+            Progress { frames, hits, misses, ..Progress::default() }
+        };
+        let words: Vec<u8> = [base.frames, 0, base.hits, base.misses, 0, 0, 0, 0, 0]
+            .iter()
+            .flat_map(|word: &u64| word.to_ne_bytes())
+            .collect();
+        let set = self.progress.update(&0_u32.to_ne_bytes(), &words, MapFlags::ANY);
+        set.map_err(|error| format!("the generator's progress: {error}"))?;
+        self.set_pace(pacer, &base, clock)?;
+        Ok(base)
+    }
+
+    /// Sets the pace, for a run that began at `base`.
+    pub(super) fn set_pace(&self, pacer: &Pacer, base: &Progress, clock: Option<u64>) -> Result<(), String> {
+        let Timing { end, interval, arrears, round } = pacer.timing();
+        let end = end.saturating_add(base.frames);
+        let mut plan: Vec<u8> =
+            [end, interval, arrears, round, clock.unwrap_or(0)].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        plan.extend(&self.plan);
+        let set = self.plans.update(&0_u32.to_ne_bytes(), &plan, MapFlags::ANY);
+        set.map_err(|error| format!("the generator's plan: {error}"))
+    }
+
+    /// Sends, in a run that began at `base`, as long as `goes_on` says so, which is told for how long it has been.
+    ///
+    /// The kernel sends in a thread of its own, which only a signal gets back from it.
+    pub(super) fn run(
+        &self,
+        pacer: &Pacer,
+        base: &Progress,
+        mut goes_on: impl FnMut(Duration) -> bool,
+    ) -> Result<(), String> {
+        // Only to interrupt: nobody looks at the flag.
+        let handler = signal_hook::flag::register(SIGUSR2, Arc::default()).map_err(|error| error.to_string())?;
+        let stopping = AtomicBool::new(false);
+        let done = thread::scope(|scope| {
+            let (tell, told) = mpsc::channel();
+            let stop = &stopping;
+            let sending = scope.spawn(move || {
+                let _ = tell.send(pthread_self());
+                while !stop.load(Ordering::Relaxed) {
+                    // Longer than a minute, even if nothing is due.
+                    self.run_program(self.program, i32::MAX as u32)?;
+                }
+                Ok(())
+            });
+            let thread = told.recv();
+            let start = Instant::now();
+            let sent_all = || self.progress().is_ok_and(|progress| pacer.ended(progress.frames - base.frames));
+            while !sending.is_finished() && goes_on(start.elapsed()) && !sent_all() {
+                thread::sleep(POLL);
+            }
+            stopping.store(true, Ordering::Relaxed);
+            while !sending.is_finished() {
+                // A signal may come just before the run begins, and is lost: hence more than one.
+                let _ = thread.as_ref().map(|thread| pthread_kill(*thread, Signal::SIGUSR2));
+                thread::sleep(INTERRUPT);
+            }
+            sending.join().unwrap_or_else(|_| Err("the generator's thread panicked".into()))
+        });
+        signal_hook::low_level::unregister(handler);
+        done
     }
 
     /// Runs a program on live frames.
-    fn run(&mut self, name: &str, count: u32) -> Result<(), String> {
+    fn run_program(&self, name: &str, count: u32) -> Result<(), String> {
         let program = self.object.progs_mut().find(|program| program.name() == name);
         let input =
             ProgramInput { data_in: Some(&self.frame), flags: LIVE_FRAMES, repeat: count, ..ProgramInput::default() };
@@ -144,17 +237,18 @@ impl Live {
         }
     }
 
-    /// Makes the next frame without sending it.
+    /// Makes the next frame without sending it, if one is due.
     #[cfg(test)]
-    pub(super) fn make(&mut self) -> Result<Vec<u8>, String> {
+    pub(super) fn make(&self) -> Result<Option<Vec<u8>>, String> {
         let frame = self.frame.clone();
         let mut made = vec![0; frame.len()];
         let input = ProgramInput { data_in: Some(&frame), data_out: Some(&mut made), ..ProgramInput::default() };
         let program = self.object.progs_mut().find(|program| program.name() == self.program);
         let output = program.expect("it was there").test_run(input).map_err(|error| error.to_string())?;
         match (output.return_value, output.data) {
-            // XDP_PASS
-            (2, Some(data)) => Ok(data.to_vec()),
+            // XDP_DROP, XDP_PASS
+            (1, _) => Ok(None),
+            (2, Some(data)) => Ok(Some(data.to_vec())),
             (verdict, _) => Err(format!("the program's verdict is {verdict}")),
         }
     }
@@ -164,7 +258,16 @@ impl Live {
         let value = value.map_err(|error| format!("reading the generator's progress: {error}"))?.unwrap_or_default();
         let mut words = value.as_chunks::<8>().0.iter().map(|octets| u64::from_ne_bytes(*octets));
         let mut next = || words.next().unwrap_or_default();
-        Ok(Progress { frames: next(), octets: next(), hits: next(), misses: next(), probes: next() })
+        Ok(Progress {
+            frames: next(),
+            octets: next(),
+            hits: next(),
+            misses: next(),
+            probes: next(),
+            forgone: next(),
+            start: next(),
+            last: next(),
+        })
     }
 }
 
@@ -183,6 +286,8 @@ pub(super) fn load(sizes: &[(&str, usize)]) -> Result<Object, String> {
         }
         _ => format!("loading the traffic programs: {error}"),
     };
+    // libbpf would write on standard error by itself; what it returns says as much.
+    libbpf_rs::set_print(None);
     let mut object = ObjectBuilder::default().open_memory(PROGRAMS).map_err(refused)?;
     for mut map in object.maps_mut() {
         if let Some((_, size)) = sizes.iter().find(|(name, _)| map.name() == *name) {
@@ -225,10 +330,12 @@ fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-/// Octets of `struct plan`: words, the mix, four classes.
-const PLAN: usize = 14 * 4 + 12 + (PROBE + 1) * (4 + 4 + 2 + 2 + HEAD);
+/// Octets of `struct plan`: the pace, words, the mix, four classes, and what fills the last word of eight.
+const PLAN: usize = TIMING + 14 * 4 + 12 + (PROBE + 1) * (4 + 4 + 2 + 2 + HEAD) + 4;
+/// Octets of the pace in front.
+const TIMING: usize = 5 * 8;
 
-/// `struct plan` of traffic.bpf.c.
+/// `struct plan` of traffic.bpf.c behind its pace.
 fn plan(interface: Option<&Interface>, longest: usize, stream: &Stream) -> Vec<u8> {
     let places = stream.places;
     let strangers = stream.records.len() as u32 - stream.flows;
@@ -248,7 +355,7 @@ fn plan(interface: Option<&Interface>, longest: usize, stream: &Stream) -> Vec<u
         places.udp_sum as u32,
         places.stamp as u32,
     ]);
-    plan.extend(stream.turns.map(|class| class as u8));
+    plan.extend(stream.turns);
     for index in 0..=PROBE {
         let class = if index == PROBE { Some(&stream.probe) } else { stream.classes.get(index) };
         let (mut head, mut fixed) = ([0; HEAD], [0; 12]);
@@ -261,7 +368,8 @@ fn plan(interface: Option<&Interface>, longest: usize, stream: &Stream) -> Vec<u
         plan.extend(fixed);
         plan.extend(head);
     }
-    debug_assert_eq!(plan.len(), PLAN);
+    plan.extend([0; 4]);
+    debug_assert_eq!(TIMING + plan.len(), PLAN);
     plan
 }
 

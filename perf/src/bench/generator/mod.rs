@@ -33,11 +33,14 @@ pub use traffic::{Distribution, Traffic, pps};
 
 use afxdp::AfXdp;
 use live::Live;
+use stream::Progress;
 
 /// Shorter waits are spun away: the kernel wakes a sleeper some 50 µs late.
 const SPIN: Duration = Duration::from_micros(120);
 /// Longest sleep, so that a stop is noticed.
 const SLEEP: Duration = Duration::from_millis(20);
+/// How long a socket may take to send what it was given. An interface that is down never does.
+const LINGER: Duration = Duration::from_millis(200);
 
 /// Who sends the frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -68,7 +71,7 @@ pub struct Sent {
     pub probes: u64,
     /// Frames that were due but not sent: the generator cannot keep the rate.
     pub forgone: u64,
-    /// Time from the first frame on.
+    /// From when the first frame was due to when the last one was sent.
     pub seconds: f64,
     /// Who sent them.
     pub means: Means,
@@ -80,6 +83,8 @@ pub struct Generator {
     source: Source,
     sender: Sender,
     refused: Option<String>,
+    /// Where the run began.
+    base: Progress,
 }
 
 #[derive(Debug)]
@@ -95,9 +100,6 @@ impl Generator {
     /// A line with what the kernel refused.
     pub fn open(interface: &str, source: Source, means: Option<Means>) -> Result<Self, String> {
         let interface = Interface::named(interface).map_err(|error| error.to_string())?;
-        if !nix::unistd::geteuid().is_root() {
-            return Err("sending frames needs root: run as root or through sudo".into());
-        }
         let live = || match &source {
             Source::Stream(stream) => Live::stream(Some(&interface), stream),
             Source::Replay(replay) => Live::replay(Some(&interface), replay),
@@ -111,7 +113,7 @@ impl Generator {
                 Err(why) => (socket()?, Some(why)),
             },
         };
-        Ok(Self { source, sender, refused })
+        Ok(Self { source, sender, refused, base: Progress::default() })
     }
 
     /// By which means it sends.
@@ -129,54 +131,53 @@ impl Generator {
         self.refused.as_deref()
     }
 
-    /// Sends `count` frames and returns how many it could not: the interface does not keep up.
-    fn send(&mut self, count: u32) -> Result<u32, String> {
-        let socket = match &mut self.sender {
-            Sender::Live(live) => return live.send(count).map(|()| 0),
-            Sender::AfXdp(socket) => socket,
-        };
-        let mut left = count;
-        while left > 0 {
-            let sent = match &self.source {
-                Source::Stream(stream) => {
-                    socket.send(left, |progress, octets| stream.write(progress, octets, afxdp::now))
-                }
-                Source::Replay(replay) => socket.send(left, |progress, octets| replay.write(progress, octets)),
-            };
-            if sent == 0 {
-                break;
-            }
-            left -= sent;
-        }
-        Ok(left)
-    }
-
-    /// Sends at the pacer's pace as long as `goes_on` says so; it is asked some times in a millisecond, and is told how
-    /// long the generator has been sending.
+    /// Sends at the pacer's pace as long as `goes_on` says so; it is asked some hundred times a second, and is told how
+    /// long the generator has been sending. A stream goes on where the last run left it; a capture starts anew.
     ///
     /// # Errors
     /// A line with what the kernel refused.
-    pub fn run(&mut self, mut pacer: Pacer, mut goes_on: impl FnMut(&Self, Duration) -> bool) -> Result<Sent, String> {
+    pub fn run(&mut self, pacer: Pacer, mut goes_on: impl FnMut(&Self, Duration) -> bool) -> Result<Sent, String> {
+        if let Sender::Live(live) = &self.sender {
+            self.base = live.begin(&pacer, None)?;
+        }
+        match &self.sender {
+            Sender::Live(live) => live.run(&pacer, &self.base, |elapsed| goes_on(self, elapsed))?,
+            Sender::AfXdp(_) => self.run_socket(pacer, goes_on)?,
+        }
+        self.sent()
+    }
+
+    fn run_socket(&mut self, mut pacer: Pacer, mut goes_on: impl FnMut(&Self, Duration) -> bool) -> Result<(), String> {
+        if let Sender::AfXdp(socket) = &mut self.sender {
+            self.base = socket.begin(matches!(self.source, Source::Replay(_)));
+        }
         let start = Instant::now();
         loop {
             let elapsed = start.elapsed();
-            if !goes_on(self, elapsed) {
-                break;
-            }
+            let ended = !goes_on(self, elapsed);
+            let Sender::AfXdp(socket) = &mut self.sender else { return Ok(()) };
+            socket.progress.start = 1;
+            socket.progress.last = 1 + elapsed.as_nanos() as u64;
+            socket.progress.forgone = pacer.forgone();
             match pacer.due(elapsed) {
-                Due::Frames(count) => {
-                    let unsent = self.send(count)?;
-                    pacer.forgo(unsent);
-                }
+                _ if ended => break,
+                Due::End => break,
+                Due::Frames(count) => pacer.forgo(send(socket, &self.source, count)),
                 Due::Wait(wait) if wait > SPIN => thread::sleep((wait - SPIN).min(SLEEP)),
                 Due::Wait(_) => std::hint::spin_loop(),
             }
         }
-        let seconds = start.elapsed().as_secs_f64();
-        Ok(Sent { forgone: pacer.forgone(), seconds, ..self.sent()? })
+        let end = Instant::now();
+        while let Sender::AfXdp(socket) = &mut self.sender
+            && !socket.flush()
+            && end.elapsed() < LINGER
+        {
+            std::hint::spin_loop();
+        }
+        Ok(())
     }
 
-    /// What was sent so far; it knows no time.
+    /// What was sent in this run so far.
     ///
     /// # Errors
     /// A line with what the kernel refused.
@@ -185,9 +186,27 @@ impl Generator {
             Sender::Live(live) => live.progress()?,
             Sender::AfXdp(socket) => socket.progress,
         };
-        let stream::Progress { frames: packets, octets, probes, .. } = progress;
-        Ok(Sent { packets, octets, probes, forgone: 0, seconds: 0.0, means: self.means() })
+        let Progress { frames, octets, probes, forgone, start, last, .. } = progress;
+        let packets = frames - self.base.frames;
+        let seconds = Duration::from_nanos(last.saturating_sub(start)).as_secs_f64();
+        Ok(Sent { packets, octets, probes, forgone, seconds, means: self.means() })
     }
+}
+
+/// Sends `count` frames and returns how many it could not: the interface does not keep up.
+fn send(socket: &mut AfXdp, source: &Source, count: u32) -> u32 {
+    let mut left = count;
+    while left > 0 {
+        let sent = match source {
+            Source::Stream(stream) => socket.send(left, |progress, octets| stream.write(progress, octets, afxdp::now)),
+            Source::Replay(replay) => socket.send(left, |progress, octets| replay.write(progress, octets)),
+        };
+        if sent == 0 {
+            break;
+        }
+        left -= sent;
+    }
+    left
 }
 
 /// Sends a bench's traffic through `interface` until `stop`.

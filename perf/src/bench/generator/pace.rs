@@ -9,13 +9,27 @@ pub enum Due {
     Frames(u32),
     /// Nothing, for so long.
     Wait(Duration),
+    /// Nothing any more.
+    End,
 }
 
-/// In a flood: the kernel answers to nobody before these are sent, for some milliseconds.
-const FLOOD: u32 = 1 << 14;
+/// Frames told at once in a flood.
+const FLOOD: u64 = 1 << 12;
 /// A generator that was kept from sending makes up for so much time and so many frames only: a burst of all that was
 /// missed would measure the queues behind it.
 const ARREARS: (Duration, u64) = (Duration::from_millis(1), 64);
+
+/// Time units a nanosecond, as a power of two; `FRACTION` of traffic.bpf.c.
+const FRACTION: u32 = 12;
+
+/// The pace, for the kernel's program: `struct plan` of traffic.bpf.c tells the units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Timing {
+    pub(super) end: u64,
+    pub(super) interval: u64,
+    pub(super) arrears: u64,
+    pub(super) round: u64,
+}
 
 /// Tells when frames are due.
 #[derive(Debug, Clone)]
@@ -23,6 +37,8 @@ pub struct Pacer {
     pace: Pace,
     sent: u64,
     forgone: u64,
+    /// Frames after which nothing is due any more.
+    end: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -42,26 +58,20 @@ impl Pacer {
             Some(rate) => Pace::Rate(rate),
             None => Pace::Flood,
         };
-        Self { pace, sent: 0, forgone: 0 }
+        Self { pace, sent: 0, forgone: 0, end: u64::MAX }
     }
 
-    /// The frames of a capture at these times, over and over; between the last one and the first as long as between two
-    /// on average.
+    /// The frames of a capture at these times, over and over.
     #[must_use]
     pub fn times(times: &[Duration]) -> Self {
-        let first = times.iter().min().copied().unwrap_or_default();
-        let mut last = Duration::ZERO;
-        // A capture may hold packets that are a little out of order; they are sent in the file's order.
-        let due: Vec<Duration> = times
-            .iter()
-            .map(|time| {
-                last = last.max(time.saturating_sub(first));
-                last
-            })
-            .collect();
-        let gap = last.checked_div(due.len().saturating_sub(1) as u32).unwrap_or(Duration::from_secs(1));
-        let round = (last + gap).max(Duration::from_nanos(1));
-        Self { pace: Pace::Times(due, round), sent: 0, forgone: 0 }
+        let (due, round) = round(times);
+        Self { pace: Pace::Times(due, round), sent: 0, forgone: 0, end: u64::MAX }
+    }
+
+    /// The same, ending after so many frames if a number is given.
+    #[must_use]
+    pub fn until(self, frames: Option<u64>) -> Self {
+        Self { end: frames.unwrap_or(u64::MAX), ..self }
     }
 
     /// Frames that were not sent because the generator did not get to it in time.
@@ -70,16 +80,37 @@ impl Pacer {
         self.forgone
     }
 
-    /// Takes back frames that were told and could not be sent.
+    /// Whether all frames that were asked for are sent, if so many are.
+    pub(super) const fn ended(&self, sent: u64) -> bool {
+        sent >= self.end
+    }
+
+    /// The same for the kernel's program.
+    pub(super) fn timing(&self) -> Timing {
+        let units = |time: f64| (time * 1e9 * f64::from(1 << FRACTION)) as u64;
+        let (interval, arrears, round) = match &self.pace {
+            Pace::Flood => (0, 0, 0),
+            Pace::Rate(rate) => (units(1.0 / rate), units(ARREARS.0.as_secs_f64() + ARREARS.1 as f64 / rate), 0),
+            Pace::Times(_, round) => (0, 0, round.as_nanos() as u64),
+        };
+        Timing { end: self.end, interval, arrears, round }
+    }
+
+    /// Takes back frames that were told and could not be sent. A flood has no rate to fall behind.
     pub const fn forgo(&mut self, frames: u32) {
         self.sent -= frames as u64;
-        self.forgone += frames as u64;
+        if !matches!(self.pace, Pace::Flood) {
+            self.forgone += frames as u64;
+        }
     }
 
     /// What is due `elapsed` after the start. Frames told are frames sent.
     pub fn due(&mut self, elapsed: Duration) -> Due {
+        if self.sent >= self.end {
+            return Due::End;
+        }
         let next = self.sent + self.forgone;
-        let Some(due_by_now) = self.due_by(elapsed) else { return Due::Frames(FLOOD) };
+        let due_by_now = self.due_by(elapsed).unwrap_or(next + FLOOD);
         let Some(mut missing) = due_by_now.checked_sub(next).filter(|missing| *missing > 0) else {
             return Due::Wait(self.time_of(next).saturating_sub(elapsed).max(Duration::from_nanos(1)));
         };
@@ -89,7 +120,7 @@ impl Pacer {
             self.forgone += missing.saturating_sub(most);
             missing = missing.min(most);
         }
-        let frames = missing.min(u64::from(FLOOD));
+        let frames = missing.min(FLOOD).min(self.end - self.sent);
         self.sent += frames;
         Due::Frames(frames as u32)
     }
@@ -120,6 +151,23 @@ impl Pacer {
     }
 }
 
+/// When each of a capture's packets is due from the start on, and how long all of them take: between the last one and
+/// the first of the next round as long as between two on average.
+pub(super) fn round(times: &[Duration]) -> (Vec<Duration>, Duration) {
+    let first = times.iter().min().copied().unwrap_or_default();
+    let mut last = Duration::ZERO;
+    // A capture may hold packets that are a little out of order; they are sent in the file's order.
+    let due: Vec<Duration> = times
+        .iter()
+        .map(|time| {
+            last = last.max(time.saturating_sub(first));
+            last
+        })
+        .collect();
+    let gap = last.checked_div(due.len().saturating_sub(1) as u32).unwrap_or(Duration::from_secs(1));
+    (due, (last + gap).max(Duration::from_nanos(1)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +181,7 @@ mod tests {
             match pacer.due(now) {
                 Due::Frames(count) => frames += u64::from(count),
                 Due::Wait(wait) => now += wait.max(step),
+                Due::End => break,
             }
         }
         frames
@@ -178,8 +227,24 @@ mod tests {
     #[test]
     fn a_flood_is_always_due() {
         let mut pacer = Pacer::new(None);
-        assert_eq!(pacer.due(Duration::ZERO), Due::Frames(FLOOD));
-        assert_eq!(pacer.due(Duration::ZERO), Due::Frames(FLOOD));
+        assert_eq!(pacer.due(Duration::ZERO), Due::Frames(FLOOD as u32));
+        assert_eq!(pacer.due(Duration::ZERO), Due::Frames(FLOOD as u32));
+    }
+
+    #[test]
+    fn it_ends_after_the_frames_asked_for_whatever_could_not_be_sent() {
+        let mut flood = Pacer::new(None).until(Some(FLOOD + 5));
+        assert_eq!(flood.due(Duration::ZERO), Due::Frames(FLOOD as u32));
+        assert_eq!(flood.due(Duration::ZERO), Due::Frames(5));
+        flood.forgo(2);
+        assert_eq!(flood.due(Duration::ZERO), Due::Frames(2));
+        assert_eq!((flood.due(Duration::ZERO), flood.forgone()), (Due::End, 0));
+
+        let mut paced = Pacer::new(Some(1000.0)).until(Some(3));
+        assert_eq!(paced.due(1000 * US), Due::Frames(2));
+        paced.forgo(1);
+        assert_eq!(paced.due(9000 * US), Due::Frames(2));
+        assert_eq!((paced.due(9000 * US), paced.forgone()), (Due::End, 1));
     }
 
     #[test]

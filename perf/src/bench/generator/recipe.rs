@@ -23,10 +23,11 @@ pub(super) const MAGIC: [u8; 8] = *b"altprobe";
 /// Octets of a probe's payload.
 const PROBE: usize = 16;
 const ETHERNET: usize = EthernetHeader::LENGTH;
-/// First UDP source port of the inner packets, and how many are used before the destination port changes.
-const PORTS: (u32, u32) = (1024, 60_000);
+/// First UDP source port of the inner packets, and how many are used before the destination port changes. All ports are
+/// dynamic ones (RFC 6335 §6): whoever looks into the packets takes them for no protocol, damaged as it would be.
+const PORTS: (u32, u32) = (49_152, 11_848);
 /// First UDP destination port of the inner packets.
-const SERVICE: u32 = 2000;
+const SERVICE: u32 = PORTS.0 + PORTS.1;
 
 /// Which packets a stream is made of.
 #[derive(Debug, Clone)]

@@ -53,6 +53,11 @@ pub(super) struct Progress {
     pub(super) hits: u64,
     pub(super) misses: u64,
     pub(super) probes: u64,
+    /// Frames that were due and came too late to be sent.
+    pub(super) forgone: u64,
+    /// When the first frame was due and the last one sent, ns; 0 if nobody looked at the clock.
+    pub(super) start: u64,
+    pub(super) last: u64,
 }
 
 /// A stream by a recipe.
@@ -64,7 +69,7 @@ pub struct Stream {
     pub(super) classes: Vec<Class>,
     pub(super) probe: Class,
     /// Class of each packet, over and over.
-    pub(super) turns: [usize; LENGTHS],
+    pub(super) turns: [u8; LENGTHS],
     /// Flows to far hosts, then those to strangers.
     pub(super) records: Vec<Record>,
     pub(super) flows: u32,
@@ -101,7 +106,7 @@ impl Stream {
             places: recipe.places(),
             address_length: if recipe.near.is_ipv4() { 4 } else { 16 },
             probe: recipe.probe(),
-            turns: std::array::from_fn(|place| turns[place % turns.len()]),
+            turns: std::array::from_fn(|place| turns[place % turns.len()] as u8),
             classes,
             records,
             flows: recipe.flows,
@@ -123,7 +128,11 @@ impl Stream {
         progress.frames += 1;
         let record = &self.records[self.choose(progress, number)];
         let probe = self.probes.is_some_and(|every| number % u64::from(every) == u64::from(every) - 1);
-        let class = if probe { &self.probe } else { &self.classes[self.turns[(number % LENGTHS as u64) as usize]] };
+        let class = if probe {
+            &self.probe
+        } else {
+            &self.classes[usize::from(self.turns[(number % LENGTHS as u64) as usize])]
+        };
         progress.octets += class.total as u64;
         let octets = &mut octets[..class.total];
         octets[..class.head.len()].copy_from_slice(&class.head);

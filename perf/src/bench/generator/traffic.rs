@@ -128,7 +128,8 @@ impl Traffic {
     }
 
     /// The packets in full: the addresses of the bench are filled in.
-    pub(crate) fn recipe(&self) -> Recipe {
+    #[must_use]
+    pub fn recipe(&self) -> Recipe {
         let Self { direction, families, size, flows, distribution, hit_percent, probes, .. } = *self;
         let v4 = families.inner4;
         Recipe {
