@@ -37,6 +37,7 @@
 
 #![allow(unsafe_code)]
 
+mod depth;
 mod error;
 mod region;
 mod shift;
