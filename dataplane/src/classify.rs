@@ -4,6 +4,9 @@
 //! with no more fields than a path needs, one kind of fault for each counter, and the IPv4 checksum verified on the way.
 //! The rules are those of a router that trusts nobody: version, header length, total length and IPv4 header checksum
 //! are checked before any field is used; octets beyond the total length are padding.
+//!
+//! Nearly all IPv4 headers are [`Plain`]; a path reads such a one in a few instructions, without asking what is wrong
+//! with it. Whatever is not plain goes through [`IpHeader`], which tells.
 
 #![forbid(unsafe_code)]
 
@@ -152,6 +155,114 @@ fn address_v6(octets: &[u8]) -> Ipv6Addr {
     Ipv6Addr::from(<[u8; 16]>::try_from(octets).expect("the caller cut 16 octets"))
 }
 
+/// An IPv4 header as nearly all are: without options, the packet not a fragment and complete, the checksum right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plain {
+    /// Source address.
+    pub source: u32,
+    /// Destination address.
+    pub destination: u32,
+    /// DSCP and ECN.
+    pub tos: u8,
+    /// Hops left.
+    pub ttl: u8,
+    /// What follows.
+    pub protocol: u8,
+    /// DF is clear.
+    pub may_split: bool,
+    /// Octets of the whole packet, header included: at least [`LENGTH`](Self::LENGTH).
+    pub total: u16,
+    /// The first word behind the header: both ports of TCP, UDP and SCTP.
+    pub ports: u32,
+}
+
+impl Plain {
+    /// Octets that are read: the header and the ports.
+    pub const LENGTH: usize = 24;
+
+    /// Reads the header at the front of `packet`; `None` if it is not plain, or not right.
+    ///
+    /// One length check carries every access, and all others end in one branch, which is hardly ever taken.
+    #[inline(always)]
+    #[must_use]
+    pub fn read(packet: &[u8]) -> Option<Self> {
+        let head: &[u8; Self::LENGTH] = packet.first_chunk()?;
+        let (words, _) = head.as_chunks::<4>();
+        let word = |index: usize| u32::from_be_bytes(words[index]);
+        // Whether the sum is zero, which here is all ones, does not depend on the order of octets (RFC 1071 §2). Five
+        // words add up to less than 2³⁵.
+        let sum: u64 = (0..5).map(|index| u64::from(u32::from_ne_bytes(words[index]))).sum();
+        let sum = (sum >> 32) + (sum & 0xffff_ffff);
+        let sum = (sum >> 16) + (sum & 0xffff);
+        // At most 0x10000, which is not zero either.
+        let sum = (sum >> 16) + (sum & 0xffff);
+        let total = word(0) as u16;
+        let right = (head[0] == 0x45)
+            & (usize::from(total) >= Self::LENGTH)
+            & (usize::from(total) <= packet.len())
+            // More fragments, or an offset.
+            & (word(1) & 0x3fff == 0)
+            & (sum == 0xffff);
+        right.then(|| Self {
+            source: word(3),
+            destination: word(4),
+            tos: head[1],
+            ttl: head[8],
+            protocol: head[9],
+            may_split: word(1) & 0x4000 == 0,
+            total,
+            ports: word(5),
+        })
+    }
+}
+
+/// Our routing locators, by family: looked through for every packet.
+#[derive(Debug, Clone, Default)]
+pub struct Rlocs {
+    /// The first four, compared at once; 0 where there are fewer, which is no packet's address.
+    v4: [u32; 4],
+    more_v4: Vec<u32>,
+    v6: Vec<u128>,
+}
+
+impl Rlocs {
+    /// These addresses.
+    #[must_use]
+    pub fn new(addresses: &[IpAddr]) -> Self {
+        let mut rlocs = Self::default();
+        let mut free = rlocs.v4.iter_mut();
+        for address in addresses {
+            match address {
+                IpAddr::V4(v4) => match free.next() {
+                    Some(place) => *place = v4.to_bits(),
+                    None => rlocs.more_v4.push(v4.to_bits()),
+                },
+                IpAddr::V6(v6) => rlocs.v6.push(v6.to_bits()),
+            }
+        }
+        rlocs
+    }
+
+    /// Whether it is one of ours.
+    #[inline]
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => self.contains_v4(v4.to_bits()),
+            IpAddr::V6(v6) => self.v6.contains(&v6.to_bits()),
+        }
+    }
+
+    /// As [`contains`](Self::contains), of an IPv4 address.
+    #[inline(always)]
+    #[must_use]
+    pub fn contains_v4(&self, address: u32) -> bool {
+        let [a, b, c, d] = self.v4;
+        (a == address) | (b == address) | (c == address) | (d == address)
+            || !self.more_v4.is_empty() && self.more_v4.contains(&address)
+    }
+}
+
 /// Addresses that no packet in transit may carry, neither as source nor as unicast destination: unspecified ("this
 /// network"), loopback, multicast, limited broadcast, link-local (RFC 6890 §2.2, RFC 4291 §2.5.6).
 ///
@@ -160,12 +271,30 @@ fn address_v6(octets: &[u8]) -> Ipv6Addr {
 #[must_use]
 pub fn is_martian(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(v4) => {
-            let [first, second, ..] = v4.octets();
-            matches!(first, 0 | 127 | 224..=239) || v4.is_broadcast() || (first, second) == (169, 254)
-        }
+        IpAddr::V4(v4) => is_martian_v4(v4.to_bits()),
         IpAddr::V6(v6) => v6.is_multicast() || v6.is_unspecified() || v6.is_loopback() || v6.is_unicast_link_local(),
     }
+}
+
+const fn is_martian_v4(address: u32) -> bool {
+    let [first, second, ..] = address.to_be_bytes();
+    matches!((first, second), (0 | 127 | 224..=239, _) | (169, 254)) || address == u32::MAX
+}
+
+/// Whether an IPv4 address may be a martian: all that are, and all that share their first octet. One load, where
+/// [`is_martian`] is a dozen comparisons.
+#[inline(always)]
+pub(crate) const fn may_be_martian(address: u32) -> bool {
+    const FIRST: [bool; 256] = {
+        let mut first = [false; 256];
+        let mut octet = 0;
+        while octet < first.len() {
+            first[octet] = matches!(octet, 0 | 127 | 169 | 224..=239 | 255);
+            octet += 1;
+        }
+        first
+    };
+    FIRST[(address >> 24) as usize]
 }
 
 /// The keys of the flow hash, drawn from one seed.
@@ -200,13 +329,27 @@ impl FlowKey {
             Some(ports) if whole && matches!(protocol, TCP | UDP | SCTP) => u32::from_be_bytes(*ports),
             _ => 0,
         };
-        let rest = u64::from(ports) << 8 | u64::from(protocol);
         let addresses = match (header.source, header.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits())
             }
             (source, destination) => fold(wide(source) ^ first, second) ^ fold(wide(destination) ^ second, third),
         };
+        self.mix(addresses, ports, protocol)
+    }
+
+    /// As [`flow`](Self::flow), of a packet whose header is plain.
+    #[inline(always)]
+    #[must_use]
+    pub fn flow_plain(self, header: &Plain) -> u32 {
+        let ports = if matches!(header.protocol, TCP | UDP | SCTP) { header.ports } else { 0 };
+        self.mix(u64::from(header.source) << 32 | u64::from(header.destination), ports, header.protocol)
+    }
+
+    #[inline(always)]
+    fn mix(self, addresses: u64, ports: u32, protocol: u8) -> u32 {
+        let Self([first, second, third]) = self;
+        let rest = u64::from(ports) << 8 | u64::from(protocol);
         let hash = fold(fold(addresses ^ first, second) ^ rest, third);
         (hash >> 32) as u32 ^ hash as u32
     }

@@ -1,4 +1,4 @@
-//! From the site to the core: look the destination up, write the outer header in front, send.
+//! From the site to the core: look both addresses up, write the outer header in front, send.
 //!
 //! ```text
 //! | Ethernet, VLAN tags | IP | payload | padding |          as received
@@ -6,14 +6,18 @@
 //! | Ethernet | IP | UDP 4341 | LISP | IP | payload |        as sent: only the start of the frame moved
 //! ```
 //!
-//! Until the verdict is [`Verdict::Send`] the packet stays as it came: a held frame is decided anew, and an ICMP error
-//! quotes what the host sent.
+//! [`read`] is the part before the look-up, [`encap`] the one behind it; [`batch`](crate::batch) lets the packets of a
+//! batch take each part together. Until the verdict is [`Verdict::Send`] the packet stays as it came: a held frame is
+//! decided anew, and an ICMP error quotes what the host sent.
 
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+
 use crate::{
-    cache::{Forwarding, Snapshot},
-    classify::{self, Fault, FlowKey, IpHeader, is_martian},
+    batch::Pairs,
+    cache::{Entry, Snapshot, Way},
+    classify::{self, Fault, FlowKey, IpHeader, Plain, Rlocs, is_martian, may_be_martian},
     counters::Counters,
     frame::{Frame, Umem},
     mapping::{Adjacency, Eid, InstanceId, OuterHeader, Patch},
@@ -22,19 +26,44 @@ use crate::{
         checksum,
         ethernet::{IPV4, IPV6},
     },
+    worker::{PortRole, SourceCheck},
 };
 
 /// What both paths need beside the frame; fixed for a turn.
 #[derive(Clone, Copy)]
-pub struct Context<'a> {
+pub(crate) struct Context<'a> {
     /// The table.
-    pub cache: &'a Snapshot<'a>,
+    pub(crate) cache: &'a Snapshot<'a>,
+    /// The worker's own.
+    pub(crate) setup: &'a Setup,
+}
+
+/// What a worker goes by from start to end.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// What our ports are for.
+    pub(crate) ports: Vec<PortRole>,
     /// Our RLOCs.
-    pub rlocs: &'a [std::net::IpAddr],
+    pub(crate) rlocs: Rlocs,
     /// Keys of the flow hash.
-    pub key: FlowKey,
-    /// The worker's counters.
-    pub counters: &'a Counters,
+    pub(crate) key: FlowKey,
+    /// How sources of packets out of tunnels are checked.
+    pub(crate) source_check: SourceCheck,
+    /// Where it counts.
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// A packet from a site, between its two parts. What else it says is read again where it is rewritten.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SitePacket {
+    flow: u32,
+    /// Octets of the IP packet.
+    total: u16,
+    /// Octets in front of it.
+    link: u8,
+    v4: bool,
+    /// It has no hop left that it could take.
+    expired: bool,
 }
 
 impl From<Fault> for Reason {
@@ -49,94 +78,154 @@ impl From<Fault> for Reason {
     }
 }
 
-/// Decides on a packet from a site of `instance`, and readies it if it can be sent.
-#[inline]
-pub fn encap(umem: &mut Umem, frame: &mut Frame, instance: InstanceId, context: &Context<'_>) -> Verdict {
-    let octets = umem.octets(frame);
-    let (link, header) = match IpHeader::in_frame(octets) {
-        Ok(found) => found,
-        Err(fault) => return Verdict::Drop(fault.into()),
-    };
-    if let Some(reason) = excluded(&header, instance, context) {
-        return Verdict::Drop(reason);
-    }
-    if header.ttl <= 1 {
-        return Verdict::Refuse(Reason::TtlExpired, Notice::TimeExceeded);
-    }
-    let destination = Eid { instance, address: header.destination };
-    let miss = Verdict::Miss(Miss { wanted: Wanted::Mapping, destination, source: header.source });
-    let Some(entry) = context.cache.lookup(instance, header.destination) else { return miss };
-    match entry.forwarding() {
-        Forwarding::Encapsulate(locators) => {
-            let flow = context.key.flow(&octets[link..], &header);
-            let outer = locators.choose(flow);
-            if header.total > outer.inner_limit() {
-                return too_big(&header, outer.inner_limit());
-            }
-            context.cache.hit(entry, header.total);
-            encapsulate(umem, frame, link, &header, outer, flow, context.counters)
-        }
-        Forwarding::Native(adjacency) => {
-            if header.total > usize::from(adjacency.mtu) {
-                return too_big(&header, usize::from(adjacency.mtu));
-            }
-            context.cache.hit(entry, header.total);
-            forward_natively(umem, frame, link, &header, adjacency, context.counters)
-        }
-        Forwarding::Request => miss,
-        Forwarding::Local(_) => Verdict::Drop(Reason::DestinationLocal),
-        Forwarding::Drop(reason) => {
-            context.cache.hit(entry, header.total);
-            match reason {
-                Reason::ActDrop => Verdict::Refuse(*reason, Notice::Prohibited),
-                Reason::NoUsableLocator => Verdict::Refuse(*reason, Notice::Unreachable),
-                _ => Verdict::Drop(*reason),
-            }
+/// Checks all that needs no table, and has both addresses looked up.
+///
+/// # Errors
+/// Why the packet is dropped; then nothing is looked up.
+#[inline(always)]
+pub(crate) fn read(
+    octets: &[u8],
+    instance: InstanceId,
+    context: &Context<'_>,
+    lookups: &mut Pairs,
+) -> Result<SitePacket, Reason> {
+    const LINK: usize = 14;
+    let Setup { rlocs, key, .. } = context.setup;
+    if let Some((link, packet)) = octets.split_first_chunk::<LINK>()
+        && [link[12], link[13]] == IPV4.to_be_bytes()
+        && let Some(header) = Plain::read(packet)
+    {
+        let Plain { source, destination, total, ttl, .. } = header;
+        let odd = may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination);
+        if !odd {
+            lookups.push_v4(instance, source, destination);
+            let flow = key.flow_plain(&header);
+            return Ok(SitePacket { flow, total, link: LINK as u8, v4: true, expired: ttl <= 1 });
         }
     }
+    read_any(octets, instance, context, lookups)
 }
 
-/// Packets that LISP must not touch whatever the cache says: not from an EID of ours, or to where no tunnel may lead.
-fn excluded(header: &IpHeader, instance: InstanceId, context: &Context<'_>) -> Option<Reason> {
+/// As [`read`], of whatever a frame may hold.
+#[inline(never)]
+fn read_any(
+    octets: &[u8],
+    instance: InstanceId,
+    context: &Context<'_>,
+    lookups: &mut Pairs,
+) -> Result<SitePacket, Reason> {
+    let (link, header) = IpHeader::in_frame(octets)?;
     if is_martian(header.source) {
-        return Some(Reason::SourceMartian);
+        return Err(Reason::SourceMartian);
     }
     if is_martian(header.destination) {
-        return Some(Reason::DestinationMartian);
+        return Err(Reason::DestinationMartian);
     }
-    if context.rlocs.contains(&header.destination) {
-        return Some(Reason::DestinationRloc);
+    if context.setup.rlocs.contains(header.destination) {
+        return Err(Reason::DestinationRloc);
     }
-    match context.cache.lookup(instance, header.source).map(crate::cache::Entry::forwarding) {
-        Some(Forwarding::Local(_)) => None,
-        _ => Some(Reason::SourceNotLocal),
+    lookups.push(instance, header.source, header.destination);
+    Ok(SitePacket {
+        flow: context.setup.key.flow(&octets[link..], &header),
+        total: header.total as u16,
+        link: link as u8,
+        v4: header.source.is_ipv4(),
+        expired: header.ttl <= 1,
+    })
+}
+
+impl SitePacket {
+    /// The hash of its flow.
+    #[inline(always)]
+    pub(crate) const fn flow(&self) -> u32 {
+        self.flow
     }
 }
 
-fn too_big(header: &IpHeader, limit: usize) -> Verdict {
+/// What is asked for if there is no mapping.
+#[cold]
+fn miss(octets: &[u8], instance: InstanceId) -> Verdict {
+    let (_, header) = IpHeader::in_frame(octets).expect("it was read before");
+    let destination = Eid { instance, address: header.destination };
+    Verdict::Miss(Miss { wanted: Wanted::Mapping, destination, source: header.source })
+}
+
+#[cold]
+fn too_big(octets: &[u8], limit: usize) -> Verdict {
+    let (_, header) = IpHeader::in_frame(octets).expect("it was read before");
     if header.may_split {
         return Verdict::Split;
     }
     Verdict::Refuse(Reason::TooBig, Notice::TooBig { limit: limit.min(usize::from(u16::MAX)) as u16 })
 }
 
+/// Decides on a packet of a site of `instance` by what was found for its source and destination, and readies it if it
+/// can be sent.
+#[inline(always)]
+pub(crate) fn encap(
+    umem: &mut Umem,
+    frame: &mut Frame,
+    instance: InstanceId,
+    packet: &SitePacket,
+    [source, destination]: [Option<Entry>; 2],
+    context: &Context<'_>,
+) -> Verdict {
+    // LISP must not touch what is no packet of ours, whatever the cache says of its destination.
+    if !source.is_some_and(Entry::is_local) {
+        return Verdict::Drop(Reason::SourceNotLocal);
+    }
+    if packet.expired {
+        return Verdict::Refuse(Reason::TtlExpired, Notice::TimeExceeded);
+    }
+    let Some(entry) = destination else { return miss(umem.octets(frame), instance) };
+    let total = usize::from(packet.total);
+    match context.cache.way(entry, packet.flow) {
+        Way::Tunnel(outer) => {
+            if total > outer.inner_limit() {
+                return too_big(umem.octets(frame), outer.inner_limit());
+            }
+            context.cache.hit(entry, total);
+            encapsulate(umem, frame, packet, outer, &context.setup.counters)
+        }
+        Way::Native(adjacency) => {
+            if total > usize::from(adjacency.mtu) {
+                return too_big(umem.octets(frame), usize::from(adjacency.mtu));
+            }
+            context.cache.hit(entry, total);
+            forward_natively(umem, frame, packet, adjacency, &context.setup.counters)
+        }
+        Way::Request => miss(umem.octets(frame), instance),
+        Way::Deliver(_) | Way::Unresolved => Verdict::Drop(Reason::DestinationLocal),
+        Way::Drop(reason) => {
+            context.cache.hit(entry, total);
+            match reason {
+                Reason::ActDrop => Verdict::Refuse(reason, Notice::Prohibited),
+                Reason::NoUsableLocator => Verdict::Refuse(reason, Notice::Unreachable),
+                _ => Verdict::Drop(reason),
+            }
+        }
+    }
+}
+
+#[inline(always)]
 fn encapsulate(
     umem: &mut Umem,
     frame: &mut Frame,
-    link: usize,
-    header: &IpHeader,
+    packet: &SitePacket,
     outer: &OuterHeader,
-    flow: u32,
     counters: &Counters,
 ) -> Verdict {
-    umem.shrink(frame, link);
-    if !(umem.set_len(frame, header.total) && umem.grow(frame, outer.len())) {
+    let SitePacket { flow, total, link, v4, .. } = *packet;
+    if !umem.replace_front(frame, usize::from(link), outer.len(), usize::from(total)) {
         return Verdict::Drop(Reason::NoHeadroom);
     }
     let octets = umem.octets_mut(frame);
-    let ttl = decrement_ttl(&mut octets[outer.len()..], header);
-    let source_port = classify::source_port(flow);
-    outer.stamp(octets, Patch { inner_length: header.total as u16, ttl, tos: header.tos, source_port });
+    if let Some((front, inner)) = octets.split_at_mut_checked(outer.len())
+        && let Some(head) = inner.first_chunk_mut()
+    {
+        let (tos, ttl) = take_hop(head, v4);
+        outer.stamp(front, Patch { inner_length: total, ttl, tos, source_port: classify::source_port(flow) });
+    }
     counters.encapsulated.add(1);
     Verdict::Send(outer.port())
 }
@@ -144,54 +233,59 @@ fn encapsulate(
 fn forward_natively(
     umem: &mut Umem,
     frame: &mut Frame,
-    link: usize,
-    header: &IpHeader,
+    packet: &SitePacket,
     adjacency: &Adjacency,
     counters: &Counters,
 ) -> Verdict {
-    let Some(packet) = readdress(umem, frame, link, header, adjacency) else {
+    let SitePacket { total, link, v4, .. } = *packet;
+    let Some(inner) = readdress(umem, frame, usize::from(link), total, v4, adjacency) else {
         return Verdict::Drop(Reason::NoHeadroom);
     };
-    decrement_ttl(packet, header);
+    if let Some(head) = inner.first_chunk_mut() {
+        take_hop(head, v4);
+    }
     counters.native.add(1);
     Verdict::Send(adjacency.port)
 }
 
 /// Replaces all that lies in front of the IP packet, `skip` octets, by the link-layer header of `adjacency`, cuts off
 /// what lies behind it, and gives the packet; `None` if there is no room.
-#[inline]
+#[inline(always)]
 pub(crate) fn readdress<'a>(
     umem: &'a mut Umem,
     frame: &mut Frame,
     skip: usize,
-    header: &IpHeader,
+    total: u16,
+    v4: bool,
     adjacency: &Adjacency,
 ) -> Option<&'a mut [u8]> {
-    umem.shrink(frame, skip);
-    if !(umem.set_len(frame, header.total) && umem.grow(frame, adjacency.link_length())) {
+    if !umem.replace_front(frame, skip, adjacency.link_length(), usize::from(total)) {
         return None;
     }
     let octets = umem.octets_mut(frame);
-    let link = adjacency.write(if header.source.is_ipv4() { IPV4 } else { IPV6 }, octets);
-    Some(&mut octets[link..])
+    let link = adjacency.write(if v4 { IPV4 } else { IPV6 }, octets);
+    octets.get_mut(link..)
 }
 
-/// Takes one hop off, with the IPv4 checksum adjusted, and gives the new TTL. The old one is above 0.
-#[inline]
-fn decrement_ttl(packet: &mut [u8], header: &IpHeader) -> u8 {
-    let ttl = header.ttl - 1;
-    match header.source {
-        std::net::IpAddr::V4(_) => rewrite_word(packet, 8, [ttl, header.protocol]),
-        std::net::IpAddr::V6(_) => packet[7] = ttl,
+/// Takes one hop off, with the IPv4 checksum adjusted, and gives TOS and the new TTL. The old one is above 0.
+#[inline(always)]
+fn take_hop(head: &mut [u8; 20], v4: bool) -> (u8, u8) {
+    if !v4 {
+        head[7] = head[7].wrapping_sub(1);
+        return (head[0] << 4 | head[1] >> 4, head[7]);
     }
-    ttl
+    head[8] = head[8].wrapping_sub(1);
+    // The TTL is the high octet of its word: whatever the word was, it is now less by this much.
+    let sealed = checksum::adjust(u16::from_be_bytes([head[10], head[11]]), 0x0100, 0);
+    head[10..12].copy_from_slice(&sealed.to_be_bytes());
+    (head[1], head[8])
 }
 
 /// Replaces the 16-bit word `at` of an IPv4 header and adjusts the checksum for it.
-#[inline]
-pub(crate) fn rewrite_word(packet: &mut [u8], at: usize, new: [u8; 2]) {
-    let word = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+#[inline(always)]
+pub(crate) fn rewrite_word(head: &mut [u8; 20], at: usize, new: [u8; 2]) {
+    let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
     let sealed = checksum::adjust(word(10), word(at), u16::from_be_bytes(new));
-    packet[at..at + 2].copy_from_slice(&new);
-    packet[10..12].copy_from_slice(&sealed.to_be_bytes());
+    head[at..at + 2].copy_from_slice(&new);
+    head[10..12].copy_from_slice(&sealed.to_be_bytes());
 }

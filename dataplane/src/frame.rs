@@ -108,11 +108,11 @@ impl Umem {
         self.free.push(frame.slot());
     }
 
-    /// Brings what a turn will touch of the packet nearer, to be read and written: `before` octets of the room in front
-    /// of it and the first `behind` octets of it.
-    #[inline]
-    pub fn prefetch(&self, frame: &Frame, before: usize, behind: usize) {
-        self.region.prefetch(frame.start().saturating_sub(before), before + behind);
+    /// Brings what a turn will touch of the packet nearer, to be read and written: its headers, and the end of the room
+    /// in front of it.
+    #[inline(always)]
+    pub fn prefetch(&self, frame: &Frame) {
+        self.region.prefetch(frame.start());
     }
 
     /// The packet.
@@ -136,6 +136,20 @@ impl Umem {
         assert!(range.end <= from.len() && at + range.len() <= to.len(), "a copy stays inside both packets");
         let target = to.start() + at;
         self.region.copy_within(from.start() + range.start..from.start() + range.end, target);
+    }
+
+    /// Makes room for `front` octets in place of the first `skip` octets of the packet, and lets `length` octets follow
+    /// them; false, and nothing done, if the slot has no such room.
+    #[inline(always)]
+    #[must_use]
+    pub fn replace_front(&mut self, frame: &mut Frame, skip: usize, front: usize, length: usize) -> bool {
+        let behind = frame.start() % SLOT + skip;
+        if (behind < front) | (behind + length > SLOT) {
+            return false;
+        }
+        frame.start = (frame.start() + skip - front) as u32;
+        frame.length = (front + length) as u32;
+        true
     }
 
     /// Moves the packet's start `count` octets towards the front; false, and nothing done, if the slot has no such room.
@@ -201,6 +215,23 @@ mod tests {
         assert!(umem.set_len(&mut frame, SLOT - HEADROOM));
         umem.release(frame);
         assert_eq!(umem.free(), 4);
+    }
+
+    #[test]
+    fn the_front_of_a_packet_is_replaced_only_within_its_slot() {
+        let mut umem = Umem::new(Region::anonymous(2));
+        let mut frame = umem.allocate().unwrap();
+        assert!(umem.set_len(&mut frame, 100));
+        umem.octets_mut(&mut frame)[14] = 7;
+        assert!(umem.replace_front(&mut frame, 14, 50, 40));
+        assert_eq!((frame.len(), umem.octets(&frame)[50]), (90, 7));
+        let start = frame.start();
+        assert!(!umem.replace_front(&mut frame, 50, HEADROOM + 15, 40), "the slot before is not ours");
+        assert!(!umem.replace_front(&mut frame, 50, 14, SLOT - HEADROOM - 13), "nor the one behind");
+        assert_eq!((frame.start(), frame.len()), (start, 90));
+        assert!(umem.replace_front(&mut frame, 50, HEADROOM + 14, SLOT - HEADROOM - 14));
+        assert_eq!((frame.start() % SLOT, frame.len()), (0, SLOT));
+        umem.release(frame);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use crate::mapping::{Eid, PortIndex};
 pub enum Verdict {
     /// Send it through this port; its octets are ready.
     Send(PortIndex),
+    /// Send it, and ask for the mapping of who sent it.
+    SendAndAsk(PortIndex, Miss),
     /// No mapping: ask for one, and hold the frame if allowed.
     Miss(Miss),
     /// Split the packet and decide on the parts: too long for the way, and its sender allows it (RFC 9300 §7.1).
@@ -15,6 +17,8 @@ pub enum Verdict {
     Refuse(Reason, Notice),
     /// Count and release.
     Drop(Reason),
+    /// Count and release, and ask for the mapping of who sent it.
+    DropAndAsk(Reason, Miss),
 }
 
 /// What an ICMP error says to the source of a packet that was not forwarded.
@@ -149,6 +153,10 @@ reasons! {
     InnerBadChecksum = "inner-bad-checksum",
     /// Inner source inside our own EID-prefixes: spoofed.
     InnerSourceLocal = "inner-source-local",
+    /// The source check is `secure`, and the inner source has no mapping that vouches for it; it is asked for.
+    InnerSourceUnknown = "inner-source-unknown",
+    /// The source check is `secure`, and the outer source is no locator of the inner source's mapping.
+    OuterSourceForeign = "outer-source-foreign",
     /// Inner source that no packet in transit may have.
     InnerSourceMartian = "inner-source-martian",
     /// Inner destination that cannot be unicast to.

@@ -1,12 +1,15 @@
 //! One turn of a worker: receive, decide, send. Start reading here.
 //!
 //! ```text
-//! ports ─ receive → batch ─┬─ site side: encap ─┬─ Send   → outgoing[port] ─ transmit → ports
-//!   held frames, answered ─┘  core side: decap ─┤  Miss   → hold, and ask the control thread
-//!                                               ├─ Split  → two parts, decided anew
-//!                                               ├─ Refuse → counted, ICMP back to the host
-//!                                               └─ Drop   → counted, released
+//! ports ─ receive → frames ─┬─ read ─ look up ─┬─ site side: encap ─┬─ Send   → outgoing[port] ─ transmit → ports
+//!    held frames, answered ─┘   together, by   └─ core side: decap ─┤  Miss   → hold, and ask the control thread
+//!                                `batch`                            ├─ Split  → two parts, decided anew
+//!                                                                   ├─ Refuse → counted, ICMP back to the host
+//!                                                                   └─ Drop   → counted, released
 //! ```
+//!
+//! The frames of one port go through the first two steps together, because what they need of the table comes from
+//! memory and can come at the same time. From there on each is decided and carried out by itself, in the order of arrival.
 //!
 //! A worker owns one queue of every port and the memory of all its frames. It is made on its own thread and stays
 //! there, because a [`Frame`] does. One snapshot, no lock, no allocation, no system call but a port's wake-ups.
@@ -23,11 +26,11 @@ use std::{
 };
 
 use crate::{
-    cache::{Delivery, Forwarding, Snapshot},
-    classify::FlowKey,
+    batch::Batch,
+    cache::{Snapshot, Way},
+    classify::{FlowKey, Rlocs},
     counters::Counters,
-    decap::{decap, is_for_etr},
-    encap::{Context, encap},
+    encap::{Context, Setup},
     fragment,
     frame::{Frame, Umem},
     hold::{Held, HoldQueue, PER_WORKER, Place},
@@ -38,9 +41,12 @@ use crate::{
     verdict::{Miss, Notice, Reason, Verdict, Wanted},
 };
 
+/// Frames that a turn takes from a port if nobody chose: see `batch` for what others cost.
+pub const BATCH_DEFAULT: usize = 64;
+
 /// Most misses offered in one turn for frames that are not held: a scan over addresses reaches the control thread at
 /// this pace at most, and not with every packet.
-const UNHELD_ASKS: usize = BATCH / 4;
+const UNHELD_ASKS: usize = 16;
 
 /// What happens to packets while their mapping is fetched (RFC 9300 §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +55,18 @@ pub enum Hold {
     Drop,
     /// They wait, within the bounds of [`hold`](crate::hold).
     Queue,
+}
+
+/// What a worker asks of the source of a packet out of a tunnel before it delivers it (RFC 9300 §16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SourceCheck {
+    /// That it is none of our own EIDs.
+    #[default]
+    Standard,
+    /// The same; and the mapping of a source that has none is asked for.
+    Notify,
+    /// That it has a mapping, and that the packet came from one of its locators.
+    Secure,
 }
 
 /// What a port is for, and who we are on it.
@@ -81,18 +99,27 @@ pub struct Settings {
     pub hash_seed: u32,
     /// Whether frames wait for their mapping.
     pub hold: Hold,
+    /// How sources of packets out of tunnels are checked.
+    pub source_check: SourceCheck,
+    /// Most frames that a turn takes from a port, 1 … [`BATCH`].
+    pub batch: usize,
 }
 
 /// The state of one worker between two turns.
 #[derive(Debug)]
 pub struct Worker {
-    roles: Vec<PortRole>,
-    rlocs: Vec<IpAddr>,
-    key: FlowKey,
+    setup: Setup,
+    /// Most frames of a batch.
+    limit: usize,
     umem: Umem,
     misses: MissQueue,
     counters: Arc<Counters>,
-    batch: Vec<Frame>,
+    /// Frames of one port, before they are decided on.
+    frames: Vec<Frame>,
+    /// What is known of them meanwhile.
+    batch: Batch,
+    /// The same for a frame that comes alone: one that was held, or part of one that was split.
+    single: Batch,
     outgoing: Vec<Outgoing>,
     /// `None`: frames are not held.
     held: Option<HoldQueue>,
@@ -120,51 +147,50 @@ struct Outgoing {
 /// `ports` are those of [`Settings::ports`], in that order.
 pub fn turn<P: Port>(worker: &mut Worker, ports: &mut [P], cache: &Snapshot<'_>, now: Instant) -> usize {
     worker.unheld_asks = (UNHELD_ASKS, None);
-    let mut frames = worker.settle_held(cache, now);
-    let mut batch = std::mem::take(&mut worker.batch);
+    let mut count = worker.settle_held(cache, now);
+    let mut frames = std::mem::take(&mut worker.frames);
     for (ingress, port) in ports.iter_mut().enumerate() {
-        port.receive(&mut worker.umem, &mut batch);
-        frames += batch.len();
-        for frame in batch.drain(..) {
-            worker.counters.port(ingress as PortIndex).received.count(frame.len());
-            worker.forward(frame, ingress as PortIndex, cache, now);
-        }
+        port.receive(&mut worker.umem, &mut frames, worker.limit);
+        count += frames.len();
+        worker.forward_all(&mut frames, ingress as PortIndex, cache, now);
     }
-    worker.batch = batch;
+    worker.frames = frames;
     for (egress, port) in ports.iter_mut().enumerate() {
         worker.transmit(egress as PortIndex, port);
     }
     worker.counters.turns.add(1);
-    worker.counters.idle_turns.add(u64::from(frames == 0));
-    frames
+    worker.counters.idle_turns.add(u64::from(count == 0));
+    count
 }
 
 impl Worker {
     /// A worker with all its memory.
     ///
     /// # Panics
-    /// If there are more ports than [`PORTS_MAX`](crate::counters::PORTS_MAX).
+    /// If there are more ports than [`PORTS_MAX`](crate::counters::PORTS_MAX), or if [`Settings::batch`] is out of range.
     #[must_use]
     pub fn new(settings: Settings, umem: Umem, misses: MissQueue, counters: Arc<Counters>) -> Self {
-        let Settings { ports: roles, rlocs, hash_seed, hold } = settings;
+        let Settings { ports: roles, rlocs, hash_seed, hold, source_check, batch } = settings;
+        assert!((1..=BATCH).contains(&batch), "a batch of {batch} frames");
         assert!(roles.len() <= crate::counters::PORTS_MAX, "more ports than a worker counts");
         let key = FlowKey::new(hash_seed);
         // Held frames must not starve the receive rings of a small memory.
-        let limit = PER_WORKER.min(umem.slots() / 4);
+        let held = PER_WORKER.min(umem.slots() / 4);
         // Of a turn: every frame received and every frame freed, and as many again that splits added.
-        let most = 2 * (BATCH * roles.len() + limit);
+        let most = 2 * (batch * roles.len() + held);
         Self {
-            batch: Vec::with_capacity(BATCH),
+            frames: Vec::with_capacity(batch),
+            batch: Batch::new(batch),
+            single: Batch::new(1),
+            limit: batch,
             outgoing: roles.iter().map(|_| Outgoing { frames: Vec::with_capacity(2 * most), refused: 0 }).collect(),
-            held: (hold == Hold::Queue).then(|| HoldQueue::new(limit)),
-            freed: Vec::with_capacity(limit),
+            held: (hold == Hold::Queue).then(|| HoldQueue::new(held)),
+            freed: Vec::with_capacity(held),
             limiter: Limiter::new(key),
             generation: 0,
             unheld_asks: (0, None),
             asked: false,
-            roles,
-            rlocs,
-            key,
+            setup: Setup { ports: roles, rlocs: Rlocs::new(&rlocs), key, source_check, counters: counters.clone() },
             umem,
             misses,
             counters,
@@ -194,40 +220,90 @@ impl Worker {
         std::mem::take(&mut self.asked)
     }
 
-    /// Decides on one frame and does what was decided; true if it goes out as a packet.
+    /// Decides on frames that arrived at one port, and does what was decided. Leaves none.
+    fn forward_all(&mut self, frames: &mut Vec<Frame>, ingress: PortIndex, cache: &Snapshot<'_>, now: Instant) {
+        if frames.is_empty() {
+            return;
+        }
+        let received = &self.counters.port(ingress).received;
+        received.packets.add(frames.len() as u64);
+        received.octets.add(frames.iter().map(|frame| frame.len() as u64).sum());
+        let role = self.setup.ports[usize::from(ingress)];
+        let mut batch = std::mem::replace(&mut self.batch, Batch::new(0));
+        batch.look_up(&self.umem, frames, &role, &Context { cache, setup: &self.setup });
+        for (found, mut frame) in batch.found().zip(frames.drain(..)) {
+            let context = Context { cache, setup: &self.setup };
+            let verdict = found.decide(&mut self.umem, &mut frame, &role, &context);
+            self.carry_out(verdict, frame, ingress, cache, now);
+        }
+        self.batch = batch;
+    }
+
+    /// The same for one frame; true if it goes out as a packet.
     fn forward(&mut self, mut frame: Frame, ingress: PortIndex, cache: &Snapshot<'_>, now: Instant) -> bool {
-        match self.decide(&mut frame, ingress, cache) {
+        let role = self.setup.ports[usize::from(ingress)];
+        let context = Context { cache, setup: &self.setup };
+        self.single.look_up(&self.umem, std::slice::from_ref(&frame), &role, &context);
+        let found = self.single.found().next().expect("one was looked up");
+        let verdict = found.decide(&mut self.umem, &mut frame, &role, &context);
+        self.carry_out(verdict, frame, ingress, cache, now)
+    }
+
+    /// Does what was decided on a frame; true if it goes out as a packet.
+    #[inline(always)]
+    fn carry_out(
+        &mut self,
+        verdict: Verdict,
+        frame: Frame,
+        ingress: PortIndex,
+        cache: &Snapshot<'_>,
+        now: Instant,
+    ) -> bool {
+        if let Verdict::Send(egress) = verdict {
+            self.queue(egress, frame);
+            return true;
+        }
+        self.carry_out_rare(verdict, frame, ingress, cache, now)
+    }
+
+    #[inline(never)]
+    fn carry_out_rare(
+        &mut self,
+        verdict: Verdict,
+        frame: Frame,
+        ingress: PortIndex,
+        cache: &Snapshot<'_>,
+        now: Instant,
+    ) -> bool {
+        match verdict {
             Verdict::Send(egress) => {
                 self.queue(egress, frame);
                 return true;
             }
+            Verdict::SendAndAsk(egress, miss) => {
+                self.ask(miss);
+                self.queue(egress, frame);
+                return true;
+            }
             Verdict::Miss(miss) => self.miss(miss, frame, ingress, now),
-            Verdict::Split => match fragment::split(&mut self.umem, &mut frame, &self.counters) {
-                Some(second) => {
-                    let first = self.forward(frame, ingress, cache, now);
-                    return self.forward(second, ingress, cache, now) && first;
-                }
-                None => self.drop(frame, Reason::TooBig),
-            },
+            Verdict::Split => return self.split(frame, ingress, cache, now),
             Verdict::Refuse(reason, notice) => self.refuse(frame, ingress, reason, notice, now),
             Verdict::Drop(reason) => self.drop(frame, reason),
+            Verdict::DropAndAsk(reason, miss) => {
+                self.ask(miss);
+                self.drop(frame, reason);
+            }
         }
         false
     }
 
-    /// The side of the port decides which path a frame takes.
-    fn decide(&mut self, frame: &mut Frame, ingress: PortIndex, cache: &Snapshot<'_>) -> Verdict {
-        let Self { umem, roles, rlocs, key, counters, .. } = self;
-        let context = Context { cache, rlocs, key: *key, counters };
-        let role = &roles[usize::from(ingress)];
-        let core = role.core && (!role.site || is_for_etr(umem.octets(frame), rlocs));
-        if core {
-            decap(umem, frame, &context, |adjacency| {
-                roles.get(usize::from(adjacency.port)).map_or(0, |egress| egress.mtu.min(adjacency.mtu))
-            })
-        } else {
-            encap(umem, frame, role.instance, &context)
-        }
+    fn split(&mut self, mut frame: Frame, ingress: PortIndex, cache: &Snapshot<'_>, now: Instant) -> bool {
+        let Some(second) = fragment::split(&mut self.umem, &mut frame, &self.counters) else {
+            self.drop(frame, Reason::TooBig);
+            return false;
+        };
+        let first = self.forward(frame, ingress, cache, now);
+        self.forward(second, ingress, cache, now) && first
     }
 
     fn drop(&mut self, frame: Frame, reason: Reason) {
@@ -244,7 +320,7 @@ impl Worker {
     }
 
     fn refuse(&mut self, mut frame: Frame, ingress: PortIndex, reason: Reason, notice: Notice, now: Instant) {
-        let PortRole { mac, address4, address6, .. } = self.roles[usize::from(ingress)];
+        let PortRole { mac, address4, address6, .. } = self.setup.ports[usize::from(ingress)];
         let speaker = Speaker { mac, address4, address6 };
         if !icmp_error::answer(&mut self.umem, &mut frame, &speaker, notice, &mut self.limiter, now) {
             return self.drop(frame, reason);
@@ -277,17 +353,23 @@ impl Worker {
 
     /// Drops a frame that cannot be held, but asks for what it missed, within the turn's bound.
     fn drop_asking(&mut self, miss: Miss, frame: Frame, reason: Reason) {
+        let asked = self.ask(miss);
+        self.drop(frame, if asked { reason } else { Reason::MissQueueFull });
+    }
+
+    /// Asks the control thread for something that no frame waits for, within the turn's bound; false if it is not asked.
+    fn ask(&mut self, miss: Miss) -> bool {
         let (left, last) = &mut self.unheld_asks;
         if *last == Some(miss.destination) {
-            return self.drop(frame, reason);
+            return true;
         }
         if *left == 0 || !self.misses.offer(miss) {
             self.counters.misses_unasked.add(1);
-            return self.drop(frame, Reason::MissQueueFull);
+            return false;
         }
         (*left, *last) = (*left - 1, Some(miss.destination));
         self.asked = true;
-        self.drop(frame, reason);
+        true
     }
 
     /// Frees held frames whose answer came with a new table, and those that waited too long; asks again for what the
@@ -360,9 +442,10 @@ impl Worker {
 /// Whether a packet that missed would fare better with this table.
 fn is_answered(cache: &Snapshot<'_>, miss: &Miss) -> bool {
     let Eid { instance, address } = miss.destination;
-    let found = cache.lookup(instance, address).map(crate::cache::Entry::forwarding);
+    // A set says the same to every flow whether its mapping is known.
+    let way = cache.lookup(instance, address).map(|entry| cache.way(entry, 0));
     match miss.wanted {
-        Wanted::Mapping => !matches!(found, None | Some(Forwarding::Request)),
-        Wanted::Neighbour => !matches!(found, Some(Forwarding::Local(Delivery::Unresolved))),
+        Wanted::Mapping => !matches!(way, None | Some(Way::Request)),
+        Wanted::Neighbour => !matches!(way, Some(Way::Unresolved)),
     }
 }

@@ -149,8 +149,12 @@ pub struct Settings {
     pub hugepages: Option<Given<bool>>,
     /// Entries.
     pub map_cache_max: Option<Given<i64>>,
+    /// Frames at once.
+    pub batch: Option<Given<i64>>,
     /// A name of [`Hold`](super::Hold).
     pub hold: Option<Given<String>>,
+    /// A name of [`SourceCheck`](super::SourceCheck).
+    pub source_check: Option<Given<String>>,
     /// Path.
     pub api: Option<Given<String>>,
     /// A name of [`LogLevel`](super::LogLevel).
@@ -210,7 +214,9 @@ impl Settings {
             frames: self.frames.or(other.frames),
             hugepages: self.hugepages.or(other.hugepages),
             map_cache_max: self.map_cache_max.or(other.map_cache_max),
+            batch: self.batch.or(other.batch),
             hold: self.hold.or(other.hold),
+            source_check: self.source_check.or(other.source_check),
             api: self.api.or(other.api),
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),

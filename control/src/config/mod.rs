@@ -80,8 +80,12 @@ pub struct Config {
     pub hugepages: bool,
     /// Most entries of the map-cache.
     pub map_cache_max: usize,
+    /// Most frames that a worker takes from a port at once.
+    pub batch: usize,
     /// What happens to packets whose mapping is being fetched.
     pub hold: Hold,
+    /// How sources of packets out of tunnels are checked.
+    pub source_check: SourceCheck,
     /// Socket of the mapping API.
     pub api: PathBuf,
     /// Least severe log level that is written.
@@ -174,6 +178,18 @@ choice! {
         Drop = "drop",
         /// A few wait for the answer.
         Queue = "queue",
+    }
+}
+
+choice! {
+    /// What is asked of the source of a packet out of a tunnel before it is delivered (RFC 9300 §16).
+    SourceCheck {
+        /// That it is none of our own EIDs.
+        Standard = "standard",
+        /// The same, and the mapping of an unknown source is fetched.
+        Notify = "notify",
+        /// That it has a mapping and came from one of its locators.
+        Secure = "secure",
     }
 }
 

@@ -65,6 +65,7 @@ fn the_examples_commented_values_are_good_too() {
     assert_eq!((config.ring, config.frames, config.hold), (plain.ring, plain.frames, plain.hold));
     assert_eq!((config.api, config.log, config.xdp, config.bind), (plain.api, plain.log, plain.xdp, plain.bind));
     assert_eq!((config.map_cache_max, config.busy_poll), (plain.map_cache_max, plain.busy_poll));
+    assert_eq!((config.batch, config.source_check), (plain.batch, plain.source_check));
 }
 
 #[test]
@@ -74,6 +75,7 @@ fn defaults_are_those_the_help_names() {
     assert_eq!((config.workers.as_slice(), config.control_core), ([3].as_slice(), None));
     assert_eq!((config.xdp, config.bind, config.busy_poll), (XdpMode::Auto, Bind::Auto, None));
     assert_eq!((config.hold, config.hugepages), (Hold::Queue, false));
+    assert_eq!((config.batch, config.source_check), (64, SourceCheck::Standard));
     assert_eq!(config.api, Path::new(API_PATH));
     assert_eq!((config.log, config.log_format), (LogLevel::Info, LogFormat::Text));
 }
@@ -344,6 +346,11 @@ fn each_mistake_has_its_line_and_its_remedy() {
         (before("xdp = \"fast\""), "x.toml:1: XDP mode 'fast' is unknown; write one of auto, native, generic"),
         (before("bind = \"zero\""), "x.toml:1: bind mode 'zero' is unknown"),
         (before("hold = \"keep\""), "x.toml:1: hold 'keep' is unknown; write one of drop, queue"),
+        (before("batch = 4"), "x.toml:1: batch 4 is out of range; give 8 to 256"),
+        (
+            before("source-check = \"strict\""),
+            "x.toml:1: source check 'strict' is unknown; write one of standard, notify, secure",
+        ),
         (before("log = \"loud\""), "x.toml:1: log level 'loud' is unknown"),
         (before("busy-poll = 99999"), "x.toml:1: busy-poll 99999 is out of range; give 0 to 10000"),
         (before("api = \"/run/\""), "x.toml:1: '/run/' cannot be the path of a socket"),

@@ -1,13 +1,13 @@
-//! The atomics of [`publication`](super::publication): std's, or loom's when its models are built with `--cfg loom`.
+//! The atomics of [`quiescence`](super::quiescence): std's, or loom's when its models are built with `--cfg loom`.
 
 #[cfg(not(loom))]
 pub(super) use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicPtr, AtomicU64, Ordering, fence},
+    Arc,
+    atomic::{AtomicU64, Ordering, fence},
 };
 
 #[cfg(loom)]
 pub(super) use loom::sync::{
-    Arc, Mutex,
-    atomic::{AtomicPtr, AtomicU64, Ordering, fence},
+    Arc,
+    atomic::{AtomicU64, Ordering, fence},
 };

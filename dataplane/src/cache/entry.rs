@@ -1,17 +1,17 @@
-//! What a worker finds under a prefix.
+//! What the control plane puts under a prefix, what a look-up finds there, and where its packets go.
 
 use crate::{
-    mapping::{Adjacency, EidPrefix, LocatorSet},
+    mapping::{Adjacency, LocatorSet, OuterHeader},
     verdict::Reason,
 };
 
-/// What to do with packets to a prefix.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the control plane wants done with packets to a prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forwarding {
     /// Inside one of our EID-prefixes: sources are ours, and decapsulated packets are delivered.
     Local(Delivery),
-    /// Remote: encapsulate to one of these locators.
-    Encapsulate(LocatorSet),
+    /// Remote: encapsulate to one of the locators of this set ([`Writer::add_set`](super::Writer::add_set)).
+    Encapsulate(SetId),
     /// Negative with ACT 1: send without an outer header to this next hop.
     Native(Adjacency),
     /// Negative with ACT 2: every packet is a miss.
@@ -29,37 +29,109 @@ pub enum Delivery {
     Unresolved,
 }
 
-/// One entry of the table.
-#[derive(Debug)]
-pub struct Entry {
-    eid: EidPrefix,
-    forwarding: Forwarding,
-    /// Index of its counters.
-    slot: u32,
+/// A locator-set in the table, shared by all mappings that have the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SetId(pub(super) Action);
+
+/// How packets for a locator-set leave at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// By these headers.
+    Tunnel(LocatorSet),
+    /// Its paths are being resolved: every packet is a miss.
+    Request,
+    /// Not at all: no locator of it can be used ([`Reason::NoUsableLocator`]).
+    Unusable,
 }
 
+/// Where packets under an entry go, as a worker reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way<'a> {
+    /// To a host of the site, by this next hop.
+    Deliver(&'a Adjacency),
+    /// To a host of the site whose next hop must be asked for.
+    Unresolved,
+    /// Into a tunnel: behind this header.
+    Tunnel(&'a OuterHeader),
+    /// As they are, to this next hop.
+    Native(&'a Adjacency),
+    /// Ask for the mapping.
+    Request,
+    /// Nowhere.
+    Drop(Reason),
+}
+
+/// What a look-up finds; good for the turn it was found in.
+///
+/// 8 octets: slot above, action below. Never zero, which in the table means "nothing here".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry(pub(super) u64);
+
 impl Entry {
-    pub(super) const fn new(eid: EidPrefix, forwarding: Forwarding, slot: u32) -> Self {
-        Self { eid, forwarding, slot }
+    pub(super) const fn new(slot: u32, action: Action) -> Self {
+        Self((slot as u64) << 32 | action.0 as u64)
     }
 
-    /// Index of its counters.
-    #[inline]
-    pub(super) const fn slot(&self) -> u32 {
-        self.slot
+    /// From a word of the table; `None` from zero.
+    #[inline(always)]
+    pub(super) const fn from_word(word: u64) -> Option<Self> {
+        if word == 0 { None } else { Some(Self(word)) }
     }
 
-    /// The prefix it was found under.
+    /// Index of its counters and of the writer's record.
+    #[inline(always)]
+    pub(super) const fn slot(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    #[inline(always)]
+    pub(super) const fn action(self) -> Action {
+        Action(self.0 as u32)
+    }
+
+    /// Whether the prefix is one of ours.
+    #[inline(always)]
     #[must_use]
-    pub const fn eid(&self) -> EidPrefix {
-        self.eid
+    pub const fn is_local(self) -> bool {
+        matches!(self.action().kind(), Kind::UNRESOLVED | Kind::DELIVER)
+    }
+}
+
+/// What to do, in 32 bits: kind in the low three, an index or a reason above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Action(pub(super) u32);
+
+/// The kinds of [`Action`]; none is zero.
+pub(super) struct Kind;
+
+impl Kind {
+    pub(super) const UNRESOLVED: u32 = 1;
+    /// Index of an adjacency.
+    pub(super) const DELIVER: u32 = 2;
+    /// Index of a line: a set of at most eight locators.
+    pub(super) const NARROW: u32 = 3;
+    /// Index of the first of several lines.
+    pub(super) const WIDE: u32 = 4;
+    /// Index of an adjacency.
+    pub(super) const NATIVE: u32 = 5;
+    pub(super) const REQUEST: u32 = 6;
+    /// Number of a [`Reason`].
+    pub(super) const DROP: u32 = 7;
+}
+
+impl Action {
+    pub(super) const fn new(kind: u32, index: u32) -> Self {
+        Self(index << 3 | kind)
     }
 
-    /// What to do.
-    #[inline]
-    #[must_use]
-    pub const fn forwarding(&self) -> &Forwarding {
-        &self.forwarding
+    #[inline(always)]
+    pub(super) const fn kind(self) -> u32 {
+        self.0 & 7
+    }
+
+    #[inline(always)]
+    pub(super) const fn index(self) -> u32 {
+        self.0 >> 3
     }
 }
 

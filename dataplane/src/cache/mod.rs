@@ -1,23 +1,21 @@
 //! The map-cache that workers read: longest-prefix match per Instance-ID and family, one writer, lock-free readers.
 //!
-//! One table answers both questions of a packet: is its source ours ([`Forwarding::Local`]), and where does its
-//! destination live. The control thread owns the [`Writer`]; changes become visible together at
-//! [`Writer::publish`] (RFC 9301 §5.5). Each worker owns a [`Reader`] and takes one [`Snapshot`] per turn; the start of
-//! a turn is its quiescent state, and the writer frees memory only after every worker has passed one.
+//! One table answers both questions of a packet: is its source ours ([`Entry::is_local`]), and where does its destination
+//! live ([`Snapshot::way`]). The control thread owns the [`Writer`]; each worker owns a [`Reader`] and takes one
+//! [`Snapshot`] per turn. The start of a turn is its quiescent state: the writer uses memory anew only after every worker
+//! has passed one.
 //!
-//! ```text
-//! Writer ─ insert, remove ─▶ next table ─ publish ─▶ current table ◀─ snapshot ─ Reader, Reader, …
-//!                                                        │ the one before
-//!                                                        ▼
-//!                                                      limbo ─ every reader has taken a later snapshot ─▶ freed
-//! ```
+//! Changes are made in place. A worker sees each at once and whole: while an entry is replaced it finds the old one or the
+//! new one, never neither. When several belong together ([`Writer::publish`] ends them), the order decides what is seen in
+//! between: more-specifics go in first and out last, and no packet takes a way that neither the old nor the new table has
+//! (RFC 9301 §5.5).
 //!
 //! Read it from below:
-//! * `lpm`: a persistent trie. A changed table shares all but a few small nodes with the one it was made from, so
-//!   readers keep theirs unchanged while the next is made, and a publication costs what changed, not what there is.
-//! * `table`: Instance-ID → family → prefix, each step such a trie; thousands of small instances stay small.
-//! * `publication`: how a worker gets at the current table without a lock, and when an old one may be freed. All
-//!   reasoning about memory order is there, with loom models.
+//! * `tables`: all that workers can reach, and how it hangs together.
+//! * `lookup`: how they go through it, one address or a batch.
+//! * `trie`, `hosts`, `grow`: how the writer changes it under their eyes; `values`: locator-sets, headers, next hops.
+//! * `quiescence`: when memory may be used anew. All reasoning about memory order is there, with loom models.
+//! * `memory`: arenas that never move; `store`, `records`: the writer's own books.
 //! * `hits`: counters per worker and entry, outside the table, so that a worker's counting changes nothing that others
 //!   read.
 
@@ -25,146 +23,261 @@
 
 mod atomics;
 mod entry;
+mod grow;
 mod hits;
-mod lpm;
-mod publication;
-mod table;
+mod hosts;
+mod lookup;
+mod memory;
+mod quiescence;
+mod records;
+mod store;
+mod tables;
+mod trie;
+mod values;
 
-use std::{marker::PhantomData, net::IpAddr, sync::Arc};
+use std::{
+    hash::{BuildHasher, RandomState},
+    marker::PhantomData,
+    net::IpAddr,
+    sync::Arc,
+};
 
-pub use entry::{Delivery, Entry, Forwarding, Hits};
-use hits::{Slots, Tally};
-use publication::{Publisher, Subscriber, publication};
-use table::Table;
+pub use entry::{Choice, Delivery, Entry, Forwarding, Hits, SetId, Way};
+use hits::{Tallies, Tally};
+pub use lookup::Lookups;
+use lookup::Walk;
+pub use memory::prefetch;
+use quiescence::{Grace, Presence, quiescence};
+use records::Records;
+use store::{LIMBO_MAX, Retired, Store};
+use tables::Tables;
+use trie::Key;
 
 use crate::{
     counters::Volume,
     mapping::{EidPrefix, InstanceId},
 };
 
-/// Why an insert was refused.
+/// Why a change was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CacheError {
     /// As many entries as the table was made for.
     #[error("the map-cache is full ({0} entries): raise --map-cache-max")]
     Full(usize),
-    /// As many entries again were removed since a worker last began a turn: it hangs. Try again later.
-    #[error("the map-cache cannot reuse {0} removed entries: a worker hangs")]
+    /// So much was taken out since a worker last began a turn that nothing is left to use: it hangs. Try again later.
+    #[error("the map-cache waits for a worker that hangs ({0} parts taken out are still in its hands)")]
     Waiting(usize),
+    /// A choice names a locator that the set was not made with.
+    #[error("{0} is no locator of this set")]
+    NotAMember(IpAddr),
 }
 
 /// The writing end: the control thread's.
 pub struct Writer {
-    publisher: Publisher<Table>,
-    /// What the next publication will show.
-    next: Table,
-    slots: Slots,
-    entries: usize,
+    grace: Grace,
+    store: Store,
+    tallies: Tallies,
     capacity: usize,
 }
 
 /// The reading end: one worker's. Steps in with its first [`snapshot`](Self::snapshot).
 pub struct Reader {
-    subscriber: Subscriber<Table>,
+    presence: Presence,
+    tables: Arc<Tables>,
+    walk: Walk,
     tally: Arc<Tally>,
 }
 
-/// The table as it stood at the start of a turn. It stays with its worker's thread, which alone writes its counters.
+/// The right to look things up during one turn. It stays with its worker's thread, which alone writes its counters.
 pub struct Snapshot<'a> {
-    table: &'a Table,
+    tables: &'a Tables,
+    walk: Walk,
     volumes: &'a [Volume],
+    generation: u64,
     _not_send: PhantomData<*const ()>,
+}
+
+/// What a table occupies, octets. Parts that were used once and stand by for the next change are counted too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// Roots, nodes, leaves and hosts: what a look-up goes through.
+    pub trie: usize,
+    /// Locator-sets, outer headers and next hops.
+    pub values: usize,
+    /// The writer's own books.
+    pub records: usize,
+    /// Counters of all workers.
+    pub counters: usize,
+}
+
+impl Memory {
+    /// All of it.
+    #[must_use]
+    pub const fn total(&self) -> usize {
+        self.trie + self.values + self.records + self.counters
+    }
 }
 
 /// An empty table for at most `capacity` entries and `readers` workers.
 #[must_use]
 pub fn new(capacity: usize, readers: usize) -> (Writer, Vec<Reader>) {
-    let (publisher, subscribers) = publication(Table::default(), readers);
+    let (grace, presences) = quiescence(readers);
     // Twice the entries, so that a full table can be exchanged within one grace period.
-    let slots = Slots::new(capacity.saturating_mul(2).min(u32::MAX as usize), readers);
-    let readers = subscribers
+    let slots = capacity.saturating_mul(2).min(u32::MAX as usize);
+    let tallies = Tallies::new(slots, readers);
+    let seed = RandomState::new().hash_one(0);
+    let tables = Arc::new(Tables::new(capacity, seed));
+    let walk = Walk::best();
+    let readers = presences
         .into_iter()
-        .zip(slots.tallies())
-        .map(|(subscriber, tally)| Reader { subscriber, tally: tally.clone() })
+        .zip(tallies.each())
+        .map(|(presence, tally)| Reader { presence, tables: tables.clone(), walk, tally: tally.clone() })
         .collect();
-    let mut next = Table::default();
-    next.generation = 1;
-    (Writer { publisher, next, slots, entries: 0, capacity }, readers)
+    let store = Store::new(tables, Records::new(capacity, slots, seed));
+    (Writer { grace, store, tallies, capacity }, readers)
 }
 
 impl Writer {
-    /// Puts in or replaces the entry of exactly this prefix; a replaced entry keeps its hits. Visible after
-    /// [`publish`](Self::publish).
+    /// Makes a locator-set with these locators, whatever their state; no entry has it yet.
     ///
     /// # Errors
-    /// [`CacheError::Full`], [`CacheError::Waiting`]; neither when it replaces.
+    /// [`CacheError::Full`], [`CacheError::Waiting`], [`CacheError::NotAMember`].
+    pub fn add_set(&mut self, members: &[IpAddr], choice: &Choice) -> Result<SetId, CacheError> {
+        self.room()?;
+        self.store.add_set(members, choice)
+    }
+
+    /// Rewrites what workers choose from: every entry that has the set follows, at once.
+    ///
+    /// # Errors
+    /// [`CacheError::Full`], [`CacheError::Waiting`], [`CacheError::NotAMember`]; the set is then unchanged.
+    pub fn change_set(&mut self, set: SetId, choice: &Choice) -> Result<(), CacheError> {
+        self.room()?;
+        self.store.change_set(set, choice)
+    }
+
+    /// Takes a set out. No entry may have it any more.
+    pub fn remove_set(&mut self, set: SetId) {
+        self.store.remove_set(set);
+    }
+
+    /// Puts in or replaces the entry of exactly this prefix; a replaced entry keeps its hits. Workers see it at once.
+    ///
+    /// # Errors
+    /// [`CacheError::Full`] (only for a new prefix, or without memory), [`CacheError::Waiting`].
     pub fn insert(&mut self, eid: EidPrefix, forwarding: Forwarding) -> Result<(), CacheError> {
-        let slot = match self.next.get(&eid) {
-            Some(replaced) => replaced.slot(),
-            None => self.new_slot()?,
+        self.room()?;
+        if let Some(slot) = self.store.records.find(&eid) {
+            self.replace(slot, &forwarding);
+            return Ok(());
+        }
+        if self.len() >= self.capacity {
+            return Err(CacheError::Full(self.capacity));
+        }
+        let v6 = eid.prefix.address().is_ipv6();
+        let state = self.store.instance(eid.instance).ok_or(CacheError::Full(self.capacity))?;
+        let root = self.store.root(state, v6).ok_or(CacheError::Full(self.capacity))?;
+        let action = self.store.action(&forwarding);
+        let Some(slot) = self.new_slot(eid, action) else {
+            self.store.leave(action);
+            self.store.drop_if_empty(eid.instance, v6);
+            return Err(CacheError::Waiting(self.store.waiting()));
         };
-        self.next.insert(Entry::new(eid, forwarding, slot));
+        let state = self.store.count(eid.instance, v6, 1);
+        self.store.insert(root, &Key::new(state.index, &eid), slot);
+        self.store.grow_if_wanted(eid.instance, state, v6);
         Ok(())
     }
 
-    fn new_slot(&mut self) -> Result<u32, CacheError> {
-        if self.entries >= self.capacity {
-            return Err(CacheError::Full(self.capacity));
+    fn replace(&mut self, slot: u32, forwarding: &Forwarding) {
+        let action = self.store.action(forwarding);
+        let old = self.store.records.entry(slot);
+        let eid = self.store.records.get(slot).eid;
+        let state = self.store.count(eid.instance, eid.prefix.address().is_ipv6(), 0);
+        self.store.records.get_mut(slot).action = action;
+        if let Some(root) = self.store.root(state, eid.prefix.address().is_ipv6()) {
+            self.store.rewrite(root, &Key::new(state.index, &eid), old, Entry::new(slot, action));
         }
-        let slot = self.slots.issue(self.next.generation).or_else(|| {
+        self.store.leave(old.action());
+    }
+
+    /// Whether a change can be made whatever it needs.
+    fn room(&mut self) -> Result<(), CacheError> {
+        let enough = |store: &Store| store.has_room() && store.waiting() < LIMBO_MAX;
+        if enough(&self.store) || (self.reclaim() == 0 && self.store.has_room()) || enough(&self.store) {
+            return Ok(());
+        }
+        match self.store.waiting() {
+            0 => Err(CacheError::Full(self.capacity)),
+            waiting => Err(CacheError::Waiting(waiting)),
+        }
+    }
+
+    fn new_slot(&mut self, eid: EidPrefix, action: entry::Action) -> Option<u32> {
+        let tallies = &self.tallies;
+        self.store.records.enter(eid, action, |slot| tallies.total(slot)).or_else(|| {
             self.reclaim();
-            self.slots.issue(self.next.generation)
-        });
-        let slot = slot.ok_or_else(|| CacheError::Waiting(self.slots.waiting()))?;
-        self.entries += 1;
-        Ok(slot)
+            let tallies = &self.tallies;
+            self.store.records.enter(eid, action, |slot| tallies.total(slot))
+        })
     }
 
-    /// Takes out the entry of exactly this prefix; false if there is none.
+    /// Takes out the entry of exactly this prefix; false if there is none. Workers see it at once.
     pub fn remove(&mut self, eid: &EidPrefix) -> bool {
-        let Some(entry) = self.next.get(eid) else { return false };
-        self.slots.give_back(entry.slot(), self.next.generation);
-        self.next.remove(eid);
-        self.entries -= 1;
+        let Some(slot) = self.store.records.find(eid) else { return false };
+        let v6 = eid.prefix.address().is_ipv6();
+        let state = self.store.count(eid.instance, v6, -1);
+        if let Some(root) = self.store.root(state, v6) {
+            self.store.withdraw(root, &Key::new(state.index, eid), slot);
+        }
+        self.store.leave(self.store.records.get(slot).action);
+        self.store.records.strike(slot);
+        self.store.retire(Retired::Slot(slot));
+        self.store.drop_if_empty(eid.instance, v6);
         true
     }
 
-    /// Shows readers all changes since the last call, in one step.
-    ///
-    /// False, and nothing shown, while thousands of retired tables wait for a worker that hangs; the changes stay for
-    /// the next call.
-    pub fn publish(&mut self) -> bool {
+    /// Ends a group of changes: workers that hold frames look again, and what the changes took out is used anew once
+    /// every worker has begun a later turn.
+    pub fn publish(&mut self) {
+        let epoch = self.grace.advance();
+        self.store.epoch = epoch + 1;
         self.reclaim();
-        let Ok(generation) = self.publisher.publish(self.next.clone()) else { return false };
-        self.slots.published(generation);
-        self.next.generation = generation + 1;
-        true
     }
 
-    /// Frees what no reader can see any more; returns how many retired tables still wait.
+    /// Takes back what no worker can hold any more; returns how many parts still wait for workers.
     pub fn reclaim(&mut self) -> usize {
-        let passed = self.publisher.reclaim();
-        self.slots.recover(passed);
-        self.publisher.waiting()
+        let passed = self.grace.passed();
+        self.store.recover(passed);
+        self.store.waiting()
     }
 
     /// Packets and octets that used the entry of exactly this prefix, over all workers. It may lag behind a worker's
     /// turn; it never counts anything twice.
     #[must_use]
     pub fn hits(&self, eid: &EidPrefix) -> Option<Hits> {
-        self.next.get(eid).map(|entry| self.slots.hits(entry.slot()))
+        let slot = self.store.records.find(eid)?;
+        let (now, base) = (self.tallies.total(slot), self.store.records.get(slot).base);
+        let since = |now: u64, base: u64| now.wrapping_sub(base);
+        Some(Hits { packets: since(now.packets, base.packets), octets: since(now.octets, base.octets) })
     }
 
     /// Entries put in.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.entries
+    pub fn len(&self) -> usize {
+        self.store.records.len()
     }
 
     /// Whether there is no entry.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.entries == 0
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the table occupies.
+    #[must_use]
+    pub fn octets(&self) -> Memory {
+        self.store.octets(self.tallies.each().len())
     }
 }
 
@@ -173,13 +286,15 @@ impl Reader {
     /// the borrow checker sees to it.
     #[inline]
     pub fn snapshot(&mut self) -> Snapshot<'_> {
-        Snapshot { table: self.subscriber.snapshot(), volumes: self.tally.volumes(), _not_send: PhantomData }
+        let generation = self.presence.begin();
+        let Self { tables, walk, tally, .. } = self;
+        Snapshot { tables, walk: *walk, volumes: tally.volumes(), generation, _not_send: PhantomData }
     }
 
     /// Steps aside before the worker sleeps, so that memory is reclaimed without it; the next
     /// [`snapshot`](Self::snapshot) steps back in.
     pub fn go_offline(&mut self) {
-        self.subscriber.go_offline();
+        self.presence.go_offline();
     }
 }
 
@@ -187,29 +302,56 @@ impl<'a> Snapshot<'a> {
     /// The entry of the longest prefix that holds `address`.
     #[inline]
     #[must_use]
-    pub fn lookup(&self, instance: InstanceId, address: IpAddr) -> Option<&'a Entry> {
-        self.table.lookup(instance, address)
+    pub fn lookup(&self, instance: InstanceId, address: IpAddr) -> Option<Entry> {
+        let index = self.tables.instance_index(instance);
+        Entry::from_word(self.walk.one(self.tables, index, address))
+    }
+
+    /// The same for every address of `lookups`, several times as fast as one by one.
+    #[inline]
+    pub fn lookup_all(&self, lookups: &mut Lookups) {
+        self.walk.all(self.tables, lookups);
+    }
+
+    /// Asks the processor for what [`way`](Self::way) and [`hit`](Self::hit) will touch.
+    #[inline]
+    pub fn prefetch(&self, entry: Entry) {
+        prefetch(self.tables.first_line(entry));
+        prefetch(self.volumes.as_ptr().wrapping_add(entry.slot() as usize));
+    }
+
+    /// Where packets under `entry`, of the flow with this hash, go.
+    #[inline]
+    #[must_use]
+    pub fn way(&self, entry: Entry, flow: u32) -> Way<'a> {
+        self.tables.way(entry, flow)
+    }
+
+    /// Whether `rloc` is a locator of the set under `entry`, reachable or not; false of an entry without a set.
+    #[must_use]
+    pub fn has_member(&self, entry: Entry, rloc: IpAddr) -> bool {
+        self.tables.has_member(entry, rloc)
     }
 
     /// Whether any entry exists for the instance: tells an unknown Instance-ID from an unknown EID.
     #[must_use]
     pub fn knows(&self, instance: InstanceId) -> bool {
-        self.table.knows(instance)
+        self.tables.instance_index(instance) != 0
     }
 
     /// Counts a packet of `octets` for `entry`, in this worker's own counters.
     #[inline]
-    pub fn hit(&self, entry: &Entry, octets: usize) {
+    pub fn hit(&self, entry: Entry, octets: usize) {
         // An entry of another cache may have a slot that this one lacks; it is not counted.
         if let Some(volume) = self.volumes.get(entry.slot() as usize) {
             volume.count(octets);
         }
     }
 
-    /// Grows by one with every publication.
+    /// Grows by one with every [`Writer::publish`].
     #[must_use]
     pub const fn generation(&self) -> u64 {
-        self.table.generation
+        self.generation
     }
 }
 

@@ -69,6 +69,12 @@ impl LocatorSet {
         &self.outers[usize::from(self.slots[(flow >> 26) as usize])]
     }
 
+    /// For each slot, the place of its header in [`outers`](Self::outers).
+    #[must_use]
+    pub const fn slots(&self) -> &[u8; SLOTS] {
+        &self.slots
+    }
+
     /// The headers in use.
     #[must_use]
     pub fn outers(&self) -> &[OuterHeader] {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{BATCH, Port};
+use super::Port;
 use crate::frame::{Frame, Umem};
 
 /// Two queues of packets: what the port will receive, and what it was given to transmit.
@@ -46,8 +46,8 @@ impl MemPort {
 
 impl Port for MemPort {
     /// A packet stays waiting while no frame is free; one that is longer than a frame's room is cut.
-    fn receive(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>) {
-        for _ in 0..BATCH.min(self.arriving.len()) {
+    fn receive(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>, limit: usize) {
+        for _ in 0..limit.min(self.arriving.len()) {
             let Some(mut frame) = umem.allocate() else { return };
             let Some(packet) = self.arriving.pop_front() else { return umem.release(frame) };
             let length = packet.len().min(crate::frame::SLOT - crate::frame::HEADROOM);

@@ -13,13 +13,13 @@ pub use xsk::Region;
 
 use crate::frame::{Frame, Umem};
 
-/// Most frames that one [`Port::receive`] adds to a batch.
-pub const BATCH: usize = 64;
+/// Most frames that a [`Port::receive`] is ever asked for.
+pub const BATCH: usize = 256;
 
 /// One queue of one interface. No call blocks or allocates, once the batch has its capacity.
 pub trait Port {
-    /// Appends received frames to `batch`, at most [`BATCH`].
-    fn receive(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>);
+    /// Appends received frames to `batch`, at most `limit`, which is not above [`BATCH`].
+    fn receive(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>, limit: usize);
 
     /// Takes frames from the front of `batch`, oldest first, and returns how many; the rest did not fit the ring.
     fn transmit(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>) -> usize;

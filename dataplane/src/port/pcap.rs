@@ -13,7 +13,7 @@ use pcap_file::{
     pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter},
 };
 
-use super::{BATCH, Port};
+use super::Port;
 use crate::frame::{Frame, HEADROOM, SLOT, Umem};
 
 /// Longest packet that a frame holds, octets.
@@ -124,8 +124,8 @@ fn failure(path: &str, error: PcapError) -> PcapPortError {
 }
 
 impl Port for PcapPort {
-    fn receive(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>) {
-        for _ in 0..BATCH {
+    fn receive(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>, limit: usize) {
+        for _ in 0..limit {
             if self.exhausted {
                 return;
             }

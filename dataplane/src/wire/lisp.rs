@@ -15,9 +15,11 @@ const N: u8 = 0x80;
 const L: u8 = 0x40;
 const E: u8 = 0x20;
 const V: u8 = 0x10;
-const I: u8 = 0x08;
+/// I: the second word holds an Instance-ID.
+pub(crate) const I: u8 = 0x08;
 const P: u8 = 0x04;
-const K: u8 = 0x03;
+/// K bits.
+pub(crate) const K: u8 = 0x03;
 
 /// What the low 24 bits of the first word are. N, V and P exclude each other, so no value can hold two of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

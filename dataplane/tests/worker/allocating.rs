@@ -3,7 +3,7 @@
 use altitude_dataplane::{
     cache::{Delivery, Forwarding},
     frame::{Frame, Umem},
-    port::{BATCH, Port},
+    port::Port,
     verdict::Reason,
 };
 
@@ -20,8 +20,8 @@ struct Treadmill {
 }
 
 impl Port for Treadmill {
-    fn receive(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>) {
-        for _ in 0..if self.still { 0 } else { BATCH } {
+    fn receive(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>, limit: usize) {
+        for _ in 0..if self.still { 0 } else { limit } {
             let Some(mut frame) = umem.allocate() else { return };
             let packet = &self.packets[self.next];
             self.next = (self.next + 1) % self.packets.len();

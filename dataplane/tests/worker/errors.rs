@@ -140,7 +140,7 @@ fn a_port_without_addresses_is_silent() {
         mapping::InstanceId,
         port::{MemPort, Region},
         queue,
-        worker::{Hold, PortRole, Settings, Worker, turn},
+        worker::{Hold, PortRole, Settings, SourceCheck, Worker, turn},
     };
     let role = PortRole {
         site: true,
@@ -151,7 +151,14 @@ fn a_port_without_addresses_is_silent() {
         address4: None,
         address6: None,
     };
-    let settings = Settings { ports: vec![role], rlocs: vec![], hash_seed: 0, hold: Hold::Drop };
+    let settings = Settings {
+        ports: vec![role],
+        rlocs: vec![],
+        hash_seed: 0,
+        hold: Hold::Drop,
+        source_check: SourceCheck::Standard,
+        batch: 64,
+    };
     let counters = Arc::new(Counters::default());
     let umem = Umem::new(Region::anonymous(64));
     let mut worker = Worker::new(settings, umem, queue::misses(4).0, counters.clone());

@@ -25,8 +25,7 @@ fn numbers(world: &mut World) -> Vec<u8> {
 }
 
 fn way(world: &mut World, eid: &str) {
-    let way = tunnel(rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, 1500));
-    world.learn(prefix(eid), way);
+    world.learn_tunnel(prefix(eid), rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, 1500));
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod packets;
 mod reasons;
 mod roundtrip;
 mod running;
+mod sources;
 mod splitting;
 mod vectors;
 mod world;

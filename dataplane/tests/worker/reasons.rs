@@ -268,10 +268,13 @@ fn the_packets_that_the_cases_are_made_from_pass() {
 }
 
 /// Reasons that a state brings about, not a packet; each is reached by a test of its own.
-const BY_STATE: [Reason; 6] = [
+const BY_STATE: [Reason; 8] = [
     Reason::HoldDisplaced, // holding::a_fifth_frame_displaces_the_oldest
     Reason::HoldFull,      // holding::the_worker_holds_no_more_than_its_share
     Reason::HoldExpired,   // holding::without_an_answer_frames_leave_after_three_seconds
+    // sources::the_matrix_of_levels_and_sources
+    Reason::InnerSourceUnknown,
+    Reason::OuterSourceForeign,
     Reason::NoHeadroom,    // below
     Reason::TransmitFull,  // holding::what_a_full_ring_refuses_twice_is_dropped
     Reason::MissQueueFull, // holding::a_scan_asks_at_a_bounded_pace
@@ -291,8 +294,8 @@ fn no_reason_is_left_without_a_test() {
 struct Flush(MemPort);
 
 impl Port for Flush {
-    fn receive(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>) {
-        self.0.receive(umem, batch);
+    fn receive(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>, limit: usize) {
+        self.0.receive(umem, batch, limit);
         for frame in batch {
             let packet = umem.octets(frame).to_vec();
             assert!(umem.grow(frame, HEADROOM) && umem.set_len(frame, packet.len()) && packet.len() < SLOT);
@@ -313,8 +316,7 @@ impl Port for Flush {
 fn without_headroom_a_packet_is_dropped_not_moved() {
     let ports = (0..3).map(|_| Flush(MemPort::new())).collect();
     let mut world = World::on(ports, Options::default());
-    let way = tunnel(rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, 1500));
-    world.learn(prefix("2.2.0.0/16"), way);
+    world.learn_tunnel(prefix("2.2.0.0/16"), rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, 1500));
     world.ports[SITE_PORT].0.arrive(good().host_frame());
     world.turn();
     assert_eq!(world.drops(), [("no-headroom", 1)].into());

@@ -179,11 +179,11 @@ fn flags_of_the_lisp_header_change_nothing_but_the_instance() {
 #[test]
 fn an_instance_goes_on_the_wire_and_finds_its_own_table() {
     let mut one = World::new();
-    one.learn(prefix("2.2.0.0/16"), tunnel(rloc(1, false), rloc(2, false), 0xabcdef, &adjacency(CORE_PORT, 1500)));
+    one.learn_tunnel(prefix("2.2.0.0/16"), rloc(1, false), rloc(2, false), 0xabcdef, &adjacency(CORE_PORT, 1500));
     let sent = one.through(SITE_PORT, udp("1.1.1.1", "2.2.2.2", (1, 2), 9).host_frame(), CORE_PORT);
     assert_eq!(open(&sent).lisp, [0x08, 0, 0, 0, 0xab, 0xcd, 0xef, 0]);
     // The port's instance is 0: a mapping of another instance is not seen (RFC 9300 §8).
-    one.learn(prefix_in(5, "3.3.0.0/16"), tunnel(rloc(1, false), rloc(2, false), 5, &adjacency(CORE_PORT, 1500)));
+    one.learn_tunnel(prefix_in(5, "3.3.0.0/16"), rloc(1, false), rloc(2, false), 5, &adjacency(CORE_PORT, 1500));
     assert_eq!(one.pass(SITE_PORT, udp("1.1.1.1", "3.3.3.3", (1, 2), 9).host_frame()), []);
     assert_eq!(one.asked().len(), 1);
 }

@@ -71,7 +71,12 @@ struct Last<'a> {
 }
 
 impl Port for Last<'_> {
-    fn receive(&mut self, _: &mut altitude_dataplane::frame::Umem, _: &mut Vec<altitude_dataplane::frame::Frame>) {
+    fn receive(
+        &mut self,
+        _: &mut altitude_dataplane::frame::Umem,
+        _: &mut Vec<altitude_dataplane::frame::Frame>,
+        _: usize,
+    ) {
         self.turns -= 1;
         if self.turns == 0 {
             self.stop.store(true, Ordering::Relaxed);

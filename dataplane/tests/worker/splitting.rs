@@ -63,7 +63,7 @@ fn a_fragment_is_split_further_and_options_follow_their_copied_flag() {
 #[test]
 fn parts_that_are_still_too_long_are_split_again() {
     let mut world = World::new();
-    world.learn(prefix("2.2.0.0/16"), tunnel(rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, 400)));
+    world.learn_tunnel(prefix("2.2.0.0/16"), rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, 400));
     let packet = long(1400);
     world.ports[SITE_PORT].arrive(packet.host_frame());
     world.turn();
@@ -90,7 +90,7 @@ fn what_cannot_be_split_is_dropped() {
     world.settle_accounts();
 
     let mut world = World::new();
-    world.learn(prefix("2.2.0.0/16"), tunnel(rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, 60)));
+    world.learn_tunnel(prefix("2.2.0.0/16"), rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, 60));
     world.pass(SITE_PORT, long(20).host_frame());
     assert!(world.counters.dropped(altitude_dataplane::verdict::Reason::TooBig) > 0);
     world.settle_accounts();

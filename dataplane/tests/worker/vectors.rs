@@ -64,13 +64,8 @@ fn we_send_what_vector_d04_shows() {
     let mut world = World::new();
     let local = Forwarding::Local(Delivery::Unresolved);
     world.learn(prefix("2001:db8:a::/48"), local);
-    let way = tunnel(
-        "2001:db8:ffff::1".parse().unwrap(),
-        "2001:db8:ffff::2".parse().unwrap(),
-        0,
-        &adjacency(CORE_PORT, 1500),
-    );
-    world.learn(prefix("2001:db8:b::/48"), way);
+    let [from, to] = ["2001:db8:ffff::1", "2001:db8:ffff::2"].map(|address| address.parse().unwrap());
+    world.learn_tunnel(prefix("2001:db8:b::/48"), from, to, 0, &adjacency(CORE_PORT, 1500));
     let vector = frame_of("D04");
     let mut inner = vector[14 + 56..].to_vec();
     inner[7] += 1;

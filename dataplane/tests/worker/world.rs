@@ -8,14 +8,14 @@ use std::{
 };
 
 use altitude_dataplane::{
-    cache::{self, Delivery, Forwarding, Reader, Writer},
+    cache::{self, Choice, Delivery, Forwarding, Reader, Writer},
     counters::Counters,
     frame::Umem,
     mapping::{Adjacency, Candidate, EidPrefix, InstanceId, LocatorSet, OuterHeader, VlanTag},
     port::{MemPort, Port, Region},
     queue::{self, Consumer},
     verdict::{Miss, Reason},
-    worker::{Hold, PortRole, Settings, Worker, turn},
+    worker::{Hold, PortRole, Settings, SourceCheck, Worker, turn},
 };
 
 use crate::packets::{CORE, HOST, PEER, SITE};
@@ -31,13 +31,16 @@ pub(crate) struct Options {
     pub(crate) slots: usize,
     pub(crate) hold: Hold,
     pub(crate) misses: usize,
+    pub(crate) source_check: SourceCheck,
+    /// Most frames of a batch.
+    pub(crate) batch: usize,
     /// This side's number: EIDs n.n.0.0/16 and 2001:db8:n::/48, RLOCs 240.0.254.n0 and 2001:db8:254::n.
     pub(crate) side: u8,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { slots: 4096, hold: Hold::Queue, misses: 1024, side: 1 }
+        Self { slots: 4096, hold: Hold::Queue, misses: 1024, source_check: SourceCheck::Standard, batch: 64, side: 1 }
     }
 }
 
@@ -66,11 +69,11 @@ pub(crate) fn adjacency(port: usize, mtu: u16) -> Adjacency {
     Adjacency { port: port as u8, destination, source, vlan: None, mtu }
 }
 
-/// Encapsulation from one RLOC to another.
-pub(crate) fn tunnel(from: IpAddr, to: IpAddr, number: u32, adjacency: &Adjacency) -> Forwarding {
+/// The choice of one locator: encapsulation from one RLOC to another.
+pub(crate) fn choice(from: IpAddr, to: IpAddr, number: u32, adjacency: &Adjacency) -> Choice {
     let outer = OuterHeader::new(adjacency, from, to, instance(number));
     let candidate = Candidate { address: to, priority: 1, weight: 1, outer };
-    Forwarding::Encapsulate(LocatorSet::compile(&[candidate]).unwrap())
+    Choice::Tunnel(LocatorSet::compile(&[candidate]).unwrap())
 }
 
 pub(crate) fn prefix(text: &str) -> EidPrefix {
@@ -113,7 +116,7 @@ impl World {
 impl<P: Port> World<P> {
     /// A world whose local prefixes are in the table.
     pub(crate) fn on(ports: Vec<P>, options: Options) -> Self {
-        let Options { slots, hold, misses, side } = options;
+        let Options { slots, hold, misses, source_check, batch, side } = options;
         let role = |site, core| PortRole {
             site,
             core,
@@ -134,6 +137,8 @@ impl<P: Port> World<P> {
             ],
             hash_seed: 7,
             hold,
+            source_check,
+            batch,
         };
         let (writer, mut readers) = cache::new(1024, 1);
         let (up, down) = queue::misses(misses);
@@ -143,22 +148,35 @@ impl<P: Port> World<P> {
         let reader = readers.remove(0);
         let mut world = Self { worker, ports, writer, reader, misses: down, counters, now: Instant::now() };
         let local = Forwarding::Local(Delivery::Adjacent(adjacency(SITE_PORT, 1500)));
-        world.writer.insert(prefix(&format!("{side}.{side}.0.0/16")), local.clone()).unwrap();
+        world.writer.insert(prefix(&format!("{side}.{side}.0.0/16")), local).unwrap();
         world.learn(prefix(&format!("2001:db8:{side}::/48")), local);
         world
     }
 
     pub(crate) fn learn(&mut self, eid: EidPrefix, forwarding: Forwarding) {
         self.writer.insert(eid, forwarding).unwrap();
-        assert!(self.writer.publish());
+        self.writer.publish();
+    }
+
+    /// Encapsulates what goes to `eid` from one RLOC to another.
+    pub(crate) fn learn_tunnel(
+        &mut self,
+        eid: EidPrefix,
+        from: IpAddr,
+        to: IpAddr,
+        number: u32,
+        adjacency: &Adjacency,
+    ) {
+        let set = self.writer.add_set(&[to], &choice(from, to, number, adjacency)).unwrap();
+        self.learn(eid, Forwarding::Encapsulate(set));
     }
 
     /// Reaches side `to` (EIDs of both families) over RLOCs of one family.
     pub(crate) fn learn_side(&mut self, from: u8, to: u8, v6: bool, vlan: Option<VlanTag>) {
         let adjacency = Adjacency { vlan, ..adjacency(CORE_PORT, 1500) };
-        let way = tunnel(rloc(from, v6), rloc(to, v6), 0, &adjacency);
-        self.learn(prefix(&format!("{to}.{to}.0.0/16")), way.clone());
-        self.learn(prefix(&format!("2001:db8:{to}::/48")), way);
+        for eid in [format!("{to}.{to}.0.0/16"), format!("2001:db8:{to}::/48")] {
+            self.learn_tunnel(prefix(&eid), rloc(from, v6), rloc(to, v6), 0, &adjacency);
+        }
     }
 
     pub(crate) fn turn(&mut self) -> usize {

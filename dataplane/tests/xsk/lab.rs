@@ -32,6 +32,8 @@ use nix::{
 
 /// Longest wait for something that must come. Passing it fails the test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Frames that a port is asked for at once.
+pub(crate) const LIMIT: usize = 64;
 
 /// Runs `story` in a network namespace of its own, which is gone when it ends, however it ends.
 pub(crate) fn in_namespace(story: impl FnOnce() + Send) {
@@ -153,7 +155,7 @@ pub(crate) fn receive_one(ports: &mut [XskPort], index: usize, umem: &mut Umem) 
     let mut batch = Vec::new();
     let deadline = Instant::now() + PATIENCE;
     loop {
-        ports[index].receive(umem, &mut batch);
+        ports[index].receive(umem, &mut batch, LIMIT);
         if let Some(frame) = batch.pop() {
             assert!(batch.is_empty(), "one frame was sent");
             return frame;

@@ -10,11 +10,11 @@ use std::{fs, net::IpAddr, thread, time::Duration, time::Instant};
 use altitude_dataplane::{
     frame::{SLOT, Umem},
     port::{
-        BATCH, Port,
+        Port,
         xsk::{Bind, Interface, Roles, SocketOptions, Steering, XdpMode, XskError, XskPort, open_worker},
     },
 };
-use lab::{Link, PATIENCE, Station, ethernet, in_namespace, ip, ipv4, link, mac, open, receive_one, udp};
+use lab::{LIMIT, Link, PATIENCE, Station, ethernet, in_namespace, ip, ipv4, link, mac, open, receive_one, udp};
 
 const SITE: Roles = Roles { site: true, core: false };
 const CORE: Roles = Roles { site: false, core: true };
@@ -88,7 +88,7 @@ fn drained(umem: &mut Umem, ports: &mut [XskPort]) {
     while full(ports) != before || full(ports) > umem.slots() / 2 {
         before = full(ports);
         for port in &mut *ports {
-            port.receive(umem, &mut batch);
+            port.receive(umem, &mut batch, LIMIT);
             assert!(batch.is_empty(), "nothing more was sent");
         }
         assert!(Instant::now() < deadline, "frames were not completed: {ports:?}");
@@ -139,21 +139,21 @@ fn all_frames_are_accounted_for_after_a_hundred_thousand() {
         let _steering = steer(&site, &core, &ports, XdpMode::Auto);
         let host = Station::on(&site.far);
         let sent = ethernet(mac(&site.near), &[], 0x0800, &ipv4("1.1.0.1", "2.2.0.1", 17, 0, &[], &udp(7, &[1; 64])));
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut batch = Vec::with_capacity(LIMIT);
         let mut forwarded = 0;
         let deadline = Instant::now() + 3 * PATIENCE;
         while forwarded < FRAMES {
             // As many as the fill ring surely has frames for, so none is lost.
-            let burst = BATCH.min(FRAMES - forwarded);
+            let burst = LIMIT.min(FRAMES - forwarded);
             (0..burst).for_each(|_| host.send(&sent));
             let mut arrived = 0;
             while arrived < burst {
-                ports[0].receive(&mut umem, &mut batch);
+                ports[0].receive(&mut umem, &mut batch, LIMIT);
                 arrived += batch.len();
                 while !batch.is_empty() {
                     forwarded += ports[1].transmit(&mut umem, &mut batch);
                     // Takes sent frames back when the share is used up; nothing arrives there.
-                    ports[1].receive(&mut umem, &mut Vec::new());
+                    ports[1].receive(&mut umem, &mut Vec::new(), LIMIT);
                 }
                 accounted(&umem, &ports, 0);
                 assert!(Instant::now() < deadline, "{forwarded} frames passed: {ports:?}");
@@ -213,7 +213,7 @@ fn a_port_refuses_the_frames_of_another_worker() {
         let (site, core) = (link("site", "host"), link("core", "peer"));
         let Some((_umem, mut ports)) = open(&[&site.near], &SocketOptions::default()) else { return };
         let Some((mut other, _ports)) = open(&[&core.near], &SocketOptions::default()) else { return };
-        let receive = std::panic::AssertUnwindSafe(|| ports[0].receive(&mut other, &mut Vec::new()));
+        let receive = std::panic::AssertUnwindSafe(|| ports[0].receive(&mut other, &mut Vec::new(), LIMIT));
         assert!(std::panic::catch_unwind(receive).is_err(), "the kernel would write into frames that are free there");
     });
 }

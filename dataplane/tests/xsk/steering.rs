@@ -15,7 +15,9 @@ use altitude_dataplane::{
     },
 };
 
-use crate::lab::{Link, PATIENCE, Station, ethernet, fragment6, in_namespace, ip, ipv4, ipv6, link, mac, open, udp};
+use crate::lab::{
+    LIMIT, Link, PATIENCE, Station, ethernet, fragment6, in_namespace, ip, ipv4, ipv6, link, mac, open, udp,
+};
 
 const SITE: Roles = Roles { site: true, core: false };
 const CORE: Roles = Roles { site: false, core: true };
@@ -81,7 +83,7 @@ impl Rig {
         let deadline = Instant::now() + PATIENCE;
         let mut batch = Vec::new();
         loop {
-            self.ports[0].receive(&mut self.umem, &mut batch);
+            self.ports[0].receive(&mut self.umem, &mut batch, LIMIT);
             if let Some(frame) = batch.pop() {
                 assert!(batch.is_empty(), "one frame was sent");
                 assert_eq!(self.umem.octets(&frame), marked, "the socket gets the frame as it was sent");

@@ -8,10 +8,11 @@ use std::{
 use altitude_dataplane::{
     frame::Umem,
     port::{
-        BATCH, Port,
+        Port,
         xsk::{Interface, Roles, Sleeper, SocketOptions, Steering, XdpMode, XskPort, open_worker, sleeper},
     },
     run::{Idle, Sleep, run},
+    worker::BATCH_DEFAULT,
 };
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ use super::{
     Families, Traffic,
     mappings::Mappings,
     packets::rloc,
-    xtr::{Ready, site_prefix, swap_turn, table},
+    xtr::{Ready, Tuning, site_prefix, swap_turn, table},
 };
 
 /// Of the address-swapping forwarder, the same as the worker's: see `run.rs` of the dataplane.
@@ -142,7 +143,7 @@ pub fn forward(device: &Device, stop: &AtomicBool, ready: impl FnOnce()) -> Resu
             let far = (0..device.prefixes).map(|index| Traffic::far(v4, index)).collect();
             // The table's other ends live as long as the worker runs.
             let (_writer, mut readers) = table(device.families, &Mappings::listed(device.families, far), 1);
-            let Ready { worker, counters, misses: _misses } = Ready::new(device.families, umem);
+            let Ready { worker, counters, misses: _misses } = Ready::new(device.families, umem, Tuning::default());
             let _steering = steered(&ports)?;
             ready();
             let (start, before) = clock()?;
@@ -181,7 +182,7 @@ fn steer(
 
 /// As [`run`] does, but for the work itself. Returns how many frames it received and sent.
 fn swap(mut umem: Umem, mut ports: Vec<XskPort>, mut sleeper: Sleeper, stop: &AtomicBool) -> (u64, u64) {
-    let mut batch = Vec::with_capacity(BATCH);
+    let mut batch = Vec::with_capacity(BATCH_DEFAULT);
     let (mut received, mut sent, mut idle_turns) = (0, 0, 0);
     while !stop.load(Ordering::Relaxed) {
         let turn = swap_turn(&mut umem, &mut ports, &mut batch);

@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc};
 
 use altitude_dataplane::{
     frame::{Frame, Umem},
-    port::{BATCH, Port},
+    port::Port,
 };
 
 use super::mem::{Place, Traffic};
@@ -43,17 +43,21 @@ impl PoolPort {
 
 impl Port for PoolPort {
     /// Only the headers are written, as the cache would have them from the NIC.
-    fn receive(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>) {
+    fn receive(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>, limit: usize) {
         if !self.source {
             return;
         }
         let Pool { ready, traffic, place, given } = &mut *self.pool.borrow_mut();
-        if ready.len() < BATCH {
+        if ready.len() < limit {
             // Frames that the worker dropped.
-            ready.extend(std::iter::from_fn(|| umem.allocate()).take(BATCH));
+            ready.extend(std::iter::from_fn(|| umem.allocate()).take(limit));
         }
         let first = batch.len();
-        batch.extend(ready.drain(..BATCH.min(ready.len())));
+        while batch.len() - first < limit
+            && let Some(frame) = ready.pop_front()
+        {
+            batch.push(frame);
+        }
         for frame in &mut batch[first..] {
             traffic.write(place, umem, frame);
         }

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use altitude_dataplane::{
-    cache::{self, Delivery, Forwarding, Reader, Writer},
+    cache::{self, Choice, Delivery, Forwarding, Reader, SetId, Writer},
     counters::Counters,
     frame::{Frame, Umem},
     mapping::{Adjacency, Candidate, EidPrefix, InstanceId, LocatorSet, OuterHeader, Prefix},
     port::Port,
     queue,
     verdict::Miss,
-    worker::{Hold, PortRole, Settings, Worker},
+    worker::{BATCH_DEFAULT, Hold, PortRole, Settings, SourceCheck, Worker},
 };
 
 use super::{
@@ -27,28 +27,6 @@ pub(super) const CORE: u8 = 1;
 /// Of all links of the benches, octets.
 pub(super) const MTU: u16 = 1600;
 
-/// A worker for the packets of one family mix.
-pub(super) struct Xtr {
-    pub(super) worker: Worker,
-    pub(super) reader: Reader,
-    pub(super) counters: Arc<Counters>,
-    pub(super) rest: Rest,
-}
-
-/// The other ends: the table lives as long as its writer; nobody takes misses, because there are none.
-pub(super) struct Rest {
-    _writer: Writer,
-    _misses: queue::Consumer<Miss>,
-}
-
-impl Xtr {
-    pub(super) fn new(families: Families, umem: Umem) -> Self {
-        let (writer, mut readers) = table(families, &Mappings::few(families), 1);
-        let Ready { worker, counters, misses } = Ready::new(families, umem);
-        Self { worker, reader: readers.remove(0), counters, rest: Rest { _writer: writer, _misses: misses } }
-    }
-}
-
 /// A worker without a table.
 pub(super) struct Ready {
     pub(super) worker: Worker,
@@ -56,8 +34,23 @@ pub(super) struct Ready {
     pub(super) misses: queue::Consumer<Miss>,
 }
 
+/// How a worker goes about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tuning {
+    pub(super) source_check: SourceCheck,
+    /// Most frames of a turn.
+    pub(super) batch: usize,
+}
+
+impl Default for Tuning {
+    /// As the program's defaults.
+    fn default() -> Self {
+        Self { source_check: SourceCheck::Standard, batch: BATCH_DEFAULT }
+    }
+}
+
 impl Ready {
-    pub(super) fn new(families: Families, umem: Umem) -> Self {
+    pub(super) fn new(families: Families, umem: Umem, tuning: Tuning) -> Self {
         let role = |site: bool| PortRole {
             site,
             core: !site,
@@ -72,6 +65,8 @@ impl Ready {
             rlocs: vec![rloc(families.outer4, true)],
             hash_seed: 0x5eed,
             hold: Hold::Queue,
+            source_check: tuning.source_check,
+            batch: tuning.batch,
         };
         let (queue, misses) = queue::misses(64);
         let counters = Arc::<Counters>::default();
@@ -88,6 +83,19 @@ pub(super) fn site_prefix(v4: bool) -> Prefix {
 /// A table with the site's prefix and host, and the remote prefixes behind their locators.
 pub(super) fn table(families: Families, mappings: &Mappings, readers: usize) -> (Writer, Vec<Reader>) {
     let (mut writer, readers) = cache::new(mappings.len() + 2, readers);
+    let core = Adjacency { port: CORE, destination: CORE_MAC, source: OUR_MAC, vlan: None, mtu: MTU };
+    let candidate = |address| {
+        let outer = OuterHeader::new(&core, rloc(families.outer4, true), address, InstanceId::DEFAULT);
+        Candidate { address, priority: 1, weight: 50, outer }
+    };
+    let sets: Vec<SetId> = mappings
+        .sets()
+        .map(|rlocs| {
+            let candidates: Vec<Candidate> = rlocs.iter().copied().map(candidate).collect();
+            let choice = Choice::Tunnel(LocatorSet::compile(&candidates).expect("a usable locator"));
+            writer.add_set(&rlocs, &choice).expect("a table with room")
+        })
+        .collect();
     let v4 = families.inner4;
     let host = Adjacency { port: SITE, destination: SITE_MAC, source: OUR_MAC, vlan: None, mtu: MTU };
     let mut insert = |prefix, forwarding| {
@@ -97,20 +105,8 @@ pub(super) fn table(families: Families, mappings: &Mappings, readers: usize) -> 
     insert(site_prefix(v4), Forwarding::Local(Delivery::Unresolved));
     insert(site(local(v4), (32, 128)), Forwarding::Local(Delivery::Adjacent(host)));
 
-    let core = Adjacency { port: CORE, destination: CORE_MAC, source: OUR_MAC, vlan: None, mtu: MTU };
-    let candidate = |address| {
-        let outer = OuterHeader::new(&core, rloc(families.outer4, true), address, InstanceId::DEFAULT);
-        Candidate { address, priority: 1, weight: 50, outer }
-    };
-    let sets: Vec<LocatorSet> = mappings
-        .sets()
-        .map(|rlocs| {
-            let candidates: Vec<Candidate> = rlocs.into_iter().map(candidate).collect();
-            LocatorSet::compile(&candidates).expect("a usable locator")
-        })
-        .collect();
     for (index, prefix) in mappings.prefixes().iter().enumerate() {
-        insert(*prefix, Forwarding::Encapsulate(sets[mappings.set_of(index) as usize].clone()));
+        insert(*prefix, Forwarding::Encapsulate(sets[mappings.set_of(index) as usize]));
     }
     writer.publish();
     (writer, readers)
@@ -123,11 +119,13 @@ pub(super) struct Swapped {
     pub(super) sent: usize,
 }
 
-/// One turn of the address-swapping forwarder between two ports, both ways.
+/// One turn of the address-swapping forwarder between two ports, both ways, with as many frames at a time as `batch` has
+/// room for.
 pub(super) fn swap_turn<P: Port>(umem: &mut Umem, ports: &mut [P], batch: &mut Vec<Frame>) -> Swapped {
     let mut turn = Swapped::default();
     for ingress in 0..ports.len() {
-        ports[ingress].receive(umem, batch);
+        let limit = batch.capacity();
+        ports[ingress].receive(umem, batch, limit);
         turn.received += batch.len();
         for frame in batch.iter_mut() {
             if let Some((addresses, _)) = umem.octets_mut(frame).split_at_mut_checked(12) {

@@ -25,7 +25,7 @@ use altitude_dataplane::{
     cache,
     mapping::PortIndex,
     port::xsk::{SteerError, XskError},
-    worker::{Hold, PortRole, Settings},
+    worker::{Hold, PortRole, Settings, SourceCheck},
 };
 use mio::Poll;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -243,7 +243,19 @@ impl Kernel {
             config::Hold::Drop => Hold::Drop,
             config::Hold::Queue => Hold::Queue,
         };
-        Ok(Settings { ports, rlocs: config.rlocs.clone(), hash_seed: u32::from_ne_bytes(driver::random()?), hold })
+        let source_check = match config.source_check {
+            config::SourceCheck::Standard => SourceCheck::Standard,
+            config::SourceCheck::Notify => SourceCheck::Notify,
+            config::SourceCheck::Secure => SourceCheck::Secure,
+        };
+        Ok(Settings {
+            ports,
+            rlocs: config.rlocs.clone(),
+            hash_seed: u32::from_ne_bytes(driver::random()?),
+            hold,
+            source_check,
+            batch: config.batch,
+        })
     }
 }
 

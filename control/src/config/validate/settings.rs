@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use altitude_dataplane::{port::BATCH, worker::BATCH_DEFAULT};
+
 use super::{Findings, values};
 use crate::config::{
-    API_PATH, Bind, FRAMES, Given, Hold, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, RING, Settings, XdpMode,
+    API_PATH, Bind, FRAMES, Given, Hold, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, RING, Settings, SourceCheck,
+    XdpMode,
 };
 
 /// Longest path of a Unix socket, octets (`sun_path` without its NUL).
@@ -25,7 +28,9 @@ pub(super) struct Tuning {
     pub(super) frames: usize,
     pub(super) hugepages: bool,
     pub(super) map_cache_max: usize,
+    pub(super) batch: usize,
     pub(super) hold: Hold,
+    pub(super) source_check: SourceCheck,
     pub(super) api: PathBuf,
     pub(super) log: LogLevel,
     pub(super) log_format: LogFormat,
@@ -47,7 +52,10 @@ pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings
     let hugepages = given.hugepages.as_ref().is_some_and(|given| given.value);
     let map_cache_max =
         or(&given.map_cache_max, MAP_CACHE_MAX, |given| values::number(given, "map-cache-max", 1..=1 << 24, findings));
+    let batch = or(&given.batch, BATCH_DEFAULT, |given| values::number(given, "batch", 8..=BATCH as i64, findings));
     let hold = or(&given.hold, Hold::Queue, |given| values::choice(given, "hold", findings));
+    let source_check =
+        or(&given.source_check, SourceCheck::Standard, |given| values::choice(given, "source check", findings));
     let api = or(&given.api, PathBuf::from(API_PATH), |given| api(given, findings));
     let log = or(&given.log, LogLevel::Info, |given| values::choice(given, "log level", findings));
     let log_format = or(&given.log_format, LogFormat::Text, |given| values::choice(given, "log format", findings));
@@ -61,7 +69,9 @@ pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings
         frames: frames?,
         hugepages,
         map_cache_max: map_cache_max?,
+        batch: batch?,
         hold: hold?,
+        source_check: source_check?,
         api: api?,
         log: log?,
         log_format: log_format?,

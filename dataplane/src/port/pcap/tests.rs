@@ -3,22 +3,24 @@ use std::{env, fs, path::PathBuf, process};
 use super::*;
 use crate::port::Region;
 
+const LIMIT: usize = 64;
+
 #[test]
 fn what_a_file_holds_goes_through_frames_into_another() {
     let frames = vector_frames();
-    assert!(frames.len() > BATCH / 2, "the vectors hold {} frames", frames.len());
+    assert!(frames.len() > LIMIT / 2, "the vectors hold {} frames", frames.len());
     let files = Files::new("through");
     // Twice over, so that it takes more than one batch.
     let packets: Vec<_> = frames.iter().chain(&frames).chain(&frames).collect();
     write_capture(&files.input, packets.iter().map(|octets| (octets.len() as u32, octets.as_slice())));
 
-    let mut umem = Umem::new(Region::anonymous(BATCH));
+    let mut umem = Umem::new(Region::anonymous(LIMIT));
     let mut port = PcapPort::open(&files.input, &files.output).unwrap();
     let mut batch = Vec::new();
     let mut received = 0;
     while !port.exhausted() {
-        port.receive(&mut umem, &mut batch);
-        assert!(batch.len() <= BATCH);
+        port.receive(&mut umem, &mut batch, LIMIT);
+        assert!(batch.len() <= LIMIT);
         received += batch.len();
         let waiting = batch.len();
         for frame in &mut batch {
@@ -50,7 +52,7 @@ fn a_packet_waits_for_a_frame_and_an_unfit_one_is_skipped() {
     let mut lengths = Vec::new();
     while !port.exhausted() {
         let mut batch = Vec::new();
-        port.receive(&mut umem, &mut batch);
+        port.receive(&mut umem, &mut batch, LIMIT);
         for frame in batch {
             lengths.push((frame.len(), umem.octets(&frame)[0]));
             umem.release(frame);
@@ -68,7 +70,7 @@ fn a_broken_file_ends_the_run_and_is_named_at_the_end() {
     let mut umem = Umem::new(Region::anonymous(4));
     let mut port = PcapPort::open(&files.input, &files.output).unwrap();
     let mut batch = Vec::new();
-    port.receive(&mut umem, &mut batch);
+    port.receive(&mut umem, &mut batch, LIMIT);
     assert_eq!((batch.len(), port.exhausted()), (1, true));
     port.transmit(&mut umem, &mut batch);
     assert_eq!(umem.free(), 4);

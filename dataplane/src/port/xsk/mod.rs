@@ -58,7 +58,7 @@ pub use steer::{SteerCounts, Steering};
 pub use wake::{Sleeper, Waker, sleeper};
 
 use self::{shift::Shift, socket::Share};
-use crate::{frame::Umem, port::BATCH};
+use crate::frame::Umem;
 
 /// A network interface of the current network namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -121,7 +121,7 @@ pub struct Roles {
 /// How the sockets of one worker are opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// Entries of every ring, a power of two, at least [`BATCH`]. Small rings keep frames in the cache.
+    /// Entries of every ring, a power of two, at least 64. Small rings keep frames in the cache.
     pub ring: u32,
     /// Frames per worker.
     pub frames: usize,
@@ -138,6 +138,9 @@ impl Default for SocketOptions {
         Self { ring: 1024, frames: 8192, bind: Bind::Auto, busy_poll: None, hugepages: false }
     }
 }
+
+/// Fewest entries of a ring; as many frames may be on their way to each, and as many again in hand.
+const RING_MIN: usize = 64;
 
 /// First wait before a busy queue is tried again; each following one is twice as long.
 const BUSY_WAIT: Duration = Duration::from_millis(10);
@@ -181,10 +184,13 @@ fn check(interfaces: &[Interface], options: &SocketOptions) -> Result<(), XskErr
             )));
         }
     }
-    if !options.ring.is_power_of_two() || (options.ring as usize) < BATCH {
-        return Err(XskError::Options(format!("--ring must be a power of two from {BATCH} on, not {}", options.ring)));
+    if !options.ring.is_power_of_two() || (options.ring as usize) < RING_MIN {
+        return Err(XskError::Options(format!(
+            "--ring must be a power of two from {RING_MIN} on, not {}",
+            options.ring
+        )));
     }
-    let least = 4 * BATCH * interfaces.len();
+    let least = 4 * RING_MIN * interfaces.len();
     if options.frames < least {
         let ports = interfaces.len();
         let frames = options.frames;

@@ -21,7 +21,7 @@ pub struct Region {
 
 /// Octets of a huge page.
 const HUGE_PAGE: usize = 2 << 20;
-/// Octets that one prefetch brings in.
+/// Octets that a prefetch brings in.
 const CACHE_LINE: usize = 64;
 
 enum Owner {
@@ -72,18 +72,14 @@ impl Region {
         Self { start, length: slots * SLOT, owner: Owner::Kernel(umem) }
     }
 
-    /// Brings the cache lines of `count` octets from `at` on nearer, to be read and written. Outside the region it does
-    /// nothing.
-    #[inline]
-    pub(crate) fn prefetch(&self, at: usize, count: usize) {
-        if at + count > self.length {
-            return;
-        }
-        for line in (at / CACHE_LINE..=(at + count - 1) / CACHE_LINE).map(|line| line * CACHE_LINE) {
-            // SAFETY: inside the region, as just checked: its start is aligned to whole lines.
-            let address = unsafe { self.start.add(line) };
-            prefetch_to_write(address);
-        }
+    /// Brings the cache line of octet `at` nearer, and those before and behind it, to be read and written. Any number will
+    /// do: outside the region it does nothing.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, at: usize) {
+        let address = self.start.as_ptr().wrapping_add(at);
+        prefetch_to_write(address.wrapping_sub(CACHE_LINE));
+        prefetch_to_write(address);
+        prefetch_to_write(address.wrapping_add(CACHE_LINE));
     }
 
     /// Where the region is in this process: tells one region from another.
@@ -93,18 +89,18 @@ impl Region {
 }
 
 /// Brings a cache line nearer in a state in which it can be written. Never faults, whatever the address.
-#[inline]
-fn prefetch_to_write(address: NonNull<u8>) {
+#[inline(always)]
+fn prefetch_to_write(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a hint, which every x86-64 processor either follows (PREFETCHW) or takes for a no-operation.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_ET0>(address.as_ptr().cast());
+        _mm_prefetch::<_MM_HINT_ET0>(address.cast());
     }
     #[cfg(target_arch = "aarch64")]
     // SAFETY: a hint of the base instruction set; it changes neither memory nor registers.
     unsafe {
-        std::arch::asm!("prfm pstl1keep, [{}]", in(reg) address.as_ptr(), options(nostack, preserves_flags));
+        std::arch::asm!("prfm pstl1keep, [{}]", in(reg) address, options(nostack, preserves_flags));
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = address;
@@ -163,8 +159,8 @@ mod tests {
             assert_eq!(region.address() % align, 0);
             let last = region.len() - 1;
             region[last] = 7;
-            region.prefetch(last, 1);
-            region.prefetch(last, 2);
+            region.prefetch(last);
+            region.prefetch(usize::MAX);
             assert_eq!(region[last], 7);
         }
     }

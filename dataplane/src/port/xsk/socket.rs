@@ -43,6 +43,9 @@ impl Share {
     }
 }
 
+/// Frames that one busy poll may take: what a driver's own poll takes.
+const POLL_BUDGET: u32 = 64;
+
 /// The kernel's counters of one socket, since it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct XskStatistics {
@@ -123,7 +126,7 @@ impl XskPort {
         let kernel = |doing| move |source| XskError::Kernel { doing, interface: interface.name.clone(), source };
         sockopt::raise_tx_budget(fd, options.ring);
         if let Some(usec) = options.busy_poll {
-            sockopt::prefer_busy_poll(fd, usec, BATCH as u32).map_err(kernel("setting busy polling"))?;
+            sockopt::prefer_busy_poll(fd, usec, POLL_BUDGET).map_err(kernel("setting busy polling"))?;
         }
         Ok(Self {
             interface: interface.clone(),
@@ -250,10 +253,10 @@ impl XskPort {
         }
     }
 
-    fn take_received(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>) -> usize {
+    fn take_received(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>, limit: usize) -> usize {
         // SAFETY: the descriptors are overwritten.
-        let count = unsafe { self.rx.consume(&mut self.taken[..]) };
-        self.depth.taken(count == BATCH, || count + self.rx.nb_avail_exact() as usize);
+        let count = unsafe { self.rx.consume(&mut self.taken[..limit.min(BATCH)]) };
+        self.depth.taken(count == limit.min(BATCH), || count + self.rx.nb_avail_exact() as usize);
         self.receiving -= count;
         for descriptor in &self.taken[..count] {
             batch.push(umem.adopt(descriptor.addr(), descriptor.lengths().data()));
@@ -278,11 +281,11 @@ impl XskPort {
 }
 
 impl Port for XskPort {
-    fn receive(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>) {
+    fn receive(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>, limit: usize) {
         self.check(umem);
         self.reclaim(umem);
         self.refill(umem);
-        let received = self.take_received(umem, batch);
+        let received = self.take_received(umem, batch, limit);
         self.wake(received);
     }
 

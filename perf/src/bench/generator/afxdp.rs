@@ -70,7 +70,7 @@ impl AfXdp {
     /// Takes back what was sent. Nothing is steered here, so nothing arrives.
     fn reclaim(&mut self) {
         let mut arrived = Vec::new();
-        self.port.receive(&mut self.umem, &mut arrived);
+        self.port.receive(&mut self.umem, &mut arrived, BATCH);
         arrived.into_iter().for_each(|frame| self.umem.release(frame));
     }
 }

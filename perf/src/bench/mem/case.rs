@@ -1,7 +1,9 @@
 //! Which packets, through which table: the cases and their names.
 
+use altitude_dataplane::worker::{BATCH_DEFAULT, SourceCheck};
+
 use super::traffic::{Order, Shape};
-use crate::bench::{Direction, Families, Size};
+use crate::bench::{Direction, Families, Size, xtr::Tuning};
 
 const SIZES: [Size; 4] = [Size::Octets(64), Size::Octets(256), Size::Octets(1400), Size::Imix];
 const FLOWS: [u32; 4] = [1, 1000, 100_000, 1_000_000];
@@ -27,6 +29,9 @@ pub struct Choice {
     /// Locator-sets that the mappings share, in every case; one for twelve mappings if not given
     #[arg(long, value_parser = number)]
     pub sets: Option<u32>,
+    /// Most frames of a turn, 1 to 256, in every case
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub batch: Option<u16>,
     /// Count instructions a packet instead, under valgrind
     #[arg(long)]
     pub instructions: bool,
@@ -46,6 +51,7 @@ pub(super) struct Case {
     /// Share of packets with a mapping, percent.
     pub(super) hit: u8,
     pub(super) workers: u8,
+    pub(super) tuning: Tuning,
 }
 
 /// What cases need the same table.
@@ -69,7 +75,13 @@ impl Case {
             order: Order::Turns,
             hit: 100,
             workers: 1,
+            tuning: Tuning { source_check: SourceCheck::Standard, batch: BATCH_DEFAULT },
         }
+    }
+
+    const fn secure(mut self) -> Self {
+        self.tuning.source_check = SourceCheck::Secure;
+        self
     }
 
     /// Traffic by chance.
@@ -78,9 +90,9 @@ impl Case {
     }
 
     /// `encap/v4v4/64/10k`, and what differs from the usual behind it: `/rand`, `/zipf`, `/1k flows`, `/hit 50`,
-    /// `/2 workers`.
+    /// `/secure`, `/batch 32`, `/2 workers`.
     pub(super) fn name(&self) -> String {
-        let Self { direction, families, size, prefixes, sets, flows, order, hit, workers } = *self;
+        let Self { direction, families, size, prefixes, sets, flows, order, hit, workers, tuning } = *self;
         let mut name = format!("{}/{}/{}/{}", direction.name(), families.name(), size.name(), short(prefixes));
         match order {
             Order::Turns if flows != prefixes => name += &format!("/{} flows", short(flows)),
@@ -96,6 +108,14 @@ impl Case {
         }
         if hit != 100 {
             name += &format!("/hit {hit}");
+        }
+        match tuning.source_check {
+            SourceCheck::Standard => {}
+            SourceCheck::Notify => name += "/notify",
+            SourceCheck::Secure => name += "/secure",
+        }
+        if tuning.batch != BATCH_DEFAULT {
+            name += &format!("/batch {}", tuning.batch);
         }
         if workers != 1 {
             name += &format!("/{workers} workers");
@@ -125,6 +145,7 @@ impl Choice {
             }
             case.flows = self.flows.unwrap_or(case.flows);
             case.sets = self.sets.or(case.sets);
+            case.tuning.batch = self.batch.map_or(case.tuning.batch, usize::from);
         }
         let mut kept: Vec<Case> = Vec::new();
         for case in cases {
@@ -158,7 +179,9 @@ fn usual() -> Vec<Case> {
     cases.extend([50, 0].map(|hit| Case { hit, ..encap(10_000) }));
     cases.extend([1000, 10_000, 100_000, 900_000].map(|prefixes| encap(prefixes).drawn(Order::Random)));
     cases.push(encap(900_000).drawn(Order::Zipf));
-    cases.push(Case::usual(Direction::Decap, 900_000).drawn(Order::Random));
+    let decap = |prefixes| Case::usual(Direction::Decap, prefixes);
+    cases.push(decap(900_000).drawn(Order::Random));
+    cases.extend([decap(10_000), decap(900_000).drawn(Order::Random)].map(Case::secure));
     cases
 }
 
@@ -175,8 +198,9 @@ fn every() -> Vec<Case> {
                     for case in all {
                         cases.push(case);
                         cases.push(Case { workers: 2, ..case });
-                        if direction == Direction::Encap {
-                            cases.extend([50, 0].map(|hit| Case { hit, ..case }));
+                        match direction {
+                            Direction::Encap => cases.extend([50, 0].map(|hit| Case { hit, ..case })),
+                            Direction::Decap => cases.push(case.secure()),
                         }
                     }
                 }

@@ -9,7 +9,7 @@ use altitude_dataplane::{
     cache::Reader,
     counters::Counters,
     frame::{Frame, Umem},
-    port::{BATCH, Region},
+    port::Region,
     queue::Consumer,
     verdict::Miss,
     worker::{Worker, turn},
@@ -56,7 +56,10 @@ impl Pair {
     }
 
     fn of(case: &Case, traffic: &Arc<Traffic>, index: usize) -> Self {
-        Self { altitude: Altitude::new(case, traffic, index), forwarder: Swapper::new(traffic, index) }
+        Self {
+            altitude: Altitude::new(case, traffic, index),
+            forwarder: Swapper::new(traffic, index, case.tuning.batch),
+        }
     }
 
     pub(super) fn altitude(&mut self, reader: &mut Reader, length: Duration, turns: &mut Histogram<u64>) -> u64 {
@@ -141,7 +144,7 @@ impl Altitude {
             // Packets arrive at the core.
             ports.swap(usize::from(SITE), usize::from(CORE));
         }
-        let Ready { worker, counters, misses } = Ready::new(case.families, umem);
+        let Ready { worker, counters, misses } = Ready::new(case.families, umem, case.tuning);
         Self { worker, ports, counters, misses }
     }
 
@@ -162,10 +165,10 @@ struct Swapper {
 }
 
 impl Swapper {
-    fn new(traffic: &Arc<Traffic>, index: usize) -> Self {
+    fn new(traffic: &Arc<Traffic>, index: usize, batch: usize) -> Self {
         let mut umem = Umem::new(Region::anonymous(FRAMES + SPARE));
         let ports = pool::pair(&mut umem, FRAMES, traffic.clone(), traffic.place(50 * index));
-        Self { umem, ports, batch: Vec::with_capacity(BATCH) }
+        Self { umem, ports, batch: Vec::with_capacity(batch) }
     }
 
     fn turn(&mut self) {

@@ -1,0 +1,283 @@
+//! All that workers read, and nothing else: arenas, and the few words that lead into them.
+//!
+//! ```text
+//! Instance-ID ─ index ─▶ instance ─ root of the family ─▶ word ─▶ node ─▶ … ─▶ leaf = entry { slot, action }
+//!                                                                                       │       ├─▶ adjacency
+//!                                                                                       ▼       └─▶ line ─▶ header
+//!                                                                              counters by worker
+//! ```
+//!
+//! Every link is an index in an atomic word, stored with Release and loaded with Acquire (ordering 1 of
+//! [`quiescence`](super::quiescence)).
+
+use std::{
+    hash::BuildHasher,
+    net::IpAddr,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use foldhash::fast::FixedState;
+
+use super::memory::{Arena, prefetch};
+use crate::mapping::{Adjacency, InstanceId, OuterHeader};
+
+/// Bits that one node decides.
+pub(super) const STRIDE: u32 = 6;
+/// Where the ways of IPv6 prefixes part: up to here all are in nodes; from here on hosts are in a hash table.
+pub(super) const DEEP: u32 = 66;
+/// In a child base: the children stand at depth [`DEEP`].
+pub(super) const DEEP_FLAG: u32 = 1 << 31;
+/// Words in front of a root of more than [`STRIDE`] bits: leaves of prefixes shorter than [`SHORT`], by the first
+/// octet. A default route would otherwise be written to every word of the root.
+pub(super) const FALLBACK: u32 = 256;
+/// See [`FALLBACK`].
+pub(super) const SHORT: u32 = 8;
+
+/// Six bits of an address: 64 ways on.
+///
+/// A node that workers can reach keeps its bitmaps; what changes is where its arrays are.
+#[repr(C, align(32))]
+pub(super) struct Node {
+    /// Ways that lead to a child.
+    pub(super) children: u64,
+    /// Ways that a prefix of this node covers.
+    pub(super) covered: u64,
+    /// Covered ways where another leaf begins than the one before.
+    pub(super) starts: u64,
+    /// Children in the order of their ways, and [`DEEP_FLAG`].
+    pub(super) child_base: AtomicU32,
+    /// Leaves in the order of their ways.
+    pub(super) leaf_base: AtomicU32,
+}
+
+/// The roots of one Instance-ID; zero is none.
+#[derive(Default)]
+pub(super) struct Instance {
+    pub(super) roots: [AtomicU64; 2],
+}
+
+/// A root: 2^`bits` words at `base`, each a child (low half) and a leaf (high half).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Root {
+    pub(super) base: u32,
+    pub(super) bits: u32,
+}
+
+impl Root {
+    #[inline(always)]
+    pub(super) const fn from_word(word: u64) -> Self {
+        Self { base: word as u32, bits: (word >> 32) as u32 }
+    }
+
+    pub(super) const fn word(self) -> u64 {
+        (self.bits as u64) << 32 | self.base as u64
+    }
+}
+
+/// A power-of-two table of words: `1 << log` of them at `base`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hashed {
+    pub(super) base: u32,
+    pub(super) log: u32,
+}
+
+impl Hashed {
+    #[inline(always)]
+    pub(super) const fn from_word(word: u64) -> Self {
+        Self { base: word as u32, log: (word >> 32) as u32 }
+    }
+
+    pub(super) const fn word(self) -> u64 {
+        (self.log as u64) << 32 | self.base as u64
+    }
+
+    pub(super) const fn mask(self) -> u32 {
+        (1 << self.log) - 1
+    }
+}
+
+/// A /128. Written once, entry last; an entry of [`Host::GONE`] is a host that left.
+#[repr(C, align(32))]
+pub(super) struct Host {
+    pub(super) high: AtomicU64,
+    pub(super) low: AtomicU64,
+    pub(super) instance: AtomicU64,
+    pub(super) entry: AtomicU64,
+}
+
+impl Host {
+    /// No entry's word: its action would be of kind 0.
+    pub(super) const GONE: u64 = 1 << 32;
+}
+
+/// 64 octets of a locator-set: see [`values`](super::values).
+#[repr(C, align(64))]
+pub(super) struct Line(pub(super) [AtomicU32; 16]);
+
+/// Eight RLOCs of a locator-set, each in 64 bits.
+#[repr(C, align(64))]
+pub(super) struct Members(pub(super) [AtomicU64; 8]);
+
+/// See the module's text.
+pub(super) struct Tables {
+    pub(super) nodes: Arena<Node>,
+    pub(super) leaves: Arena<AtomicU64>,
+    /// Roots and the index of instances.
+    pub(super) words: Arena<AtomicU64>,
+    pub(super) hosts: Arena<Host>,
+    pub(super) instances: Arena<Instance>,
+    pub(super) lines: Arena<Line>,
+    /// Beside `lines`, by the same index.
+    pub(super) members: Arena<Members>,
+    pub(super) headers: Arena<OuterHeader>,
+    pub(super) adjacencies: Arena<Adjacency>,
+    /// [`Hashed`] into `words`: Instance-ID + 1 below, index of the instance above.
+    pub(super) index: AtomicU64,
+    /// [`Hashed`] into `hosts`.
+    pub(super) host_table: AtomicU64,
+    /// Seeded, so that nobody outside can choose what collides.
+    pub(super) hasher: FixedState,
+}
+
+impl Tables {
+    /// Empty tables for `capacity` entries.
+    pub(super) fn new(capacity: usize, seed: u64) -> Self {
+        let entries = capacity.clamp(1 << 12, 1 << 26);
+        let tables = Self {
+            nodes: Arena::reserve((entries * 32).min(1 << 30), true),
+            leaves: Arena::reserve((entries * 32).min(1 << 30), true),
+            words: Arena::reserve(1 << 28, false),
+            hosts: Arena::reserve((entries * 16).min(1 << 28), true),
+            instances: Arena::reserve(entries * 2, false),
+            lines: Arena::reserve((entries * 8).min(1 << 28), true),
+            members: Arena::reserve((entries * 8).min(1 << 28), false),
+            headers: Arena::reserve((entries * 4).min(1 << 28), true),
+            adjacencies: Arena::reserve(entries * 4, true),
+            index: AtomicU64::new(0),
+            host_table: AtomicU64::new(0),
+            hasher: FixedState::with_seed(seed),
+        };
+        // Index 0 of each means "none", and is read: a node without ways, a leaf without entry, an empty root.
+        let ready = tables.nodes.commit(1)
+            && tables.leaves.commit(1)
+            && tables.instances.commit(1)
+            && tables.words.commit(1 << STRIDE)
+            && tables.hosts.commit(1);
+        assert!(ready, "no memory for an empty map-cache");
+        tables
+    }
+
+    /// A node that a link leads to.
+    #[inline(always)]
+    pub(super) fn node(&self, index: u32) -> &Node {
+        // SAFETY: indices come from links, which lead to nodes put before they were stored; the writer uses a node
+        // anew only after every reader that could hold it has begun a later turn.
+        unsafe { self.nodes.get(index) }
+    }
+
+    /// The word of a leaf that a node or a root word leads to.
+    #[inline(always)]
+    pub(super) fn leaf(&self, index: u32) -> &AtomicU64 {
+        // SAFETY: as in `node`.
+        unsafe { self.leaves.get(index) }
+    }
+
+    /// A word of a root or of the index.
+    #[inline(always)]
+    pub(super) fn word(&self, index: u32) -> &AtomicU64 {
+        // SAFETY: as in `node`; the words of a root or a table are committed before the link to it is stored.
+        unsafe { self.words.get(index) }
+    }
+
+    #[inline(always)]
+    pub(super) fn host(&self, index: u32) -> &Host {
+        // SAFETY: as in `word`.
+        unsafe { self.hosts.get(index) }
+    }
+
+    #[inline(always)]
+    pub(super) fn instance(&self, index: u32) -> &Instance {
+        // SAFETY: as in `node`; index 0 is committed and has no roots.
+        unsafe { self.instances.get(index) }
+    }
+
+    /// The instance's index; 0, which has no prefixes, if nothing is known of it.
+    #[inline]
+    pub(super) fn instance_index(&self, instance: InstanceId) -> u32 {
+        let table = self.index.load(Ordering::Acquire);
+        if table == 0 {
+            return 0;
+        }
+        let table = Hashed::from_word(table);
+        let wanted = u64::from(instance.get()) + 1;
+        let mut at = self.instance_place(wanted) & table.mask();
+        loop {
+            let word = self.word(table.base + at).load(Ordering::Acquire);
+            match word & 0xffff_ffff {
+                0 => return 0,
+                found if found == wanted => return (word >> 32) as u32,
+                _ => at = (at + 1) & table.mask(),
+            }
+        }
+    }
+
+    /// Where the search for an Instance-ID + 1 begins; to be masked.
+    #[inline(always)]
+    pub(super) fn instance_place(&self, wanted: u64) -> u32 {
+        self.hasher.hash_one(wanted) as u32
+    }
+
+    /// The root for IPv4 (false) or IPv6 (true) of an instance; the empty root at word 0 if it has none.
+    #[inline(always)]
+    pub(super) fn root(&self, instance: u32, v6: bool) -> Root {
+        match self.instance(instance).roots[usize::from(v6)].load(Ordering::Acquire) {
+            0 => Root { base: 0, bits: STRIDE },
+            word => Root::from_word(word),
+        }
+    }
+
+    /// The entry of a /128, if it is there.
+    #[inline]
+    pub(super) fn find_host(&self, instance: u32, address: u128) -> Option<u64> {
+        let table = self.host_table.load(Ordering::Acquire);
+        if table == 0 {
+            return None;
+        }
+        let table = Hashed::from_word(table);
+        let mut at = self.host_place(instance, address) & table.mask();
+        loop {
+            let host = self.host(table.base + at);
+            let entry = host.entry.load(Ordering::Acquire);
+            if entry == 0 {
+                return None;
+            }
+            let here = host.high.load(Ordering::Relaxed) == (address >> 64) as u64
+                && host.low.load(Ordering::Relaxed) == address as u64
+                && host.instance.load(Ordering::Relaxed) == u64::from(instance);
+            if here && entry != Host::GONE {
+                return Some(entry);
+            }
+            at = (at + 1) & table.mask();
+        }
+    }
+
+    /// Asks for the line where the search for a /128 begins.
+    #[inline]
+    pub(super) fn prefetch_host(&self, instance: u32, address: u128) {
+        let table = Hashed::from_word(self.host_table.load(Ordering::Acquire));
+        let at = self.host_place(instance, address) & table.mask();
+        prefetch(self.hosts.address(table.base + at));
+    }
+
+    /// Where the search for a /128 begins; to be masked.
+    #[inline(always)]
+    pub(super) fn host_place(&self, instance: u32, address: u128) -> u32 {
+        self.hasher.hash_one((address, instance)) as u32
+    }
+
+    /// What stands for an RLOC in [`Members`]; never 0.
+    #[inline]
+    pub(super) fn member(&self, rloc: IpAddr) -> u64 {
+        self.hasher.hash_one(rloc).max(1)
+    }
+}

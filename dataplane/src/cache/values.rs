@@ -1,0 +1,332 @@
+//! Locator-sets, outer headers and next hops: what entries lead to.
+//!
+//! A set of at most eight locators is one line of 64 octets: 64 slots of four bits, each naming one of eight headers.
+//! A larger one has a header for each slot, in four lines or more. Headers are shared by all sets that send the same way;
+//! next hops belong to one entry each.
+//!
+//! A change of a set turns words one by one, each a valid choice before and after: a header is in its place before a slot
+//! names it, and stays until the place is needed again. Every locator has its place for as long as the set lives.
+
+use std::{
+    hash::BuildHasher,
+    net::IpAddr,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use hashbrown::{HashTable, hash_table};
+
+use super::{
+    CacheError,
+    entry::{Action, Choice, Delivery, Entry, Forwarding, Kind, SetId, Way},
+    store::{Retired, Store},
+    tables::{Line, Members, Tables},
+};
+use crate::{
+    mapping::{Adjacency, LocatorSet, OuterHeader, SLOTS},
+    verdict::Reason,
+};
+
+/// Locators of a narrow set.
+const NARROW_MAX: usize = 8;
+/// Bits that name a header in a narrow set, and slots in one of its words.
+const NAME: u32 = 4;
+const NAMES: usize = 8;
+/// Names beside those of the eight headers.
+const NAME_REQUEST: u32 = 15;
+const NAME_UNUSABLE: u32 = 14;
+/// Headers of a wide set's slots that are none.
+const HEADER_REQUEST: u32 = u32::MAX;
+const HEADER_UNUSABLE: u32 = u32::MAX - 1;
+/// Slots in a line of a wide set.
+const WIDE: usize = 16;
+
+/// Which headers there are, and how often each is used.
+#[derive(Default)]
+pub(super) struct Headers {
+    by_content: HashTable<u32>,
+    /// By index.
+    uses: Vec<u32>,
+}
+
+impl Headers {
+    /// Octets in use.
+    pub(super) fn octets(&self) -> usize {
+        self.by_content.allocation_size() + self.uses.capacity() * size_of::<u32>()
+    }
+}
+
+impl Tables {
+    /// Where packets under `entry`, of the flow with this hash, go now.
+    #[inline(always)]
+    pub(super) fn way(&self, entry: Entry, flow: u32) -> Way<'_> {
+        let action = entry.action();
+        let slot = (flow >> (32 - SLOTS.ilog2())) as usize;
+        match action.kind() {
+            Kind::NARROW => {
+                let Line(words) = self.line(action.index());
+                let name = words[slot / NAMES].load(Ordering::Acquire) >> (slot % NAMES * NAME as usize) & 15;
+                match words[NAMES..].get(name as usize) {
+                    Some(header) => Way::Tunnel(self.header(header.load(Ordering::Acquire))),
+                    None if name == NAME_REQUEST => Way::Request,
+                    None => Way::Drop(Reason::NoUsableLocator),
+                }
+            }
+            Kind::WIDE => {
+                let Line(words) = self.line(action.index() + (slot / WIDE) as u32);
+                match words[slot % WIDE].load(Ordering::Acquire) {
+                    HEADER_REQUEST => Way::Request,
+                    HEADER_UNUSABLE => Way::Drop(Reason::NoUsableLocator),
+                    header => Way::Tunnel(self.header(header)),
+                }
+            }
+            Kind::DELIVER => Way::Deliver(self.adjacency(action.index())),
+            Kind::NATIVE => Way::Native(self.adjacency(action.index())),
+            Kind::UNRESOLVED => Way::Unresolved,
+            Kind::REQUEST => Way::Request,
+            _ => Way::Drop(Reason::ALL[action.index() as usize]),
+        }
+    }
+
+    /// Whether `rloc` is a locator of the set under `entry`.
+    #[inline]
+    pub(super) fn has_member(&self, entry: Entry, rloc: IpAddr) -> bool {
+        let (action, wanted) = (entry.action(), self.member(rloc));
+        let holds = |Members(line): &Members| line.iter().any(|member| member.load(Ordering::Acquire) == wanted);
+        match action.kind() {
+            Kind::NARROW => holds(self.member_line(action.index())),
+            Kind::WIDE => {
+                let lines = (action.index()..).map(|index| self.member_line(index));
+                // The last member is followed by a zero, at least.
+                let full = |Members(line): &&Members| line[7].load(Ordering::Acquire) != 0;
+                let mut lines = lines.scan(true, |more, line| {
+                    let go_on = std::mem::replace(more, full(&line));
+                    go_on.then_some(line)
+                });
+                lines.any(holds)
+            }
+            _ => false,
+        }
+    }
+
+    /// What [`way`](Self::way) reads first.
+    #[inline(always)]
+    pub(super) fn first_line(&self, entry: Entry) -> *const u8 {
+        let action = entry.action();
+        match action.kind() {
+            Kind::NARROW | Kind::WIDE => self.lines.address(action.index()).cast(),
+            _ => self.adjacencies.address(action.index()).cast(),
+        }
+    }
+
+    #[inline(always)]
+    fn line(&self, index: u32) -> &Line {
+        // SAFETY: indices come from entries, which lead to lines put before the entry was stored; the writer uses a line
+        // anew only after every reader that could hold it has begun a later turn.
+        unsafe { self.lines.get(index) }
+    }
+
+    #[inline(always)]
+    fn member_line(&self, index: u32) -> &Members {
+        // SAFETY: as in `line`, beside which it lies.
+        unsafe { self.members.get(index) }
+    }
+
+    #[inline(always)]
+    fn header(&self, index: u32) -> &OuterHeader {
+        // SAFETY: as in `line`: a header is written before a line leads to it, and never changes.
+        unsafe { self.headers.get(index) }
+    }
+
+    #[inline(always)]
+    fn adjacency(&self, index: u32) -> &Adjacency {
+        // SAFETY: as in `header`.
+        unsafe { self.adjacencies.get(index) }
+    }
+}
+
+impl Store {
+    /// A set with these members; nothing refers to it yet.
+    pub(super) fn add_set(&mut self, members: &[IpAddr], choice: &Choice) -> Result<SetId, CacheError> {
+        let (kind, lines) =
+            if members.len() <= NARROW_MAX { (Kind::NARROW, 1) } else { (Kind::WIDE, wide_lines(members.len())) };
+        let base = self.lines.allocate(&self.tables.lines, lines);
+        assert!(self.tables.members.commit(base as usize + lines), "no memory left for the map-cache");
+        for line in 0..lines as u32 {
+            let (none, nobody) = (|| AtomicU32::new(0), || AtomicU64::new(0));
+            // SAFETY: just handed out, so committed and unseen; `members` was committed as far.
+            unsafe {
+                self.tables.lines.put(base + line, Line(std::array::from_fn(|_| none())));
+                self.tables.members.put(base + line, Members(std::array::from_fn(|_| nobody())));
+            }
+        }
+        for (place, &member) in members.iter().enumerate() {
+            let Members(line) = self.tables.member_line(base + (place / 8) as u32);
+            line[place % 8].store(self.tables.member(member), Ordering::Relaxed);
+        }
+        let set = SetId(Action::new(kind, base));
+        let chosen = self.change_set(set, choice);
+        if chosen.is_err() {
+            self.remove_set(set);
+        }
+        chosen.map(|()| set)
+    }
+
+    /// Turns a set to another choice.
+    pub(super) fn change_set(&mut self, SetId(set): SetId, choice: &Choice) -> Result<(), CacheError> {
+        if let Choice::Tunnel(locators) = choice {
+            for outer in locators.outers() {
+                let rloc = outer.destination();
+                if !self.tables.has_member(Entry::new(0, set), rloc) {
+                    return Err(CacheError::NotAMember(rloc));
+                }
+            }
+        }
+        if set.kind() == Kind::NARROW {
+            self.change_narrow(set.index(), choice);
+        } else {
+            self.change_wide(set.index(), choice);
+        }
+        Ok(())
+    }
+
+    fn change_narrow(&mut self, index: u32, choice: &Choice) {
+        let names: [u32; SLOTS] = match choice {
+            Choice::Request => [NAME_REQUEST; SLOTS],
+            Choice::Unusable => [NAME_UNUSABLE; SLOTS],
+            Choice::Tunnel(locators) => {
+                let places: Vec<u32> = locators.outers().iter().map(|outer| self.place_header(index, outer)).collect();
+                locators.slots().map(|outer| places[usize::from(outer)])
+            }
+        };
+        let Line(words) = self.tables.line(index);
+        for (word, names) in words.iter().zip(names.chunks(NAMES)) {
+            let packed = names.iter().rev().fold(0, |packed, name| packed << NAME | name);
+            // Ordering 1: the headers named are in their places.
+            word.store(packed, Ordering::Release);
+        }
+    }
+
+    /// Puts a header into the place of its locator, and tells which that is.
+    fn place_header(&mut self, index: u32, outer: &OuterHeader) -> u32 {
+        let header = self.share_header(outer);
+        let wanted = self.tables.member(outer.destination());
+        let Members(members) = self.tables.member_line(index);
+        let place = members.iter().position(|member| member.load(Ordering::Relaxed) == wanted);
+        let place = place.expect("the caller asked whether it is a member");
+        let Line(words) = self.tables.line(index);
+        let before = words[NAMES + place].load(Ordering::Relaxed);
+        words[NAMES + place].store(header, Ordering::Release);
+        self.leave_header(before);
+        place as u32
+    }
+
+    fn change_wide(&mut self, index: u32, choice: &Choice) {
+        for slot in 0..SLOTS {
+            let header = match choice {
+                Choice::Request => HEADER_REQUEST,
+                Choice::Unusable => HEADER_UNUSABLE,
+                Choice::Tunnel(locators) => self.share_header(chosen(locators, slot)),
+            };
+            let Line(words) = self.tables.line(index + (slot / WIDE) as u32);
+            let before = words[slot % WIDE].load(Ordering::Relaxed);
+            words[slot % WIDE].store(header, Ordering::Release);
+            self.leave_header(before);
+        }
+    }
+
+    /// Takes a set out that no entry leads to any more.
+    pub(super) fn remove_set(&mut self, SetId(set): SetId) {
+        let base = set.index();
+        let (lines, held) = if set.kind() == Kind::NARROW { (1, NAMES..2 * NAMES) } else { (4, 0..WIDE) };
+        for line in base..base + lines {
+            for word in held.clone() {
+                let Line(words) = self.tables.line(line);
+                let header = words[word].load(Ordering::Relaxed);
+                self.leave_header(header);
+            }
+        }
+        let count = if set.kind() == Kind::NARROW { 1 } else { self.wide_extent(base) };
+        self.retire(Retired::Lines { base, count });
+    }
+
+    /// Lines of a wide set: told by its members, which end with a zero.
+    fn wide_extent(&self, base: u32) -> u32 {
+        let full = |&index: &u32| {
+            let Members(line) = self.tables.member_line(index);
+            line[7].load(Ordering::Relaxed) != 0
+        };
+        let full = (base..).take_while(full).count();
+        wide_lines(full * 8) as u32
+    }
+
+    /// The index of a header like this one, used once more.
+    fn share_header(&mut self, outer: &OuterHeader) -> u32 {
+        let hash = self.tables.hasher.hash_one(outer);
+        let tables = &self.tables;
+        if let Some(&index) = self.shared.by_content.find(hash, |&index| tables.header(index) == outer) {
+            self.shared.uses[index as usize] += 1;
+            return index;
+        }
+        let index = self.headers.allocate(&self.tables.headers, 1);
+        // SAFETY: just handed out, so committed and unseen.
+        unsafe { self.tables.headers.put(index, outer.clone()) };
+        let tables = &self.tables;
+        self.shared.by_content.insert_unique(hash, index, |&index| tables.hasher.hash_one(tables.header(index)));
+        let known = self.shared.uses.len().max(index as usize + 1);
+        self.shared.uses.resize(known, 0);
+        self.shared.uses[index as usize] = 1;
+        index
+    }
+
+    /// One user less; none is told by 0 or by what is no header.
+    fn leave_header(&mut self, index: u32) {
+        if matches!(index, 0 | HEADER_REQUEST | HEADER_UNUSABLE) {
+            return;
+        }
+        let uses = &mut self.shared.uses[index as usize];
+        *uses -= 1;
+        if *uses > 0 {
+            return;
+        }
+        let hash = self.tables.hasher.hash_one(self.tables.header(index));
+        if let Ok(entry) = self.shared.by_content.find_entry(hash, |&other| other == index) {
+            hash_table::OccupiedEntry::remove(entry);
+        }
+        self.retire(Retired::Header(index));
+    }
+
+    /// What workers are to do, with a next hop of its own where one is needed.
+    pub(super) fn action(&mut self, forwarding: &Forwarding) -> Action {
+        match forwarding {
+            Forwarding::Local(Delivery::Unresolved) => Action::new(Kind::UNRESOLVED, 0),
+            Forwarding::Local(Delivery::Adjacent(adjacency)) => self.next_hop(Kind::DELIVER, adjacency),
+            Forwarding::Native(adjacency) => self.next_hop(Kind::NATIVE, adjacency),
+            Forwarding::Encapsulate(SetId(set)) => *set,
+            Forwarding::Request => Action::new(Kind::REQUEST, 0),
+            Forwarding::Drop(reason) => Action::new(Kind::DROP, *reason as u32),
+        }
+    }
+
+    fn next_hop(&mut self, kind: u32, adjacency: &Adjacency) -> Action {
+        let index = self.adjacencies.allocate(&self.tables.adjacencies, 1);
+        // SAFETY: just handed out, so committed and unseen.
+        unsafe { self.tables.adjacencies.put(index, *adjacency) };
+        Action::new(kind, index)
+    }
+
+    /// Puts away what only this action used.
+    pub(super) fn leave(&mut self, action: Action) {
+        if matches!(action.kind(), Kind::DELIVER | Kind::NATIVE) {
+            self.retire(Retired::Adjacency(action.index()));
+        }
+    }
+}
+
+fn chosen(locators: &LocatorSet, slot: usize) -> &OuterHeader {
+    &locators.outers()[usize::from(locators.slots()[slot])]
+}
+
+/// Lines of a wide set with so many members: its slots', and enough for the members and a zero.
+fn wide_lines(members: usize) -> usize {
+    (SLOTS / WIDE).max(members / 8 + 1)
+}
