@@ -165,12 +165,12 @@ fn main() -> ExitCode {
             let report = bench::Report::start(measure.json, "in the process, 2048 frames a worker, CPU time");
             bench::mem::bench(&report, measure.effort(), &choice)
         }
-        Task::Veth { measure, choice } => in_lab(measure.json, |report, perf| {
-            bench::veth::bench(report, measure.effort(), &choice, perf)
-        }),
-        Task::Ndr { json, round, search, traffic } => in_lab(json, |report, perf| {
-            bench::veth::ndr(report, search, Duration::from_millis(round), &traffic, perf)
-        }),
+        Task::Veth { measure, choice } => {
+            in_lab(measure.json, |report, perf| bench::veth::bench(report, measure.effort(), &choice, perf))
+        }
+        Task::Ndr { json, round, search, traffic } => {
+            in_lab(json, |report, perf| bench::veth::ndr(report, search, Duration::from_millis(round), &traffic, perf))
+        }
         Task::Gen(arguments) => r#gen::run(&arguments),
         Task::Inside { part } => inside(part),
         Task::Tcp { end } => transfer(&end),

@@ -87,6 +87,7 @@ impl Sockets {
 
 /// What a device is told at start.
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub struct Device {
     /// What forwards
     #[arg(long)]

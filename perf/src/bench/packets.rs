@@ -20,9 +20,6 @@ const UDP: u8 = 17;
 /// Room for the longest header stack (Ethernet, IPv6, UDP, LISP, IPv6, UDP: 118 octets), in whole cache lines: copies
 /// of a length known beforehand are the cheapest.
 pub(super) const HEAD_MAX: usize = 128;
-/// Remote prefixes, and as many flows to each.
-pub(super) const PREFIXES: u16 = 256;
-const FLOWS: usize = 4;
 
 /// Inner and outer address family, IPv4 if true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -142,11 +139,6 @@ pub(super) fn local(v4: bool) -> IpAddr {
     if v4 { Ipv4Addr::new(1, 1, 1, 1).into() } else { v6(1, 1, 1) }
 }
 
-/// A host behind remote prefix `index`, which is 2.2.`index`.0/24 or 2001:db8:2:`index`::/64.
-pub(super) fn remote(v4: bool, index: u16) -> IpAddr {
-    if v4 { Ipv4Addr::new(2, 2, index as u8, 2).into() } else { v6(2, index, 2) }
-}
-
 fn v6(site: u16, subnet: u16, host: u16) -> IpAddr {
     Ipv6Addr::new(0x2001, 0xdb8, site, subnet, 0, 0, 0, host).into()
 }
@@ -155,7 +147,6 @@ fn v6(site: u16, subnet: u16, host: u16) -> IpAddr {
 #[derive(Debug, Clone)]
 pub(super) struct Template {
     head: [u8; HEAD_MAX],
-    head_length: u8,
     total: u16,
 }
 
@@ -163,10 +154,6 @@ impl Template {
     /// The headers in their room; what follows them there is zero.
     pub(super) const fn room(&self) -> &[u8; HEAD_MAX] {
         &self.head
-    }
-
-    pub(super) fn head(&self) -> &[u8] {
-        &self.head[..usize::from(self.head_length)]
     }
 
     /// Length from the Ethernet header on, without frame check sequence.
@@ -189,24 +176,6 @@ pub(super) struct Ends {
     /// IPv4 identifications, inner and outer: whoever varies an address in a ready packet lets its sum with this stay
     /// the same, and the checksum with it.
     pub(super) balance: [u16; 2],
-}
-
-/// Packets of all flows, as they arrive at our router; what follows the headers does not matter.
-pub(super) fn templates(direction: Direction, families: Families, size: Size) -> Vec<Template> {
-    (0..usize::from(PREFIXES) * FLOWS)
-        .map(|flow| {
-            let prefix = (flow % usize::from(PREFIXES)) as u16;
-            let ends = Ends {
-                remote: remote(families.inner4, prefix),
-                rloc: rloc(families.outer4, false),
-                port: 1000 + flow as u16,
-                outer_port: 50_000 + flow as u16,
-                // Of the IPv4 header's sum, the prefix's octet and this one are constant together.
-                balance: [0xff00 - (prefix << 8), 0],
-            };
-            template(direction, families, ends, size.inner(flow, families))
-        })
-        .collect()
 }
 
 /// A packet between the site's host and another one, its inner IP packet `inner` octets long.
@@ -233,7 +202,7 @@ pub(super) fn template(direction: Direction, families: Families, ends: Ends, inn
     head.ip(source, destination, ends.balance[0], inner);
     let ip = if families.inner4 { 20 } else { 40 };
     head.udp(ends.port, 2000, inner - ip);
-    Template { head: head.octets, head_length: head.length as u8, total: total as u16 }
+    Template { head: head.octets, total: total as u16 }
 }
 
 /// Headers being written, outermost first.

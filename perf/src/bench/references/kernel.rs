@@ -20,6 +20,7 @@ const BEHIND_MAC: [u8; 6] = [2, 0, 0, 0, 9, 1];
 
 /// Routes to the far prefixes through `far`.
 pub(super) fn forwarding(setup: &Setup) -> Result<Meter, LabError> {
+    switch_on(setup)?;
     let v4 = setup.traffic.families.inner4;
     let mut lines = addresses(v4, v4);
     let (next, far) = (rloc(v4, false), Cable::FAR);
@@ -32,6 +33,7 @@ pub(super) fn forwarding(setup: &Setup) -> Result<Meter, LabError> {
 pub(super) fn vxlan(setup: &Setup) -> Result<Meter, LabError> {
     let (inner4, outer4) = (setup.traffic.families.inner4, setup.traffic.families.outer4);
     let namespace = &setup.cable.device;
+    switch_on(setup)?;
     if namespace.ip(&format!("link show {VXLAN}")).is_err() {
         let (ours, peer) = (rloc(outer4, true), rloc(outer4, false));
         // Without the outer UDP checksum, as LISP sends it (RFC 9300 §5.3), and over IPv4 the default.
@@ -85,20 +87,25 @@ fn routes(lines: &mut String, traffic: &Traffic, next: IpAddr, interface: &str) 
     }
 }
 
-/// Turns forwarding on, applies the lines, and gives the receiving interface to a thread on the device's core.
-fn configure(setup: &Setup, lines: &str) -> Result<Meter, LabError> {
-    let namespace = &setup.cable.device;
+/// Lets the namespace forward, whoever sent the packets.
+fn switch_on(setup: &Setup) -> Result<(), LabError> {
     let switches = [
         "net.ipv4.ip_forward=1",
         "net.ipv4.conf.all.rp_filter=0",
+        "net.ipv4.conf.default.rp_filter=0",
         "net.ipv4.conf.near.rp_filter=0",
+        "net.ipv6.conf.default.disable_ipv6=0",
         "net.ipv6.conf.near.disable_ipv6=0",
         "net.ipv6.conf.far.disable_ipv6=0",
         "net.ipv6.conf.all.forwarding=1",
     ];
-    run(namespace.command("sysctl").arg("-qw").args(switches))?;
+    run(setup.cable.device.command("sysctl").arg("-qw").args(switches)).map(drop)
+}
+
+/// Applies the lines, and gives the receiving interface to a thread on the device's core.
+fn configure(setup: &Setup, lines: &str) -> Result<Meter, LabError> {
     let file = setup.folder.join("ip-batch");
     fs::write(&file, lines).map_err(LabError::os(file.display().to_string()))?;
-    run(namespace.command("ip").arg("-batch").arg(&file))?;
+    run(setup.cable.device.command("ip").arg("-batch").arg(&file))?;
     setup.cable.received_on(setup.cores.device).map(Meter::Thread)
 }

@@ -43,9 +43,7 @@ pub(super) fn start(setup: &Setup) -> Result<Process, LabError> {
     let process = Process::start(PROGRAM, &mut command, setup.folder)?;
     // Packets of the site go into its device once this rule stands; until then the kernel forwards them.
     let site = format!("from {} lookup", site_prefix(true));
-    wait_until("rule for the site's packets", START_LIMIT, || {
-        Ok(namespace.ip("rule")?.contains(&site).then_some(()))
-    })?;
+    wait_until("rule for the site's packets", START_LIMIT, || Ok(namespace.ip("rule")?.contains(&site).then_some(())))?;
     wait_until("route into its device", START_LIMIT, || {
         Ok(namespace.ip("route show table all")?.contains("default dev lispTun0").then_some(()))
     })?;

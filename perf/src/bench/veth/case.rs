@@ -115,9 +115,10 @@ fn every() -> Vec<Case> {
             case
         };
         cases.extend([1, 1000, 100_000, 1_000_000].map(|flows| with(&|traffic| traffic.flows = flows)));
-        cases.extend([1000, 10_000, 100_000, 1_000_000].map(|prefixes| {
-            with(&|traffic| (traffic.prefixes, traffic.flows) = (prefixes, prefixes))
-        }));
+        cases.extend(
+            [1000, 10_000, 100_000, 1_000_000]
+                .map(|prefixes| with(&|traffic| (traffic.prefixes, traffic.flows) = (prefixes, prefixes))),
+        );
         cases.push(with(&|traffic| {
             (traffic.prefixes, traffic.flows, traffic.distribution) = (100_000, 100_000, Distribution::Zipf);
         }));

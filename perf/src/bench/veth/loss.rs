@@ -45,13 +45,7 @@ struct Trial {
 ///
 /// # Errors
 /// What the lab or one of the processes said.
-pub fn ndr(
-    report: &Report,
-    search: Search,
-    round: Duration,
-    traffic: &Traffic,
-    perf: &Path,
-) -> Result<(), LabError> {
+pub fn ndr(report: &Report, search: Search, round: Duration, traffic: &Traffic, perf: &Path) -> Result<(), LabError> {
     let mut bench = Bench::new(perf, search.sockets)?;
     let load = bench.load(Place::Sockets, traffic)?;
     let mut reference = None;
@@ -80,11 +74,9 @@ pub fn ndr(
         let result = row(case, rate / 1e6, "Mpps");
         report.row(&match reference {
             None => result,
-            Some(reference) => Row {
-                reference: Some(Subject::Forwarder.name()),
-                ratio: Some(rate / reference),
-                ..result
-            },
+            Some(reference) => {
+                Row { reference: Some(Subject::Forwarder.name()), ratio: Some(rate / reference), ..result }
+            }
         });
         reference = reference.or(Some(rate));
     }

@@ -34,8 +34,8 @@ use super::{
 use crate::lab::{LabError, remove_left_over, remove_on_signal, work_folder};
 
 pub(super) use cable::{Cable, mac};
-use case::{Case, Kind};
 pub use case::Choice;
+use case::{Case, Kind};
 use load::Load;
 pub use loss::{Search, ndr};
 
@@ -73,11 +73,11 @@ pub fn bench(report: &Report, effort: Effort, choice: &Choice, perf: &Path) -> R
     choice.cases().iter().try_for_each(|case| bench.case(report, effort, case))
 }
 
-/// Starts a subject in a lab of its own, sends it some traffic, and returns how many frames it forwarded.
+/// Starts a subject in a lab of its own, sends it some traffic, and returns what arrived when it was `frames` frames.
 ///
 /// # Errors
 /// What the lab or one of the processes said.
-pub fn try_out(subject: Subject, traffic: &Traffic, frames: u64, perf: &Path) -> Result<u64, LabError> {
+pub fn try_out(subject: Subject, traffic: &Traffic, frames: u64, perf: &Path) -> Result<Arrived, LabError> {
     let mut bench = Bench::new(perf, Sockets::default())?;
     let place = Place::of(subject);
     let cable = bench.cable(place)?;
@@ -85,7 +85,7 @@ pub fn try_out(subject: Subject, traffic: &Traffic, frames: u64, perf: &Path) ->
     let device = bench.start(subject, place, traffic)?;
     load.begin(traffic.rate)?;
     let waited = crate::lab::wait_until("forwarded frames", Duration::from_secs(20), || {
-        Ok(Some(cable.arrived()?.packets).filter(|arrived| *arrived >= frames))
+        Ok(Some(cable.arrived()?).filter(|arrived| arrived.packets >= frames))
     });
     load.end()?;
     device.stop()?;
@@ -268,7 +268,10 @@ impl<'a> Bench<'a> {
 
     fn start(&mut self, subject: Subject, place: Place, traffic: &Traffic) -> Result<Device, LabError> {
         let (cable, cores) = (self.cable(place)?, self.cores);
-        Device::start(subject, &Setup { cable: &cable, traffic, folder: &self.folder, perf: self.perf, cores, sockets: self.sockets })
+        Device::start(
+            subject,
+            &Setup { cable: &cable, traffic, folder: &self.folder, perf: self.perf, cores, sockets: self.sockets },
+        )
     }
 
     fn load(&mut self, place: Place, traffic: &Traffic) -> Result<Load, LabError> {
@@ -337,7 +340,8 @@ fn pair(
     reference: &'static str,
     (theirs, ours, ratios): (&[f64], &[f64], &[f64]),
 ) {
-    let row = |subject, value| Row { bench: "veth", case: case.into(), subject, value, unit, reference: None, ratio: None };
+    let row =
+        |subject, value| Row { bench: "veth", case: case.into(), subject, value, unit, reference: None, ratio: None };
     report.row(&row(reference, median(theirs)));
     let (reference, ratio) = (Some(reference), Some(median(ratios)));
     report.row(&Row { reference, ratio, ..row(Subject::Altitude.name(), median(ours)) });

@@ -1,0 +1,56 @@
+//! The veth bench's devices: that each that is installed here forwards what the generator sends. Nothing is timed.
+
+use std::path::Path;
+
+use altitude_perf::{
+    bench::{Direction, Families, Size, Subject, Traffic, veth},
+    lab::LabError,
+};
+
+/// Frames that must reach the sink.
+const FRAMES: u64 = 2000;
+/// A rate that every device carries, packets a second.
+const RATE: f64 = 20_000.0;
+
+#[test]
+fn every_device_that_is_installed_forwards() {
+    if let Err(why) = altitude_perf::lab::available() {
+        println!("SKIP: {why}");
+        return;
+    }
+    let (v4, v6) = (Families { inner4: true, outer4: true }, Families { inner4: false, outer4: false });
+    let (encap, decap) = (Direction::Encap, Direction::Decap);
+    // Octets of a frame that leaves: a smallest one has 60 with IPv4 and 62 with IPv6 inside; LISP adds 36 or 56, VXLAN
+    // with its Ethernet header 50 or 70.
+    let cases = [
+        (Subject::Altitude, encap, v4, 60 + 36),
+        (Subject::Altitude, decap, v6, 62),
+        (Subject::Forwarder, encap, v4, 60),
+        (Subject::Forwarder, decap, v6, 62 + 56),
+        (Subject::Kernel, encap, v4, 60),
+        (Subject::Kernel, encap, v6, 62),
+        (Subject::Vxlan, encap, v4, 60 + 50),
+        (Subject::Vxlan, encap, v6, 62 + 70),
+        (Subject::Oor, encap, v4, 60 + 36),
+        (Subject::Testpmd, encap, v4, 60),
+    ];
+    for (subject, direction, families, octets) in cases {
+        let name = format!("{} {}/{}", subject.name(), direction.name(), families.name());
+        if let Err(why) = subject.installed() {
+            println!("SKIP {name}: {why}");
+            continue;
+        }
+        let traffic = Traffic { rate: Some(RATE), ..Traffic::new(direction, families, Size::Octets(64)) };
+        match veth::try_out(subject, &traffic, FRAMES, Path::new(env!("CARGO_BIN_EXE_altitude-perf"))) {
+            Ok(arrived) => {
+                assert!(arrived.packets >= FRAMES, "{name}: {} frames", arrived.packets);
+                // The kernel's IPv6 says a word of its own now and then.
+                let mean = arrived.octets as f64 / arrived.packets as f64;
+                assert!((mean - f64::from(octets)).abs() < 1.0, "{name}: {mean} octets a frame, not {octets}");
+            }
+            // What is not ours may be unable to start here; forwarding nothing is another matter.
+            Err(LabError::Ended { log, .. }) if subject == Subject::Testpmd => println!("SKIP {name}: {log}"),
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+}
