@@ -23,5 +23,6 @@ pub mod rate;
 pub mod resolver;
 pub mod responder;
 pub mod rloc;
+mod slab;
 pub mod underlay;
 pub mod wire;

@@ -12,25 +12,38 @@
 //!   taken out when the next answer still does not list them.
 //! * Static entries never end and give way to nothing from the network.
 //! * An EID-Prefix given up on is dropped for 30 s.
+//! * What is used is learned from the workers' counters, a bounded slice of the entries with each look; no packet writes a
+//!   mark. Who must give way is looked at once more before it does.
 //!
-//! Everything that must happen at some time is in one ordered set of deadlines, one per entry: no step looks at all entries.
+//! It is made for millions of entries: 56 octets each (`store`), 16 for the deadline (`wheel`), 8 for the order of use
+//! (`order`), and locator-sets that mappings share (`sets`). No step looks at all entries, nor moves a table to grow it.
 //!
 //! Sources: RFC 9301 §5.4 (TTL, actions), §5.3 (refresh), §5.5 (overlapping prefixes); RFC 7835 §3.1 (bounds).
 
 #![forbid(unsafe_code)]
 
+mod order;
+mod refresh;
+mod reply;
+mod sets;
+mod store;
 #[cfg(test)]
 mod tests;
+mod wheel;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use altitude_dataplane::mapping::{Action, Eid, EidPrefix, Mapping, Ttl};
 
 use crate::{fault::faults, prefix_map::PrefixMap};
+
+pub use sets::SetNumber;
+pub use store::{Cached, Memory, TICK};
+
+use order::{Order, Segment};
+use refresh::refresh_at;
+use store::{Clock, Entry, Life, NEVER, Store, Warmth};
+use wheel::Wheel;
 
 /// Life of a record that leaves it to the receiver (RFC 9301 §5.4).
 pub const LOCAL_POLICY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -38,6 +51,18 @@ pub const LOCAL_POLICY_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 pub const GIVEN_UP_FOR: Duration = Duration::from_secs(30);
 /// Most more-specifics that one Install asks for again; the others live until their own end.
 pub const DOUBTS_MAX: usize = 64;
+/// Most entries beneath one record that an Install looks at; those beyond neither shorten its life nor come in doubt.
+pub const BENEATH_MAX: usize = 1024;
+/// Most entries whose use one [`Input::Look`] looks at.
+pub const LOOKS_MAX: u32 = 2048;
+/// How long it takes to look at all entries once, up to 200,000 of them; beyond, looks come no faster.
+pub const LOOK_ROUND: Duration = Duration::from_secs(10);
+/// Shortest time between two looks: a round over a million entries takes 50 s.
+pub const LOOK_EVERY_MIN: Duration = Duration::from_millis(100);
+/// Most entries that are looked at once more before one gives way; should all be in use, the next one gives way unseen.
+const LAST_LOOKS_MAX: usize = 64;
+/// Most entries that one step ends or asks again for; the next step goes on, and [`MapCache::due`] wants it at once.
+const ENDS_MAX: usize = 256;
 
 /// What the map-cache is told at start.
 #[derive(Debug, Clone)]
@@ -49,7 +74,8 @@ pub struct Settings {
 /// What happens to the map-cache.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// The records of one Map-Reply, already let in by the resolver. They share the shortest of their lives.
+    /// The records of one Map-Reply, already let in by the resolver. They share the shortest of their lives; of several for
+    /// one prefix the last counts.
     Install(Vec<Mapping>),
     /// Nobody answers for it.
     GiveUp(EidPrefix),
@@ -57,19 +83,22 @@ pub enum Input {
     Static(Mapping),
     /// The operator wants exactly this entry out.
     Remove(EidPrefix),
-    /// Packets used exactly this entry since the last report.
-    Used(EidPrefix),
+    /// Look at the use of the next entries, [`MapCache::look_every`] after the last time.
+    Look,
     /// The time of [`MapCache::due`] has come.
     Wake,
 }
 
-/// What must be done. All outputs of one step become visible to workers together.
+/// What must be done, in this order: more-specifics come before and leave after less-specifics (RFC 9301 §5.5), and what
+/// gives way leaves first.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
-    /// Put in or replace the entry of exactly this prefix.
-    Publish(Mapping),
+    /// Put in or replace the entry of exactly this prefix; its locators, if it has any, are this set.
+    Publish(Mapping, Option<SetNumber>),
     /// Take out the entry of exactly this prefix.
     Withdraw(EidPrefix),
+    /// No entry has this set any more; its number may be given out again.
+    Release(SetNumber),
     /// Ask the mapping system again.
     Refresh(EidPrefix),
     /// Count this.
@@ -87,6 +116,8 @@ faults! {
         StaticKept = "map-cache-static-kept",
         /// More more-specifics in doubt than are asked for again at once.
         DoubtsCapped = "map-cache-doubts-capped",
+        /// More entries beneath a record than are looked at.
+        BeneathCapped = "map-cache-beneath-capped",
     }
 }
 
@@ -113,193 +144,232 @@ impl Origin {
     }
 }
 
-/// One entry, as `show map-cache` sees it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Cached {
-    /// What it says.
-    pub mapping: Mapping,
-    /// Who said it.
-    pub origin: Origin,
-    /// Since when there is an entry for this prefix.
-    pub created: Instant,
-    /// Since when it says this.
-    pub updated: Instant,
-    /// When it leaves; `None` for static ones.
-    pub expires: Option<Instant>,
-    /// Its place in the set of deadlines.
-    deadline: Option<Instant>,
-    /// The time to ask again has come.
-    ripe: bool,
-    /// Asked again in this life.
-    asked: bool,
-    /// Used since this life began.
-    used: bool,
-    /// A less-specific reply did not list it; the next one that does not takes it out.
-    doubted: bool,
-    /// Place in the order of use; `None` for static ones.
-    age: Option<u64>,
-}
+/// How many packets used exactly this entry so far: the sum of the workers' counters, which start at zero with an entry.
+pub type Meter<'a> = &'a dyn Fn(&EidPrefix) -> u64;
 
 /// The machine.
 #[derive(Debug)]
 pub struct MapCache {
     settings: Settings,
-    entries: PrefixMap<Cached>,
-    deadlines: BTreeSet<(Instant, EidPrefix)>,
-    by_age: BTreeMap<u64, EidPrefix>,
-    next_age: u64,
+    clock: Clock,
+    store: Store,
+    deadlines: Wheel,
+    order: Order,
+    /// Entries the resolver gave up on: few, and looked for with every Install.
+    given_up: PrefixMap<()>,
+    /// The number of the entry to be looked at next.
+    cursor: u32,
 }
 
 impl MapCache {
-    /// An empty map-cache.
+    /// An empty map-cache, whose time begins now.
     #[must_use]
-    pub const fn new(settings: Settings) -> Self {
-        Self { settings, entries: PrefixMap::new(), deadlines: BTreeSet::new(), by_age: BTreeMap::new(), next_age: 0 }
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        Self {
+            settings,
+            clock: Clock(now),
+            store: Store::new(),
+            deadlines: Wheel::new(),
+            order: Order::new(),
+            given_up: PrefixMap::new(),
+            cursor: 0,
+        }
     }
 
     /// Takes in one input and appends what must be done to `todo`.
-    pub fn step(&mut self, now: Instant, input: Input, todo: &mut Vec<Output>) {
-        self.wake(now, todo);
+    pub fn step(&mut self, now: Instant, input: Input, meter: Meter<'_>, todo: &mut Vec<Output>) {
+        self.wake(now, meter, todo);
         match input {
-            Input::Install(records) => self.install(now, records, todo),
-            Input::GiveUp(eid) => self.give_up(now, eid, todo),
+            Input::Install(records) => self.install(now, records, meter, todo),
+            Input::GiveUp(eid) => self.give_up(now, eid, meter, todo),
             Input::Static(mapping) => {
                 self.drop_given_up(&mapping.eid, todo);
-                self.put(now, mapping, Origin::Static, None, todo);
+                self.put(now, mapping, Origin::Static, NEVER, meter, todo);
             }
-            Input::Remove(eid) => self.withdraw(&eid, todo),
-            Input::Used(eid) => self.used(&eid, todo),
+            Input::Remove(eid) => self.withdraw_exact(&eid, todo),
+            Input::Look => self.look_on(meter, todo),
             Input::Wake => {}
         }
     }
 
-    /// When the next [`Input::Wake`] is due.
+    /// When the next [`Input::Wake`] is due: never later than a deadline, sometimes earlier, to keep the deadlines in order.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(due, _)| *due)
+        self.deadlines.due().map(|tick| self.clock.instant(tick))
+    }
+
+    /// How long after one [`Input::Look`] the next is wanted.
+    #[must_use]
+    pub fn look_every(&self) -> Duration {
+        let looks = self.store.entries.places().div_ceil(LOOKS_MAX).max(1);
+        (LOOK_ROUND / looks).max(LOOK_EVERY_MIN)
     }
 
     /// Every entry, by instance, address and length.
-    pub fn iter(&self) -> impl Iterator<Item = &Cached> {
-        self.entries.iter().map(|(_, cached)| cached)
+    pub fn iter(&self) -> impl Iterator<Item = Cached<'_>> {
+        self.store.iter().map(|entry| self.store.show(entry, self.clock))
     }
 
     /// The entry of exactly this prefix.
     #[must_use]
-    pub fn get(&self, eid: &EidPrefix) -> Option<&Cached> {
-        self.entries.get(eid)
+    pub fn get(&self, eid: &EidPrefix) -> Option<Cached<'_>> {
+        self.store.exact(eid).map(|entry| self.store.show(entry, self.clock))
     }
 
     /// The entry that packets to `eid` use.
     #[must_use]
-    pub fn lookup(&self, eid: Eid) -> Option<&Cached> {
-        self.entries.longest(eid).map(|(_, cached)| cached)
+    pub fn lookup(&self, eid: Eid) -> Option<Cached<'_>> {
+        self.store.longest(eid).map(|entry| self.store.show(entry, self.clock))
     }
 
     /// How many entries.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.store.index.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.store.index.is_empty()
+    }
+
+    /// How many different locator-sets they have.
+    #[must_use]
+    pub fn sets(&self) -> usize {
+        self.store.sets.len()
+    }
+
+    /// What it occupies at most; B-trees are counted by their worst filling.
+    #[must_use]
+    pub fn octets(&self) -> Memory {
+        Memory {
+            entries: self.store.entries.octets(),
+            index: self.store.index.octets() + self.given_up.octets(),
+            deadlines: self.deadlines.octets(),
+            order: self.order.octets(),
+            sets: self.store.sets.octets(),
+        }
     }
 
     /// Ends what has ended and asks again for what is ripe and in use.
-    fn wake(&mut self, now: Instant, todo: &mut Vec<Output>) {
-        while self.due().is_some_and(|due| due <= now) {
-            let Some((_, eid)) = self.deadlines.pop_first() else { return };
-            let Some(cached) = self.entries.get_mut(&eid) else { continue };
-            cached.deadline = None;
-            if cached.expires.is_some_and(|expires| expires <= now) {
-                self.withdraw(&eid, todo);
+    fn wake(&mut self, now: Instant, meter: Meter<'_>, todo: &mut Vec<Output>) {
+        let tick = self.clock.tick(now);
+        let mut ended = Vec::new();
+        while ended.len() < ENDS_MAX
+            && let Some((deadline, number)) = self.deadlines.pop(tick)
+        {
+            ended.push((deadline, self.store.entries[number].eid, number));
+        }
+        ended.sort_unstable();
+        for (_, _, number) in ended {
+            let entry = &mut self.store.entries[number];
+            if entry.expires <= tick {
+                self.withdraw(number, todo);
                 continue;
             }
-            cached.ripe = true;
-            cached.deadline = cached.expires;
-            self.deadlines.extend(cached.expires.map(|expires| (expires, eid)));
-            refresh_if_wanted(cached, todo);
-        }
-    }
-
-    fn used(&mut self, eid: &EidPrefix, todo: &mut Vec<Output>) {
-        let Some(cached) = self.entries.get_mut(eid) else { return };
-        cached.used = true;
-        if let Some(age) = &mut cached.age {
-            self.by_age.remove(age);
-            *age = self.next_age;
-            self.by_age.insert(self.next_age, *eid);
-            self.next_age += 1;
-        }
-        refresh_if_wanted(cached, todo);
-    }
-
-    fn install(&mut self, now: Instant, records: Vec<Mapping>, todo: &mut Vec<Output>) {
-        let lasting = |record: &&Mapping| life(record.ttl).is_some();
-        let listed: BTreeSet<EidPrefix> = records.iter().map(|record| record.eid).collect();
-        let covering: Vec<EidPrefix> = records.iter().filter(lasting).map(|record| record.eid).collect();
-        self.doubt_beneath(&covering, &listed, todo);
-        let shared = records.iter().filter_map(|record| life(record.ttl)).min();
-        for record in records {
-            match shared.filter(|_| lasting(&&record)) {
-                Some(shared) => {
-                    self.drop_given_up(&record.eid, todo);
-                    let beneath = self.unlisted(&record.eid, &listed).filter_map(|(_, cached)| cached.expires).min();
-                    let expires = beneath.map_or(now + shared, |beneath| beneath.min(now + shared));
-                    self.put(now, record, Origin::Reply, Some(expires), todo);
-                }
-                None if self.origin(&record.eid) == Some(Origin::Static) => {
-                    todo.push(Output::Fault(CacheFault::StaticKept));
-                }
-                None => self.withdraw(&record.eid, todo),
-            }
-        }
-    }
-
-    /// Asks again for the learned more-specifics that a reply does not list, or takes them out if that was done before.
-    fn doubt_beneath(&mut self, covering: &[EidPrefix], listed: &BTreeSet<EidPrefix>, todo: &mut Vec<Output>) {
-        let beneath = covering.iter().flat_map(|eid| self.unlisted(eid, listed)).map(|(inner, _)| *inner);
-        let beneath: BTreeSet<EidPrefix> = beneath.collect();
-        let mut doubts = 0;
-        for inner in beneath {
-            let Some(cached) = self.entries.get_mut(&inner) else { continue };
-            if cached.doubted {
-                self.withdraw(&inner, todo);
-            } else if doubts < DOUBTS_MAX {
-                doubts += 1;
-                cached.doubted = true;
-                todo.push(Output::Refresh(inner));
+            self.deadlines.arm(number, entry.expires);
+            if entry.life == Life::Used {
+                entry.life = Life::Asked;
+                todo.push(Output::Refresh(entry.eid));
             } else {
-                todo.push(Output::Fault(CacheFault::DoubtsCapped));
-                return;
+                entry.life = Life::Ripe;
+                self.look(number, meter, todo);
             }
         }
     }
 
-    /// The learned entries inside `eid` that a reply does not list.
-    fn unlisted(&self, eid: &EidPrefix, listed: &BTreeSet<EidPrefix>) -> impl Iterator<Item = (&EidPrefix, &Cached)> {
-        let entries = self.entries.within(eid);
-        entries.filter(|(inner, cached)| cached.origin == Origin::Reply && !listed.contains(inner))
+    /// Looks at the use of the next entries in the order of their numbers.
+    fn look_on(&mut self, meter: Meter<'_>, todo: &mut Vec<Output>) {
+        let places = self.store.entries.places();
+        for _ in 0..LOOKS_MAX.min(places) {
+            self.cursor = if self.cursor < places { self.cursor } else { 0 };
+            if self.store.entries.get(self.cursor).is_some() {
+                self.look(self.cursor, meter, todo);
+            }
+            self.cursor += 1;
+        }
+        for _ in 0..LOOKS_MAX {
+            let oldest = self.order.oldest(Segment::Hot);
+            let Some(oldest) = oldest.filter(|oldest| self.store.entries[*oldest].warmth == Warmth::Cooling) else {
+                break;
+            };
+            self.cool(oldest);
+        }
+    }
+
+    /// Looks whether packets used the entry since the last look; if so it moves to the front.
+    fn look(&mut self, number: u32, meter: Meter<'_>, todo: &mut Vec<Output>) -> bool {
+        let entry = &mut self.store.entries[number];
+        let packets = meter(&entry.eid) as u32;
+        let gained = packets.wrapping_sub(std::mem::replace(&mut entry.packets, packets));
+        if gained == 0 {
+            if entry.warmth == Warmth::Hot {
+                entry.warmth = Warmth::Cooling;
+            }
+            return false;
+        }
+        let warmth = match entry.warmth {
+            Warmth::New if gained == 1 => {
+                entry.warmth = Warmth::Cold;
+                return false;
+            }
+            Warmth::New | Warmth::Cold => Warmth::Warm,
+            Warmth::Warm | Warmth::Hot | Warmth::Cooling => Warmth::Hot,
+        };
+        match entry.life {
+            Life::Idle => entry.life = Life::Used,
+            Life::Ripe => {
+                entry.life = Life::Asked;
+                todo.push(Output::Refresh(entry.eid));
+            }
+            Life::Used | Life::Asked => {}
+        }
+        self.renew(number, warmth);
+        true
+    }
+
+    /// Puts an entry in front of those as warm as it is from now on. Static ones are in no order.
+    fn renew(&mut self, number: u32, warmth: Warmth) {
+        let entry = &mut self.store.entries[number];
+        let before = std::mem::replace(&mut entry.warmth, warmth);
+        self.order.remove(number, before.segment());
+        if entry.origin == Origin::Static {
+            return;
+        }
+        self.order.push(number, warmth.segment());
+        // A part of the table stays for new entries to show whether they are used.
+        let hot_max = self.settings.capacity.saturating_sub((self.settings.capacity / 8).max(1));
+        if self.order.count(Segment::Hot) > hot_max
+            && let Some(oldest) = self.order.oldest(Segment::Hot)
+        {
+            self.cool(oldest);
+        }
+    }
+
+    /// Moves an entry from the hot list to the front of the cold one.
+    fn cool(&mut self, number: u32) {
+        self.order.remove(number, Segment::Hot);
+        self.order.push(number, Segment::Cold);
+        self.store.entries[number].warmth = Warmth::Warm;
     }
 
     /// Anything newer and wider than a short drop ends it.
     fn drop_given_up(&mut self, eid: &EidPrefix, todo: &mut Vec<Output>) {
-        let within = self.entries.within(eid).filter(|(_, cached)| cached.origin == Origin::GivenUp);
-        let given_up: Vec<EidPrefix> = within.map(|(inner, _)| *inner).filter(|inner| inner != eid).collect();
+        let within = self.given_up.within(eid).map(|(inner, ())| inner);
+        let given_up: Vec<EidPrefix> = within.filter(|inner| inner != eid).collect();
         for inner in given_up {
-            self.withdraw(&inner, todo);
+            self.withdraw_exact(&inner, todo);
         }
     }
 
     /// A short drop, unless by now something else says what to do; an entry with Send-Map-Request says nothing but to ask.
-    fn give_up(&mut self, now: Instant, eid: EidPrefix, todo: &mut Vec<Output>) {
-        let known = self.entries.covering(&eid).map(|(_, cached)| &cached.mapping);
-        if known.is_none_or(|known| known.is_negative() && known.action == Action::SendMapRequest) {
+    fn give_up(&mut self, now: Instant, eid: EidPrefix, meter: Meter<'_>, todo: &mut Vec<Output>) {
+        let known = self.store.covering(&eid);
+        if known.is_none_or(|known| known.set.is_none() && known.action == Action::SendMapRequest) {
             let mapping = Mapping::negative(eid, Ttl::Minutes(1), Action::Drop);
-            self.put(now, mapping, Origin::GivenUp, Some(now + GIVEN_UP_FOR), todo);
+            let expires = self.clock.tick_after(now + GIVEN_UP_FOR);
+            self.put(now, mapping, Origin::GivenUp, expires, meter, todo);
         }
     }
 
@@ -309,7 +379,8 @@ impl MapCache {
         now: Instant,
         mapping: Mapping,
         origin: Origin,
-        expires: Option<Instant>,
+        expires: u64,
+        meter: Meter<'_>,
         todo: &mut Vec<Output>,
     ) {
         let eid = mapping.eid;
@@ -317,120 +388,102 @@ impl MapCache {
             todo.push(Output::Fault(CacheFault::StaticKept));
             return;
         }
-        let before = self.take(&eid);
-        if before.is_none() && !self.make_room(todo) {
+        let known = self.store.number(&eid);
+        if known.is_none() && !self.make_room(meter, todo) {
             todo.push(Output::Fault(CacheFault::Full));
             return;
         }
-        let refresh_at = expires.filter(|_| origin == Origin::Reply).map(|expires| refresh_at(&eid, now, expires));
-        let deadline = refresh_at.or(expires);
-        self.deadlines.extend(deadline.map(|deadline| (deadline, eid)));
-        let age = (origin != Origin::Static).then_some(self.next_age);
-        if let Some(age) = age {
-            self.by_age.insert(age, eid);
-            self.next_age += 1;
-        }
-        if before.as_ref().is_none_or(|before| before.mapping != mapping) {
-            todo.push(Output::Publish(mapping.clone()));
-        }
-        let created = before.map_or(now, |before| before.created);
-        let cached = Cached {
-            mapping,
-            origin,
-            created,
-            updated: now,
+        let tick = self.clock.tick(now);
+        let set = (!mapping.is_negative()).then(|| self.store.sets.share(eid.instance, &mapping.locators));
+        let mut entry = Entry {
+            eid,
+            set,
             expires,
-            deadline,
-            ripe: false,
-            asked: false,
-            used: false,
+            created: u32::try_from(tick).unwrap_or(u32::MAX),
+            ttl: mapping.ttl.to_wire(),
+            packets: 0,
+            version: mapping.version,
+            action: mapping.action,
+            authoritative: mapping.authoritative,
+            origin,
+            life: Life::Idle,
+            warmth: Warmth::New,
             doubted: false,
-            age,
         };
-        self.entries.insert(eid, cached);
+        let mut released = None;
+        let number = if let Some(number) = known {
+            let before = &mut self.store.entries[number];
+            (entry.created, entry.packets, entry.warmth) = (before.created, before.packets, before.warmth);
+            if !before.agrees(&entry) {
+                todo.push(Output::Publish(mapping, set));
+            }
+            released = std::mem::replace(before, entry).set;
+            number
+        } else {
+            todo.push(Output::Publish(mapping, set));
+            self.store.insert(entry)
+        };
+        self.release(released, todo);
+        self.enter_lists(number, tick);
+    }
+
+    /// Gives the entry of a new life its deadline and its place in the order of use.
+    fn enter_lists(&mut self, number: u32, tick: u64) {
+        let &Entry { eid, origin, expires, warmth, .. } = &self.store.entries[number];
+        match origin {
+            Origin::Static => self.deadlines.disarm(number),
+            Origin::Reply => self.deadlines.arm(number, refresh_at(&eid, tick, expires)),
+            Origin::GivenUp => self.deadlines.arm(number, expires),
+        }
+        self.renew(number, warmth);
+        if origin == Origin::GivenUp {
+            self.given_up.insert(eid, ());
+        } else {
+            self.given_up.remove(&eid);
+        }
     }
 
     /// Whether one more entry fits, if need be after the least recently used one gave way.
-    fn make_room(&mut self, todo: &mut Vec<Output>) -> bool {
-        while self.entries.len() >= self.settings.capacity {
-            let Some((_, oldest)) = self.by_age.first_key_value().map(|(age, eid)| (*age, *eid)) else { return false };
+    fn make_room(&mut self, meter: Meter<'_>, todo: &mut Vec<Output>) -> bool {
+        let mut looks = 0;
+        while self.len() >= self.settings.capacity {
+            let oldest = self.order.oldest(Segment::Cold).or_else(|| self.order.oldest(Segment::Hot));
+            let Some(oldest) = oldest else { return false };
+            looks += 1;
+            if looks <= LAST_LOOKS_MAX && self.look(oldest, meter, todo) {
+                continue; // it is in front now
+            }
             todo.push(Output::Fault(CacheFault::Evicted));
-            self.withdraw(&oldest, todo);
+            self.withdraw(oldest, todo);
         }
         true
     }
 
-    fn withdraw(&mut self, eid: &EidPrefix, todo: &mut Vec<Output>) {
-        if self.take(eid).is_some() {
-            todo.push(Output::Withdraw(*eid));
+    fn withdraw_exact(&mut self, eid: &EidPrefix, todo: &mut Vec<Output>) {
+        if let Some(number) = self.store.number(eid) {
+            self.withdraw(number, todo);
         }
     }
 
     /// Takes the entry out of every table.
-    fn take(&mut self, eid: &EidPrefix) -> Option<Cached> {
-        let cached = self.entries.remove(eid)?;
-        if let Some(deadline) = cached.deadline {
-            self.deadlines.remove(&(deadline, *eid));
+    fn withdraw(&mut self, number: u32, todo: &mut Vec<Output>) {
+        let Some(entry) = self.store.remove(number) else { return };
+        self.deadlines.disarm(number);
+        self.order.remove(number, entry.warmth.segment());
+        if entry.origin == Origin::GivenUp {
+            self.given_up.remove(&entry.eid);
         }
-        if let Some(age) = cached.age {
-            self.by_age.remove(&age);
+        todo.push(Output::Withdraw(entry.eid));
+        self.release(entry.set, todo);
+    }
+
+    fn release(&mut self, set: Option<SetNumber>, todo: &mut Vec<Output>) {
+        if let Some(set) = set.filter(|set| self.store.sets.leave(*set)) {
+            todo.push(Output::Release(set));
         }
-        Some(cached)
     }
 
     fn origin(&self, eid: &EidPrefix) -> Option<Origin> {
-        self.entries.get(eid).map(|cached| cached.origin)
-    }
-}
-
-fn refresh_if_wanted(cached: &mut Cached, todo: &mut Vec<Output>) {
-    if cached.ripe && cached.used && !cached.asked {
-        cached.asked = true;
-        todo.push(Output::Refresh(cached.mapping.eid));
-    }
-}
-
-/// How long a record may be kept; `None` for not at all.
-fn life(ttl: Ttl) -> Option<Duration> {
-    match ttl {
-        Ttl::Remove | Ttl::Minutes(0) => None,
-        Ttl::Minutes(minutes) => Some(Duration::from_secs(u64::from(minutes) * 60)),
-        Ttl::ReceiverDecides => Some(LOCAL_POLICY_TTL),
-    }
-}
-
-/// Between 75 and 90 % of the life that begins `now`, by a hash of the prefix: prefixes learned together are not asked for
-/// again together, and a replay does the same.
-fn refresh_at(eid: &EidPrefix, now: Instant, expires: Instant) -> Instant {
-    let mut hash = Fnv1a::default();
-    hash.add(&eid.instance.get().to_be_bytes());
-    match eid.prefix.address() {
-        IpAddr::V4(v4) => hash.add(&v4.octets()),
-        IpAddr::V6(v6) => hash.add(&v6.octets()),
-    }
-    hash.add(&[eid.prefix.length()]);
-    let spread = f64::from(hash.high()) / f64::from(u32::MAX);
-    now + expires.saturating_duration_since(now).mul_f64(0.75 + 0.15 * spread)
-}
-
-/// FNV-1a, 64 bits: the same on every machine and in every run, unlike the standard library's hasher.
-struct Fnv1a(u64);
-
-impl Default for Fnv1a {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv1a {
-    fn add(&mut self, octets: &[u8]) {
-        for octet in octets {
-            self.0 = (self.0 ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    /// 32 bits, stirred once more: neighbouring prefixes differ in one octet near the end.
-    const fn high(&self) -> u32 {
-        ((self.0 ^ (self.0 >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+        self.store.exact(eid).map(|entry| entry.origin)
     }
 }

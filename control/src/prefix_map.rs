@@ -3,16 +3,130 @@
 //! For the control plane's tables: ordered, so that machines stay deterministic, and never on a packet's path. Keys are
 //! ordered by (instance, address, length), so a prefix and all beneath it are one range, and the longest match is
 //! found by stepping from the nearest key to the prefix it shares with the address (at most one step per bit).
+//!
+//! Each family has its own B-tree with packed keys: 8 octets for IPv4 and 20 for IPv6, where an [`EidPrefix`] takes 24. A
+//! B-tree grows node by node, so no insert ever stops to move the whole table, as a hash table's would.
 
 #![forbid(unsafe_code)]
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, btree_map},
+    iter::Peekable,
+    net::IpAddr,
+};
 
-use altitude_dataplane::mapping::{Eid, EidPrefix, Prefix};
+use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Prefix};
+
+/// Octets of a key beside its address: Instance-ID and length.
+const BESIDE: usize = 4;
+
+/// Instance-ID (3 octets), address and length, so that the order of octets is the order of the map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key<const N: usize>([u8; N]);
+
+type Key4 = Key<{ BESIDE + 4 }>;
+type Key6 = Key<{ BESIDE + 16 }>;
+
+/// The key of a prefix, by family.
+enum Either {
+    V4(Key4),
+    V6(Key6),
+}
+
+impl From<&EidPrefix> for Either {
+    fn from(eid: &EidPrefix) -> Self {
+        let length = eid.prefix.length();
+        match eid.prefix.address() {
+            IpAddr::V4(v4) => Self::V4(Key::new(eid.instance, &v4.octets(), length)),
+            IpAddr::V6(v6) => Self::V6(Key::new(eid.instance, &v6.octets(), length)),
+        }
+    }
+}
+
+impl<const N: usize> Key<N> {
+    fn new(instance: InstanceId, address: &[u8], length: u8) -> Self {
+        let mut octets = [0; N];
+        octets[..3].copy_from_slice(&instance.get().to_be_bytes()[1..]);
+        octets[3..N - 1].copy_from_slice(address);
+        octets[N - 1] = length;
+        Self(octets)
+    }
+
+    fn instance(&self) -> &[u8] {
+        &self.0[..3]
+    }
+
+    fn address(&self) -> &[u8] {
+        &self.0[3..N - 1]
+    }
+
+    const fn length(&self) -> u8 {
+        self.0[N - 1]
+    }
+
+    fn eid(&self) -> EidPrefix {
+        let instance = u32::from_be_bytes([0, self.0[0], self.0[1], self.0[2]]);
+        let address = match <[u8; 4]>::try_from(self.address()) {
+            Ok(v4) => IpAddr::from(v4),
+            Err(_) => IpAddr::from(<[u8; 16]>::try_from(self.address()).expect("an address has 4 or 16 octets")),
+        };
+        EidPrefix {
+            instance: InstanceId::new(instance).expect("24 bits"),
+            prefix: Prefix::new(address, self.length()).expect("it came from a prefix"),
+        }
+    }
+
+    /// How many leading bits of the addresses are the same.
+    fn common_bits(&self, other: &Self) -> u8 {
+        let pairs = self.address().iter().zip(other.address());
+        match pairs.clone().position(|(one, other)| one != other) {
+            Some(at) => (at * 8) as u8 + (self.address()[at] ^ other.address()[at]).leading_zeros() as u8,
+            None => (pairs.len() * 8) as u8,
+        }
+    }
+
+    fn covers(&self, inner: &Self) -> bool {
+        self.instance() == inner.instance() && self.length() <= inner.length() && self.holds(inner)
+    }
+
+    /// Whether the address of `inner` lies inside.
+    fn holds(&self, inner: &Self) -> bool {
+        self.common_bits(inner) >= self.length()
+    }
+
+    /// Shortened to `length` bits; a length that is no shorter leaves it as it is.
+    fn cut(mut self, length: u8) -> Self {
+        if length < self.length() {
+            self.fill(length, false);
+            self.0[N - 1] = length;
+        }
+        self
+    }
+
+    /// The last key of the range that it and all beneath it make up.
+    fn last(mut self) -> Self {
+        self.fill(self.length(), true);
+        self.0[N - 1] = ((N - BESIDE) * 8) as u8;
+        self
+    }
+
+    /// Sets all bits of the address from `start` on.
+    fn fill(&mut self, start: u8, ones: bool) {
+        let (at, bit) = (usize::from(start / 8), start % 8);
+        let address = &mut self.0[3..N - 1];
+        for (index, octet) in address.iter_mut().enumerate().skip(at) {
+            let mask = if index == at { 0xff_u8 >> bit } else { 0xff };
+            *octet = if ones { *octet | mask } else { *octet & !mask };
+        }
+    }
+}
 
 /// The map; iteration is in key order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PrefixMap<V>(BTreeMap<EidPrefix, V>);
+pub struct PrefixMap<V> {
+    v4: BTreeMap<Key4, V>,
+    v6: BTreeMap<Key6, V>,
+}
 
 impl<V> Default for PrefixMap<V> {
     fn default() -> Self {
@@ -22,7 +136,11 @@ impl<V> Default for PrefixMap<V> {
 
 impl<V> FromIterator<(EidPrefix, V)> for PrefixMap<V> {
     fn from_iter<I: IntoIterator<Item = (EidPrefix, V)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().collect())
+        let mut map = Self::new();
+        for (prefix, value) in pairs {
+            map.insert(prefix, value);
+        }
+        map
     }
 }
 
@@ -30,75 +148,83 @@ impl<V> PrefixMap<V> {
     /// An empty map.
     #[must_use]
     pub const fn new() -> Self {
-        Self(BTreeMap::new())
+        Self { v4: BTreeMap::new(), v6: BTreeMap::new() }
     }
 
     /// Puts in or replaces the value of exactly this prefix; returns the one before.
     pub fn insert(&mut self, prefix: EidPrefix, value: V) -> Option<V> {
-        self.0.insert(prefix, value)
+        match Either::from(&prefix) {
+            Either::V4(key) => self.v4.insert(key, value),
+            Either::V6(key) => self.v6.insert(key, value),
+        }
     }
 
     /// Takes out the value of exactly this prefix.
     pub fn remove(&mut self, prefix: &EidPrefix) -> Option<V> {
-        self.0.remove(prefix)
+        match Either::from(prefix) {
+            Either::V4(key) => self.v4.remove(&key),
+            Either::V6(key) => self.v6.remove(&key),
+        }
     }
 
     /// The value of exactly this prefix.
     #[must_use]
     pub fn get(&self, prefix: &EidPrefix) -> Option<&V> {
-        self.0.get(prefix)
+        match Either::from(prefix) {
+            Either::V4(key) => self.v4.get(&key),
+            Either::V6(key) => self.v6.get(&key),
+        }
     }
 
     /// The value of exactly this prefix.
     #[must_use]
     pub fn get_mut(&mut self, prefix: &EidPrefix) -> Option<&mut V> {
-        self.0.get_mut(prefix)
+        match Either::from(prefix) {
+            Either::V4(key) => self.v4.get_mut(&key),
+            Either::V6(key) => self.v6.get_mut(&key),
+        }
     }
 
     /// How many prefixes.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.v4.len() + self.v6.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.v4.is_empty() && self.v6.is_empty()
     }
 
-    /// Every prefix with its value, by instance, then address, then length.
-    pub fn iter(&self) -> impl Iterator<Item = (&EidPrefix, &V)> {
-        self.0.iter()
+    /// Every prefix with its value, by instance, then address, then length; IPv4 before IPv6.
+    pub fn iter(&self) -> impl Iterator<Item = (EidPrefix, &V)> {
+        Iter { v4: self.v4.iter().peekable(), v6: self.v6.iter().peekable() }
     }
 
     /// The longest prefix that holds `eid`.
     #[must_use]
-    pub fn longest(&self, eid: Eid) -> Option<(&EidPrefix, &V)> {
+    pub fn longest(&self, eid: Eid) -> Option<(EidPrefix, &V)> {
         self.covering(&EidPrefix::host(eid))
     }
 
     /// The longest prefix that covers all of `inner`, `inner` itself included.
     #[must_use]
-    pub fn covering(&self, inner: &EidPrefix) -> Option<(&EidPrefix, &V)> {
-        let mut bound = *inner;
-        loop {
-            let (key, value) = self.0.range(..=bound).next_back()?;
-            if key.covers(inner) {
-                return Some((key, value));
-            }
-            if key.instance != inner.instance || key.prefix.address().is_ipv4() != inner.prefix.address().is_ipv4() {
-                return None;
-            }
-            // Whatever covers `inner` and stands before `key` also covers `key`: it is no longer than what both share.
-            bound = cut(inner, common_bits(key.prefix.address(), inner.prefix.address()).min(bound.prefix.length()));
+    pub fn covering(&self, inner: &EidPrefix) -> Option<(EidPrefix, &V)> {
+        match Either::from(inner) {
+            Either::V4(key) => covering(&self.v4, &key).map(|(key, value)| (key.eid(), value)),
+            Either::V6(key) => covering(&self.v6, &key).map(|(key, value)| (key.eid(), value)),
         }
     }
 
     /// Every prefix inside `outer`, `outer` itself included.
-    pub fn within(&self, outer: &EidPrefix) -> impl Iterator<Item = (&EidPrefix, &V)> {
-        let last = EidPrefix { instance: outer.instance, prefix: Prefix::host(last_address(&outer.prefix)) };
-        self.0.range(*outer..=last)
+    pub fn within(&self, outer: &EidPrefix) -> impl Iterator<Item = (EidPrefix, &V)> {
+        let (v4, v6) = match Either::from(outer) {
+            Either::V4(key) => (Some(self.v4.range(key..=key.last())), None),
+            Either::V6(key) => (None, Some(self.v6.range(key..=key.last()))),
+        };
+        let v4 = v4.into_iter().flatten().map(|(key, value)| (key.eid(), value));
+        v4.chain(v6.into_iter().flatten().map(|(key, value)| (key.eid(), value)))
     }
 
     /// The shortest prefix that holds `eid`, lies inside the longest match of `eid` (if there is one) and overlaps no
@@ -106,46 +232,72 @@ impl<V> PrefixMap<V> {
     /// (RFC 9301 §8.4, the least specific prefix that matches nothing known).
     #[must_use]
     pub fn gap(&self, eid: Eid) -> EidPrefix {
-        let host = EidPrefix::host(eid);
-        let around = self.longest(eid).map_or(0, |(key, _)| key.prefix.length());
-        let same_family =
-            |key: &EidPrefix| key.instance == eid.instance && key.prefix.address().is_ipv4() == eid.address.is_ipv4();
-        // The neighbours in order share the most bits with `eid`; those that hold it are the match or wider ones.
-        let outside = |key: &EidPrefix| !key.contains(eid);
-        let before = self.0.range(..host).rev().map(|(key, _)| *key).take_while(same_family).find(outside);
-        let after = self.0.range(host..).map(|(key, _)| *key).take_while(same_family).find(outside);
-        let length = [before, after]
-            .into_iter()
-            .flatten()
-            .map(|key| common_bits(key.prefix.address(), eid.address) + 1)
-            .fold(around, u8::max);
-        cut(&host, length)
+        match Either::from(&EidPrefix::host(eid)) {
+            Either::V4(host) => gap(&self.v4, &host).eid(),
+            Either::V6(host) => gap(&self.v6, &host).eid(),
+        }
+    }
+
+    /// What the map occupies at most, in octets: the B-trees' nodes as they are when filled in ascending order, each
+    /// with 6 of its 11 places in use. The standard library does not tell more.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        nodes::<Key4, V>(self.v4.len()) + nodes::<Key6, V>(self.v6.len())
     }
 }
 
-/// `prefix` shortened to `length` bits; a length that is no shorter leaves it as it is.
-fn cut(prefix: &EidPrefix, length: u8) -> EidPrefix {
-    let length = length.min(prefix.prefix.length());
-    let shorter = Prefix::new(prefix.prefix.address(), length).unwrap_or(prefix.prefix);
-    EidPrefix { instance: prefix.instance, prefix: shorter }
+/// Octets of the nodes of a B-tree with `len` keys: leaves, and above them nodes with 12 more words.
+fn nodes<K, V>(len: usize) -> usize {
+    let leaf = (11 * (size_of::<K>() + size_of::<V>()) + 12).next_multiple_of(8);
+    let leaves = len.div_ceil(6);
+    leaves * leaf + leaves.div_ceil(6) * (leaf + 96)
 }
 
-/// How many leading bits two addresses of one family share.
-fn common_bits(one: IpAddr, other: IpAddr) -> u8 {
-    let bits = match (one, other) {
-        (IpAddr::V4(one), IpAddr::V4(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
-        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits() ^ other.to_bits()).leading_zeros(),
-        _ => 0,
-    };
-    bits as u8
+fn covering<'a, const N: usize, V>(map: &'a BTreeMap<Key<N>, V>, inner: &Key<N>) -> Option<(&'a Key<N>, &'a V)> {
+    let mut bound = *inner;
+    loop {
+        let (key, value) = map.range(..=bound).next_back()?;
+        if key.covers(inner) {
+            return Some((key, value));
+        }
+        if key.instance() != inner.instance() {
+            return None;
+        }
+        // Whatever covers `inner` and stands before `key` also covers `key`: it is no longer than what both share.
+        bound = inner.cut(key.common_bits(inner).min(bound.length()));
+    }
 }
 
-/// The address of `prefix` with all host bits one.
-fn last_address(prefix: &Prefix) -> IpAddr {
-    let length = u32::from(prefix.length());
-    match prefix.address() {
-        IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() | u32::MAX.checked_shr(length).unwrap_or(0)).into()),
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() | u128::MAX.checked_shr(length).unwrap_or(0)).into()),
+fn gap<const N: usize, V>(map: &BTreeMap<Key<N>, V>, host: &Key<N>) -> Key<N> {
+    let around = covering(map, host).map_or(0, |(key, _)| key.length());
+    let same_instance = |key: &&Key<N>| key.instance() == host.instance();
+    // The neighbours in order share the most bits with the EID; those that hold it are the match or wider ones.
+    let outside = |key: &&Key<N>| !key.holds(host);
+    let before = map.range(..host).rev().map(|(key, _)| key).take_while(same_instance).find(outside);
+    let after = map.range(host..).map(|(key, _)| key).take_while(same_instance).find(outside);
+    let length = [before, after].into_iter().flatten().map(|key| key.common_bits(host) + 1).fold(around, u8::max);
+    host.cut(length)
+}
+
+/// Both families in one order.
+struct Iter<'a, V> {
+    v4: Peekable<btree_map::Iter<'a, Key4, V>>,
+    v6: Peekable<btree_map::Iter<'a, Key6, V>>,
+}
+
+impl<'a, V> Iterator for Iter<'a, V> {
+    type Item = (EidPrefix, &'a V);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let v4_first = match (self.v4.peek(), self.v6.peek()) {
+            (Some((v4, _)), Some((v6, _))) => v4.instance() <= v6.instance(),
+            (v4, _) => v4.is_some(),
+        };
+        if v4_first {
+            self.v4.next().map(|(key, value)| (key.eid(), value))
+        } else {
+            self.v6.next().map(|(key, value)| (key.eid(), value))
+        }
     }
 }
 
@@ -201,11 +353,16 @@ mod tests {
         fn agrees_with_looking_at_every_prefix(known in prop::collection::vec(prefix(), 0..24), asked in prefix()) {
             let map: PrefixMap<()> = known.iter().map(|eid| (*eid, ())).collect();
             let plain = known.iter().filter(|key| key.covers(&asked)).max_by_key(|key| key.prefix.length());
-            prop_assert_eq!(map.covering(&asked).map(|(key, ())| key), plain);
+            prop_assert_eq!(map.covering(&asked).map(|(key, ())| key), plain.copied());
             let mut within: Vec<EidPrefix> = known.iter().filter(|key| asked.covers(key)).copied().collect();
             within.sort_unstable();
             within.dedup();
-            prop_assert_eq!(map.within(&asked).map(|(key, ())| *key).collect::<Vec<_>>(), within);
+            let mut all = known.clone();
+            all.sort_unstable();
+            all.dedup();
+            prop_assert_eq!(map.iter().map(|(key, ())| key).collect::<Vec<_>>(), all);
+            prop_assert_eq!(map.get(&asked).is_some(), known.contains(&asked));
+            prop_assert_eq!(map.within(&asked).map(|(key, ())| key).collect::<Vec<_>>(), within);
         }
 
         #[test]
@@ -214,7 +371,7 @@ mod tests {
         ) {
             let map: PrefixMap<()> = known.iter().map(|eid| (*eid, ())).collect();
             let eid = Eid { instance: asked.instance, address: asked.prefix.address() };
-            let around = map.longest(eid).map(|(key, ())| *key);
+            let around = map.longest(eid).map(|(key, ())| key);
             let allowed = |gap: &EidPrefix| {
                 around.is_none_or(|around| around.covers(gap))
                     && !known.iter().any(|key| !key.contains(eid) && (gap.covers(key) || key.covers(gap)))

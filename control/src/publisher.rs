@@ -2,23 +2,29 @@
 //!
 //! ```text
 //! mapping (map-cache)  ─┐
-//! EID-prefix (database) ├─ + path to each RLOC, host (underlay) → Forwarding → cache::Writer → workers
+//! EID-prefix (database) ├─ + path to each RLOC, host (underlay) → sets, entries → cache::Writer → workers
 //! host of the site     ─┘
 //! ```
 //!
-//! The only owner of the [`Writer`]. It keeps an index from each RLOC to the prefixes that use it, so that a changed
-//! path recompiles those prefixes and no others.
+//! The only owner of the [`Writer`]. Of mappings it keeps their locator-sets alone, one in the workers' table for each that
+//! the map-cache numbers: which prefix has which is the map-cache's to know. An index from each RLOC to the sets that use
+//! it has a changed path recompile those sets; the mappings, however many, follow without being touched.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use altitude_dataplane::{
-    cache::{Delivery, Forwarding, Hits, Writer},
+    cache::{self, Choice, Delivery, Forwarding, Hits, SetId, Writer},
     mapping::{
         Action, Adjacency, Candidate, Eid, EidPrefix, InstanceId, Locator, LocatorSet, Mapping, OuterHeader, Prefix,
     },
     verdict::Reason,
 };
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
+
+use crate::{
+    map_cache::{MapCache, SetNumber},
+    slab::Chunked,
+};
 
 /// Rounds of [`Publisher::age_hosts`] without a packet after which a site host is forgotten.
 const IDLE_ROUNDS: u8 = 10;
@@ -53,10 +59,50 @@ pub enum Watch {
 }
 
 /// Who needs the path to a destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum User {
-    Mapping(EidPrefix),
+    /// A locator-set.
+    Set(SetNumber),
+    /// A prefix that is natively forwarded.
+    Native(EidPrefix),
+    /// A host of the site.
     Host(Eid),
+}
+
+/// Users of one destination; an RLOC may have very many sets and seldom anything else.
+#[derive(Debug, Default)]
+struct Users {
+    sets: BTreeSet<SetNumber>,
+    others: BTreeSet<User>,
+}
+
+impl Users {
+    fn insert(&mut self, user: User) {
+        match user {
+            User::Set(set) => self.sets.insert(set),
+            other => self.others.insert(other),
+        };
+    }
+
+    fn remove(&mut self, user: User) {
+        match user {
+            User::Set(set) => self.sets.remove(&set),
+            other => self.others.remove(&other),
+        };
+    }
+
+    fn is_empty(&self) -> bool {
+        self.sets.is_empty() && self.others.is_empty()
+    }
+}
+
+/// A locator-set of the map-cache's.
+#[derive(Debug, Clone)]
+struct Held {
+    instance: InstanceId,
+    locators: Box<[Locator]>,
+    /// Its place in the workers' table; `None` while there was no room for it.
+    id: Option<SetId>,
 }
 
 /// Traffic to a site host, as last seen by [`Publisher::age_hosts`].
@@ -75,17 +121,24 @@ pub struct Settings {
     pub hosts_max: usize,
 }
 
+/// Most refused entries that one [`Publisher::mend`] tries again.
+const MENDS_MAX: usize = 256;
+
 /// See the module's text.
 pub struct Publisher {
     settings: Settings,
     writer: Writer,
-    mappings: HashMap<EidPrefix, Mapping>,
+    /// By [`SetNumber::place`].
+    sets: Chunked<Option<Held>>,
+    natives: BTreeSet<EidPrefix>,
     hosts: HashMap<Eid, HostUse>,
-    users: HashMap<IpAddr, HashSet<User>>,
-    /// Prefixes published as "ask", only because their path is not ready.
-    waiting: HashSet<EidPrefix>,
+    users: HashMap<IpAddr, Users>,
+    /// What the table refused and workers therefore miss; tried again by [`Publisher::mend`].
+    unshown: BTreeSet<EidPrefix>,
+    /// Sets whose last change the table refused.
+    unturned: BTreeSet<SetNumber>,
     dirty: bool,
-    /// Entries refused because the table was full.
+    /// Entries refused because a limit was reached.
     refused: u64,
 }
 
@@ -96,10 +149,12 @@ impl Publisher {
         Self {
             settings,
             writer,
-            mappings: HashMap::new(),
+            sets: Chunked::new(),
+            natives: BTreeSet::new(),
             hosts: HashMap::new(),
             users: HashMap::new(),
-            waiting: HashSet::new(),
+            unshown: BTreeSet::new(),
+            unturned: BTreeSet::new(),
             dirty: false,
             refused: 0,
         }
@@ -107,32 +162,48 @@ impl Publisher {
 
     /// Makes a prefix ours: packets from it are encapsulated, packets to it delivered.
     pub fn own(&mut self, eid: EidPrefix) {
-        self.put(eid, Forwarding::Local(Delivery::Unresolved));
+        self.put(eid, Some(Forwarding::Local(Delivery::Unresolved)));
     }
 
-    /// Publishes a mapping, or its successor.
-    pub fn show(&mut self, mapping: Mapping, paths: &dyn Paths, todo: &mut Vec<Watch>) {
+    /// Publishes a mapping, or its successor. `set` is the map-cache's number for its locators, if it has any.
+    pub fn show(&mut self, mapping: &Mapping, set: Option<SetNumber>, paths: &dyn Paths, todo: &mut Vec<Watch>) {
         let eid = mapping.eid;
-        let wanted = watched(&mapping);
-        if let Some(old) = self.mappings.insert(eid, mapping) {
-            for destination in watched(&old).into_iter().filter(|destination| !wanted.contains(destination)) {
-                self.leave(destination, User::Mapping(eid), todo);
+        let forwarding = match (set, mapping.action) {
+            (Some(set), _) => self.hold(set, mapping, paths, todo).map(Forwarding::Encapsulate),
+            (None, Action::NativelyForward) => {
+                self.natives.insert(eid);
+                self.join(representative(&eid.prefix), User::Native(eid), todo);
+                self.renative(eid, paths);
+                return;
             }
-        }
-        for destination in wanted {
-            self.join(destination, User::Mapping(eid), todo);
-        }
-        self.recompile(eid, paths);
+            (None, Action::SendMapRequest) => Some(Forwarding::Request),
+            (None, Action::NoAction) => Some(Forwarding::Drop(Reason::ActNoAction)),
+            (None, Action::Drop) => Some(Forwarding::Drop(Reason::ActDrop)),
+            (None, Action::DropPolicyDenied) => Some(Forwarding::Drop(Reason::ActPolicyDenied)),
+            (None, Action::DropAuthFailure) => Some(Forwarding::Drop(Reason::ActAuthFailure)),
+        };
+        self.forget_native(&eid, todo);
+        self.put(eid, forwarding);
     }
 
     /// Takes a mapping back.
     pub fn hide(&mut self, eid: &EidPrefix, todo: &mut Vec<Watch>) {
-        let Some(mapping) = self.mappings.remove(eid) else { return };
-        for destination in watched(&mapping) {
-            self.leave(destination, User::Mapping(*eid), todo);
-        }
-        self.waiting.remove(eid);
+        self.forget_native(eid, todo);
+        self.unshown.remove(eid);
         self.dirty |= self.writer.remove(eid);
+    }
+
+    /// Takes a locator-set out that no mapping has any more.
+    pub fn release(&mut self, set: SetNumber, todo: &mut Vec<Watch>) {
+        let Some(held) = self.sets.get_mut(set.place()).and_then(Option::take) else { return };
+        self.unturned.remove(&set);
+        for destination in watched(&held.locators) {
+            self.leave(destination, User::Set(set), todo);
+        }
+        if let Some(id) = held.id {
+            self.writer.remove_set(id);
+            self.dirty = true;
+        }
     }
 
     /// Has the path to a host of the site resolved, because a worker wants to deliver to it.
@@ -152,9 +223,11 @@ impl Publisher {
     /// The path to a watched destination changed: recompiles whoever uses it.
     pub fn path_changed(&mut self, destination: IpAddr, paths: &dyn Paths) {
         let Some(users) = self.users.get(&destination) else { return };
-        for user in users.iter().copied().collect::<Vec<_>>() {
+        let sets = users.sets.iter().copied().map(User::Set);
+        for user in sets.chain(users.others.iter().copied()).collect::<Vec<_>>() {
             match user {
-                User::Mapping(eid) => self.recompile(eid, paths),
+                User::Set(set) => self.turn(set, paths),
+                User::Native(eid) => self.renative(eid, paths),
                 User::Host(eid) => self.redeliver(eid, paths),
             }
         }
@@ -178,19 +251,37 @@ impl Publisher {
         }
     }
 
-    /// Whether a mapping for `eid` is there and only its path is missing: asking the mapping system would not help.
-    #[must_use]
-    pub fn waits_for_path(&self, eid: Eid) -> bool {
-        self.waiting.iter().any(|prefix| prefix.contains(eid))
+    /// Ends a group of changes: workers look again at what they hold; false if there were none.
+    pub fn publish(&mut self) -> bool {
+        let shown = std::mem::take(&mut self.dirty);
+        if shown {
+            self.writer.publish();
+        }
+        shown
     }
 
-    /// Shows the workers all changes since the last call, in one step; false if there were none.
-    pub fn publish(&mut self) -> bool {
-        self.writer.reclaim();
-        // Refused while a worker hangs and too many tables wait for it: the changes stay for the next call.
-        let shown = self.dirty && self.writer.publish();
-        self.dirty &= !shown;
-        shown
+    /// Tries again what the table refused, some of it with each call.
+    pub fn mend(&mut self, cache: &MapCache, paths: &dyn Paths, todo: &mut Vec<Watch>) {
+        for set in std::mem::take(&mut self.unturned) {
+            self.turn(set, paths);
+        }
+        let again: Vec<EidPrefix> = self.unshown.iter().copied().take(MENDS_MAX).collect();
+        for eid in again {
+            let host = Eid { instance: eid.instance, address: eid.prefix.address() };
+            if eid.prefix.is_host() && self.hosts.contains_key(&host) {
+                self.redeliver(host, paths);
+            } else if let Some(cached) = cache.get(&eid) {
+                self.show(&cached.mapping(), cached.set, paths, todo);
+            } else {
+                self.unshown.remove(&eid);
+            }
+        }
+    }
+
+    /// Whether [`mend`](Self::mend) has anything to do.
+    #[must_use]
+    pub fn wants_mending(&self) -> bool {
+        !self.unshown.is_empty() || !self.unturned.is_empty()
     }
 
     /// What used the entry of exactly this prefix.
@@ -199,7 +290,7 @@ impl Publisher {
         self.writer.hits(eid).unwrap_or_default()
     }
 
-    /// Retired tables that a worker may still read.
+    /// Parts of the workers' table that were taken out and that a worker may still read.
     pub fn limbo(&mut self) -> usize {
         self.writer.reclaim()
     }
@@ -210,61 +301,91 @@ impl Publisher {
         self.refused
     }
 
-    fn recompile(&mut self, eid: EidPrefix, paths: &dyn Paths) {
-        let Some(mapping) = self.mappings.get(&eid) else { return };
-        let compiled = self.compile(mapping, paths);
-        if compiled.is_none() {
-            self.waiting.insert(eid);
-        } else {
-            self.waiting.remove(&eid);
+    /// Octets of its own books, at most, and of the workers' table.
+    #[must_use]
+    pub fn octets(&self) -> (usize, cache::Memory) {
+        let held = self.sets.iter().flatten();
+        let locators: usize = held.map(|held| held.locators.len() * size_of::<Locator>()).sum();
+        let sets = self.users.values().map(|users| users.sets.len()).sum::<usize>();
+        // B-trees are counted as nodes half full.
+        let trees = 2 * (sets * size_of::<SetNumber>() + self.natives.len() * size_of::<(EidPrefix, User)>());
+        let hosts = self.hosts.allocation_size() + self.users.allocation_size();
+        (self.sets.octets() + locators + trees + hosts, self.writer.octets())
+    }
+
+    /// The set in the workers' table, put in with its first mapping. `None` if there is no room.
+    fn hold(&mut self, set: SetNumber, mapping: &Mapping, paths: &dyn Paths, todo: &mut Vec<Watch>) -> Option<SetId> {
+        self.sets.reach(set.place(), &None);
+        if let Some(id) = self.sets[set.place()].as_ref().and_then(|held| held.id) {
+            return Some(id);
         }
-        // While it waits every packet is a miss, so workers hold what they may hold.
-        self.put(eid, compiled.unwrap_or(Forwarding::Request));
+        for destination in watched(&mapping.locators) {
+            self.join(destination, User::Set(set), todo);
+        }
+        let members: Vec<IpAddr> = mapping.locators.iter().map(|locator| locator.address).collect();
+        let choice = self.choose(mapping.eid.instance, &mapping.locators, paths);
+        let id = self.writer.add_set(&members, &choice).ok();
+        let (instance, locators) = (mapping.eid.instance, mapping.locators.as_slice().into());
+        self.sets[set.place()] = Some(Held { instance, locators, id });
+        id
+    }
+
+    /// Turns a set to what its paths allow by now.
+    fn turn(&mut self, set: SetNumber, paths: &dyn Paths) {
+        let Some(Some(held)) = self.sets.get(set.place()) else { return };
+        let Some(id) = held.id else { return };
+        let choice = self.choose(held.instance, &held.locators, paths);
+        match self.writer.change_set(id, &choice) {
+            Ok(()) => self.dirty = true,
+            Err(_) if self.unturned.insert(set) => self.refused += 1,
+            Err(_) => {}
+        }
+    }
+
+    fn renative(&mut self, eid: EidPrefix, paths: &dyn Paths) {
+        let forwarding = match paths.path(representative(&eid.prefix)) {
+            Path::Ready(adjacency) => Forwarding::Native(adjacency),
+            // While it waits every packet is a miss, so workers hold what they may hold.
+            Path::Waiting => Forwarding::Request,
+            Path::Unreachable => Forwarding::Drop(Reason::NativeNoRoute),
+        };
+        self.put(eid, Some(forwarding));
+    }
+
+    fn forget_native(&mut self, eid: &EidPrefix, todo: &mut Vec<Watch>) {
+        if self.natives.remove(eid) {
+            self.leave(representative(&eid.prefix), User::Native(*eid), todo);
+        }
     }
 
     fn redeliver(&mut self, eid: Eid, paths: &dyn Paths) {
         let prefix = EidPrefix::host(eid);
         match paths.path(eid.address) {
-            Path::Ready(adjacency) => self.put(prefix, Forwarding::Local(Delivery::Adjacent(adjacency))),
+            Path::Ready(adjacency) => self.put(prefix, Some(Forwarding::Local(Delivery::Adjacent(adjacency)))),
             // The covering prefix is Local and unresolved: back to asking.
-            Path::Waiting | Path::Unreachable => self.dirty |= self.writer.remove(&prefix),
+            Path::Waiting | Path::Unreachable => {
+                self.unshown.remove(&prefix);
+                self.dirty |= self.writer.remove(&prefix);
+            }
         }
     }
 
-    /// `None` while it hangs on a path that is being resolved.
-    fn compile(&self, mapping: &Mapping, paths: &dyn Paths) -> Option<Forwarding> {
-        if mapping.is_negative() {
-            return self.compile_negative(mapping, paths);
-        }
+    /// What to do with packets for a locator-set as the paths are.
+    fn choose(&self, instance: InstanceId, locators: &[Locator], paths: &dyn Paths) -> Choice {
         let mut waiting = false;
-        let candidates: Vec<Candidate> = mapping
-            .locators
+        let candidates: Vec<Candidate> = locators
             .iter()
             .map(|locator| {
-                let outer = self.header(locator, mapping.eid.instance, paths, &mut waiting);
+                let outer = self.header(locator, instance, paths, &mut waiting);
                 Candidate { address: locator.address, priority: locator.priority, weight: locator.weight, outer }
             })
             .collect();
         match LocatorSet::compile(&candidates) {
-            Some(set) => Some(Forwarding::Encapsulate(set)),
-            None if waiting => None,
-            None => Some(Forwarding::Drop(Reason::NoUsableLocator)),
+            Some(set) => Choice::Tunnel(set),
+            // While it waits every packet is a miss, so workers hold what they may hold.
+            None if waiting => Choice::Request,
+            None => Choice::Unusable,
         }
-    }
-
-    fn compile_negative(&self, mapping: &Mapping, paths: &dyn Paths) -> Option<Forwarding> {
-        Some(match mapping.action {
-            Action::NoAction => Forwarding::Drop(Reason::ActNoAction),
-            Action::SendMapRequest => Forwarding::Request,
-            Action::Drop => Forwarding::Drop(Reason::ActDrop),
-            Action::DropPolicyDenied => Forwarding::Drop(Reason::ActPolicyDenied),
-            Action::DropAuthFailure => Forwarding::Drop(Reason::ActAuthFailure),
-            Action::NativelyForward => match paths.path(representative(&mapping.eid.prefix)) {
-                Path::Ready(adjacency) => Forwarding::Native(adjacency),
-                Path::Waiting => return None,
-                Path::Unreachable => Forwarding::Drop(Reason::NativeNoRoute),
-            },
-        })
     }
 
     /// The outer header towards a locator, if it can be used now (RFC 9300 §9).
@@ -298,10 +419,16 @@ impl Publisher {
             .or_else(|| self.settings.rlocs.iter().copied().find(|rloc| rloc.is_ipv4() == destination.is_ipv4()))
     }
 
-    fn put(&mut self, eid: EidPrefix, forwarding: Forwarding) {
-        match self.writer.insert(eid, forwarding) {
-            Ok(()) => self.dirty = true,
-            Err(_) => self.refused += 1,
+    /// Puts an entry in or replaces it; what finds no room is taken out, lest an entry leads to a set that is gone.
+    fn put(&mut self, eid: EidPrefix, forwarding: Option<Forwarding>) {
+        if forwarding.is_some_and(|forwarding| self.writer.insert(eid, forwarding).is_ok()) {
+            self.unshown.remove(&eid);
+            self.dirty = true;
+            return;
+        }
+        self.dirty |= self.writer.remove(&eid);
+        if self.unshown.insert(eid) {
+            self.refused += 1;
         }
     }
 
@@ -315,7 +442,7 @@ impl Publisher {
 
     fn leave(&mut self, destination: IpAddr, user: User, todo: &mut Vec<Watch>) {
         let Some(users) = self.users.get_mut(&destination) else { return };
-        users.remove(&user);
+        users.remove(user);
         if users.is_empty() {
             self.users.remove(&destination);
             todo.push(Watch::Stop(destination));
@@ -323,13 +450,9 @@ impl Publisher {
     }
 }
 
-/// Destinations whose paths a mapping hangs on.
-fn watched(mapping: &Mapping) -> Vec<IpAddr> {
-    if mapping.is_negative() {
-        let native = mapping.action == Action::NativelyForward;
-        return native.then(|| representative(&mapping.eid.prefix)).into_iter().collect();
-    }
-    mapping.locators.iter().filter(|locator| locator.usable()).map(|locator| locator.address).collect()
+/// Destinations whose paths a locator-set hangs on.
+fn watched(locators: &[Locator]) -> impl Iterator<Item = IpAddr> {
+    locators.iter().filter(|locator| locator.usable()).map(|locator| locator.address)
 }
 
 /// The address whose route stands for a natively forwarded prefix: the first that a host could have.

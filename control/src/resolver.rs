@@ -207,7 +207,7 @@ impl Resolver {
 
     /// EID-Prefixes asked for and not answered, for the operator, with the number of tries so far.
     pub fn pending(&self) -> impl Iterator<Item = (EidPrefix, u32)> {
-        self.pending.iter().map(|(eid, pending)| (*eid, pending.tries))
+        self.pending.iter().map(|(eid, pending)| (eid, pending.tries))
     }
 
     /// Makes `eid` pending, unless it is already.
@@ -299,7 +299,7 @@ impl Resolver {
         }
         let records = admission::admit(&self.settings, &self.database, &asked, reply.records)?;
         for record in &records {
-            let covered: Vec<EidPrefix> = self.pending.within(&record.eid).map(|(eid, _)| *eid).collect();
+            let covered: Vec<EidPrefix> = self.pending.within(&record.eid).map(|(eid, _)| eid).collect();
             let sent_at = covered.iter().filter_map(|eid| self.forget(eid)?.sent_at).max();
             if let Some(sent_at) = sent_at {
                 self.named.remember(record.eid, now + NAMED_FOR, sent_at + SPACING_MIN);
@@ -367,6 +367,6 @@ impl<V: Copy> Memory<V> {
     }
 
     fn covering(&self, eid: &EidPrefix) -> Option<(EidPrefix, V)> {
-        self.values.covering(eid).map(|(named, (_, value))| (*named, *value))
+        self.values.covering(eid).map(|(named, (_, value))| (named, *value))
     }
 }

@@ -155,12 +155,12 @@ impl Responder {
         let to = answer_address(request, arrival.source, self.families).ok_or(RequestFault::NoItrRloc)?;
         let asked: Vec<EidPrefix> = request.records.iter().map(|record| record.eid).collect();
         let matches = asked.iter().filter_map(|eid| self.database.covering(eid));
-        let matches: BTreeSet<EidPrefix> = matches.map(|(eid, _)| *eid).collect();
+        let matches: BTreeSet<EidPrefix> = matches.map(|(eid, _)| eid).collect();
         if matches.is_empty() {
             return Err(RequestFault::EidNotOurs);
         }
         self.limit(now, to.ip(), &matches)?;
-        let beneath = matches.iter().flat_map(|eid| self.database.within(eid)).map(|(eid, mapping)| (*eid, mapping));
+        let beneath = matches.iter().flat_map(|eid| self.database.within(eid));
         let full: BTreeMap<EidPrefix, &Mapping> = beneath.take(RECORDS_MAX + 1).collect();
         let fits = |message: &MapReply| message.encode().len() <= payload_max(to.ip());
         let message = match reply(request, arrival.destination, full).filter(fits) {
@@ -180,8 +180,8 @@ impl Responder {
                 let host = Eid { instance: eid.instance, address: eid.prefix.address() };
                 records.insert(self.database.gap(host), mapping);
             } else {
-                let within = self.database.within(found).take(RECORDS_MAX + 1);
-                records.extend(within.map(|(inner, mapping)| (*inner, mapping)));
+                let within = self.database.within(&found).take(RECORDS_MAX + 1);
+                records.extend(within);
             }
         }
         records

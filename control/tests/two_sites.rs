@@ -93,7 +93,7 @@ impl Node {
                 records_max: 32,
             }),
             responder: Responder::new(responder::Settings::new(site.into_iter().map(mapping).collect(), vec![rloc])),
-            cache: MapCache::new(map_cache::Settings { capacity: 64 }),
+            cache: MapCache::new(map_cache::Settings { capacity: 64 }, Instant::now()),
             nonce: 0,
         }
     }
@@ -120,9 +120,9 @@ impl Node {
                     self.engine.originate(&message, self.rloc, target, instance, &self.rib, &mut into_alt);
                 }
                 resolver::Output::Install(records) => {
-                    self.cache.step(now, map_cache::Input::Install(records), &mut told);
+                    self.cache.step(now, map_cache::Input::Install(records), &|_| 0, &mut told);
                 }
-                resolver::Output::GiveUp(eid) => self.cache.step(now, map_cache::Input::GiveUp(eid), &mut told),
+                resolver::Output::GiveUp(eid) => self.cache.step(now, map_cache::Input::GiveUp(eid), &|_| 0, &mut told),
                 resolver::Output::Discard(fault) => panic!("{fault:?}"),
             }
         }
@@ -161,9 +161,9 @@ impl Node {
         }
     }
 
-    fn cached(&self, destination: &str) -> Option<&Mapping> {
+    fn cached(&self, destination: &str) -> Option<Mapping> {
         let eid = Eid { instance: InstanceId::DEFAULT, address: address(destination) };
-        self.cache.lookup(eid).map(|cached| &cached.mapping)
+        self.cache.lookup(eid).map(|cached| cached.mapping())
     }
 }
 
@@ -246,7 +246,7 @@ fn a_mute_mapping_system_ends_in_a_short_drop_and_a_working_one_in_a_mapping() {
     assert_eq!(lost.len(), 10, "ten tries, all lost");
     assert_eq!(nodes[WEST].cached("2.2.2.2").map(|mapping| mapping.action), Some(Action::Drop));
     let now = start + Duration::from_secs(200);
-    nodes[WEST].cache.step(now, map_cache::Input::Wake, &mut Vec::new());
+    nodes[WEST].cache.step(now, map_cache::Input::Wake, &|_| 0, &mut Vec::new());
     assert_eq!(nodes[WEST].cached("2.2.2.2"), None);
     let flights = nodes[WEST].miss(now, "2.2.2.2");
     settle(&mut nodes, now, flights);

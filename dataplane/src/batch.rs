@@ -18,7 +18,7 @@ use crate::{
     frame::{Frame, Umem},
     mapping::InstanceId,
     verdict::{Reason, Verdict},
-    worker::PortRole,
+    worker::{PortRole, SourceCheck},
 };
 
 /// Frames between the one that is asked for and the one that is read.
@@ -26,17 +26,43 @@ const AHEAD: usize = 8;
 
 /// A frame that was read.
 #[derive(Debug, Clone, Copy)]
-#[repr(u8)]
 enum Packet {
     Site(SitePacket),
     Core(CorePacket),
     Lost(Reason),
 }
 
+/// A [`Packet`] in one word, with its kind in the top two bits: the paths leave them free.
+#[derive(Debug, Clone, Copy)]
+struct Word(u64);
+
+impl Word {
+    const KIND: u32 = 62;
+
+    #[inline(always)]
+    const fn new(packet: Packet) -> Self {
+        Self(match packet {
+            Packet::Site(SitePacket(word)) => word,
+            Packet::Core(CorePacket(word)) => word | 1 << Self::KIND,
+            Packet::Lost(reason) => reason as u64 | 2 << Self::KIND,
+        })
+    }
+
+    #[inline(always)]
+    const fn packet(self) -> Packet {
+        let rest = self.0 & !(3 << Self::KIND);
+        match self.0 >> Self::KIND {
+            0 => Packet::Site(SitePacket(rest)),
+            1 => Packet::Core(CorePacket(rest)),
+            _ => Packet::Lost(Reason::ALL[rest as usize]),
+        }
+    }
+}
+
 /// The frames of a batch, in their order, and what they have looked up. Never allocates after it was made.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    packets: Vec<Packet>,
+    packets: Vec<Word>,
     lookups: Pairs,
 }
 
@@ -85,20 +111,20 @@ impl Pairs {
 
 /// A frame whose look-ups are done.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Found<'a> {
-    packet: &'a Packet,
+pub(crate) struct Found {
+    packet: Packet,
     /// Of its source and its destination.
     entries: [Option<Entry>; 2],
 }
 
-impl Found<'_> {
+impl Found {
     /// Decides on the frame, and readies it if it can be sent.
     #[inline(always)]
     pub(crate) fn decide(self, umem: &mut Umem, frame: &mut Frame, role: &PortRole, context: &Context<'_>) -> Verdict {
         match self.packet {
             Packet::Site(packet) => encap::encap(umem, frame, role.instance, packet, self.entries, context),
             Packet::Core(packet) => decap::decap(umem, frame, packet, self.entries, context),
-            Packet::Lost(reason) => Verdict::Drop(*reason),
+            Packet::Lost(reason) => Verdict::Drop(reason),
         }
     }
 }
@@ -129,7 +155,7 @@ impl Batch {
                 }
             }),
         }
-        self.ask_for(context.cache);
+        self.ask_for(context);
     }
 
     #[inline(never)]
@@ -147,20 +173,26 @@ impl Batch {
             if let Packet::Lost(_) = packet {
                 self.lookups.skip();
             }
-            self.packets.push(packet);
+            self.packets.push(Word::new(packet));
         }
     }
 
     /// Looks all addresses up, and asks for what the entries lead to.
     #[inline(never)]
-    fn ask_for(&mut self, cache: &Snapshot<'_>) {
+    fn ask_for(&mut self, context: &Context<'_>) {
         let Self { packets, lookups } = self;
+        let cache = context.cache;
         lookups.look_up(cache);
         for entry in lookups.destinations.all_found().flatten() {
             cache.prefetch(entry);
         }
+        if context.setup.source_check == SourceCheck::Secure {
+            for entry in lookups.sources.all_found().flatten() {
+                cache.prefetch_members(entry);
+            }
+        }
         for (packet, entry) in packets.iter().zip(lookups.destinations.all_found()) {
-            if let (Packet::Site(site), Some(entry)) = (packet, entry)
+            if let (Packet::Site(site), Some(entry)) = (packet.packet(), entry)
                 && let Way::Tunnel(outer) = cache.way(entry, site.flow())
             {
                 prefetch(outer);
@@ -170,12 +202,12 @@ impl Batch {
 
     /// The frames that were looked up last, in their order.
     #[inline(always)]
-    pub(crate) fn found(&self) -> impl Iterator<Item = Found<'_>> {
+    pub(crate) fn found(&self) -> impl Iterator<Item = Found> {
         let Pairs { sources, destinations } = &self.lookups;
         let entries = sources.all_found().zip(destinations.all_found());
         self.packets
             .iter()
             .zip(entries)
-            .map(|(packet, (source, destination))| Found { packet, entries: [source, destination] })
+            .map(|(packet, (source, destination))| Found { packet: packet.packet(), entries: [source, destination] })
     }
 }

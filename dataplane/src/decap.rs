@@ -13,7 +13,7 @@ use crate::{
     batch::Pairs,
     cache::{Entry, Way},
     classify::{Fault, IpHeader, Part, Plain, Rlocs, is_martian, may_be_martian},
-    encap::{Context, readdress, rewrite_word},
+    encap::{Context, Setup, readdress, rewrite_word, tos_and_ttl},
     frame::{Frame, Umem},
     mapping::{Adjacency, Eid, InstanceId},
     verdict::{Miss, Reason, Verdict, Wanted},
@@ -30,32 +30,81 @@ use crate::{
 
 /// What the outer headers say, once they passed.
 struct Outer {
+    /// Octets in front of the outer IP header.
+    link: usize,
     /// Octets in front of the inner packet.
     length: usize,
     /// Octets of the UDP payload behind the LISP header.
     inner: usize,
-    ttl: u8,
-    tos: u8,
     instance: InstanceId,
-    /// Octets in front of the outer IP header.
-    link: usize,
 }
 
-/// A packet from the core, between its two parts.
+/// A packet from the core, between its two parts: its instance, its length, and where it and its outer header start. What
+/// else they say is read again where it is rewritten.
+///
+/// One word, as [`SitePacket`](crate::encap::SitePacket).
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct CorePacket {
-    instance: InstanceId,
+pub(crate) struct CorePacket(pub(crate) u64);
+
+impl CorePacket {
+    const V4: u64 = 1 << 56;
+
+    #[inline(always)]
+    fn new(outer: &Outer, total: u16, v4: bool) -> Self {
+        let places = (outer.length as u64) << 24 | (outer.link as u64) << 48;
+        Self(u64::from(outer.instance.get()) | u64::from(total) << 32 | places | u64::from(v4) * Self::V4)
+    }
+
+    fn instance(self) -> InstanceId {
+        InstanceId::new(self.0 as u32 & InstanceId::MAX).unwrap_or_default()
+    }
+
     /// Octets of the inner packet.
-    total: u16,
+    #[inline(always)]
+    const fn total(self) -> usize {
+        (self.0 >> 32 & 0xffff) as usize
+    }
+
     /// Octets in front of it.
-    outer: u8,
-    outer_tos: u8,
-    outer_ttl: u8,
-    tos: u8,
-    ttl: u8,
-    v4: bool,
+    #[inline(always)]
+    const fn outer(self) -> usize {
+        (self.0 >> 24 & 0xff) as usize
+    }
+
     /// Octets in front of the outer IP header.
-    link: u8,
+    #[inline(always)]
+    const fn link(self) -> usize {
+        (self.0 >> 48 & 0xff) as usize
+    }
+
+    /// Whether the inner packet is IPv4.
+    #[inline(always)]
+    const fn is_v4(self) -> bool {
+        self.0 & Self::V4 != 0
+    }
+
+    /// The RLOC it came from.
+    #[inline(always)]
+    fn rloc(self, octets: &[u8]) -> IpAddr {
+        let ip = &octets[self.link()..];
+        if ip[0] >> 4 == 4 {
+            IpAddr::from([ip[12], ip[13], ip[14], ip[15]])
+        } else {
+            IpAddr::from(<[u8; 16]>::try_from(&ip[8..24]).expect("16 octets"))
+        }
+    }
+}
+
+/// Asks for what is missing for one of the addresses of `inner`.
+#[cold]
+fn miss(inner: &[u8], instance: InstanceId, wanted: Wanted) -> Miss {
+    let header = IpHeader::read(inner).expect("it was read before");
+    let (source, destination) = match wanted {
+        Wanted::Neighbour => (header.source, header.destination),
+        // The mapping of who sent it.
+        Wanted::Mapping => (header.destination, header.source),
+    };
+    Miss { wanted, destination: Eid { instance, address: destination }, source }
 }
 
 /// Checks all that needs no table, and has both inner addresses looked up.
@@ -69,27 +118,16 @@ pub(crate) fn read(octets: &[u8], context: &Context<'_>, lookups: &mut Pairs) ->
         None => read_outer(octets, &context.setup.rlocs)?,
     };
     let inner = &octets[outer.length..outer.length + outer.inner];
-    let packet = |total, tos, ttl, v4| CorePacket {
-        instance: outer.instance,
-        total,
-        outer: outer.length as u8,
-        outer_tos: outer.tos,
-        outer_ttl: outer.ttl,
-        tos,
-        ttl,
-        v4,
-        link: outer.link as u8,
-    };
-    if let Some(Plain { source, destination, total, tos, ttl, .. }) = Plain::read(inner) {
+    if let Some(Plain { source, destination, total, .. }) = Plain::read(inner) {
         let odd = may_be_martian(source) | may_be_martian(destination) | context.setup.rlocs.contains_v4(destination);
         if !odd {
             lookups.push_v4(outer.instance, source, destination);
-            return Ok(packet(total, tos, ttl, true));
+            return Ok(CorePacket::new(&outer, total, true));
         }
     }
     let header = read_inner(inner, &context.setup.rlocs)?;
     lookups.push(outer.instance, header.source, header.destination);
-    Ok(packet(header.total as u16, header.tos, header.ttl, header.source.is_ipv4()))
+    Ok(CorePacket::new(&outer, header.total as u16, header.source.is_ipv4()))
 }
 
 /// The outer headers of nearly all packets over IPv4: as [`OuterHeader`](crate::mapping::OuterHeader) writes them, with
@@ -117,38 +155,11 @@ fn read_plain(octets: &[u8], rlocs: &Rlocs) -> Option<Outer> {
     }
     let instance = if flags & lisp::I == 0 { 0 } else { word(46) >> 8 };
     Some(Outer {
+        link: LINK,
         length: LENGTH,
         inner: total - (LENGTH - LINK),
-        ttl: ip.ttl,
-        tos: ip.tos,
         instance: InstanceId::new(instance).unwrap_or_default(),
-        link: LINK,
     })
-}
-
-impl CorePacket {
-    /// The RLOC it came from; reads the frame again.
-    fn rloc(&self, octets: &[u8]) -> IpAddr {
-        let ip = &octets[usize::from(self.link)..];
-        if ip[0] >> 4 == 4 {
-            IpAddr::from([ip[12], ip[13], ip[14], ip[15]])
-        } else {
-            IpAddr::from(<[u8; 16]>::try_from(&ip[8..24]).expect("16 octets"))
-        }
-    }
-
-    /// Asks for what is missing for one of the inner addresses; reads the frame again.
-    #[cold]
-    fn miss(&self, octets: &[u8], wanted: Wanted) -> Miss {
-        let instance = self.instance;
-        let inner = IpHeader::read(&octets[usize::from(self.outer)..]).expect("it was read before");
-        let (source, destination) = match wanted {
-            Wanted::Neighbour => (inner.source, inner.destination),
-            // The mapping of who sent it.
-            Wanted::Mapping => (inner.destination, inner.source),
-        };
-        Miss { wanted, destination: Eid { instance, address: destination }, source }
-    }
 }
 
 /// Decides on a packet by what was found for its inner source and destination, and readies the inner one if it can be
@@ -157,7 +168,7 @@ impl CorePacket {
 pub(crate) fn decap(
     umem: &mut Umem,
     frame: &mut Frame,
-    packet: &CorePacket,
+    packet: CorePacket,
     [source, destination]: [Option<Entry>; 2],
     context: &Context<'_>,
 ) -> Verdict {
@@ -167,65 +178,71 @@ pub(crate) fn decap(
     }
     let Some(entry) = destination else {
         // Asked last, because packets of an unknown instance find nothing anyway.
-        let known = context.cache.knows(packet.instance);
+        let known = context.cache.knows(packet.instance());
         return Verdict::Drop(if known { Reason::InnerDestinationForeign } else { Reason::UnknownInstance });
     };
     let way = context.cache.way(entry, 0);
     let (Way::Deliver(_) | Way::Unresolved) = way else { return Verdict::Drop(Reason::InnerDestinationForeign) };
-    let mut ask = false;
-    match context.setup.source_check {
-        SourceCheck::Standard => {}
-        SourceCheck::Notify => ask = source.is_none(),
-        SourceCheck::Secure => match source {
-            Some(mapping) if context.cache.has_member(mapping, packet.rloc(umem.octets(frame))) => {}
+    let level = context.setup.source_check;
+    if level == SourceCheck::Secure {
+        let octets = umem.octets(frame);
+        match source {
+            Some(mapping) if context.cache.has_member(mapping, packet.rloc(octets)) => {}
             Some(_) => return Verdict::Drop(Reason::OuterSourceForeign),
             None => {
-                let miss = packet.miss(umem.octets(frame), Wanted::Mapping);
+                let miss = miss(&octets[packet.outer()..], packet.instance(), Wanted::Mapping);
                 return Verdict::DropAndAsk(Reason::InnerSourceUnknown, miss);
             }
-        },
+        }
     }
     let Way::Deliver(adjacency) = way else {
-        return Verdict::Miss(packet.miss(umem.octets(frame), Wanted::Neighbour));
+        return Verdict::Miss(miss(&umem.octets(frame)[packet.outer()..], packet.instance(), Wanted::Neighbour));
     };
-    let asked = ask.then(|| packet.miss(umem.octets(frame), Wanted::Mapping));
-    let verdict = deliver(umem, frame, packet, adjacency, context);
-    let Verdict::Send(_) = verdict else { return verdict };
-    context.cache.hit(entry, usize::from(packet.total));
-    match (verdict, asked) {
-        (Verdict::Send(port), Some(miss)) => Verdict::SendAndAsk(port, miss),
-        _ => verdict,
+    if let Err(reason) = deliver(umem, frame, packet, adjacency, context) {
+        return Verdict::Drop(reason);
     }
+    context.cache.hit(entry, packet.total());
+    if level == SourceCheck::Notify && source.is_none() {
+        let inner = &umem.octets(frame)[adjacency.link_length()..];
+        return Verdict::SendAndAsk(adjacency.port, miss(inner, packet.instance(), Wanted::Mapping));
+    }
+    Verdict::Send(adjacency.port)
 }
 
 #[inline(always)]
 fn deliver(
     umem: &mut Umem,
     frame: &mut Frame,
-    packet: &CorePacket,
+    packet: CorePacket,
     adjacency: &Adjacency,
     context: &Context<'_>,
-) -> Verdict {
-    let CorePacket { total, outer, outer_tos, outer_ttl, tos, ttl, v4, .. } = *packet;
+) -> Result<(), Reason> {
+    let octets = umem.octets(frame);
+    let head = |at: usize| octets.get(at..).and_then(<[u8]>::first_chunk);
+    let Some((outer, inner)) = head(packet.link()).zip(head(packet.outer())) else {
+        return Err(Reason::OuterTruncated);
+    };
+    let (outer_tos, outer_ttl) = tos_and_ttl(outer, outer[0] >> 4 == 4);
+    let (tos, ttl) = tos_and_ttl(inner, packet.is_v4());
     let ecn = Ecn::combine(tos, outer_tos);
-    let Some(codepoint) = ecn.codepoint else { return Verdict::Drop(Reason::EcnNotCapable) };
+    let Some(codepoint) = ecn.codepoint else { return Err(Reason::EcnNotCapable) };
     // The smaller of both; the ETR takes no hop off of its own (RFC 9300 §5.3).
     let hops = ttl.min(outer_ttl);
     if hops == 0 {
-        return Verdict::Drop(Reason::InnerTtlExpired);
+        return Err(Reason::InnerTtlExpired);
     }
-    let mtu = context.setup.ports.get(usize::from(adjacency.port)).map_or(0, |egress| egress.mtu.min(adjacency.mtu));
-    if total > mtu {
-        return Verdict::Drop(Reason::InnerTooBig);
+    let Setup { ports, counters, .. } = context.setup;
+    let mtu = ports.get(usize::from(adjacency.port)).map_or(0, |egress| egress.mtu.min(adjacency.mtu));
+    if packet.total() > usize::from(mtu) {
+        return Err(Reason::InnerTooBig);
     }
-    let Some(inner) = readdress(umem, frame, usize::from(outer), total, v4, adjacency) else {
-        return Verdict::Drop(Reason::NoHeadroom);
-    };
+    let inner = readdress(umem, frame, packet.outer(), packet.total(), packet.is_v4(), adjacency);
+    let Some(head) = inner.and_then(<[u8]>::first_chunk_mut) else { return Err(Reason::NoHeadroom) };
     // DSCP by the uniform model (RFC 9300 §5.3, RFC 2983 §3).
-    rewrite(inner, v4, (ttl, hops), (tos, outer_tos & 0xfc | codepoint));
-    context.setup.counters.ecn_odd.add(u64::from(ecn.odd));
-    context.setup.counters.decapsulated.add(1);
-    Verdict::Send(adjacency.port)
+    rewrite(head, packet.is_v4(), (ttl, hops), (tos, outer_tos & 0xfc | codepoint));
+    counters.ecn_odd.add(u64::from(ecn.odd));
+    counters.decapsulated.add(1);
+    Ok(())
 }
 
 /// Whether a packet on a port that is site and core at once belongs to the core side: UDP to port 4341 of an RLOC of
@@ -284,7 +301,7 @@ fn read_outer(octets: &[u8], rlocs: &Rlocs) -> Result<Outer, Reason> {
     }
     let instance = InstanceId::new(lisp.instance.unwrap_or(0)).unwrap_or_default();
     let length = link + ip.total - inner.len();
-    Ok(Outer { length, inner: inner.len(), ttl: ip.ttl, tos: ip.tos, instance, link })
+    Ok(Outer { link, length, inner: inner.len(), instance })
 }
 
 fn outer_reason(fault: Fault) -> Reason {
@@ -320,8 +337,7 @@ fn read_inner(inner: &[u8], rlocs: &Rlocs) -> Result<IpHeader, Reason> {
 
 /// Writes TTL and TOS, each as it was and as it shall be, to the inner header.
 #[inline(always)]
-fn rewrite(packet: &mut [u8], v4: bool, (ttl, hops): (u8, u8), (tos, new_tos): (u8, u8)) {
-    let Some(head) = packet.first_chunk_mut::<20>() else { return };
+fn rewrite(head: &mut [u8; 20], v4: bool, (ttl, hops): (u8, u8), (tos, new_tos): (u8, u8)) {
     if !v4 {
         head[0] = 0x60 | new_tos >> 4;
         head[1] = head[1] & 0x0f | new_tos << 4;

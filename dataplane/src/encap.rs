@@ -53,17 +53,51 @@ pub(crate) struct Setup {
     pub(crate) counters: Arc<Counters>,
 }
 
-/// A packet from a site, between its two parts. What else it says is read again where it is rewritten.
+/// A packet from a site, between its two parts: its flow, its length and where it starts. What else it says is read again
+/// where it is rewritten.
+///
+/// One word, as [`batch`](crate::batch) keeps it: written in parts and read as a whole, it would have to be waited for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct SitePacket {
-    flow: u32,
+pub(crate) struct SitePacket(pub(crate) u64);
+
+impl SitePacket {
+    const V4: u64 = 1 << 56;
+    const EXPIRED: u64 = 1 << 57;
+
+    #[inline(always)]
+    fn new(flow: u32, total: u16, link: usize, v4: bool, ttl: u8) -> Self {
+        let flags = u64::from(v4) * Self::V4 | u64::from(ttl <= 1) * Self::EXPIRED;
+        Self(u64::from(flow) | u64::from(total) << 32 | (link as u64) << 48 | flags)
+    }
+
+    /// The hash of its flow.
+    #[inline(always)]
+    pub(crate) const fn flow(self) -> u32 {
+        self.0 as u32
+    }
+
     /// Octets of the IP packet.
-    total: u16,
+    #[inline(always)]
+    const fn total(self) -> usize {
+        (self.0 >> 32 & 0xffff) as usize
+    }
+
     /// Octets in front of it.
-    link: u8,
-    v4: bool,
-    /// It has no hop left that it could take.
-    expired: bool,
+    #[inline(always)]
+    const fn link(self) -> usize {
+        (self.0 >> 48 & 0xff) as usize
+    }
+
+    #[inline(always)]
+    const fn is_v4(self) -> bool {
+        self.0 & Self::V4 != 0
+    }
+
+    /// Whether it has no hop left that could be taken off.
+    #[inline(always)]
+    const fn is_expired(self) -> bool {
+        self.0 & Self::EXPIRED != 0
+    }
 }
 
 impl From<Fault> for Reason {
@@ -100,7 +134,7 @@ pub(crate) fn read(
         if !odd {
             lookups.push_v4(instance, source, destination);
             let flow = key.flow_plain(&header);
-            return Ok(SitePacket { flow, total, link: LINK as u8, v4: true, expired: ttl <= 1 });
+            return Ok(SitePacket::new(flow, total, LINK, true, ttl));
         }
     }
     read_any(octets, instance, context, lookups)
@@ -125,21 +159,8 @@ fn read_any(
         return Err(Reason::DestinationRloc);
     }
     lookups.push(instance, header.source, header.destination);
-    Ok(SitePacket {
-        flow: context.setup.key.flow(&octets[link..], &header),
-        total: header.total as u16,
-        link: link as u8,
-        v4: header.source.is_ipv4(),
-        expired: header.ttl <= 1,
-    })
-}
-
-impl SitePacket {
-    /// The hash of its flow.
-    #[inline(always)]
-    pub(crate) const fn flow(&self) -> u32 {
-        self.flow
-    }
+    let flow = context.setup.key.flow(&octets[link..], &header);
+    Ok(SitePacket::new(flow, header.total as u16, link, header.source.is_ipv4(), header.ttl))
 }
 
 /// What is asked for if there is no mapping.
@@ -166,7 +187,7 @@ pub(crate) fn encap(
     umem: &mut Umem,
     frame: &mut Frame,
     instance: InstanceId,
-    packet: &SitePacket,
+    packet: SitePacket,
     [source, destination]: [Option<Entry>; 2],
     context: &Context<'_>,
 ) -> Verdict {
@@ -174,12 +195,12 @@ pub(crate) fn encap(
     if !source.is_some_and(Entry::is_local) {
         return Verdict::Drop(Reason::SourceNotLocal);
     }
-    if packet.expired {
+    if packet.is_expired() {
         return Verdict::Refuse(Reason::TtlExpired, Notice::TimeExceeded);
     }
     let Some(entry) = destination else { return miss(umem.octets(frame), instance) };
-    let total = usize::from(packet.total);
-    match context.cache.way(entry, packet.flow) {
+    let total = packet.total();
+    match context.cache.way(entry, packet.flow()) {
         Way::Tunnel(outer) => {
             if total > outer.inner_limit() {
                 return too_big(umem.octets(frame), outer.inner_limit());
@@ -211,20 +232,21 @@ pub(crate) fn encap(
 fn encapsulate(
     umem: &mut Umem,
     frame: &mut Frame,
-    packet: &SitePacket,
+    packet: SitePacket,
     outer: &OuterHeader,
     counters: &Counters,
 ) -> Verdict {
-    let SitePacket { flow, total, link, v4, .. } = *packet;
-    if !umem.replace_front(frame, usize::from(link), outer.len(), usize::from(total)) {
+    let total = packet.total();
+    if !umem.replace_front(frame, packet.link(), outer.len(), total) {
         return Verdict::Drop(Reason::NoHeadroom);
     }
     let octets = umem.octets_mut(frame);
     if let Some((front, inner)) = octets.split_at_mut_checked(outer.len())
         && let Some(head) = inner.first_chunk_mut()
     {
-        let (tos, ttl) = take_hop(head, v4);
-        outer.stamp(front, Patch { inner_length: total, ttl, tos, source_port: classify::source_port(flow) });
+        let (tos, ttl) = take_hop(head, packet.is_v4());
+        let source_port = classify::source_port(packet.flow());
+        outer.stamp(front, Patch { inner_length: total as u16, ttl, tos, source_port });
     }
     counters.encapsulated.add(1);
     Verdict::Send(outer.port())
@@ -233,12 +255,12 @@ fn encapsulate(
 fn forward_natively(
     umem: &mut Umem,
     frame: &mut Frame,
-    packet: &SitePacket,
+    packet: SitePacket,
     adjacency: &Adjacency,
     counters: &Counters,
 ) -> Verdict {
-    let SitePacket { total, link, v4, .. } = *packet;
-    let Some(inner) = readdress(umem, frame, usize::from(link), total, v4, adjacency) else {
+    let v4 = packet.is_v4();
+    let Some(inner) = readdress(umem, frame, packet.link(), packet.total(), v4, adjacency) else {
         return Verdict::Drop(Reason::NoHeadroom);
     };
     if let Some(head) = inner.first_chunk_mut() {
@@ -255,11 +277,11 @@ pub(crate) fn readdress<'a>(
     umem: &'a mut Umem,
     frame: &mut Frame,
     skip: usize,
-    total: u16,
+    total: usize,
     v4: bool,
     adjacency: &Adjacency,
 ) -> Option<&'a mut [u8]> {
-    if !umem.replace_front(frame, skip, adjacency.link_length(), usize::from(total)) {
+    if !umem.replace_front(frame, skip, adjacency.link_length(), total) {
         return None;
     }
     let octets = umem.octets_mut(frame);
@@ -270,15 +292,23 @@ pub(crate) fn readdress<'a>(
 /// Takes one hop off, with the IPv4 checksum adjusted, and gives TOS and the new TTL. The old one is above 0.
 #[inline(always)]
 fn take_hop(head: &mut [u8; 20], v4: bool) -> (u8, u8) {
-    if !v4 {
-        head[7] = head[7].wrapping_sub(1);
-        return (head[0] << 4 | head[1] >> 4, head[7]);
+    let (tos, ttl) = tos_and_ttl(head, v4);
+    let ttl = ttl.wrapping_sub(1);
+    if v4 {
+        head[8] = ttl;
+        // The TTL is the high octet of its word: whatever the word was, it is now less by this much.
+        let sealed = checksum::adjust(u16::from_be_bytes([head[10], head[11]]), 0x0100, 0);
+        head[10..12].copy_from_slice(&sealed.to_be_bytes());
+    } else {
+        head[7] = ttl;
     }
-    head[8] = head[8].wrapping_sub(1);
-    // The TTL is the high octet of its word: whatever the word was, it is now less by this much.
-    let sealed = checksum::adjust(u16::from_be_bytes([head[10], head[11]]), 0x0100, 0);
-    head[10..12].copy_from_slice(&sealed.to_be_bytes());
-    (head[1], head[8])
+    (tos, ttl)
+}
+
+/// TOS and TTL, or Traffic Class and Hop Limit.
+#[inline(always)]
+pub(crate) const fn tos_and_ttl(head: &[u8; 20], v4: bool) -> (u8, u8) {
+    if v4 { (head[1], head[8]) } else { (head[0] << 4 | head[1] >> 4, head[7]) }
 }
 
 /// Replaces the 16-bit word `at` of an IPv4 header and adjusts the checksum for it.

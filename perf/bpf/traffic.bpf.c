@@ -184,7 +184,7 @@ INLINE int is_due(const struct plan *plan, struct progress *progress)
 	if (progress->frames >= plan->end)
 		return 0;
 	// A flood looks at the clock now and then only: it costs a tenth of a frame.
-	if (!plan->interval && progress->frames & 63)
+	if (!plan->interval && progress->frames & 63 && progress->frames + 1 < plan->end)
 		return 1;
 	time = now(plan);
 	if (!progress->start)
@@ -292,7 +292,7 @@ INLINE void personalize(struct class *class, const struct plan *plan, const stru
 // Cuts the frame to its length, writes its octets and sends it.
 INLINE int send(struct xdp_md *frame, const struct plan *plan, u32 total, void *from, u32 length)
 {
-	if (bpf_xdp_adjust_tail(frame, (int)total - (int)plan->longest))
+	if (total != plan->longest && bpf_xdp_adjust_tail(frame, (int)total - (int)plan->longest))
 		return XDP_ABORTED;
 	if (bpf_xdp_store_bytes(frame, 0, from, length))
 		return XDP_ABORTED;

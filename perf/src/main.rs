@@ -4,7 +4,7 @@ use std::{
     env,
     io::{self, Write},
     net::{SocketAddr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Arc,
@@ -19,6 +19,9 @@ use altitude_perf::{
 };
 use clap::{Parser, Subcommand};
 use signal_hook::consts::SIGTERM;
+
+const LPM_MODE: &str = "longest-prefix match, 1 reader, ns of CPU time per look-up: less is better; \
+                        dir-24-8 in small pages, the rest in huge ones";
 
 #[derive(Parser)]
 #[command(name = "altitude-perf", version, about = "Demo, benches and lab tools of Altitude")]
@@ -37,6 +40,24 @@ enum Task {
         /// Only remove what an earlier --keep left standing
         #[arg(long, conflicts_with = "keep")]
         remove: bool,
+    },
+    /// The map-cache's longest-prefix match, beside DIR-24-8 and DPDK's rte_lpm and rte_lpm6
+    ///
+    /// Tables are those of the folder in ALTITUDE_DATA or ../shared/data (`dfz`); where they are absent, tables of the
+    /// same length histogram (`generated`). Cases are named like v4/dfz/rand/b32; values are nanoseconds of
+    /// CPU time per look-up, so a ratio below 1 means that Altitude is faster.
+    Lpm {
+        #[command(flatten)]
+        measure: Measure,
+        /// Prefixes in place of the real tables: one a line, gzip if it ends in .gz
+        #[arg(long, value_name = "FILE")]
+        table: Option<PathBuf>,
+        /// Only cases whose name has this in it
+        #[arg(long, value_name = "SUBSTRING")]
+        only: Option<String>,
+        /// Small tables: shows that everything works, not how fast it is
+        #[arg(long)]
+        quick: bool,
     },
     /// The whole worker in the process, beside a forwarder that only swaps addresses
     Mem {
@@ -170,6 +191,12 @@ fn main() -> ExitCode {
         }
         Task::Ndr { json, round, search, traffic } => {
             in_lab(json, |report, perf| bench::veth::ndr(report, search, Duration::from_millis(round), &traffic, perf))
+        }
+        Task::Lpm { measure, table, only, quick } => {
+            let mode = if quick { format!("{LPM_MODE}; quick: small tables") } else { LPM_MODE.to_owned() };
+            let report = bench::Report::start(measure.json, &mode);
+            let options = bench::lpm::Options { effort: measure.effort(), table, only, quick };
+            bench::lpm::bench(&report, &options).map_err(|error| error.to_string())
         }
         Task::Gen(arguments) => r#gen::run(&arguments),
         Task::Inside { part } => inside(part),

@@ -100,6 +100,14 @@ impl Cable {
     }
 }
 
+impl Drop for Cable {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+        // The last test's folder leaves the common one empty.
+        let _ = self.folder.parent().map(fs::remove_dir);
+    }
+}
+
 fn read(file: &Path) -> Vec<Vec<u8>> {
     let mut reader = PcapReader::new(fs::File::open(file).unwrap()).unwrap();
     let mut frames = Vec::new();

@@ -55,7 +55,7 @@ impl StaticRib {
 
     /// Every route, by instance, address and length.
     pub fn routes(&self) -> impl Iterator<Item = (EidPrefix, Hop)> {
-        self.0.iter().map(|(eid, hop)| (*eid, *hop))
+        self.0.iter().map(|(eid, hop)| (eid, *hop))
     }
 }
 

@@ -1,14 +1,37 @@
 //! Stories with time.
 
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
+
 use altitude_dataplane::mapping::{InstanceId, Locator, Prefix};
 use proptest::prelude::*;
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
 
 use super::*;
 
 use self::{
-    Input::{GiveUp, Install, Remove, Static, Used, Wake},
-    Output::{Fault, Publish, Refresh, Withdraw},
+    Event::{GiveUp, Install, Look, Remove, Static, Used, Wake},
+    Output::{Fault, Publish, Refresh, Release, Withdraw},
 };
+
+/// What a script tells: the machine's inputs, and packets with the look that finds them.
+#[derive(Debug, Clone)]
+enum Event {
+    Install(Vec<Mapping>),
+    GiveUp(EidPrefix),
+    Static(Mapping),
+    Remove(EidPrefix),
+    /// Ten packets, and a look at all entries.
+    Used(EidPrefix),
+    Look,
+    Wake,
+}
 
 fn eid(text: &str) -> EidPrefix {
     EidPrefix { instance: InstanceId::DEFAULT, prefix: text.parse().unwrap() }
@@ -28,28 +51,63 @@ fn negative(prefix: &str, minutes: u32, action: Action) -> Mapping {
     Mapping::negative(eid(prefix), Ttl::from_wire(minutes), action)
 }
 
+/// All of [`mapping`]'s have one locator-set, the first.
 fn publish(prefix: &str, minutes: u32) -> Output {
-    Publish(mapping(prefix, minutes))
+    Publish(mapping(prefix, minutes), Some(SetNumber::new(0)))
 }
 
 struct Stage {
     cache: MapCache,
     start: Instant,
+    /// The workers' counters, as long as there is an entry.
+    packets: RefCell<HashMap<EidPrefix, u64>>,
+    /// Locator-sets released so far.
+    released: Vec<SetNumber>,
 }
 
 impl Stage {
     fn new(capacity: usize) -> Self {
-        Self { cache: MapCache::new(Settings { capacity }), start: Instant::now() }
+        let start = Instant::now();
+        let cache = MapCache::new(Settings { capacity }, start);
+        Self { cache, start, packets: RefCell::default(), released: Vec::new() }
     }
 
-    fn step(&mut self, seconds: u64, input: Input) -> Vec<Output> {
+    fn step(&mut self, seconds: u64, event: Event) -> Vec<Output> {
+        let input = match event {
+            Install(records) => Input::Install(records),
+            GiveUp(eid) => Input::GiveUp(eid),
+            Static(mapping) => Input::Static(mapping),
+            Remove(eid) => Input::Remove(eid),
+            Look => Input::Look,
+            Wake => Input::Wake,
+            Used(eid) => {
+                if let Some(packets) = self.packets.borrow_mut().get_mut(&eid) {
+                    *packets += 10;
+                }
+                Input::Look
+            }
+        };
+        self.input(self.start + Duration::from_secs(seconds), input)
+    }
+
+    fn input(&mut self, now: Instant, input: Input) -> Vec<Output> {
         let mut todo = Vec::new();
-        self.cache.step(self.start + Duration::from_secs(seconds), input, &mut todo);
+        let meter = |eid: &EidPrefix| self.packets.borrow().get(eid).copied().unwrap_or(0);
+        self.cache.step(now, input, &meter, &mut todo);
+        for output in &todo {
+            match output {
+                Publish(mapping, _) => _ = self.packets.get_mut().entry(mapping.eid).or_default(),
+                Withdraw(eid) => _ = self.packets.get_mut().remove(eid),
+                Release(set) => self.released.push(*set),
+                Refresh(_) | Fault(_) => {}
+            }
+        }
+        todo.retain(|output| !matches!(output, Release(_)));
         todo
     }
 
-    /// Plays a script of (s, input, what must be done).
-    fn play<const N: usize>(&mut self, script: [(u64, Input, Vec<Output>); N]) {
+    /// Plays a script of (s, event, what must be done).
+    fn play<const N: usize>(&mut self, script: [(u64, Event, Vec<Output>); N]) {
         for (index, (seconds, input, expected)) in script.into_iter().enumerate() {
             assert_eq!(self.step(seconds, input), expected, "line {index}, at {seconds} s");
         }
@@ -61,17 +119,51 @@ impl Stage {
         cached.expires.map(|expires| expires.duration_since(self.start).as_secs())
     }
 
+    /// Each entry's deadline, since the start.
+    fn deadlines(&self) -> impl Iterator<Item = Duration> {
+        let numbers = 0..self.cache.store.entries.places();
+        numbers.filter_map(|number| Some(TICK * self.cache.deadlines.deadline(number)? as u32))
+    }
+
+    /// The first of them.
     fn due(&self) -> Option<Duration> {
-        self.cache.due().map(|due| due.duration_since(self.start))
+        let first = self.deadlines().min();
+        let due = self.cache.due().map(|due| due.duration_since(self.start));
+        assert!(due <= first && due.is_some() == first.is_some(), "woken too late: {due:?}, {first:?}");
+        first
     }
 
     fn assert_consistent(&self) {
         let cache = &self.cache;
         assert!(cache.len() <= cache.settings.capacity);
-        let deadlines: BTreeSet<_> = cache.iter().filter_map(|c| Some((c.deadline?, c.mapping.eid))).collect();
-        assert_eq!(cache.deadlines, deadlines);
-        let ages: BTreeMap<_, _> = cache.iter().filter_map(|c| Some((c.age?, c.mapping.eid))).collect();
-        assert_eq!(cache.by_age, ages);
+        let (mut timed, mut ordered, mut given_up) = (0, [BTreeSet::new(), BTreeSet::new()], 0);
+        let mut users = BTreeMap::<SetNumber, u32>::new();
+        for (eid, &number) in cache.store.index.iter().collect::<Vec<_>>() {
+            let entry = &cache.store.entries[number];
+            assert_eq!(entry.eid, eid);
+            let deadline = cache.deadlines.deadline(number);
+            let expected = match (entry.origin, entry.life) {
+                (Origin::Static, _) => None,
+                (Origin::Reply, Life::Idle | Life::Used) => deadline.filter(|deadline| *deadline <= entry.expires),
+                _ => Some(entry.expires),
+            };
+            assert_eq!((deadline, deadline.is_some()), (expected, entry.origin != Origin::Static));
+            timed += usize::from(deadline.is_some());
+            if entry.origin != Origin::Static {
+                ordered[entry.warmth.segment() as usize].insert(number);
+            }
+            given_up += usize::from(entry.origin == Origin::GivenUp);
+            if let Some(set) = entry.set {
+                *users.entry(set).or_default() += 1;
+            }
+        }
+        assert_eq!(self.deadlines().count(), timed);
+        for (segment, ordered) in [Segment::Cold, Segment::Hot].into_iter().zip(ordered) {
+            assert_eq!(cache.order.count(segment), ordered.len());
+            assert_eq!(cache.order.iter(segment).collect::<BTreeSet<_>>(), ordered);
+        }
+        assert_eq!(cache.given_up.len(), given_up);
+        assert_eq!(cache.store.sets.users().collect::<BTreeMap<_, _>>(), users);
     }
 }
 
@@ -141,8 +233,8 @@ fn refreshes_of_prefixes_learned_together_are_spread() {
     let records = (0..=255).map(|third| mapping(&format!("2.2.{third}.0/24"), 1000)).collect();
     stage.step(0, Install(records));
     let mut in_tenth = [0; 10];
-    for (deadline, _) in &stage.cache.deadlines {
-        let seconds = deadline.duration_since(stage.start).as_secs();
+    for deadline in stage.deadlines() {
+        let seconds = deadline.as_secs();
         assert!((45_000..=54_000).contains(&seconds), "{seconds}");
         in_tenth[((seconds - 45_000) / 900).min(9) as usize] += 1;
     }
@@ -155,7 +247,7 @@ fn negative_entries_keep_their_action_and_ttl_and_are_refreshed_too() {
         let mut stage = Stage::new(8);
         let record = negative("3.0.0.0/8", 15, action);
         stage.play([
-            (0, Install(vec![record.clone()]), vec![Publish(record.clone())]),
+            (0, Install(vec![record.clone()]), vec![Publish(record.clone(), None)]),
             (1, Used(eid("3.0.0.0/8")), vec![]),
             (899, Wake, vec![Refresh(eid("3.0.0.0/8"))]),
             (900, Wake, vec![Withdraw(eid("3.0.0.0/8"))]),
@@ -171,8 +263,8 @@ fn more_specifics_override_and_remove_nothing() {
         (60, Install(vec![mapping("2.2.2.0/24", 10)]), vec![publish("2.2.2.0/24", 10)]),
     ]);
     assert_eq!(stage.expires("2.2.0.0/16"), Some(600));
-    assert_eq!(stage.cache.lookup(host("2.2.2.2")).unwrap().mapping.eid, eid("2.2.2.0/24"));
-    assert_eq!(stage.cache.lookup(host("2.2.3.3")).unwrap().mapping.eid, eid("2.2.0.0/16"));
+    assert_eq!(stage.cache.lookup(host("2.2.2.2")).unwrap().eid, eid("2.2.2.0/24"));
+    assert_eq!(stage.cache.lookup(host("2.2.3.3")).unwrap().eid, eid("2.2.0.0/16"));
     assert_eq!(stage.cache.lookup(host("2.3.0.1")), None);
 }
 
@@ -203,7 +295,8 @@ fn more_specifics_that_a_reply_no_longer_lists_are_asked_for_then_taken_out() {
         (
             0,
             Install(vec![mapping("2.2.0.0/16", 60), mapping("2.2.2.0/24", 60), mapping("2.2.2.128/25", 60)]),
-            vec![publish("2.2.0.0/16", 60), publish("2.2.2.0/24", 60), publish("2.2.2.128/25", 60)],
+            // Longest first: no packet may meet what a more-specific overrides.
+            vec![publish("2.2.2.128/25", 60), publish("2.2.2.0/24", 60), publish("2.2.0.0/16", 60)],
         ),
         // The site changed its mind about the /25; one round of questions, though two records cover it.
         (100, Install(vec![mapping("2.2.0.0/16", 60), mapping("2.2.2.0/24", 60)]), vec![Refresh(eid("2.2.2.128/25"))]),
@@ -243,11 +336,11 @@ fn what_nobody_answers_for_is_dropped_for_30_seconds() {
     let drop = negative("2.2.2.2/32", 1, Action::Drop);
     let mut stage = Stage::new(8);
     stage.play([
-        (0, GiveUp(eid("2.2.2.2/32")), vec![Publish(drop.clone())]),
+        (0, GiveUp(eid("2.2.2.2/32")), vec![Publish(drop.clone(), None)]),
         (1, Used(eid("2.2.2.2/32")), vec![]), // not refreshed: the resolver paces itself
         (29, Wake, vec![]),
         (30, Wake, vec![Withdraw(eid("2.2.2.2/32"))]),
-        (40, GiveUp(eid("2.2.2.2/32")), vec![Publish(drop)]),
+        (40, GiveUp(eid("2.2.2.2/32")), vec![Publish(drop, None)]),
         // An answer about more than that ends it early.
         (50, Install(vec![mapping("2.2.0.0/16", 60)]), vec![Withdraw(eid("2.2.2.2/32")), publish("2.2.0.0/16", 60)]),
         // Late: something else says what to do by now.
@@ -258,7 +351,7 @@ fn what_nobody_answers_for_is_dropped_for_30_seconds() {
     // An entry that only says to ask gives way to the drop.
     let ask = negative("3.0.0.0/8", 60, Action::SendMapRequest);
     stage.step(70, Install(vec![ask]));
-    assert_eq!(stage.step(71, GiveUp(eid("3.3.3.3/32"))), [Publish(negative("3.3.3.3/32", 1, Action::Drop))]);
+    assert_eq!(stage.step(71, GiveUp(eid("3.3.3.3/32"))), [Publish(negative("3.3.3.3/32", 1, Action::Drop), None)]);
 }
 
 #[test]
@@ -289,7 +382,7 @@ fn static_entries_stay() {
     let cached = stage.cache.get(&eid("5.0.0.0/8")).unwrap();
     assert_eq!((cached.origin, cached.expires), (Origin::Static, None));
     assert_eq!(cached.created, stage.start + Duration::from_secs(100));
-    assert_eq!((stage.due(), stage.cache.by_age.len()), (None, 0));
+    assert_eq!((stage.due(), stage.cache.order.count(Segment::Cold)), (None, 0));
 }
 
 #[test]
@@ -319,12 +412,27 @@ fn the_least_recently_used_gives_way() {
 /// What the map-cache must hold, kept the plain way: every entry looked at every time. Without doubts and shortened lives,
 /// which the script avoids by lengths that do not nest, except for short drops.
 #[derive(Default)]
-struct Model(BTreeMap<EidPrefix, (Origin, Option<u64>, u64)>);
+struct Model {
+    entries: BTreeMap<EidPrefix, Modelled>,
+    /// Moments of use so far.
+    moment: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Modelled {
+    origin: Origin,
+    /// Seconds since the start.
+    expires: Option<u64>,
+    /// Looks that found it in use: from the second on it is hot.
+    uses: u8,
+    /// When it came to the front of its list.
+    front: u64,
+}
 
 impl Model {
-    fn step(&mut self, now: u64, order: u64, input: &Input, capacity: usize) {
-        self.0.retain(|_, (_, expires, _)| expires.is_none_or(|expires| expires > now));
-        let (origin, records): (Origin, Vec<(EidPrefix, Option<u64>)>) = match input {
+    fn step(&mut self, now: u64, event: &Event, capacity: usize) {
+        self.entries.retain(|_, entry| entry.expires.is_none_or(|expires| expires > now));
+        let (origin, records): (Origin, Vec<(EidPrefix, Option<u64>)>) = match event {
             Install(records) => {
                 let life = |record: &Mapping| match record.ttl {
                     Ttl::Remove => None,
@@ -334,50 +442,333 @@ impl Model {
                 (Origin::Reply, records.iter().map(|record| (record.eid, life(record))).collect())
             }
             Static(mapping) => (Origin::Static, vec![(mapping.eid, Some(0))]),
-            GiveUp(eid) if self.0.contains_key(eid) => return,
+            GiveUp(eid) if self.entries.contains_key(eid) => return,
             GiveUp(eid) => (Origin::GivenUp, vec![(*eid, Some(30))]),
             Remove(eid) => {
-                self.0.remove(eid);
+                self.entries.remove(eid);
                 return;
             }
             Used(eid) => {
-                if let Some((_, _, age)) = self.0.get_mut(eid) {
-                    *age = order;
-                }
+                self.touch(eid, 1, capacity);
+                self.cool(Some(eid));
+                return;
+            }
+            Look => {
+                self.cool(None);
                 return;
             }
             Wake => return,
         };
         for (eid, life) in records {
-            let before = self.0.get(&eid).map(|(origin, _, _)| *origin);
-            if before == Some(Origin::Static) && origin != Origin::Static {
+            let before = self.entries.get(&eid).copied();
+            if before.is_some_and(|before| before.origin == Origin::Static) && origin != Origin::Static {
                 continue;
             }
             let Some(life) = life else {
-                self.0.remove(&eid);
+                self.entries.remove(&eid);
                 continue;
             };
-            if before.is_none() && self.0.len() >= capacity {
-                let oldest = self.0.iter().filter(|(_, (origin, _, _))| *origin != Origin::Static);
-                let Some(oldest) = oldest.min_by_key(|(_, (_, _, age))| *age).map(|(eid, _)| *eid) else { continue };
-                self.0.remove(&oldest);
+            if before.is_none() && self.entries.len() >= capacity {
+                let learned = self.entries.iter().filter(|(_, entry)| entry.origin != Origin::Static);
+                let oldest = learned.min_by_key(|(_, entry)| (entry.uses >= 2, entry.front));
+                let Some(oldest) = oldest.map(|(eid, _)| *eid) else { continue };
+                self.entries.remove(&oldest);
             }
             let expires = (origin != Origin::Static).then_some(now + life);
-            self.0.insert(eid, (origin, expires, order));
+            let uses = before.map_or(0, |before| before.uses);
+            self.entries.insert(eid, Modelled { origin, expires, uses, front: 0 });
+            self.touch(&eid, 0, capacity);
         }
+    }
+
+    /// To the front with it; should too many be hot, the oldest of them is so no longer.
+    fn touch(&mut self, eid: &EidPrefix, uses: u8, capacity: usize) {
+        self.moment += 2;
+        let Some(entry) = self.entries.get_mut(eid) else { return };
+        entry.uses = (entry.uses + uses).min(2);
+        entry.front = self.moment;
+        let hot = self.entries.values_mut().filter(|entry| entry.origin != Origin::Static && entry.uses == 2);
+        let mut hot: Vec<_> = hot.collect();
+        if hot.len() > capacity.saturating_sub((capacity / 8).max(1)) {
+            let oldest = hot.iter_mut().min_by_key(|entry| entry.front).expect("not empty");
+            (oldest.uses, oldest.front) = (1, self.moment + 1);
+        }
+    }
+
+    /// What is hot and not in use is so no longer.
+    fn cool(&mut self, used: Option<&EidPrefix>) {
+        let idle = |(eid, entry): &(&EidPrefix, &mut Modelled)| {
+            entry.uses == 2 && entry.origin != Origin::Static && Some(*eid) != used
+        };
+        let mut idle: Vec<_> = self.entries.iter_mut().filter(idle).map(|(_, entry)| entry).collect();
+        idle.sort_unstable_by_key(|entry| entry.front);
+        for entry in idle {
+            self.moment += 2;
+            (entry.uses, entry.front) = (1, self.moment);
+        }
+    }
+
+    fn held(&self) -> BTreeMap<EidPrefix, (Origin, Option<u64>)> {
+        self.entries.iter().map(|(eid, entry)| (*eid, (entry.origin, entry.expires))).collect()
     }
 }
 
-fn flat_prefix() -> impl Strategy<Value = EidPrefix> {
-    (0_u32..2, any::<bool>(), 0_u8..6).prop_map(|(instance, v4, low)| {
-        let address: std::net::IpAddr =
-            if v4 { [2, 2, low, 0].into() } else { [0x2001, 0xdb8, low.into(), 0, 0, 0, 0, 0].into() };
-        let prefix = Prefix::new(address, if v4 { 24 } else { 48 }).unwrap();
-        EidPrefix { instance: InstanceId::new(instance).unwrap(), prefix }
-    })
+impl Stage {
+    /// Entries with origin and end, in seconds since the start.
+    fn held(&self) -> BTreeMap<EidPrefix, (Origin, Option<u64>)> {
+        let seconds = |at: Instant| at.duration_since(self.start).as_secs();
+        self.cache.iter().map(|cached| (cached.eid, (cached.origin, cached.expires.map(seconds)))).collect()
+    }
 }
 
-fn input(prefix: impl Strategy<Value = EidPrefix> + Clone, records: usize) -> impl Strategy<Value = Input> {
+#[test]
+fn agrees_with_looking_at_every_entry_over_three_hundred_thousand_operations() {
+    const CAPACITY: usize = 400;
+    let mut random = ChaCha8Rng::from_seed([3; 32]);
+    let (mut stage, mut model) = (Stage::new(CAPACITY), Model::default());
+    let mut published = BTreeSet::new();
+    let (mut now, mut evicted, mut refreshed) = (0, 0, 0);
+    for operation in 0..300_000 {
+        now += u64::from(random.next_u32().is_multiple_of(4));
+        let prefix = flat(random.next_u32() % 2, random.next_u32().is_multiple_of(2), (random.next_u32() % 200) as u8);
+        let event = match random.next_u32() % 32 {
+            0..14 => {
+                let minutes = [0, 1, 5, 30, u32::MAX][random.next_u32() as usize % 5];
+                let mut record = Mapping { eid: prefix, ..mapping("0.0.0.0/0", minutes) };
+                record.locators[0].weight = (random.next_u32() % 8) as u8;
+                Install(vec![record])
+            }
+            14 => Static(Mapping { eid: prefix, ..mapping("0.0.0.0/0", 1) }),
+            15..18 => GiveUp(prefix),
+            18..20 => Remove(prefix),
+            20..31 => Used(prefix),
+            _ => Wake,
+        };
+        model.step(now, &event, CAPACITY);
+        for output in stage.step(now, event) {
+            match output {
+                Publish(mapping, _) => _ = published.insert(mapping.eid),
+                Withdraw(eid) => assert!(published.remove(&eid), "withdrew what was not there"),
+                Refresh(eid) => {
+                    refreshed += 1;
+                    assert!(published.contains(&eid), "asked for what is not there");
+                }
+                Fault(fault) => evicted += usize::from(fault == CacheFault::Evicted),
+                Release(_) => {}
+            }
+        }
+        assert_eq!(stage.cache.len(), model.entries.len(), "operation {operation}");
+        if operation % 250 == 0 {
+            stage.assert_consistent();
+            assert_eq!(stage.held(), model.held(), "operation {operation}");
+            assert!(published.iter().eq(model.entries.keys()));
+        }
+    }
+    assert!(evicted > 10_000 && refreshed > 1000, "it was hardly tried: {evicted} evicted, {refreshed} refreshed");
+}
+
+#[test]
+fn hot_and_static_entries_stay_while_a_scan_goes_through_a_full_table() {
+    const CAPACITY: u32 = 1000;
+    let mut stage = Stage::new(CAPACITY as usize);
+    let hot: Vec<EidPrefix> = (0..600).map(|index| v4_host(0x0a00_0000 + index)).collect();
+    let fixed: Vec<EidPrefix> = (0..20).map(|index| v4_host(0x0b00_0000 + index)).collect();
+    for eid in &fixed {
+        stage.step(0, Static(Mapping { eid: *eid, ..mapping("0.0.0.0/0", 1) }));
+    }
+    for eid in &hot {
+        stage.step(0, Install(vec![Mapping { eid: *eid, ..mapping("0.0.0.0/0", 1440) }]));
+    }
+    // One round of looks in quiet, then the scan: each second five times the table, with one look in ten seconds.
+    let mut evicted = 0;
+    for second in 1..=40_u32 {
+        let now = stage.start + Duration::from_secs(second.into());
+        for eid in &hot {
+            *stage.packets.get_mut().entry(*eid).or_default() += 50;
+        }
+        if second % 10 == 0 {
+            stage.input(now, Input::Look);
+        }
+        for index in 0..if second > 20 { 5 * CAPACITY } else { 0 } {
+            let once = v4_host(0x2000_0000 + second * 0x1_0000 + index);
+            let todo = stage.input(now, Input::Install(vec![Mapping { eid: once, ..mapping("0.0.0.0/0", 1440) }]));
+            evicted += todo.iter().filter(|output| **output == Fault(CacheFault::Evicted)).count();
+            // Most send the packet that asked for them, some a short flow.
+            *stage.packets.get_mut().entry(once).or_default() += if index % 10 == 0 { 8 } else { 1 };
+        }
+    }
+    assert_eq!((stage.cache.len(), evicted), (CAPACITY as usize, 20 * 5000 - 380));
+    assert!(fixed.iter().chain(&hot).all(|eid| stage.cache.get(eid).is_some()), "none of them gave way");
+    stage.assert_consistent();
+    // And what is hot no more gives way in the end.
+    for second in 41..=80_u32 {
+        let now = stage.start + Duration::from_secs(second.into());
+        for index in 0..100 {
+            let used = v4_host(0x4000_0000 + (second % 8) * 100 + index);
+            stage.input(now, Input::Install(vec![Mapping { eid: used, ..mapping("0.0.0.0/0", 1440) }]));
+            *stage.packets.get_mut().entry(used).or_default() += 50;
+        }
+        stage.input(now, Input::Look);
+    }
+    let left = hot.iter().filter(|eid| stage.cache.get(eid).is_some()).count();
+    assert!(left <= 200, "{left} of the 600 are left beside the 800 in use now");
+}
+
+#[test]
+fn a_full_table_with_everything_in_use_still_takes_in_what_is_new() {
+    let mut stage = Stage::new(200);
+    for index in 0..200 {
+        stage.step(0, Install(vec![Mapping { eid: v4_host(index), ..mapping("0.0.0.0/0", 1440) }]));
+    }
+    for second in 1..=3 {
+        stage.packets.get_mut().values_mut().for_each(|packets| *packets += 100);
+        let fresh = v4_host(1000 + second);
+        let now = stage.start + Duration::from_secs(second.into());
+        let todo = stage.input(now, Input::Install(vec![Mapping { eid: fresh, ..mapping("0.0.0.0/0", 1440) }]));
+        assert!(todo.contains(&Fault(CacheFault::Evicted)) && stage.cache.get(&fresh).is_some());
+    }
+    stage.assert_consistent();
+}
+
+#[test]
+fn looks_are_bounded_and_come_round() {
+    const COUNT: u32 = 3 * LOOKS_MAX;
+    let (mut stage, asked) = (Stage::new(COUNT as usize), RefCell::new(0));
+    assert_eq!(stage.cache.look_every(), LOOK_ROUND);
+    for index in 0..COUNT {
+        stage.step(0, Install(vec![Mapping { eid: v4_host(index), ..mapping("0.0.0.0/0", 1440) }]));
+    }
+    assert_eq!(stage.cache.look_every(), LOOK_ROUND / 3);
+    let meter = |_: &EidPrefix| {
+        *asked.borrow_mut() += 1;
+        5
+    };
+    for round in 1..=4 {
+        stage.cache.step(stage.start, Input::Look, &meter, &mut Vec::new());
+        assert_eq!(*asked.borrow(), round * LOOKS_MAX, "one slice with each look");
+        let warm = stage.cache.store.iter().filter(|entry| entry.warmth == Warmth::Warm).count();
+        assert_eq!(warm, (round * LOOKS_MAX).min(COUNT) as usize, "each entry once in a round");
+    }
+}
+
+#[test]
+fn the_first_packet_is_the_one_that_asked_and_no_use() {
+    let mut stage = Stage::new(8);
+    stage.step(0, Install(vec![mapping("2.2.0.0/16", 10)]));
+    stage.packets.get_mut().insert(eid("2.2.0.0/16"), 1);
+    stage.play([
+        (1, Look, vec![]),
+        (599, Wake, vec![]), // in nobody's use
+    ]);
+    stage.packets.get_mut().insert(eid("2.2.0.0/16"), 2);
+    stage.play([(599, Look, vec![Refresh(eid("2.2.0.0/16"))])]);
+}
+
+#[test]
+fn use_just_before_the_refresh_is_seen_without_a_look() {
+    let mut stage = Stage::new(8);
+    stage.step(0, Install(vec![mapping("2.2.0.0/16", 10)]));
+    stage.packets.get_mut().insert(eid("2.2.0.0/16"), 9);
+    assert_eq!(stage.step(541, Wake), [Refresh(eid("2.2.0.0/16"))]);
+}
+
+#[test]
+fn mappings_of_one_instance_share_their_locator_sets() {
+    let one = |prefix: &str, instance: u32, weight: u8| {
+        let mut record = mapping(prefix, 60);
+        record.eid.instance = InstanceId::new(instance).unwrap();
+        record.locators[0].weight = weight;
+        record
+    };
+    let mut stage = Stage::new(8);
+    let mut numbers = Vec::new();
+    let records = [one("2.0.0.0/8", 0, 1), one("3.0.0.0/8", 0, 1), one("4.0.0.0/8", 1, 1), one("5.0.0.0/8", 0, 2)];
+    for record in records {
+        for output in stage.step(0, Install(vec![record])) {
+            let Publish(_, Some(set)) = output else { panic!("{output:?}") };
+            numbers.push(set.place());
+        }
+    }
+    assert_eq!((numbers, stage.cache.sets()), (vec![0, 0, 1, 2], 3));
+    // Replaced in place: the new set is named before the old one is released.
+    let changed = one("5.0.0.0/8", 0, 3);
+    let mut todo = Vec::new();
+    let input = Input::Install(vec![changed.clone()]);
+    stage.cache.step(stage.start, input, &|_| 0, &mut todo);
+    assert_eq!(todo, [Publish(changed, Some(SetNumber::new(3))), Release(SetNumber::new(2))]);
+    // A set leaves with the last mapping that has it.
+    for (prefix, released) in [("2.0.0.0/8", vec![]), ("3.0.0.0/8", vec![SetNumber::new(0)])] {
+        stage.released.clear();
+        stage.step(1, Remove(eid(prefix)));
+        assert_eq!(stage.released, released);
+    }
+    stage.assert_consistent();
+}
+
+#[test]
+fn of_several_records_the_longest_comes_first_and_leaves_last() {
+    let mut stage = Stage::new(8);
+    stage.step(0, Install(vec![mapping("2.2.0.0/16", 60), mapping("2.2.2.0/24", 60), mapping("3.0.0.0/8", 60)]));
+    let gone = ["2.2.2.0/24", "2.2.0.0/16", "3.0.0.0/8"].map(|prefix| mapping(prefix, 0));
+    let mut records = vec![mapping("2.2.0.0/20", 60), mapping("2.2.2.0/25", 60)];
+    records.extend(gone);
+    let todo = stage.step(1, Install(records));
+    let expected = [
+        publish("2.2.2.0/25", 60),
+        publish("2.2.0.0/20", 60),
+        Withdraw(eid("3.0.0.0/8")),
+        Withdraw(eid("2.2.0.0/16")),
+        Withdraw(eid("2.2.2.0/24")),
+    ];
+    assert_eq!(todo, expected);
+}
+
+#[test]
+fn what_an_install_looks_at_beneath_is_bounded() {
+    let mut stage = Stage::new(5000);
+    for index in 0..2 * BENEATH_MAX as u32 {
+        let eid = v4_host(0x0202_0000 + index);
+        stage.step(0, Install(vec![Mapping { eid, ..mapping("0.0.0.0/0", 1440) }]));
+    }
+    let todo = stage.step(1, Install(vec![mapping("2.2.0.0/16", 1440)]));
+    assert!(todo.contains(&Fault(CacheFault::BeneathCapped)) && todo.contains(&publish("2.2.0.0/16", 1440)));
+    assert_eq!(stage.expires("2.2.0.0/16"), Some(1440 * 60), "not longer than those it looked at");
+}
+
+#[test]
+fn what_ends_together_ends_a_few_hundred_at_a_time() {
+    let mut stage = Stage::new(5000);
+    for index in 0..3000 {
+        stage.step(0, GiveUp(v4_host(index)));
+    }
+    let mut left = 3000;
+    while left > 0 {
+        let due = stage.cache.due().unwrap();
+        assert!(due <= stage.start + GIVEN_UP_FOR, "the next step is wanted at once");
+        let ended = stage.step(30, Wake).len();
+        assert_eq!(ended, left.min(ENDS_MAX));
+        left -= ended;
+    }
+    stage.assert_consistent();
+    assert_eq!((stage.cache.len(), stage.cache.due()), (0, None));
+}
+
+fn v4_host(bits: u32) -> EidPrefix {
+    EidPrefix { instance: InstanceId::DEFAULT, prefix: Prefix::host(IpAddr::V4(bits.into())) }
+}
+
+/// One of 2 × 2 × 256 prefixes that do not nest.
+fn flat(instance: u32, v4: bool, low: u8) -> EidPrefix {
+    let address: IpAddr = if v4 { [2, 2, low, 0].into() } else { [0x2001, 0xdb8, low.into(), 0, 0, 0, 0, 0].into() };
+    let prefix = Prefix::new(address, if v4 { 24 } else { 48 }).unwrap();
+    EidPrefix { instance: InstanceId::new(instance).unwrap(), prefix }
+}
+
+fn flat_prefix() -> impl Strategy<Value = EidPrefix> {
+    (0_u32..2, any::<bool>(), 0_u8..6).prop_map(|(instance, v4, low)| flat(instance, v4, low))
+}
+
+fn event(prefix: impl Strategy<Value = EidPrefix> + Clone, records: usize) -> impl Strategy<Value = Event> {
     let ttl = prop_oneof![Just(0_u32), 1_u32..4, Just(u32::MAX)];
     let record = (prefix.clone(), ttl).prop_map(|(eid, ttl)| Mapping { eid, ..mapping("0.0.0.0/0", ttl) });
     prop_oneof![
@@ -393,42 +784,38 @@ fn input(prefix: impl Strategy<Value = EidPrefix> + Clone, records: usize) -> im
 proptest! {
     #[test]
     fn agrees_with_looking_at_every_entry(
-        script in prop::collection::vec((0_u64..40, input(flat_prefix().boxed(), 1)), 0..120), capacity in 1_usize..8,
+        script in prop::collection::vec((0_u64..40, event(flat_prefix().boxed(), 1)), 0..120), capacity in 1_usize..8,
     ) {
         let (mut stage, mut model) = (Stage::new(capacity), Model::default());
         let mut published = BTreeSet::new();
         let mut now = 0;
-        for (order, (pause, input)) in script.into_iter().enumerate() {
+        for (pause, event) in script {
             now += pause;
-            model.step(now, order as u64, &input, capacity);
-            for output in stage.step(now, input) {
+            model.step(now, &event, capacity);
+            for output in stage.step(now, event) {
                 match output {
-                    Publish(mapping) => { published.insert(mapping.eid); }
+                    Publish(mapping, _) => { published.insert(mapping.eid); }
                     Withdraw(eid) => prop_assert!(published.remove(&eid), "withdrew what was not there"),
                     Refresh(eid) => prop_assert!(published.contains(&eid), "asked for what is not there"),
-                    Fault(_) => {}
+                    Fault(_) | Release(_) => {}
                 }
             }
             stage.assert_consistent();
-            let held: BTreeMap<_, _> = stage.cache.iter().map(|cached| {
-                let expires = cached.expires.map(|expires| expires.duration_since(stage.start).as_secs());
-                (cached.mapping.eid, (cached.origin, expires))
-            }).collect();
-            let expected: BTreeMap<_, _> = model.0.iter().map(|(eid, (origin, expires, _))| (*eid, (*origin, *expires))).collect();
-            prop_assert_eq!(&held, &expected);
+            let held = stage.held();
+            prop_assert_eq!(&held, &model.held());
             prop_assert_eq!(published.iter().collect::<Vec<_>>(), held.keys().collect::<Vec<_>>());
         }
     }
 
     #[test]
     fn nested_prefixes_keep_it_consistent(
-        script in prop::collection::vec((0_u64..40, input(nested_prefix().boxed(), 4)), 0..120), capacity in 1_usize..12,
+        script in prop::collection::vec((0_u64..40, event(nested_prefix().boxed(), 4)), 0..120), capacity in 1_usize..12,
     ) {
         let mut stage = Stage::new(capacity);
         let mut now = 0;
-        for (pause, input) in script {
+        for (pause, event) in script {
             now += pause;
-            stage.step(now, input);
+            stage.step(now, event);
             stage.assert_consistent();
             prop_assert!(stage.due().is_none_or(|due| due > Duration::from_secs(now)), "due and not done");
         }

@@ -1,11 +1,14 @@
 //! Stories of mappings, paths and hosts, seen through a worker's reader.
 
+use std::{collections::BTreeSet, time::Instant};
+
 use altitude_dataplane::{
-    cache::{self, Reader},
-    mapping::Ttl,
+    cache::{self, Reader, Way},
+    mapping::{OUTER_MAX, Patch, Ttl},
 };
 
 use super::*;
+use crate::map_cache::{self, Output};
 
 /// An underlay that knows what the test tells it; what it was not told is waiting.
 #[derive(Default)]
@@ -40,125 +43,253 @@ fn mapping(prefix: &str, locators: &[&str]) -> Mapping {
     }
 }
 
-fn world() -> (Publisher, Reader, Known) {
-    let (writer, mut readers) = cache::new(64, 1);
-    let settings = Settings { rlocs: vec![ip("240.0.254.10"), ip("2001:db8:f::10")], hosts_max: 2 };
-    (Publisher::new(settings, writer), readers.remove(0), Known::default())
+struct World {
+    cache: MapCache,
+    publisher: Publisher,
+    reader: Reader,
+    known: Known,
+    now: Instant,
 }
 
-/// What a packet to `address` meets after publication.
-fn meets(publisher: &mut Publisher, reader: &mut Reader, address: &str) -> Option<Forwarding> {
-    publisher.publish();
-    let snapshot = reader.snapshot();
-    snapshot.lookup(InstanceId::DEFAULT, ip(address)).map(|entry| entry.forwarding().clone())
+impl World {
+    fn new(rlocs: &[&str], capacity: usize) -> Self {
+        let (writer, mut readers) = cache::new(capacity, 1);
+        let settings = Settings { rlocs: rlocs.iter().map(|rloc| ip(rloc)).collect(), hosts_max: 2 };
+        let now = Instant::now();
+        Self {
+            cache: MapCache::new(map_cache::Settings { capacity: 4096 }, now),
+            publisher: Publisher::new(settings, writer),
+            reader: readers.remove(0),
+            known: Known::default(),
+            now,
+        }
+    }
+
+    /// Steps the map-cache and has the publisher do what it says.
+    fn cache(&mut self, input: map_cache::Input) -> Vec<Watch> {
+        let (mut outputs, mut todo) = (Vec::new(), Vec::new());
+        let publisher = &self.publisher;
+        self.cache.step(self.now, input, &|eid| publisher.hits(eid).packets, &mut outputs);
+        for output in outputs {
+            match output {
+                Output::Publish(mapping, set) => self.publisher.show(&mapping, set, &self.known, &mut todo),
+                Output::Withdraw(eid) => self.publisher.hide(&eid, &mut todo),
+                Output::Release(set) => self.publisher.release(set, &mut todo),
+                Output::Refresh(_) | Output::Fault(_) => panic!("{output:?}"),
+            }
+        }
+        todo
+    }
+
+    fn show(&mut self, mapping: Mapping) -> Vec<Watch> {
+        self.cache(map_cache::Input::Static(mapping))
+    }
+
+    fn hide(&mut self, prefix: &str) -> Vec<Watch> {
+        self.cache(map_cache::Input::Remove(eid(prefix)))
+    }
+
+    fn path(&mut self, destination: &str, path: Path) {
+        self.known.0.insert(ip(destination), path);
+        self.publisher.path_changed(ip(destination), &self.known);
+    }
+
+    fn mend(&mut self) {
+        self.publisher.mend(&self.cache, &self.known, &mut Vec::new());
+    }
+
+    /// What a packet to `address` meets after publication; of tunnels the destinations, over all flows.
+    fn meets(&mut self, address: &str) -> Option<Met> {
+        self.publisher.publish();
+        let snapshot = self.reader.snapshot();
+        let entry = snapshot.lookup(InstanceId::DEFAULT, ip(address))?;
+        let ways = (0..64).map(|slot| snapshot.way(entry, slot << 26));
+        let tunnels: BTreeSet<IpAddr> = ways
+            .filter_map(|way| if let Way::Tunnel(outer) = way { Some(outer.destination()) } else { None })
+            .collect();
+        Some(match snapshot.way(entry, 0) {
+            Way::Tunnel(_) => Met::Tunnels(tunnels.into_iter().collect()),
+            Way::Deliver(adjacency) => Met::Deliver(*adjacency),
+            Way::Unresolved => Met::Unresolved,
+            Way::Native(adjacency) => Met::Native(*adjacency),
+            Way::Request => Met::Request,
+            Way::Drop(reason) => Met::Drop(reason),
+        })
+    }
 }
 
-fn destinations(forwarding: Option<Forwarding>) -> Vec<IpAddr> {
-    let Some(Forwarding::Encapsulate(set)) = forwarding else { panic!("{forwarding:?} does not encapsulate") };
-    set.outers().iter().map(OuterHeader::destination).collect()
+#[derive(Debug, PartialEq)]
+enum Met {
+    Tunnels(Vec<IpAddr>),
+    Deliver(Adjacency),
+    Unresolved,
+    Native(Adjacency),
+    Request,
+    Drop(Reason),
+}
+
+fn tunnels(destinations: &[&str]) -> Option<Met> {
+    Some(Met::Tunnels(destinations.iter().map(|destination| ip(destination)).collect()))
+}
+
+fn world() -> World {
+    World::new(&["240.0.254.10", "2001:db8:f::10"], 64)
 }
 
 #[test]
 fn a_mapping_is_asked_for_until_its_path_is_ready() {
-    let (mut publisher, mut reader, mut known) = world();
-    let mut todo = Vec::new();
-    publisher.show(mapping("2.2.0.0/16", &["240.0.254.20"]), &known, &mut todo);
+    let mut world = world();
+    let todo = world.show(mapping("2.2.0.0/16", &["240.0.254.20"]));
     assert_eq!(todo, [Watch::Start(ip("240.0.254.20"))]);
-    assert_eq!(meets(&mut publisher, &mut reader, "2.2.2.2"), Some(Forwarding::Request));
-    let host = Eid { instance: InstanceId::DEFAULT, address: ip("2.2.2.2") };
-    assert!(publisher.waits_for_path(host));
-
-    known.0.insert(ip("240.0.254.20"), Path::Ready(adjacency(1)));
-    publisher.path_changed(ip("240.0.254.20"), &known);
-    assert_eq!(destinations(meets(&mut publisher, &mut reader, "2.2.2.2")), [ip("240.0.254.20")]);
-    assert!(!publisher.waits_for_path(host));
-
-    known.0.insert(ip("240.0.254.20"), Path::Unreachable);
-    publisher.path_changed(ip("240.0.254.20"), &known);
-    assert_eq!(
-        meets(&mut publisher, &mut reader, "2.2.2.2"),
-        Some(Forwarding::Drop(Reason::NoUsableLocator)),
-        "no route is an answer, not a wait"
-    );
+    assert_eq!(world.meets("2.2.2.2"), Some(Met::Request));
+    world.path("240.0.254.20", Path::Ready(adjacency(1)));
+    assert_eq!(world.meets("2.2.2.2"), tunnels(&["240.0.254.20"]));
+    world.path("240.0.254.20", Path::Unreachable);
+    assert_eq!(world.meets("2.2.2.2"), Some(Met::Drop(Reason::NoUsableLocator)), "no route is an answer, not a wait");
 }
 
 #[test]
 fn a_locator_of_a_family_we_lack_or_without_path_is_left_out() {
-    let (writer, mut readers) = cache::new(64, 1);
-    let settings = Settings { rlocs: vec![ip("240.0.254.10")], hosts_max: 2 };
-    let mut publisher = Publisher::new(settings, writer);
-    let mut known = Known::default();
-    known.0.insert(ip("240.0.254.20"), Path::Ready(adjacency(1)));
-    known.0.insert(ip("240.0.254.21"), Path::Unreachable);
-    known.0.insert(ip("2001:db8:f::20"), Path::Ready(adjacency(1)));
-    let set = mapping("2.2.0.0/16", &["240.0.254.20", "240.0.254.21", "2001:db8:f::20"]);
-    publisher.show(set, &known, &mut Vec::new());
-    assert_eq!(destinations(meets(&mut publisher, &mut readers[0], "2.2.2.2")), [ip("240.0.254.20")]);
+    let mut world = World::new(&["240.0.254.10"], 64);
+    world.path("240.0.254.20", Path::Ready(adjacency(1)));
+    world.path("240.0.254.21", Path::Unreachable);
+    world.path("2001:db8:f::20", Path::Ready(adjacency(1)));
+    world.show(mapping("2.2.0.0/16", &["240.0.254.20", "240.0.254.21", "2001:db8:f::20"]));
+    assert_eq!(world.meets("2.2.2.2"), tunnels(&["240.0.254.20"]));
+}
+
+#[test]
+fn a_locator_that_is_not_reachable_or_of_priority_255_is_neither_watched_nor_used() {
+    let mut world = world();
+    world.path("240.0.254.22", Path::Ready(adjacency(1)));
+    let mut record = mapping("2.2.0.0/16", &["240.0.254.20", "240.0.254.21", "240.0.254.22"]);
+    record.locators[0].reachable = false;
+    record.locators[1].priority = 255;
+    assert_eq!(world.show(record), [Watch::Start(ip("240.0.254.22"))]);
+    assert_eq!(world.meets("2.2.2.2"), tunnels(&["240.0.254.22"]));
+    assert_eq!(world.hide("2.2.0.0/16"), [Watch::Stop(ip("240.0.254.22"))]);
 }
 
 #[test]
 fn a_replaced_mapping_stops_watching_what_only_it_used() {
-    let (mut publisher, _, known) = world();
-    let mut todo = Vec::new();
-    publisher.show(mapping("2.2.0.0/16", &["240.0.254.20", "240.0.254.21"]), &known, &mut todo);
-    publisher.show(mapping("3.3.0.0/16", &["240.0.254.21"]), &known, &mut todo);
-    todo.clear();
-    publisher.show(mapping("2.2.0.0/16", &["240.0.254.22"]), &known, &mut todo);
-    assert_eq!(todo, [Watch::Stop(ip("240.0.254.20")), Watch::Start(ip("240.0.254.22"))]);
-    todo.clear();
-    publisher.hide(&eid("3.3.0.0/16"), &mut todo);
-    assert_eq!(todo, [Watch::Stop(ip("240.0.254.21"))]);
+    let mut world = world();
+    world.show(mapping("2.2.0.0/16", &["240.0.254.20", "240.0.254.21"]));
+    world.show(mapping("3.3.0.0/16", &["240.0.254.21"]));
+    let todo = world.show(mapping("2.2.0.0/16", &["240.0.254.22"]));
+    assert_eq!(todo, [Watch::Start(ip("240.0.254.22")), Watch::Stop(ip("240.0.254.20"))]);
+    assert_eq!(world.hide("3.3.0.0/16"), [Watch::Stop(ip("240.0.254.21"))]);
+    assert_eq!((world.meets("3.3.3.3"), world.meets("2.2.2.2")), (None, Some(Met::Request)));
+}
+
+#[test]
+fn a_changed_path_turns_the_set_and_all_mappings_that_have_it_follow() {
+    let mut world = World::new(&["240.0.254.10"], 1024);
+    world.path("240.0.254.20", Path::Ready(adjacency(1)));
+    world.path("240.0.254.21", Path::Ready(adjacency(1)));
+    for third in 0..=255 {
+        world.show(mapping(&format!("2.2.{third}.0/24"), &["240.0.254.20", "240.0.254.21"]));
+        world.show(mapping(&format!("3.3.{third}.0/24"), &["240.0.254.21"]));
+    }
+    assert_eq!(world.publisher.users[&ip("240.0.254.21")].sets.len(), 2, "two sets, however many mappings");
+    assert_eq!(world.meets("2.2.9.9"), tunnels(&["240.0.254.20", "240.0.254.21"]));
+    world.path("240.0.254.21", Path::Waiting);
+    for third in 0..=255 {
+        assert_eq!(world.meets(&format!("2.2.{third}.9")), tunnels(&["240.0.254.20"]));
+        assert_eq!(world.meets(&format!("3.3.{third}.9")), Some(Met::Request));
+    }
+    world.path("240.0.254.21", Path::Ready(adjacency(2)));
+    assert_eq!(world.meets("3.3.255.9"), tunnels(&["240.0.254.21"]));
+}
+
+#[test]
+fn the_same_locators_in_two_instances_are_two_sets() {
+    let mut world = world();
+    world.path("240.0.254.20", Path::Ready(adjacency(1)));
+    let mut other = mapping("2.2.0.0/16", &["240.0.254.20"]);
+    other.eid.instance = InstanceId::new(7).unwrap();
+    world.show(mapping("2.2.0.0/16", &["240.0.254.20"]));
+    world.show(other);
+    world.publisher.publish();
+    let snapshot = world.reader.snapshot();
+    let length = |instance| {
+        let entry = snapshot.lookup(InstanceId::new(instance).unwrap(), ip("2.2.2.2")).unwrap();
+        let Way::Tunnel(outer) = snapshot.way(entry, 0) else { panic!("no tunnel") };
+        let mut frame = [0; OUTER_MAX];
+        outer.stamp(&mut frame, Patch { inner_length: 20, ttl: 64, tos: 0, source_port: 0 });
+        u32::from_be_bytes(frame[outer.len() - 4..outer.len()].try_into().unwrap()) >> 8
+    };
+    assert_eq!((length(0), length(7)), (0, 7), "each header carries its own Instance-ID");
+}
+
+#[test]
+fn what_found_no_room_is_shown_once_there_is_some() {
+    let mut world = World::new(&["240.0.254.10"], 2);
+    world.path("240.0.254.20", Path::Ready(adjacency(1)));
+    for prefix in ["2.0.0.0/8", "3.0.0.0/8", "4.0.0.0/8"] {
+        world.show(mapping(prefix, &["240.0.254.20"]));
+    }
+    assert_eq!((world.publisher.refused(), world.publisher.wants_mending()), (1, true));
+    world.mend();
+    assert_eq!((world.meets("4.4.4.4"), world.publisher.refused()), (None, 1), "counted once");
+    world.hide("3.0.0.0/8");
+    world.mend();
+    assert_eq!(world.meets("4.4.4.4"), tunnels(&["240.0.254.20"]));
+    assert!(!world.publisher.wants_mending());
+    // What is withdrawn meanwhile is not missed.
+    world.show(mapping("5.0.0.0/8", &["240.0.254.20"]));
+    world.hide("5.0.0.0/8");
+    assert!(!world.publisher.wants_mending());
 }
 
 #[test]
 fn negative_mappings_become_their_action() {
-    let (mut publisher, mut reader, mut known) = world();
+    let mut world = world();
     for (action, expected) in [
-        (Action::NoAction, Forwarding::Drop(Reason::ActNoAction)),
-        (Action::SendMapRequest, Forwarding::Request),
-        (Action::Drop, Forwarding::Drop(Reason::ActDrop)),
-        (Action::DropPolicyDenied, Forwarding::Drop(Reason::ActPolicyDenied)),
-        (Action::DropAuthFailure, Forwarding::Drop(Reason::ActAuthFailure)),
-        (Action::NativelyForward, Forwarding::Request),
+        (Action::NoAction, Met::Drop(Reason::ActNoAction)),
+        (Action::SendMapRequest, Met::Request),
+        (Action::Drop, Met::Drop(Reason::ActDrop)),
+        (Action::DropPolicyDenied, Met::Drop(Reason::ActPolicyDenied)),
+        (Action::DropAuthFailure, Met::Drop(Reason::ActAuthFailure)),
+        (Action::NativelyForward, Met::Request),
     ] {
-        publisher.show(Mapping::negative(eid("8.0.0.0/8"), Ttl::Minutes(15), action), &known, &mut Vec::new());
-        assert_eq!(meets(&mut publisher, &mut reader, "8.8.8.8"), Some(expected), "{action}");
+        world.show(Mapping::negative(eid("8.0.0.0/8"), Ttl::Minutes(15), action));
+        assert_eq!(world.meets("8.8.8.8"), Some(expected), "{action}");
     }
-    known.0.insert(ip("8.0.0.1"), Path::Ready(adjacency(1)));
-    publisher.path_changed(ip("8.0.0.1"), &known);
-    assert_eq!(meets(&mut publisher, &mut reader, "8.8.8.8"), Some(Forwarding::Native(adjacency(1))));
-    known.0.insert(ip("8.0.0.1"), Path::Unreachable);
-    publisher.path_changed(ip("8.0.0.1"), &known);
-    assert_eq!(meets(&mut publisher, &mut reader, "8.8.8.8"), Some(Forwarding::Drop(Reason::NativeNoRoute)));
+    world.path("8.0.0.1", Path::Ready(adjacency(1)));
+    assert_eq!(world.meets("8.8.8.8"), Some(Met::Native(adjacency(1))));
+    world.path("8.0.0.1", Path::Unreachable);
+    assert_eq!(world.meets("8.8.8.8"), Some(Met::Drop(Reason::NativeNoRoute)));
+    // A site moved in: its path counts, the native one is watched no more.
+    let todo = world.show(mapping("8.0.0.0/8", &["240.0.254.20"]));
+    assert!(todo.contains(&Watch::Stop(ip("8.0.0.1"))) && todo.contains(&Watch::Start(ip("240.0.254.20"))));
+    world.path("8.0.0.1", Path::Ready(adjacency(1)));
+    assert_eq!(world.meets("8.8.8.8"), Some(Met::Request));
 }
 
 #[test]
 fn site_hosts_come_go_and_are_bounded() {
-    let (mut publisher, mut reader, mut known) = world();
+    let mut world = world();
     let mut todo = Vec::new();
-    publisher.own(eid("1.1.0.0/16"));
-    let unresolved = Some(Forwarding::Local(Delivery::Unresolved));
-    assert_eq!(meets(&mut publisher, &mut reader, "1.1.1.1"), unresolved);
+    world.publisher.own(eid("1.1.0.0/16"));
+    assert_eq!(world.meets("1.1.1.1"), Some(Met::Unresolved));
 
     let host = |last| Eid { instance: InstanceId::DEFAULT, address: IpAddr::from([1, 1, 1, last]) };
-    known.0.insert(ip("1.1.1.1"), Path::Ready(adjacency(0)));
-    publisher.want_host(host(1), &known, &mut todo);
-    publisher.want_host(host(1), &known, &mut todo);
+    world.path("1.1.1.1", Path::Ready(adjacency(0)));
+    world.publisher.want_host(host(1), &world.known, &mut todo);
+    world.publisher.want_host(host(1), &world.known, &mut todo);
     assert_eq!(todo, [Watch::Start(ip("1.1.1.1"))]);
-    let adjacent = Some(Forwarding::Local(Delivery::Adjacent(adjacency(0))));
-    assert_eq!(meets(&mut publisher, &mut reader, "1.1.1.1"), adjacent);
+    assert_eq!(world.meets("1.1.1.1"), Some(Met::Deliver(adjacency(0))));
 
-    known.0.insert(ip("1.1.1.1"), Path::Waiting);
-    publisher.path_changed(ip("1.1.1.1"), &known);
-    assert_eq!(meets(&mut publisher, &mut reader, "1.1.1.1"), unresolved);
+    world.path("1.1.1.1", Path::Waiting);
+    assert_eq!(world.meets("1.1.1.1"), Some(Met::Unresolved));
 
-    publisher.want_host(host(2), &known, &mut todo);
-    publisher.want_host(host(3), &known, &mut todo);
-    assert_eq!((todo.len(), publisher.refused()), (2, 1), "the third host is beyond the limit");
+    world.publisher.want_host(host(2), &world.known, &mut todo);
+    world.publisher.want_host(host(3), &world.known, &mut todo);
+    assert_eq!((todo.len(), world.publisher.refused()), (2, 1), "the third host is beyond the limit");
 
     todo.clear();
     for _ in 0..IDLE_ROUNDS {
-        publisher.age_hosts(&mut todo);
+        world.publisher.age_hosts(&mut todo);
     }
     todo.sort_by_key(|watch| format!("{watch:?}"));
     assert_eq!(todo, [Watch::Stop(ip("1.1.1.1")), Watch::Stop(ip("1.1.1.2"))]);

@@ -1,6 +1,8 @@
 //! Wider roots for larger tables: 6 bits at first, so that an instance with a few prefixes costs a kilobyte, up to 18 bits
 //! for IPv4 and 24 for IPv6, where the root takes the place of the first steps of every look-up.
 //!
+//! From 65,536 prefixes on IPv4 has a flat root instead ([`flat`](super::flat)).
+//!
 //! Growing takes the first level of nodes into the root: no prefix is looked at but those that end there. Workers see
 //! the old root until the new one is complete. A root of 24 bits is 128 MiB of addresses, of which only the pages with
 //! prefixes become memory.
@@ -21,6 +23,7 @@ const fn enough(bits: u32, v6: bool) -> Option<u32> {
         6 => Some(256),
         12 => Some(8192),
         18 if v6 => Some(16_384),
+        18 => Some(65_536),
         _ => None,
     }
 }
@@ -37,7 +40,7 @@ impl Store {
         match link.load(Ordering::Relaxed) {
             0 => {
                 let base = self.words.allocate(&self.tables.words, words(STRIDE) as usize)?;
-                let root = Root { base, bits: STRIDE };
+                let root = Root::new(base, STRIDE);
                 link.store(root.word(), Ordering::Release);
                 Some(root)
             }
@@ -58,7 +61,9 @@ impl Store {
     pub(super) fn grow_if_wanted(&mut self, instance: InstanceId, state: InstanceState, v6: bool) {
         let Some(root) = self.root(state, v6) else { return };
         let wanted = enough(root.bits, v6).is_some_and(|enough| state.prefixes[usize::from(v6)] >= enough);
-        if wanted {
+        if wanted && !v6 && root.bits == 18 {
+            self.flatten(instance, state, root);
+        } else if wanted {
             self.grow(instance, state, v6, root);
         }
     }
@@ -67,7 +72,7 @@ impl Store {
         let bits = old.bits + STRIDE;
         // Without memory for it the old root goes on serving.
         let Some(base) = self.words.allocate(&self.tables.words, words(bits) as usize) else { return };
-        let new = Root { base, bits };
+        let new = Root::new(base, bits);
         if bits == 18 {
             self.tables.words.advise((base + FALLBACK) as usize, 1 << bits, libc::MADV_HUGEPAGE);
         }

@@ -77,6 +77,10 @@ impl<T> Arena<T> {
             self.committed.store(until, Ordering::Relaxed);
             if self.huge && until > HUGE {
                 self.advise(0, until / size_of::<T>(), libc::MADV_HUGEPAGE);
+                if have <= HUGE {
+                    // What was filled in small pages until now.
+                    self.advise(0, HUGE / size_of::<T>(), libc::MADV_COLLAPSE);
+                }
             }
         }
         opened

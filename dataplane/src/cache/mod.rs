@@ -13,7 +13,7 @@
 //! Read it from below:
 //! * `tables`: all that workers can reach, and how it hangs together.
 //! * `lookup`: how they go through it, one address or a batch.
-//! * `trie`, `hosts`, `grow`: how the writer changes it under their eyes; `values`: locator-sets, headers, next hops.
+//! * `trie`, `flat`, `hosts`, `grow`: how the writer changes it under their eyes; `values`: locator-sets, headers, next hops.
 //! * `quiescence`: when memory may be used anew. All reasoning about memory order is there, with loom models.
 //! * `memory`: arenas that never move; `store`, `records`: the writer's own books.
 //! * `hits`: counters per worker and entry, outside the table, so that a worker's counting changes nothing that others
@@ -23,6 +23,7 @@
 
 mod atomics;
 mod entry;
+mod flat;
 mod grow;
 mod hits;
 mod hosts;
@@ -318,6 +319,12 @@ impl<'a> Snapshot<'a> {
     pub fn prefetch(&self, entry: Entry) {
         prefetch(self.tables.first_line(entry));
         prefetch(self.volumes.as_ptr().wrapping_add(entry.slot() as usize));
+    }
+
+    /// Asks the processor for what [`has_member`](Self::has_member) will touch.
+    #[inline]
+    pub fn prefetch_members(&self, entry: Entry) {
+        prefetch(self.tables.first_members(entry));
     }
 
     /// Where packets under `entry`, of the flow with this hash, go.

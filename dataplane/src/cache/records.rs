@@ -120,6 +120,15 @@ impl Records {
         self.records.len() * size_of::<Record>() + self.by_prefix.allocation_size() + self.free.capacity() * 4
     }
 
+    /// Slots of all prefixes of one family of an instance. Looks at every record there is.
+    pub(super) fn of(&self, instance: InstanceId, v6: bool) -> Vec<u32> {
+        let wanted = |slot: &u32| {
+            let EidPrefix { instance: its, prefix } = self.get(*slot).eid;
+            its == instance && prefix.address().is_ipv6() == v6
+        };
+        self.by_prefix.iter().copied().filter(wanted).collect()
+    }
+
     /// Prefixes shorter than `below` bits of one family of an instance.
     pub(super) fn shorter(&self, instance: InstanceId, v6: bool, below: u32) -> impl Iterator<Item = u32> + '_ {
         (0..below).flat_map(move |length| (0..1_u32 << length).map(move |head| (length, head))).filter_map(

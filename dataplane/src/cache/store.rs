@@ -12,7 +12,7 @@ use super::{
     entry::Entry,
     memory::{Arrays, Blocks},
     records::Records,
-    tables::{Hashed, Instance, Line, Members, Node, STRIDE, Tables},
+    tables::{Block, Hashed, Instance, Line, Members, Node, STRIDE, Tables},
     values::Headers,
 };
 use crate::{
@@ -29,6 +29,8 @@ pub(super) enum Retired {
     Nodes { base: u32, count: u32 },
     Leaves { base: u32, count: u32 },
     Words { base: u32, count: u32 },
+    Block(u32),
+    Junction(u32),
     Hosts { base: u32, count: u32 },
     Lines { base: u32, count: u32 },
     Header(u32),
@@ -51,6 +53,9 @@ pub(super) struct Store {
     pub(super) records: Records,
     pub(super) nodes: Arrays,
     pub(super) leaves: Arrays,
+    pub(super) blocks: Arrays,
+    /// Words for junctions that stand by.
+    pub(super) junctions: Vec<u32>,
     pub(super) lines: Arrays,
     pub(super) headers: Arrays,
     pub(super) adjacencies: Arrays,
@@ -79,6 +84,8 @@ impl Store {
         Self {
             nodes: arrays(tables.nodes.limit()),
             leaves: arrays(tables.leaves.limit()),
+            blocks: arrays(tables.blocks.limit()),
+            junctions: Vec::new(),
             lines: arrays(tables.lines.limit()),
             headers: arrays(tables.headers.limit()),
             adjacencies: arrays(tables.adjacencies.limit()),
@@ -100,7 +107,8 @@ impl Store {
     /// Whether one more change finds room whatever it needs.
     pub(super) fn has_room(&self) -> bool {
         const ARRAYS: usize = 32;
-        let all = [&self.nodes, &self.leaves, &self.lines, &self.headers, &self.adjacencies, &self.instance_indices];
+        let Self { nodes, leaves, blocks, lines, headers, adjacencies, instance_indices, .. } = self;
+        let all = [nodes, leaves, blocks, lines, headers, adjacencies, instance_indices];
         all.iter().all(|arrays| arrays.has_room(ARRAYS))
     }
 
@@ -116,7 +124,8 @@ impl Store {
 
     /// Makes everything free that was retired at or before `epoch`, which all workers have passed.
     pub(super) fn recover(&mut self, epoch: u64) {
-        while let Some((_, part)) = self.limbo.pop_front_if(|(retired, _)| *retired <= epoch) {
+        while self.limbo.front().is_some_and(|(retired, _)| *retired <= epoch) {
+            let Some((_, part)) = self.limbo.pop_front() else { return };
             self.free(part);
         }
     }
@@ -129,6 +138,8 @@ impl Store {
             Retired::Header(index) => self.headers.release(index, 1),
             Retired::Adjacency(index) => self.adjacencies.release(index, 1),
             Retired::Instance(index) => self.instance_indices.release(index, 1),
+            Retired::Block(index) => self.blocks.release(index, 1),
+            Retired::Junction(word) => self.junctions.push(word),
             Retired::Slot(slot) => self.records.release(slot),
             Retired::Words { base, count } => {
                 // SAFETY: nothing leads to the block, and every worker has begun a turn since.
@@ -186,6 +197,7 @@ impl Store {
         let instances = self.instance_indices.extent().1 * size_of::<Instance>();
         let trie = self.nodes.extent().1 * size_of::<Node>()
             + self.leaves.extent().1 * size_of::<u64>()
+            + self.blocks.extent().1 * size_of::<Block>()
             + tables.words.resident()
             + tables.hosts.resident()
             + instances;

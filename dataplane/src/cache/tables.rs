@@ -25,8 +25,14 @@ use crate::mapping::{Adjacency, InstanceId, OuterHeader};
 pub(super) const STRIDE: u32 = 6;
 /// Where the ways of IPv6 prefixes part: up to here all are in nodes; from here on hosts are in a hash table.
 pub(super) const DEEP: u32 = 66;
-/// In a child base: the children stand at depth [`DEEP`].
-pub(super) const DEEP_FLAG: u32 = 1 << 31;
+/// Bits of a flat root (IPv4): see [`flat`](super::flat).
+pub(super) const FLAT: u32 = 20;
+/// Bits of a block below it.
+pub(super) const FLAT_BLOCK: u32 = 4;
+/// Low half of a flat root's word that is no entry: the high half is the index of a block.
+pub(super) const BLOCK: u32 = 8;
+/// Low half of a block's word that is no entry: the high half is the index of a word with a child and a leaf.
+pub(super) const JUNCTION: u32 = 16;
 /// Words in front of a root of more than [`STRIDE`] bits: leaves of prefixes shorter than [`SHORT`], by the first
 /// octet. A default route would otherwise be written to every word of the root.
 pub(super) const FALLBACK: u32 = 256;
@@ -44,7 +50,7 @@ pub(super) struct Node {
     pub(super) covered: u64,
     /// Covered ways where another leaf begins than the one before.
     pub(super) starts: u64,
-    /// Children in the order of their ways, and [`DEEP_FLAG`].
+    /// Children in the order of their ways.
     pub(super) child_base: AtomicU32,
     /// Leaves in the order of their ways.
     pub(super) leaf_base: AtomicU32,
@@ -56,17 +62,28 @@ pub(super) struct Instance {
     pub(super) roots: [AtomicU64; 2],
 }
 
-/// A root: 2^`bits` words at `base`, each a child (low half) and a leaf (high half).
+/// A block of a flat root: 16 words, one for each /24.
+#[repr(C, align(128))]
+pub(super) struct Block(pub(super) [AtomicU64; 1 << FLAT_BLOCK]);
+
+/// A root: 2^`bits` words at `base`, behind the fallback if it is wider than [`STRIDE`]. A word holds a child (low half)
+/// and a leaf (high half); of a flat root, an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Root {
     pub(super) base: u32,
     pub(super) bits: u32,
+    /// One word for all: what stands for a root under a [`JUNCTION`]. Workers never meet it.
+    pub(super) lone: bool,
 }
 
 impl Root {
     #[inline(always)]
     pub(super) const fn from_word(word: u64) -> Self {
-        Self { base: word as u32, bits: (word >> 32) as u32 }
+        Self::new(word as u32, (word >> 32) as u32)
+    }
+
+    pub(super) const fn new(base: u32, bits: u32) -> Self {
+        Self { base, bits, lone: false }
     }
 
     pub(super) const fn word(self) -> u64 {
@@ -124,6 +141,7 @@ pub(super) struct Tables {
     pub(super) leaves: Arena<AtomicU64>,
     /// Roots and the index of instances.
     pub(super) words: Arena<AtomicU64>,
+    pub(super) blocks: Arena<Block>,
     pub(super) hosts: Arena<Host>,
     pub(super) instances: Arena<Instance>,
     pub(super) lines: Arena<Line>,
@@ -147,6 +165,7 @@ impl Tables {
             nodes: Arena::reserve((entries * 32).min(1 << 30), true),
             leaves: Arena::reserve((entries * 32).min(1 << 30), true),
             words: Arena::reserve(1 << 28, false),
+            blocks: Arena::reserve(entries * 2, true),
             hosts: Arena::reserve((entries * 16).min(1 << 28), true),
             instances: Arena::reserve(entries * 2, false),
             lines: Arena::reserve((entries * 8).min(1 << 28), true),
@@ -162,6 +181,7 @@ impl Tables {
             && tables.leaves.commit(1)
             && tables.instances.commit(1)
             && tables.words.commit(1 << STRIDE)
+            && tables.blocks.commit(1)
             && tables.hosts.commit(1);
         assert!(ready, "no memory for an empty map-cache");
         tables
@@ -187,6 +207,14 @@ impl Tables {
     pub(super) fn word(&self, index: u32) -> &AtomicU64 {
         // SAFETY: as in `node`; the words of a root or a table are committed before the link to it is stored.
         unsafe { self.words.get(index) }
+    }
+
+    /// A block that a word of a flat root leads to.
+    #[inline(always)]
+    pub(super) fn block(&self, index: u32) -> &[AtomicU64; 1 << FLAT_BLOCK] {
+        // SAFETY: as in `node`.
+        let Block(words) = unsafe { self.blocks.get(index) };
+        words
     }
 
     #[inline(always)]
@@ -231,7 +259,7 @@ impl Tables {
     #[inline(always)]
     pub(super) fn root(&self, instance: u32, v6: bool) -> Root {
         match self.instance(instance).roots[usize::from(v6)].load(Ordering::Acquire) {
-            0 => Root { base: 0, bits: STRIDE },
+            0 => Root::new(0, STRIDE),
             word => Root::from_word(word),
         }
     }

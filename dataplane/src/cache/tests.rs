@@ -249,10 +249,10 @@ fn empties(mut writer: Writer, model: Model) {
     if waiting > 0 {
         return;
     }
-    let Store { nodes, leaves, adjacencies, instance_indices, instances, crowds, live_hosts, .. } = &writer.store;
-    for (name, arrays) in
-        [("nodes", nodes), ("leaves", leaves), ("next hops", adjacencies), ("instances", instance_indices)]
-    {
+    let Store { nodes, leaves, blocks, adjacencies, instance_indices, instances, crowds, live_hosts, .. } =
+        &writer.store;
+    let all = [nodes, leaves, blocks, adjacencies, instance_indices];
+    for (name, arrays) in ["nodes", "leaves", "blocks", "next hops", "instances"].into_iter().zip(all) {
         assert_eq!(arrays.extent().0, 0, "{name} leaked");
     }
     assert_eq!((instances.len(), crowds.len(), *live_hosts), (0, 0, 0));
@@ -270,63 +270,107 @@ fn the_cache_agrees_with_a_plain_map() {
     }
 }
 
-#[test]
-fn roots_grow_with_their_prefixes_and_every_prefix_survives() {
-    let mut random = Random(7);
-    let (mut writer, mut readers) = new(60_000, 1);
-    let (mut model, mut lookups) = (Model::default(), Lookups::new(64));
-    let mut eids: Vec<EidPrefix> = (0..24_000_u64)
+/// Prefixes of all lengths, the shorter ones of few heads, so that they nest.
+fn nested(random: &mut Random, count: u64) -> Vec<EidPrefix> {
+    let eid = |address: IpAddr, length: u64| {
+        let prefix = Prefix::new(address, length as u8).unwrap();
+        EidPrefix { instance: InstanceId::DEFAULT, prefix }
+    };
+    (0..count)
         .map(|number| {
             let bits = u128::from(random.next()) << 64 | u128::from(random.next());
-            // All lengths; the shorter ones of few heads, so that they nest.
-            let (v4, v6) = (number % 33, number % 129);
-            let v6_bits = 0x2001 << 112 | bits >> 16 & if number % 3 == 0 { u128::MAX } else { !(0xffff << 80) };
-            let address = if number % 2 == 0 {
-                IpAddr::from((bits as u32).to_be_bytes())
-            } else {
-                IpAddr::from(v6_bits.to_be_bytes())
-            };
-            let length = if number % 2 == 0 { v4.max(number % 7) } else { v6 };
-            EidPrefix { instance: InstanceId::DEFAULT, prefix: Prefix::new(address, length as u8).unwrap() }
+            match number % 4 {
+                0 => eid(IpAddr::from((bits as u32).to_be_bytes()), (number / 4 % 33).max(number % 7)),
+                1 => eid(IpAddr::from((10 << 24 | bits as u32 >> 10).to_be_bytes()), 12 + number / 4 % 21),
+                2 => eid(IpAddr::from((0x2001 << 112 | bits >> 16).to_be_bytes()), number / 4 % 129),
+                _ => eid(IpAddr::from((0x2001_0db8 << 96 | bits >> 88 << 40).to_be_bytes()), 44 + number / 4 % 22),
+            }
         })
-        .collect();
-    let more = (0..36_000_u64).map(|_| {
-        let prefix = Prefix::new(
-            ((0x2001_0db8_u128 << 96) | u128::from(random.next()) << 40).to_be_bytes().into(),
-            48 + (random.next() % 16) as u8,
-        );
-        EidPrefix { instance: InstanceId::DEFAULT, prefix: prefix.unwrap() }
-    });
-    eids.extend(more);
+        .collect()
+}
+
+/// Puts `eids` in and takes them out again, agreeing with the model all the way.
+fn lives_through(eids: &[EidPrefix], random: &mut Random, check: impl Fn(&mut Writer)) {
+    let (mut writer, mut readers) = new(eids.len(), 1);
+    let (mut model, mut lookups) = (Model::default(), Lookups::new(64));
+    let probe = |random: &mut Random, among: &[EidPrefix]| -> Vec<Eid> {
+        let near = |known: EidPrefix| edges(known.prefix).map(|address| Eid { instance: known.instance, address });
+        (0..8).flat_map(|_| near(among[random.below(among.len())])).collect()
+    };
     for (serial, eid) in eids.iter().enumerate() {
         writer.insert(*eid, forwarding(serial as u64)).unwrap();
         model.insert(*eid, serial as u64);
         if serial.is_multiple_of(16) {
             writer.publish();
-            let probes: Vec<Eid> = (0..8)
-                .flat_map(|_| {
-                    let known = eids[random.below(serial + 1)];
-                    edges(known.prefix).map(|address| Eid { instance: known.instance, address })
-                })
-                .collect();
-            agree(&readers[0].snapshot(), &mut model, &mut lookups, &probes);
+            agree(&readers[0].snapshot(), &mut model, &mut lookups, &probe(random, &eids[..=serial]));
         }
     }
-    let state = writer.store.instances[&InstanceId::DEFAULT];
-    let bits = [false, true].map(|v6| writer.store.root(state, v6).unwrap().bits);
-    assert_eq!(bits, [18, 24], "roots as wide as they become: {state:?}");
+    check(&mut writer);
+    for (serial, eid) in eids.iter().enumerate().step_by(3) {
+        writer.insert(*eid, forwarding(1 << 32 | serial as u64)).unwrap();
+        model.insert(*eid, 1 << 32 | serial as u64);
+    }
     let all: BTreeSet<EidPrefix> = eids.iter().copied().collect();
     for (count, eid) in all.iter().enumerate() {
-        assert!(writer.remove(eid) && model.remove(eid));
-        if count.is_multiple_of(64) {
+        if count.is_multiple_of(32) {
             writer.publish();
-            let known = eids[random.below(eids.len())];
-            let probes = edges(known.prefix).map(|address| Eid { instance: known.instance, address });
-            agree(&readers[0].snapshot(), &mut model, &mut lookups, &probes);
+            agree(&readers[0].snapshot(), &mut model, &mut lookups, &probe(random, eids));
         }
+        assert!(writer.remove(eid) && model.remove(eid));
     }
     drop(readers);
     empties(writer, model);
+}
+
+#[test]
+fn roots_grow_with_their_prefixes_and_every_prefix_survives() {
+    let mut random = Random(7);
+    let eids = nested(&mut random, 60_000);
+    lives_through(&eids, &mut random, |writer| {
+        let state = writer.store.instances[&InstanceId::DEFAULT];
+        let bits = [false, true].map(|v6| writer.store.root(state, v6).unwrap().bits);
+        assert_eq!(bits, [18, 24], "roots as wide as they become: {state:?}");
+    });
+}
+
+#[test]
+fn a_large_ipv4_table_has_a_flat_root() {
+    let mut random = Random(8);
+    let mut eids: Vec<EidPrefix> = nested(&mut random, 260_000);
+    eids.retain(|eid| eid.prefix.address().is_ipv4());
+    lives_through(&eids, &mut random, |writer| {
+        let state = writer.store.instances[&InstanceId::DEFAULT];
+        assert_eq!(writer.store.root(state, false).unwrap().bits, tables::FLAT, "{state:?}");
+        assert!(writer.store.blocks.extent().0 > 10_000);
+    });
+}
+
+/// Instances of all sizes in one batch.
+#[test]
+fn a_batch_may_mix_instances_with_roots_of_any_width() {
+    let mut random = Random(9);
+    let (mut writer, mut readers) = new(500_000, 1);
+    let mut model = Model::default();
+    let instance = |number: usize| InstanceId::new(number as u32).unwrap();
+    for (number, count) in [10, 600, 40_000, 260_000].into_iter().enumerate() {
+        for (serial, eid) in nested(&mut random, count).into_iter().enumerate() {
+            let eid = EidPrefix { instance: instance(number), ..eid };
+            writer.insert(eid, forwarding(serial as u64)).unwrap();
+            model.insert(eid, serial as u64);
+        }
+        writer.publish();
+    }
+    let snapshot = readers[0].snapshot();
+    let mut lookups = Lookups::new(300);
+    for _ in 0..200 {
+        let eids: Vec<Eid> = (0..300)
+            .map(|_| {
+                let known = nested(&mut random, 4)[random.below(4)];
+                Eid { instance: instance(random.below(5)), address: known.prefix.address() }
+            })
+            .collect();
+        agree(&snapshot, &mut model, &mut lookups, &eids);
+    }
 }
 
 #[test]

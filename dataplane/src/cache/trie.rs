@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::{
     entry::Entry,
     store::{Retired, Store},
-    tables::{DEEP, DEEP_FLAG, FALLBACK, Node, Root, SHORT, STRIDE},
+    tables::{DEEP, FALLBACK, FLAT, Node, Root, SHORT, STRIDE},
 };
 use crate::mapping::EidPrefix;
 
@@ -62,7 +62,7 @@ impl Key {
     }
 
     /// Its first bits as a number.
-    const fn head(&self, count: u32) -> u32 {
+    pub(super) const fn head(&self, count: u32) -> u32 {
         (self.bits >> (128 - count)) as u32
     }
 }
@@ -95,7 +95,7 @@ impl Draft {
         if self.children >> way & 1 == 0 {
             return None;
         }
-        Some((self.child_base & !DEEP_FLAG) + self.rank(way))
+        Some(self.child_base + self.rank(way))
     }
 
     const fn rank(&self, way: usize) -> u32 {
@@ -160,6 +160,7 @@ impl Store {
     pub(super) fn insert(&mut self, root: Root, key: &Key, slot: u32) {
         match home(root, key.length) {
             _ if key.length == HOST => self.insert_host(root, key, slot),
+            _ if root.bits == FLAT => self.insert_flat(root, key, slot),
             Home::Fallback | Home::Root => self.insert_high(root, key, slot),
             Home::Node => self.insert_low(root, key, slot),
         }
@@ -169,6 +170,7 @@ impl Store {
     pub(super) fn withdraw(&mut self, root: Root, key: &Key, slot: u32) {
         match home(root, key.length) {
             _ if key.length == HOST => self.withdraw_host(root, key),
+            _ if root.bits == FLAT => self.withdraw_flat(root, key, slot),
             Home::Fallback | Home::Root => self.withdraw_high(root, key, slot),
             Home::Node => self.withdraw_low(root, key, slot),
         }
@@ -179,12 +181,20 @@ impl Store {
         if key.length == HOST {
             return self.rewrite_host(key, new);
         }
+        if root.bits == FLAT {
+            return self.rewrite_flat(root, key, old, new);
+        }
         let leaf = self.records.get(old.slot()).leaf;
         if leaf != 0 {
             return self.tables.leaf(leaf).store(new.0, Ordering::Release);
         }
         // A prefix of the root's that others hide has no leaf.
-        let Home::Node = home(root, key.length) else { return };
+        if let Home::Node = home(root, key.length) {
+            self.rewrite_low(root, key, old, new);
+        }
+    }
+
+    pub(super) fn rewrite_low(&self, root: Root, key: &Key, old: Entry, new: Entry) {
         let depth = key.depth(root.bits);
         let Some((_, node)) = self.descend(root, key, depth) else { return };
         let draft = Draft::of(self.tables.node(node));
@@ -265,6 +275,9 @@ impl Store {
 
     /// The word of the root that `key` passes.
     fn root_word(root: Root, key: &Key) -> u32 {
+        if root.lone {
+            return root.base;
+        }
         let skip = if root.bits > STRIDE { FALLBACK } else { 0 };
         root.base + skip + key.head(root.bits)
     }
@@ -290,7 +303,7 @@ impl Store {
         (node != 0).then_some((path, node))
     }
 
-    fn insert_low(&mut self, root: Root, key: &Key, slot: u32) {
+    pub(super) fn insert_low(&mut self, root: Root, key: &Key, slot: u32) {
         let entry = self.records.entry(slot);
         self.change_at(root, key, key.depth(root.bits), |store, draft, depth| {
             store.cover(draft, key.span(depth), |store, there| {
@@ -323,7 +336,7 @@ impl Store {
                 continue;
             }
             let chain = self.chain(key, at + STRIDE, depth, change);
-            self.add_child(&mut draft, at, way, chain);
+            self.add_child(&mut draft, way, chain);
             return self.replace(word, path, node, draft);
         }
         let chain = self.chain(key, at, depth, change);
@@ -339,14 +352,14 @@ impl Store {
         while at > from {
             at -= STRIDE;
             let child = self.lone_node(draft.node());
-            draft = Draft { children: 1 << key.way(at), child_base: flagged(child, at), ..Draft::default() };
+            draft = Draft { children: 1 << key.way(at), child_base: child, ..Draft::default() };
         }
         draft
     }
 
-    /// Gives a draft at `depth` one child more.
-    fn add_child(&mut self, draft: &mut Draft, depth: u32, way: usize, child: Draft) {
-        let (old, count, rank) = (draft.child_base & !DEEP_FLAG, draft.child_count(), draft.rank(way));
+    /// Gives a draft one child more.
+    fn add_child(&mut self, draft: &mut Draft, way: usize, child: Draft) {
+        let (old, count, rank) = (draft.child_base, draft.child_count(), draft.rank(way));
         let base = self.nodes.allocate(&self.tables.nodes, count as usize + 1);
         for place in 0..=count {
             let node = match place {
@@ -359,12 +372,12 @@ impl Store {
         }
         self.retire_nodes(old, count);
         draft.children |= 1 << way;
-        draft.child_base = flagged(base, depth);
+        draft.child_base = base;
     }
 
-    /// Takes the child on `way` from a draft at `depth`.
-    fn remove_child(&mut self, draft: &mut Draft, depth: u32, way: usize) {
-        let (old, count, rank) = (draft.child_base & !DEEP_FLAG, draft.child_count(), draft.rank(way));
+    /// Takes the child on `way` from a draft.
+    fn remove_child(&mut self, draft: &mut Draft, way: usize) {
+        let (old, count, rank) = (draft.child_base, draft.child_count(), draft.rank(way));
         let base = self.nodes.allocate(&self.tables.nodes, count as usize - 1);
         for place in (0..count).filter(|&place| place != rank) {
             let target = base + place - u32::from(place > rank);
@@ -373,7 +386,7 @@ impl Store {
         }
         self.retire_nodes(old, count);
         draft.children &= !(1 << way);
-        draft.child_base = if base == 0 { 0 } else { flagged(base, depth) };
+        draft.child_base = base;
     }
 
     fn retire_nodes(&mut self, base: u32, count: u32) {
@@ -397,15 +410,14 @@ impl Store {
             return self.retire_nodes(node, 1);
         };
         let above = Draft::of(self.tables.node(parent));
-        let (old, count, rank) = (above.child_base & !DEEP_FLAG, above.child_count(), above.rank(way));
+        let (old, count, rank) = (above.child_base, above.child_count(), above.rank(way));
         let base = self.nodes.allocate(&self.tables.nodes, count as usize);
         for place in 0..count {
             let node = if place == rank { draft } else { Draft::of(self.tables.node(old + place)) };
             // SAFETY: just handed out, so committed and unseen.
             unsafe { self.tables.nodes.put(base + place, node.node()) };
         }
-        let flag = above.child_base & DEEP_FLAG;
-        self.tables.node(parent).child_base.store(base | flag, Ordering::Release);
+        self.tables.node(parent).child_base.store(base, Ordering::Release);
         self.retire_nodes(old, count);
     }
 
@@ -456,7 +468,7 @@ impl Store {
         covers
     }
 
-    fn withdraw_low(&mut self, root: Root, key: &Key, slot: u32) {
+    pub(super) fn withdraw_low(&mut self, root: Root, key: &Key, slot: u32) {
         let (entry, eid) = (self.records.entry(slot), self.records.get(slot).eid);
         let depth = key.depth(root.bits);
         let next = self.records.cover(&eid, depth + 1).map_or(0, |cover| self.records.entry(cover).0);
@@ -487,13 +499,8 @@ impl Store {
             };
             at -= STRIDE;
             (node, draft) = (parent, Draft::of(self.tables.node(parent)));
-            self.remove_child(&mut draft, at, way);
+            self.remove_child(&mut draft, way);
         }
         self.replace(word, path, node, draft);
     }
-}
-
-/// A child base as a node at `depth` keeps it.
-const fn flagged(base: u32, depth: u32) -> u32 {
-    if depth + STRIDE == DEEP { base | DEEP_FLAG } else { base }
 }

@@ -118,6 +118,12 @@ impl Tables {
         }
     }
 
+    /// What [`has_member`](Self::has_member) reads first; of an entry without a set, what nobody will read.
+    #[inline(always)]
+    pub(super) fn first_members(&self, entry: Entry) -> *const u8 {
+        self.members.address(entry.action().index()).cast()
+    }
+
     #[inline(always)]
     fn line(&self, index: u32) -> &Line {
         // SAFETY: indices come from entries, which lead to lines put before the entry was stored; the writer uses a line

@@ -4,6 +4,7 @@
 
 mod device;
 pub mod generator;
+pub mod lpm;
 mod mappings;
 pub mod mem;
 mod meter;

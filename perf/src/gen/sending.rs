@@ -118,8 +118,11 @@ fn announce(arguments: &Arguments, generator: &Generator) {
     }
 }
 
-/// What was sent in so many seconds.
+/// What was sent in so many seconds; of a single frame there is no rate.
 fn speed(earlier: &Sent, later: &Sent, seconds: f64) -> String {
+    if seconds <= 0.0 {
+        return "no rate".into();
+    }
     let packets = later.packets - earlier.packets;
     let bits = 8 * (later.octets - earlier.octets + WIRE * packets);
     format!("{:>12.0} pps {:>8.3} Gbit/s on the wire", packets as f64 / seconds, bits as f64 / seconds / 1e9)

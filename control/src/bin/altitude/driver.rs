@@ -23,7 +23,7 @@ use altitude_control::{
     },
     config::Config,
     fault::{ControlFault, Tally},
-    map_cache::{self, CacheFault, MapCache},
+    map_cache::{self, CacheFault, Cached, MapCache},
     os::api_socket::Connection,
     publisher::{self, Publisher},
     resolver::{self, Resolver, ResolverFault},
@@ -56,11 +56,11 @@ const CLIENT: usize = 0x1_0000;
 
 /// Messages taken from one socket, and misses from one worker, in one round.
 const ROUND: usize = 256;
-/// How often the use of map-cache entries is reported to the map-cache.
-const USE_EVERY: Duration = Duration::from_secs(10);
+/// How often clients of the API that read nothing are looked for.
+const STALLED_EVERY: Duration = Duration::from_secs(10);
 /// How often site hosts age by one round.
 const AGE_EVERY: Duration = Duration::from_secs(60);
-/// How often retired tables are looked at while some wait.
+/// How often what workers may still read is looked at, and what was refused is tried again, while there is some.
 const RECLAIM_EVERY: Duration = Duration::from_millis(100);
 /// Largest message or packet received.
 const MESSAGE_MAX: usize = 65_536;
@@ -128,9 +128,8 @@ pub(crate) struct Driver<'a> {
     nonces: ChaCha20Rng,
     /// Sockets that had more to say than a round takes.
     ready: BTreeSet<Token>,
-    /// Packets that had used each entry at the last report.
-    used: HashMap<EidPrefix, u64>,
-    next_use: Instant,
+    next_look: Instant,
+    next_stalled: Instant,
     next_age: Instant,
     limbo: usize,
     /// Publications so far.
@@ -176,7 +175,7 @@ impl<'a> Driver<'a> {
                 records_max: RECORDS_MAX,
             }),
             responder: Responder::new(responder::Settings::new(config.database.clone(), config.rlocs.clone())),
-            map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }),
+            map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }, now),
             publisher: Publisher::new(
                 publisher::Settings { rlocs: config.rlocs.clone(), hosts_max: SITE_HOSTS_MAX },
                 writer,
@@ -188,8 +187,8 @@ impl<'a> Driver<'a> {
             traffic: Traffic::default(),
             nonces: ChaCha20Rng::from_seed(random()?),
             ready: BTreeSet::new(),
-            used: HashMap::new(),
-            next_use: now + USE_EVERY,
+            next_look: now + map_cache::LOOK_ROUND,
+            next_stalled: now + STALLED_EVERY,
             next_age: now + AGE_EVERY,
             limbo: 0,
             generation: 0,
@@ -230,7 +229,7 @@ impl<'a> Driver<'a> {
         for mapping in &self.config.map_cache {
             self.cache(now, map_cache::Input::Static(mapping.clone()));
         }
-        self.publish();
+        self.publish(now);
     }
 
     /// Tells the steering programs what is ours.
@@ -274,7 +273,7 @@ impl<'a> Driver<'a> {
                 self.ready.insert(BELL);
             }
             self.wake(now);
-            self.publish();
+            self.publish(now);
             if ended.load(Ordering::Relaxed) {
                 return Err(RunError::Unfit("a worker ended by itself; stopping".to_owned()));
             }
@@ -322,20 +321,20 @@ impl<'a> Driver<'a> {
     /// Whether asking would bring nothing new: the mapping came while the miss was on its way, or is there and only the
     /// path to its locators is missing.
     fn is_known(&self, eid: Eid) -> bool {
-        let cached = self.map_cache.lookup(eid).map(|cached| &cached.mapping);
-        let asks_again = |mapping: &Mapping| mapping.is_negative() && mapping.action == Action::SendMapRequest;
-        cached.is_some_and(|mapping| !asks_again(mapping)) || self.publisher.waits_for_path(eid)
+        let asks_again = |cached: &Cached<'_>| cached.is_negative() && cached.action == Action::SendMapRequest;
+        self.map_cache.lookup(eid).is_some_and(|cached| !asks_again(&cached))
     }
 
     /// How long the loop may sleep.
     fn due(&self, now: Instant) -> Option<Duration> {
-        let reclaim = (self.limbo > 0).then(|| now + RECLAIM_EVERY);
+        let reclaim = (self.limbo > 0 || self.publisher.wants_mending()).then(|| now + RECLAIM_EVERY);
         [
             self.resolver.due(),
             self.map_cache.due(),
             self.kernel.underlay.due(),
             reclaim,
-            Some(self.next_use),
+            Some(self.next_look),
+            Some(self.next_stalled),
             Some(self.next_age),
         ]
         .into_iter()
@@ -355,9 +354,12 @@ impl<'a> Driver<'a> {
         if past(self.kernel.underlay.due()) {
             self.learn(now, altitude_control::underlay::Input::Wake);
         }
-        if self.next_use <= now {
-            self.next_use = now + USE_EVERY;
-            self.report_use(now);
+        if self.next_look <= now {
+            self.cache(now, map_cache::Input::Look);
+            self.next_look = now + self.map_cache.look_every();
+        }
+        if self.next_stalled <= now {
+            self.next_stalled = now + STALLED_EVERY;
             self.drop_stalled(now);
         }
         if self.next_age <= now {
@@ -366,8 +368,11 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Shows workers what changed, and has them look at what they hold.
-    fn publish(&mut self) {
+    /// Ends the round's changes, and has workers look at what they hold.
+    fn publish(&mut self, now: Instant) {
+        if self.publisher.wants_mending() {
+            self.mend(now);
+        }
         if self.publisher.publish() {
             self.generation += 1;
             for worker in &self.workers {

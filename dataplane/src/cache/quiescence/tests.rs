@@ -54,7 +54,8 @@ impl<T> Publisher<T> {
 
     fn reclaim(&mut self) -> u64 {
         let passed = self.grace.passed();
-        while let Some((_, value)) = self.limbo.pop_front_if(|(epoch, _)| *epoch <= passed) {
+        let over = self.limbo.partition_point(|(epoch, _)| *epoch <= passed);
+        for (_, value) in self.limbo.drain(..over) {
             // SAFETY: from `Box::into_raw`, unlinked, and every reader has begun a turn since.
             drop(unsafe { Box::from_raw(value.as_ptr()) });
         }

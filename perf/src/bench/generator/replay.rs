@@ -90,3 +90,54 @@ impl Replay {
 const LONGEST: usize = 1792;
 const _: () =
     assert!(LONGEST <= PACKET && LONGEST <= altitude_dataplane::frame::SLOT - altitude_dataplane::frame::HEADROOM);
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs};
+
+    use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
+
+    use super::*;
+
+    /// Reads a capture of packets of these lengths, captured and on the wire.
+    fn read(name: &str, link: DataLink, packets: &[(usize, u32)]) -> Result<Replay, String> {
+        let path = env::temp_dir().join(format!("altitude-{name}-{}.pcap", std::process::id()));
+        let header = PcapHeader { datalink: link, ..PcapHeader::default() };
+        let mut writer = PcapWriter::with_header(fs::File::create(&path).unwrap(), header).unwrap();
+        for (number, (length, original)) in packets.iter().enumerate() {
+            let octets = vec![number as u8; *length];
+            writer.write_packet(&PcapPacket::new(Duration::from_secs(number as u64), *original, &octets)).unwrap();
+        }
+        drop(writer);
+        let replay = Replay::read(&path);
+        fs::remove_file(path).unwrap();
+        replay
+    }
+
+    #[test]
+    fn what_fits_is_replayed_and_the_rest_is_told() {
+        let lengths = [(14, 14), (13, 13), (60, 61), (LONGEST, LONGEST as u32), (LONGEST + 1, LONGEST as u32 + 1)];
+        let replay = read("fits", DataLink::ETHERNET, &lengths).unwrap();
+        assert_eq!(replay.packets(), [vec![0; 14], vec![3; LONGEST]]);
+        assert_eq!(replay.times(), [Duration::ZERO, Duration::from_secs(3)]);
+        assert_eq!((replay.skipped(), replay.longest()), (3, LONGEST));
+        let (mut progress, mut room) = (Progress::default(), vec![0xee; LONGEST]);
+        let lengths: Vec<usize> = (0..3).map(|_| replay.write(&mut progress, &mut room)).collect();
+        assert_eq!((lengths, progress.octets), (vec![14, LONGEST, 14], 28 + LONGEST as u64));
+    }
+
+    #[test]
+    fn other_files_are_refused_with_the_reason() {
+        for (replay, why) in [
+            (read("raw", DataLink::RAW, &[(60, 60)]), "was captured on RAW, not on Ethernet"),
+            (read("empty", DataLink::ETHERNET, &[]), "has no packet that can be sent, 0 that cannot"),
+            (read("short", DataLink::ETHERNET, &[(13, 13)]), "has no packet that can be sent, 1 that cannot"),
+            (read("many", DataLink::ETHERNET, &[(14, 14)].repeat(PACKETS_MAX + 1)), "more than 65536 packets"),
+            (Replay::read(Path::new("/dev/null")), "is not a pcap file"),
+            (Replay::read(Path::new("/nonexistent")), "No such file"),
+        ] {
+            let said = replay.unwrap_err();
+            assert!(said.contains(why), "{said}");
+        }
+    }
+}

@@ -123,7 +123,12 @@ fn middle(bucket: u32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use libbpf_rs::ProgramInput;
+
+    use super::{
+        super::{afxdp::now, recipe::MAGIC},
+        *,
+    };
 
     #[test]
     fn buckets_follow_one_another() {
@@ -143,5 +148,44 @@ mod tests {
         let more = Arrived { latencies: vec![(1000, 99), (4000, 1), (5000, 2)], probes: 102, ..Arrived::default() };
         assert_eq!(more.since(&arrived).latencies, [(1000, 1), (4000, 1)]);
         assert_eq!(more.since(&arrived).probes, 2);
+    }
+
+    /// Lets the kernel's program look at a probe that was stamped so long ago, or so much later than now. Returns the
+    /// tally, the latencies, and the longest that it can have been on its way.
+    fn measure(ago: i64) -> Result<([u64; 4], Vec<u64>, u64), String> {
+        let object = load(&[])?;
+        let program = object.progs_mut().find(|program| program.name() == "measure").unwrap();
+        let before = now();
+        let mut frame = vec![0; 14 + 20 + 8];
+        frame.extend(MAGIC);
+        frame.extend(before.saturating_add_signed(-ago).to_be_bytes());
+        let input = ProgramInput { data_in: Some(&frame), ..ProgramInput::default() };
+        program.test_run(input).map_err(|error| error.to_string())?;
+        let longest = (now() - before).saturating_add_signed(ago);
+        let latencies = map(&object, "latencies")?;
+        let found = |bucket: &u32| sums(&latencies, *bucket).unwrap() == [1];
+        Ok((sums(&map(&object, "tallies")?, 0)?, (0..BUCKETS).filter(found).map(middle).collect(), longest))
+    }
+
+    #[test]
+    fn the_kernel_puts_latencies_into_the_right_buckets() {
+        if !nix::unistd::geteuid().is_root() {
+            return println!("SKIP: needs root (BPF)");
+        }
+        for ago in [0, 1000, 100_000, 12_345_678, 3_000_000_000, 1 << 39] {
+            // A machine that was just started has no such past.
+            if now() < ago as u64 {
+                continue;
+            }
+            let (tally, latencies, longest) = match measure(ago) {
+                Ok(measured) => measured,
+                Err(why) => return println!("SKIP: {why}"),
+            };
+            assert_eq!((tally, latencies.len()), ([1, 58, 1, 0], 1));
+            let precise = ago as u64 - ago as u64 / 64..=longest + longest / 64;
+            assert!(precise.contains(&latencies[0]), "{} is not in {precise:?}", latencies[0]);
+        }
+        let (tally, latencies, _) = measure(-3_600_000_000_000).unwrap();
+        assert_eq!((tally, latencies), ([1, 58, 1, 1], Vec::new()), "stamped by another clock");
     }
 }

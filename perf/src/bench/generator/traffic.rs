@@ -166,3 +166,39 @@ pub fn pps(text: &str) -> Result<f64, String> {
         _ => Err("packets a second, such as 1000, 250k, 1.5M or 1Mpps".into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        traffic: Traffic,
+    }
+
+    #[test]
+    fn arguments_are_read_as_the_same_traffic() {
+        let usual = Traffic::new(Direction::Decap, Families::ALL[1], Size::Imix);
+        let other = Traffic {
+            flows: 1 << 20,
+            prefixes: 9,
+            distribution: Distribution::Zipf,
+            hit_percent: 0,
+            rate: Some(123_456.75),
+            probes: Some(3),
+            ..usual
+        };
+        for traffic in [usual, other] {
+            let words = std::iter::once("line".to_owned()).chain(traffic.arguments());
+            assert_eq!(Line::try_parse_from(words).unwrap().traffic, traffic);
+        }
+        let shortest = Line::try_parse_from(["line", "--direction", "encap"]).unwrap().traffic;
+        assert_eq!(shortest, Traffic::new(Direction::Encap, Families::ALL[0], Size::Octets(64)));
+        for wrong in [["--flows", "0"], ["--flows", "1048577"], ["--hit-percent", "101"], ["--probes", "0"]] {
+            assert!(Line::try_parse_from(["line", "--direction", "encap"].iter().chain(&wrong)).is_err(), "{wrong:?}");
+        }
+    }
+}

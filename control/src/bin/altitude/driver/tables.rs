@@ -36,20 +36,21 @@ impl Driver<'_> {
     /// Steps the map-cache and does what it says.
     pub(super) fn cache(&mut self, now: Instant, input: map_cache::Input) {
         let mut todo = Vec::new();
-        self.map_cache.step(now, input, &mut todo);
+        let publisher = &self.publisher;
+        self.map_cache.step(now, input, &|eid| publisher.hits(eid).packets, &mut todo);
         let mut watches = Vec::new();
         let mut refresh = Vec::new();
         for output in todo {
             match output {
-                map_cache::Output::Publish(mapping) => {
+                map_cache::Output::Publish(mapping, set) => {
                     tracing::debug!(eid = %mapping.eid, locators = mapping.locators.len(), "mapping published");
-                    self.publisher.show(mapping, &Known(&self.kernel.underlay), &mut watches);
+                    self.publisher.show(&mapping, set, &Known(&self.kernel.underlay), &mut watches);
                 }
                 map_cache::Output::Withdraw(eid) => {
                     tracing::debug!(%eid, "mapping withdrawn");
-                    self.used.remove(&eid);
                     self.publisher.hide(&eid, &mut watches);
                 }
+                map_cache::Output::Release(set) => self.publisher.release(set, &mut watches),
                 // There is no locator to ask about a negative mapping: it lapses, and the next packet asks the ALT.
                 map_cache::Output::Refresh(eid) if self.is_negative(&eid) => {}
                 map_cache::Output::Refresh(eid) => refresh.push(eid),
@@ -63,7 +64,7 @@ impl Driver<'_> {
     }
 
     fn is_negative(&self, eid: &EidPrefix) -> bool {
-        self.map_cache.get(eid).is_some_and(|cached| cached.mapping.is_negative())
+        self.map_cache.get(eid).is_some_and(|cached| cached.is_negative())
     }
 
     /// Has the path to a site host resolved.
@@ -73,15 +74,11 @@ impl Driver<'_> {
         self.watch(now, watches);
     }
 
-    /// Tells the map-cache which entries packets used since the last time.
-    pub(super) fn report_use(&mut self, now: Instant) {
-        let entries: Vec<_> = self.map_cache.iter().map(|cached| cached.mapping.eid).collect();
-        for eid in entries {
-            let packets = self.publisher.hits(&eid).packets;
-            if self.used.insert(eid, packets).unwrap_or(0) != packets {
-                self.cache(now, map_cache::Input::Used(eid));
-            }
-        }
+    /// Tries again what the workers' table refused for want of room.
+    pub(super) fn mend(&mut self, now: Instant) {
+        let mut watches = Vec::new();
+        self.publisher.mend(&self.map_cache, &Known(&self.kernel.underlay), &mut watches);
+        self.watch(now, watches);
     }
 
     /// Forgets site hosts that nobody sends to.

@@ -24,7 +24,7 @@ impl View for Driver<'_> {
 
     fn entries(&self, table: Table) -> Box<dyn Iterator<Item = Entry> + '_> {
         match table {
-            Table::Cache => Box::new(self.map_cache.iter().map(|cached| self.cached(cached))),
+            Table::Cache => Box::new(self.map_cache.iter().map(|cached| self.cached(&cached))),
             Table::Database => Box::new(self.responder.database().map(|mapping| {
                 let up = |address| self.kernel.underlay.own_addresses().contains(&address);
                 let entry = Entry::new(Table::Database, mapping, Origin::Static, self.wall_clock(self.started), up);
@@ -83,14 +83,14 @@ impl View for Driver<'_> {
 
     fn exact(&self, table: Table, eid: &EidPrefix) -> Option<Entry> {
         match table {
-            Table::Cache => self.map_cache.get(eid).map(|cached| self.cached(cached)),
+            Table::Cache => self.map_cache.get(eid).map(|cached| self.cached(&cached)),
             Table::Database => self.entries(table).find(|entry| entry.eid == *eid),
         }
     }
 
     fn longest(&self, table: Table, eid: Eid) -> Option<Entry> {
         match table {
-            Table::Cache => self.map_cache.lookup(eid).map(|cached| self.cached(cached)),
+            Table::Cache => self.map_cache.lookup(eid).map(|cached| self.cached(&cached)),
             Table::Database => {
                 let covering = self.entries(table).filter(|entry| entry.eid.contains(eid));
                 covering.max_by_key(|entry| entry.eid.prefix.length())
@@ -100,14 +100,14 @@ impl View for Driver<'_> {
 }
 
 impl Driver<'_> {
-    fn cached(&self, cached: &Cached) -> Entry {
+    fn cached(&self, cached: &Cached<'_>) -> Entry {
         let origin = match cached.origin {
             map_cache::Origin::Static => Origin::Static,
             map_cache::Origin::Reply => Origin::MapReply,
             map_cache::Origin::GivenUp => Origin::GivenUp,
         };
         let up = |address| matches!(Known(&self.kernel.underlay).path(address), Path::Ready(_));
-        let mut entry = Entry::new(Table::Cache, &cached.mapping, origin, self.wall_clock(cached.created), up);
+        let mut entry = Entry::new(Table::Cache, &cached.mapping(), origin, self.wall_clock(cached.created), up);
         entry.left = cached.expires.map(|expires| expires.saturating_duration_since(Instant::now()));
         self.with_hits(entry)
     }
