@@ -11,8 +11,9 @@ set -eu
 # libxdp is built from its crate's sources: clang and llvm for its BPF objects, libpcap-dev, m4 and pkg-config for its
 # configure script, libelf and zlib to link. linux-libc-dev holds the headers of steer.bpf.c. No 32-bit libc is needed.
 build="ca-certificates clang gcc git libc6-dev libelf-dev libpcap-dev linux-libc-dev llvm m4 make pkg-config zlib1g-dev"
-# Namespaces and veth, offloads, sysctl, echo requests, captures, and the second opinion on every packet.
-lab="ethtool iproute2 iputils-ping procps tcpdump tshark util-linux"
+# Namespaces and veth, offloads, sysctl, echo requests, captures, and the second opinion on every packet; and what the
+# kits for other generators (perf/trex, perf/pktgen) are tried with: scapy, Lua, shellcheck.
+lab="ethtool iproute2 iputils-ping lua5.4 procps python3-scapy shellcheck tcpdump tshark util-linux"
 
 mode=install
 groups=

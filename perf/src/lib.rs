@@ -6,4 +6,5 @@ pub mod bench;
 pub mod demo;
 pub mod r#gen;
 pub mod lab;
+pub mod report;
 pub mod tcp;

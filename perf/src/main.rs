@@ -15,7 +15,7 @@ use std::{
 
 use altitude_perf::{
     bench::{self, Device, Sink, Traffic},
-    demo, r#gen, lab, tcp,
+    demo, r#gen, lab, report, tcp,
 };
 use clap::{Parser, Subcommand};
 use signal_hook::consts::SIGTERM;
@@ -88,6 +88,14 @@ enum Task {
     },
     /// Sends packets at a rate, or counts them: the veth bench's generator and sink, for two boxes
     Gen(Box<r#gen::Arguments>),
+    /// One HTML page with curves and tables of what benches printed with --json
+    Report {
+        /// Their lines, of as many runs as wanted; - or none: standard input
+        inputs: Vec<PathBuf>,
+        /// The page
+        #[arg(long, default_value = "altitude-report.html")]
+        output: PathBuf,
+    },
     /// What the veth bench runs inside its namespaces
     #[command(hide = true)]
     Inside {
@@ -199,6 +207,7 @@ fn main() -> ExitCode {
             bench::lpm::bench(&report, &options).map_err(|error| error.to_string())
         }
         Task::Gen(arguments) => r#gen::run(&arguments),
+        Task::Report { inputs, output } => write_report(&inputs, &output),
         Task::Inside { part } => inside(part),
         Task::Tcp { end } => transfer(&end),
     };
@@ -217,6 +226,12 @@ fn in_lab(json: bool, bench: impl FnOnce(&bench::Report, &Path) -> Result<(), la
     let perf = env::current_exe().map_err(|error| format!("own path: {error}"))?;
     let report = bench::Report::start(json, "AF_XDP on veth, copy, 1 queue, driver mode, generator on another core");
     bench(&report, &perf).map_err(|error| error.to_string())
+}
+
+fn write_report(inputs: &[PathBuf], output: &Path) -> Result<(), String> {
+    let (figures, charts) = report::write(inputs, output).map_err(|error| error.to_string())?;
+    println!("{}: {figures} figures, {charts} charts", output.display());
+    Ok(())
 }
 
 /// The generator has the first core, the device the last one.

@@ -34,7 +34,7 @@ pub use problem::{Problem, Problems};
 /// Where the mapping API listens by default.
 pub const API_PATH: &str = "/run/altitude/map.sock";
 /// Descriptors of each AF_XDP ring by default.
-pub const RING: u32 = 1024;
+pub const RING: u32 = 2048;
 /// Frames of each worker by default; more where the ports' rings need more.
 pub const FRAMES: usize = 8192;
 /// Entries of the map-cache by default.
