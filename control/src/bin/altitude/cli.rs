@@ -202,7 +202,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N", help_heading = "Tuning")]
     ring: Option<i64>,
 
-    /// Frames of 2048 octets for each worker [default: 8192, or what the rings of all ports need if more].
+    /// Frames of 2048 octets for each worker [default: 9280, or what the rings of all ports need if more].
     ///
     /// At least 2 x ring for each port and 1088 beyond. More only costs memory.
     #[arg(long, value_name = "N", help_heading = "Tuning")]

@@ -28,9 +28,11 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 /// Most trials of one search; each halves what is not known.
-const TRIALS_MAX: usize = 16;
+const TRIALS_MAX: usize = 20;
 /// A generator that did not send this share of what it was to send is itself the limit.
 const GENERATOR_LIMIT: f64 = 0.02;
+/// Times in a row that it may do so.
+const GENERATOR_TRIES: u32 = 3;
 
 /// A trial's outcome.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -109,21 +111,21 @@ impl Bench<'_> {
 }
 
 /// The highest rate known to lose no more than allowed, 0 if none is; searched by halving below `most`. A rate that the
-/// generator cannot keep counts as what it sent.
+/// generator did not keep without loss says nothing and is tried again; if it never does, the generator is the limit.
 fn highest<E>(most: f64, search: Search, mut trial: impl FnMut(f64) -> Result<Trial, E>) -> Result<f64, E> {
-    let (mut good, mut bad) = (0.0, most);
+    let (mut good, mut bad, mut idle) = (0.0_f64, most, 0);
     for _ in 0..TRIALS_MAX {
-        if bad - good <= search.precision * bad {
+        if bad - good <= search.precision * bad || idle == GENERATOR_TRIES {
             break;
         }
         let rate = f64::midpoint(good, bad);
         let Trial { offered, lost } = trial(rate)?;
         if lost > search.loss {
-            bad = rate;
+            (bad, idle) = (rate, 0);
         } else if offered < (1.0 - GENERATOR_LIMIT) * rate {
-            return Ok(offered.max(good));
+            (good, idle) = (good.max(offered), idle + 1);
         } else {
-            good = rate;
+            (good, idle) = (rate, 0);
         }
     }
     Ok(good)
