@@ -1,11 +1,11 @@
 //! How many frames wait in the kernel for packets.
 //!
-//! A frame comes back to the cache's attention when the kernel has gone once through all that wait, so fewer are faster:
-//! on veth, 64 octets, frames of 2048 octets, one core (AMD EPYC, Linux 6.18), against 1024 waiting, 256 gave 0 to 1 %
-//! more packets a second of CPU time, 2048 gave 4 to 6 % less and 4096 gave 7 % less, whatever the size of the rings
-//! themselves. But while a worker is kept from its core, packets take what waits: 1024 frames are 10 ms at 100,000 a
-//! second, and on a virtual machine whose two cores were shared with compilers, 0.05 to 0.5 % of packets were lost with
-//! 1024, and none with 4096.
+//! A frame comes back to the cache's attention when the kernel has gone once through all that wait, so fewer are
+//! faster: on veth, 64 octets, one core of two (AMD EPYC, Linux 6.18), 256 gave as many packets a second of CPU time as
+//! 1024, 2048 gave 4 to 6 % less and 4096 gave 7 % less, whatever the size of the rings themselves; while compilers ran
+//! beside, the difference drowned. But while a worker is kept from its core, packets take what waits: 1024 frames are
+//! 10 ms at 100,000 a second. With the compilers beside, that rate lost up to 5 % in 3 seconds with 1024 frames, up to
+//! 2.5 % with 2048 and nothing with 4096.
 //!
 //! So a port keeps few waiting until it is shown that they do not do: a burst that used up most of them at once doubles
 //! them, as far as there are ring entries. When more packets come than the worker can ever take, more frames do not

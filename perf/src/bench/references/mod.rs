@@ -68,7 +68,7 @@ impl Subject {
         if found { Ok(()) } else { Err(format!("`{program}` is not installed")) }
     }
 
-    /// Whether its figures hold its receiving too: see [`super::meter`].
+    /// Whether its figures hold its receiving too: see `meter.rs`.
     #[must_use]
     pub const fn receives_itself(self) -> bool {
         matches!(self, Self::Kernel | Self::Vxlan)

@@ -1,8 +1,8 @@
 //! openoverlayrouter (Debian's package), the only other LISP router in C that is kept: packets go through a TUN device
 //! and leave by a raw socket, one system call each.
 //!
-//! Its mappings are static, so it needs nobody to ask. What the kernel does before its TUN device is not counted, in its
-//! favour.
+//! Its mappings are static, so it needs nobody to ask. What the kernel does before its TUN device is not counted, in
+//! its favour.
 
 use std::fs;
 

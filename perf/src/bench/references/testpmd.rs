@@ -1,5 +1,5 @@
-//! DPDK's testpmd on veth: its AF_XDP driver, or where that one is missing its packet-socket driver; it swaps link-layer
-//! addresses and polls without end.
+//! DPDK's testpmd on veth: its AF_XDP driver, or where that one is missing its packet-socket driver; it swaps
+//! link-layer addresses and polls without end.
 
 use super::{START_LIMIT, Setup};
 use crate::{

@@ -2,7 +2,7 @@
 //!
 //! Every measurement starts the device anew, Altitude and the reference in turns, the forwarder on the very same
 //! interfaces with the same steering program and socket options. What counts is what reaches the sink, per second of
-//! CPU time of the device: see [`super::meter`].
+//! CPU time of the device: see `meter.rs`.
 //!
 //! All get as much as the generator can send. The forwarder, openoverlayrouter and testpmd are programs as Altitude is,
 //! and what it costs to bring frames to their doors is counted for none of them. The kernel's paths do their receiving
