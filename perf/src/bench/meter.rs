@@ -1,16 +1,17 @@
 //! CPU time of a device under test, read from outside as the kernel accounts it.
 //!
 //! A figure of the veth bench is frames that reached the sink, per second of CPU time that the device used for them,
-//! both counted from idle to idle: the device sleeps when counting starts, and again when it ends, so the kernel's books are
-//! closed both times. Another program on the machine makes the device slower but takes no CPU time in its name.
+//! both counted from idle to idle: the device sleeps when counting starts, and again when it ends, so the kernel's
+//! books are closed both times. Another program on the machine makes the device slower but takes no CPU time in its
+//! name.
 //!
 //! What is counted is what runs on the device's core, which is the same one for every device:
 //!
 //! * A program: all its threads. With AF_XDP and raw sockets, the kernel sends within the program's own system calls,
 //!   and a veth pair's far end receives in there too, so this is part of the figure of every device. Frames reach the
 //!   program from the generator's core, which runs the receiving interface's NAPI; that is not counted here.
-//! * A path of the kernel has no thread of its own. The receiving interface gets one (threaded NAPI), which is pinned to
-//!   the device's core and does all the work, receiving included.
+//! * A path of the kernel has no thread of its own. The receiving interface gets one (threaded NAPI), which is pinned
+//!   to the device's core and does all the work, receiving included.
 //! * So that a program can be compared with the kernel, its receiving interface gets such a thread too, on the
 //!   generator's core, and its share is counted as well: see [`super::veth`].
 
