@@ -1,8 +1,8 @@
 //! From the core to the site: check the outer headers, take them off, and hand the inner packet to its host.
 //!
-//! Every check of RFC 9300 §5.3 and §16 that needs no state comes first, in [`read`]; what the packet claims about
+//! Every check of RFC 9300 §5.3 and §16 that needs no state comes first, in `read`; what the packet claims about
 //! itself is not believed (the N, L, E and V bits are read by nobody in the public-Internet profile, RFC 9300 §4.1).
-//! [`decap`] decides once the inner addresses were looked up. TTL, DSCP and ECN go from the outer to the inner header;
+//! `decap` decides once the inner addresses were looked up. TTL, DSCP and ECN go from the outer to the inner header;
 //! nothing of the packet moves.
 
 #![forbid(unsafe_code)]

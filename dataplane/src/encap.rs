@@ -6,8 +6,8 @@
 //! | Ethernet | IP | UDP 4341 | LISP | IP | payload |        as sent: only the start of the frame moved
 //! ```
 //!
-//! [`read`] is the part before the look-up, [`encap`] the one behind it; [`batch`](crate::batch) lets the packets of a
-//! batch take each part together. Until the verdict is [`Verdict::Send`] the packet stays as it came: a held frame is
+//! `read` is the part before the look-up, `encap` the one behind it; `batch` lets the packets of a batch take each part
+//! together. Until the verdict is [`Verdict::Send`] the packet stays as it came: a held frame is
 //! decided anew, and an ICMP error quotes what the host sent.
 
 #![forbid(unsafe_code)]

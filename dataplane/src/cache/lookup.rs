@@ -345,13 +345,18 @@ struct Hint {
 }
 
 /// Looks the addresses of one family up, in the way that suits their number and what they have in common.
+///
+/// Loops and not `for_each`, which the compiler may keep as a function of its own: one for any x86-64.
 #[inline(always)]
 fn look_up<A: Address>(tables: &Tables, all: &[Wanted<A>], hint: Hint, found: &mut [u32]) {
     if all.is_empty() {
         return;
     }
     let Some(instance) = hint.instance else {
-        return all.chunks(GROUP).for_each(|group| descend_mixed(tables, group, found));
+        for group in all.chunks(GROUP) {
+            descend_mixed(tables, group, found);
+        }
+        return;
     };
     let index = tables.instance_index(instance);
     let root = tables.root(index, A::V6);
@@ -360,9 +365,13 @@ fn look_up<A: Address>(tables: &Tables, all: &[Wanted<A>], hint: Hint, found: &m
             found[*ticket as usize] = single(tables, index, *address);
         }
     } else if !A::V6 && root.bits == FLAT {
-        all.chunks(GROUP).for_each(|group| descend_flat(tables, root, group, hint.asked, found));
+        for group in all.chunks(GROUP) {
+            descend_flat(tables, root, group, hint.asked, found);
+        }
     } else {
-        all.chunks(GROUP).for_each(|group| descend_nodes(tables, |_| (index, root), group, found));
+        for group in all.chunks(GROUP) {
+            descend_nodes(tables, |_| (index, root), group, found);
+        }
     }
 }
 
@@ -480,7 +489,7 @@ fn block_place<A: Address>(address: A) -> usize {
 }
 
 /// Addresses of several instances: those under roots of the same width go down together.
-#[inline(never)]
+#[inline(always)]
 fn descend_mixed<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [u32]) {
     let mut owners = [(0, Root::new(0, 0)); GROUP];
     let mut last = None;
@@ -581,7 +590,9 @@ fn descend_nodes<A: Address>(
             prefetch(base.wrapping_add(child as usize));
         }
     }
-    best[..count].iter().for_each(|&best| prefetch(tables.leaves.address(best)));
+    for &best in &best[..count] {
+        prefetch(tables.leaves.address(best));
+    }
     for (lane, wanted) in group.iter().enumerate() {
         found[wanted.ticket as usize] = finish(tables, owner(lane).1, wanted.address, best[lane]);
     }
@@ -591,7 +602,7 @@ fn descend_nodes<A: Address>(
 }
 
 /// Finds the hosts and the longest prefixes among addresses that have a node at depth [`DEEP`].
-#[inline(never)]
+#[inline(always)]
 fn deepen<A: Address>(
     tables: &Tables,
     group: &[Wanted<A>],
