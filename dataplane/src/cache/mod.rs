@@ -12,7 +12,7 @@
 //!
 //! Read it from below:
 //! * `tables`: all that workers can reach, and how it hangs together.
-//! * `lookup`: how they go through it, one address or a batch.
+//! * `lookup`: how they go through it, one address or a batch; `lookups`: such a batch.
 //! * `trie`, `flat`, `hosts`, `grow`: how the writer changes it under their eyes; `values`: locator-sets, headers, next hops.
 //! * `quiescence`: when memory may be used anew. All reasoning about memory order is there, with loom models.
 //! * `memory`: arenas that never move; `store`, `records`: the writer's own books.
@@ -28,6 +28,7 @@ mod grow;
 mod hits;
 mod hosts;
 mod lookup;
+mod lookups;
 mod memory;
 mod quiescence;
 mod records;
@@ -46,7 +47,7 @@ use std::{
 pub use entry::{Choice, Delivery, Entry, Forwarding, Hits, SetId, Way};
 use hits::{Tallies, Tally};
 use lookup::Walk;
-pub use lookup::{Ahead, Lookups};
+pub use lookups::{Ahead, Lookups};
 pub use memory::prefetch;
 use quiescence::{Grace, Presence, quiescence};
 use records::Records;
