@@ -23,13 +23,15 @@ use std::net::IpAddr;
 use crate::{
     cache::{Entry, Lookups, Snapshot, Way, prefetch},
     decap::{self, CorePacket, is_for_etr},
-    encap::{self, Context, SitePacket},
+    encap::{self, Context, Setup, SitePacket},
     frame::{Frame, Umem},
     mapping::InstanceId,
     verdict::{Reason, Verdict},
     worker::{PortRole, SourceCheck},
 };
 
+/// Frames that go together; of a larger batch, so many at a time. As many addresses go down the table side by side.
+pub(crate) const TOGETHER: usize = 64;
 /// Frames between the one that is asked for and the one that is read.
 const AHEAD: usize = 8;
 
@@ -118,53 +120,65 @@ impl Pairs {
     }
 }
 
+/// Where the packets of a batch go, in the order of its frames; `None` for what found nothing. Beside the batch, because
+/// it is good for one turn only.
+pub(crate) type Ways<'a> = [Option<Way<'a>>; TOGETHER];
+
 /// A frame whose look-ups are done.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Found {
+pub(crate) struct Found<'a> {
     packet: Packet,
-    /// Of its source and its destination.
-    entries: [Option<Entry>; 2],
+    source: Option<Entry>,
+    destination: Option<(Entry, Way<'a>)>,
 }
 
-impl Found {
+impl Found<'_> {
     /// Decides on the frame, and readies it if it can be sent.
     #[inline(always)]
     pub(crate) fn decide(self, umem: &mut Umem, frame: &mut Frame, role: &PortRole, context: &Context<'_>) -> Verdict {
-        match self.packet {
-            Packet::Site(packet) => encap::encap(umem, frame, role.instance, packet, self.entries, context),
-            Packet::Core(packet) => decap::decap(umem, frame, packet, self.entries, context),
+        let Self { packet, source, destination } = self;
+        match packet {
+            Packet::Site(packet) => encap::encap(umem, frame, role.instance, packet, source, destination, context),
+            Packet::Core(packet) => decap::decap(umem, frame, packet, source, destination, context),
             Packet::Lost(reason) => Verdict::Drop(reason),
         }
     }
 }
 
 impl Batch {
-    /// For at most `frames` frames.
-    pub(crate) fn new(frames: usize) -> Self {
-        Self { packets: Vec::with_capacity(frames), lookups: Pairs::new(frames) }
+    /// With all its memory.
+    pub(crate) fn new() -> Self {
+        Self { packets: Vec::with_capacity(TOGETHER), lookups: Pairs::new(TOGETHER) }
     }
 
-    /// Reads `frames`, which came in by a port with this role, and looks up their addresses.
-    pub(crate) fn look_up(&mut self, umem: &Umem, frames: &[Frame], role: &PortRole, context: &Context<'_>) {
+    /// Reads `frames`, which came in by a port with this role, and looks up where they go. At most [`TOGETHER`].
+    pub(crate) fn look_up<'a>(
+        &mut self,
+        umem: &Umem,
+        frames: &[Frame],
+        role: &PortRole,
+        cache: &Snapshot<'a>,
+        setup: &Setup,
+    ) -> Ways<'a> {
         let site = |octets: &[u8], lookups: &mut Pairs| {
-            encap::read(octets, role.instance, context, lookups).map_or_else(Packet::Lost, Packet::Site)
+            encap::read(octets, role.instance, setup, lookups).map_or_else(Packet::Lost, Packet::Site)
         };
         let core = |octets: &[u8], lookups: &mut Pairs| {
-            decap::read(octets, context, lookups).map_or_else(Packet::Lost, Packet::Core)
+            decap::read(octets, setup, lookups).map_or_else(Packet::Lost, Packet::Core)
         };
         // The side of the port decides which path a frame takes; three loops, so that each is short.
         match (role.site, role.core) {
             (true, false) => self.read(umem, frames, site),
             (_, true) if !role.site => self.read(umem, frames, core),
             _ => self.read(umem, frames, |octets, lookups| {
-                if role.core && is_for_etr(octets, &context.setup.rlocs) {
+                if role.core && is_for_etr(octets, &setup.rlocs) {
                     core(octets, lookups)
                 } else {
                     site(octets, lookups)
                 }
             }),
         }
-        self.ask_for(context);
+        self.ways(cache, setup.source_check)
     }
 
     #[inline(never)]
@@ -186,38 +200,47 @@ impl Batch {
         }
     }
 
-    /// Looks all addresses up, and asks for what the entries lead to.
+    /// Looks all addresses up, follows the entries, and asks for what they lead to.
     #[inline(never)]
-    fn ask_for(&mut self, context: &Context<'_>) {
+    fn ways<'a>(&mut self, cache: &Snapshot<'a>, source_check: SourceCheck) -> Ways<'a> {
         let Self { packets, lookups } = self;
-        let cache = context.cache;
         lookups.look_up(cache);
-        lookups.sources.all_found().flatten().for_each(|entry| cache.prefetch(entry));
-        for entry in lookups.destinations.all_found().flatten() {
+        let Pairs { sources, destinations } = lookups;
+        for entry in sources.all_found().flatten() {
+            cache.prefetch(entry);
+        }
+        for entry in destinations.all_found().flatten() {
             cache.prefetch(entry);
             cache.prefetch_hit(entry);
         }
-        lookups.destinations.all_found().flatten().for_each(|entry| cache.prefetch_way(entry));
-        if context.setup.source_check == SourceCheck::Secure {
-            lookups.sources.all_found().flatten().for_each(|entry| cache.prefetch_members(entry));
+        for entry in destinations.all_found().flatten() {
+            cache.prefetch_way(entry);
         }
-        for (packet, entry) in packets.iter().zip(lookups.destinations.all_found()) {
-            if let (Packet::Site(site), Some(entry)) = (packet.packet(), entry)
-                && let Way::Tunnel(outer) = cache.way(entry, site.flow())
-            {
-                prefetch(outer);
+        if source_check == SourceCheck::Secure {
+            for entry in sources.all_found().flatten() {
+                cache.prefetch_members(entry);
             }
         }
+        let mut ways = [None; TOGETHER];
+        for ((way, packet), entry) in ways.iter_mut().zip(packets).zip(destinations.all_found()) {
+            let flow = if let Packet::Site(site) = packet.packet() { site.flow() } else { 0 };
+            *way = entry.map(|entry| cache.way(entry, flow));
+            if let Some(Way::Tunnel(outer)) = way {
+                prefetch(*outer);
+            }
+        }
+        ways
     }
 
     /// The frames that were looked up last, in their order.
     #[inline(always)]
-    pub(crate) fn found(&self) -> impl Iterator<Item = Found> {
+    pub(crate) fn found<'a>(&self, ways: &Ways<'a>) -> impl Iterator<Item = Found<'a>> {
         let Pairs { sources, destinations } = &self.lookups;
-        let entries = sources.all_found().zip(destinations.all_found());
-        self.packets
-            .iter()
-            .zip(entries)
-            .map(|(packet, (source, destination))| Found { packet: packet.packet(), entries: [source, destination] })
+        let entries = sources.all_found().zip(destinations.all_found().zip(ways));
+        self.packets.iter().zip(entries).map(|(packet, (source, (entry, way)))| Found {
+            packet: packet.packet(),
+            source,
+            destination: entry.zip(*way),
+        })
     }
 }

@@ -113,20 +113,21 @@ fn miss(inner: &[u8], instance: InstanceId, wanted: Wanted) -> Miss {
 /// # Errors
 /// Why the packet is dropped; then nothing is looked up.
 #[inline(always)]
-pub(crate) fn read(octets: &[u8], context: &Context<'_>, lookups: &mut Pairs) -> Result<CorePacket, Reason> {
-    let outer = match read_plain(octets, &context.setup.rlocs) {
+pub(crate) fn read(octets: &[u8], setup: &Setup, lookups: &mut Pairs) -> Result<CorePacket, Reason> {
+    let rlocs = &setup.rlocs;
+    let outer = match read_plain(octets, rlocs) {
         Some(outer) => outer,
-        None => read_outer(octets, &context.setup.rlocs)?,
+        None => read_outer(octets, rlocs)?,
     };
     let inner = &octets[outer.length..outer.length + outer.inner];
     if let Some(Plain { source, destination, total, .. }) = Plain::read(inner) {
-        let odd = may_be_martian(source) | may_be_martian(destination) | context.setup.rlocs.contains_v4(destination);
+        let odd = may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination);
         if !odd {
             lookups.push_v4(outer.instance, source, destination);
             return Ok(CorePacket::new(&outer, total, true));
         }
     }
-    let header = read_inner(inner, &context.setup.rlocs)?;
+    let header = read_inner(inner, rlocs)?;
     lookups.push(outer.instance, header.source, header.destination);
     Ok(CorePacket::new(&outer, header.total as u16, header.source.is_ipv4()))
 }
@@ -170,19 +171,19 @@ pub(crate) fn decap(
     umem: &mut Umem,
     frame: &mut Frame,
     packet: CorePacket,
-    [source, destination]: [Option<Entry>; 2],
+    source: Option<Entry>,
+    destination: Option<(Entry, Way<'_>)>,
     context: &Context<'_>,
 ) -> Verdict {
     // Spoofed: packets of the site do not come out of a tunnel (RFC 7835 §2.2.4).
     if source.is_some_and(|source| context.cache.is_local(source)) {
         return Verdict::Drop(Reason::InnerSourceLocal);
     }
-    let Some(entry) = destination else {
+    let Some((entry, way)) = destination else {
         // Asked last, because packets of an unknown instance find nothing anyway.
         let known = context.cache.knows(packet.instance());
         return Verdict::Drop(if known { Reason::InnerDestinationForeign } else { Reason::UnknownInstance });
     };
-    let way = context.cache.way(entry, 0);
     let (Way::Deliver(_) | Way::Unresolved) = way else { return Verdict::Drop(Reason::InnerDestinationForeign) };
     let level = context.setup.source_check;
     if level == SourceCheck::Secure {

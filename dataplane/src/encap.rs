@@ -121,11 +121,11 @@ impl From<Fault> for Reason {
 pub(crate) fn read(
     octets: &[u8],
     instance: InstanceId,
-    context: &Context<'_>,
+    setup: &Setup,
     lookups: &mut Pairs,
 ) -> Result<SitePacket, Reason> {
     const LINK: usize = 14;
-    let Setup { rlocs, key, .. } = context.setup;
+    let Setup { rlocs, key, .. } = setup;
     if let Some((link, packet)) = octets.split_first_chunk::<LINK>()
         && [link[12], link[13]] == IPV4.to_be_bytes()
         && let Some(header) = Plain::read(packet)
@@ -138,17 +138,12 @@ pub(crate) fn read(
             return Ok(SitePacket::new(flow, total, LINK, true, ttl));
         }
     }
-    read_any(octets, instance, context, lookups)
+    read_any(octets, instance, setup, lookups)
 }
 
 /// As [`read`], of whatever a frame may hold.
 #[inline(never)]
-fn read_any(
-    octets: &[u8],
-    instance: InstanceId,
-    context: &Context<'_>,
-    lookups: &mut Pairs,
-) -> Result<SitePacket, Reason> {
+fn read_any(octets: &[u8], instance: InstanceId, setup: &Setup, lookups: &mut Pairs) -> Result<SitePacket, Reason> {
     let (link, header) = IpHeader::in_frame(octets)?;
     if is_martian(header.source) {
         return Err(Reason::SourceMartian);
@@ -156,11 +151,11 @@ fn read_any(
     if is_martian(header.destination) {
         return Err(Reason::DestinationMartian);
     }
-    if context.setup.rlocs.contains(header.destination) {
+    if setup.rlocs.contains(header.destination) {
         return Err(Reason::DestinationRloc);
     }
     lookups.push(instance, header.source, header.destination);
-    let flow = context.setup.key.flow(&octets[link..], &header);
+    let flow = setup.key.flow(&octets[link..], &header);
     Ok(SitePacket::new(flow, header.total as u16, link, header.source.is_ipv4(), header.ttl))
 }
 
@@ -189,7 +184,8 @@ pub(crate) fn encap(
     frame: &mut Frame,
     instance: InstanceId,
     packet: SitePacket,
-    [source, destination]: [Option<Entry>; 2],
+    source: Option<Entry>,
+    destination: Option<(Entry, Way<'_>)>,
     context: &Context<'_>,
 ) -> Verdict {
     // LISP must not touch what is no packet of ours, whatever the cache says of its destination.
@@ -199,9 +195,9 @@ pub(crate) fn encap(
     if packet.is_expired() {
         return Verdict::Refuse(Reason::TtlExpired, Notice::TimeExceeded);
     }
-    let Some(entry) = destination else { return miss(umem.octets(frame), instance) };
+    let Some((entry, way)) = destination else { return miss(umem.octets(frame), instance) };
     let total = packet.total();
-    match context.cache.way(entry, packet.flow()) {
+    match way {
         Way::Tunnel(outer) => {
             if total > outer.inner_limit() {
                 return too_big(umem.octets(frame), outer.inner_limit());
@@ -238,17 +234,15 @@ fn encapsulate(
     counters: &Counters,
 ) -> Verdict {
     let total = packet.total();
+    // Before anything is known of the outer header: where the inner one lies does not depend on it.
+    let inner = umem.octets_mut(frame).get_mut(packet.link()..).and_then(<[u8]>::first_chunk_mut);
+    let Some(head) = inner else { return Verdict::Drop(Reason::SiteTruncated) };
+    let (tos, ttl) = take_hop(head, packet.is_v4());
     if !umem.replace_front(frame, packet.link(), outer.len(), total) {
         return Verdict::Drop(Reason::NoHeadroom);
     }
-    let octets = umem.octets_mut(frame);
-    if let Some((front, inner)) = octets.split_at_mut_checked(outer.len())
-        && let Some(head) = inner.first_chunk_mut()
-    {
-        let (tos, ttl) = take_hop(head, packet.is_v4());
-        let source_port = classify::source_port(packet.flow());
-        outer.stamp(front, Patch { inner_length: total as u16, ttl, tos, source_port });
-    }
+    let source_port = classify::source_port(packet.flow());
+    outer.stamp(umem.octets_mut(frame), Patch { inner_length: total as u16, ttl, tos, source_port });
     counters.encapsulated.add(1);
     Verdict::Send(outer.port())
 }

@@ -26,7 +26,7 @@ use std::{
 };
 
 use crate::{
-    batch::Batch,
+    batch::{Batch, TOGETHER},
     cache::{Snapshot, Way},
     classify::{FlowKey, Rlocs},
     counters::Counters,
@@ -180,8 +180,8 @@ impl Worker {
         let most = 2 * (batch * roles.len() + held);
         Self {
             frames: Vec::with_capacity(batch),
-            batch: Some(Batch::new(batch)),
-            single: Batch::new(1),
+            batch: Some(Batch::new()),
+            single: Batch::new(),
             limit: batch,
             outgoing: roles.iter().map(|_| Outgoing { frames: Vec::with_capacity(2 * most), refused: 0 }).collect(),
             held: (hold == Hold::Queue).then(|| HoldQueue::new(held)),
@@ -231,11 +231,14 @@ impl Worker {
         let role = self.setup.ports[usize::from(ingress)];
         // Lent out, because what is decided may need all of the worker.
         let Some(mut batch) = self.batch.take() else { unreachable!("it is always put back") };
-        batch.look_up(&self.umem, frames, &role, &Context { cache, setup: &self.setup });
-        for (found, mut frame) in batch.found().zip(frames.drain(..)) {
-            let context = Context { cache, setup: &self.setup };
-            let verdict = found.decide(&mut self.umem, &mut frame, &role, &context);
-            self.carry_out(verdict, frame, ingress, cache, now);
+        while !frames.is_empty() {
+            let count = frames.len().min(TOGETHER);
+            let ways = batch.look_up(&self.umem, &frames[..count], &role, cache, &self.setup);
+            for (found, mut frame) in batch.found(&ways).zip(frames.drain(..count)) {
+                let context = Context { cache, setup: &self.setup };
+                let verdict = found.decide(&mut self.umem, &mut frame, &role, &context);
+                self.carry_out(verdict, frame, ingress, cache, now);
+            }
         }
         self.batch = Some(batch);
     }
@@ -243,9 +246,9 @@ impl Worker {
     /// The same for one frame; true if it goes out as a packet.
     fn forward(&mut self, mut frame: Frame, ingress: PortIndex, cache: &Snapshot<'_>, now: Instant) -> bool {
         let role = self.setup.ports[usize::from(ingress)];
+        let ways = self.single.look_up(&self.umem, std::slice::from_ref(&frame), &role, cache, &self.setup);
+        let found = self.single.found(&ways).next().expect("one was looked up");
         let context = Context { cache, setup: &self.setup };
-        self.single.look_up(&self.umem, std::slice::from_ref(&frame), &role, &context);
-        let found = self.single.found().next().expect("one was looked up");
         let verdict = found.decide(&mut self.umem, &mut frame, &role, &context);
         self.carry_out(verdict, frame, ingress, cache, now)
     }

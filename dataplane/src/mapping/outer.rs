@@ -50,7 +50,9 @@ pub struct Adjacency {
 
 impl Adjacency {
     /// Writes the link-layer header to the front of `octets` and returns its length; `octets` must hold 18.
+    #[inline(always)]
     pub fn write(&self, ethertype: u16, octets: &mut [u8]) -> usize {
+        let octets = &mut octets[..18];
         octets[0..6].copy_from_slice(&self.destination);
         octets[6..12].copy_from_slice(&self.source);
         let mut at = 12;
