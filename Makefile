@@ -25,8 +25,9 @@ lint: deps   ## format, clippy and documentation, warnings as errors
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
 
-bench: build ## packet rates in the process and on veth, as ratios to a forwarder that only swaps addresses
+bench: build ## the worker, the map-cache and real AF_XDP on veth, each beside references in the same run
 	@$(PERF) mem
+	@$(PERF) lpm
 	@$(PERF) veth
 
 deps:        ## installs the system packages that are missing

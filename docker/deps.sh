@@ -5,7 +5,8 @@
 #   docker/deps.sh --check    installs nothing; exit 1 and the missing packages if there are any
 #   docker/deps.sh --list     prints the packages, one a line
 #
-# A group name (build, lab) after the option limits it to that group.
+# Group names (build, lab, peers) after the option choose groups; without one, build and lab. `peers` holds what the
+# benches and tests compare with; without them they say SKIP.
 set -eu
 
 # libxdp is built from its crate's sources: clang and llvm for its BPF objects, libpcap-dev, m4 and pkg-config for its
@@ -15,14 +16,17 @@ build="ca-certificates clang gcc git libc6-dev libelf-dev libpcap-dev linux-libc
 # kits for other generators (perf/trex, perf/pktgen) are tried with: scapy, Lua, shellcheck.
 lab="ethtool iproute2 iputils-ping lua5.4 procps python3-scapy shellcheck tcpdump tshark util-linux"
 
+# A userspace LISP router, DPDK's look-up tables and forwarder, and a processor that counts instructions.
+peers="dpdk-dev libdpdk-dev openoverlayrouter valgrind"
+
 mode=install
 groups=
 for word in "$@"; do
     case $word in
         --check | --list) mode=${word#--} ;;
-        build | lab) groups="$groups $word" ;;
+        build | lab | peers) groups="$groups $word" ;;
         *)
-            echo "usage: docker/deps.sh [--check|--list] [build] [lab]" >&2
+            echo "usage: docker/deps.sh [--check|--list] [build] [lab] [peers]" >&2
             exit 2
             ;;
     esac

@@ -14,7 +14,7 @@ use std::{
 };
 
 use altitude_perf::{
-    bench::{self, Families, Forwarder, Sink, Traffic},
+    bench::{self, Device, Sink, Traffic},
     demo, r#gen, lab, report, tcp,
 };
 use clap::{Parser, Subcommand};
@@ -70,6 +70,21 @@ enum Task {
     Veth {
         #[command(flatten)]
         measure: Measure,
+        #[command(flatten)]
+        choice: bench::veth::Choice,
+    },
+    /// The rate at which frames begin to be lost on veth, of Altitude and of the forwarder
+    Ndr {
+        /// One JSON object a line instead of the table
+        #[arg(long)]
+        json: bool,
+        /// Milliseconds of one trial
+        #[arg(long, default_value_t = 1000)]
+        round: u64,
+        #[command(flatten)]
+        search: bench::veth::Search,
+        #[command(flatten)]
+        traffic: Traffic,
     },
     /// Sends packets at a rate, or counts them: the veth bench's generator and sink, for two boxes
     Gen(Box<r#gen::Arguments>),
@@ -122,14 +137,8 @@ enum Part {
         traffic: Traffic,
     },
     Device {
-        #[arg(long)]
-        forwarder: Forwarder,
-        #[arg(long)]
-        families: Families,
-        #[arg(long)]
-        site: String,
-        #[arg(long)]
-        core: String,
+        #[command(flatten)]
+        device: Device,
     },
     Sink {
         #[arg(long)]
@@ -185,13 +194,18 @@ fn main() -> ExitCode {
             let report = bench::Report::start(measure.json, "in the process, 2048 frames a worker, CPU time");
             bench::mem::bench(&report, measure.effort(), &choice)
         }
+        Task::Veth { measure, choice } => {
+            in_lab(measure.json, |report, perf| bench::veth::bench(report, measure.effort(), &choice, perf))
+        }
+        Task::Ndr { json, round, search, traffic } => {
+            in_lab(json, |report, perf| bench::veth::ndr(report, search, Duration::from_millis(round), &traffic, perf))
+        }
         Task::Lpm { measure, table, only, quick } => {
             let mode = if quick { format!("{LPM_MODE}; quick: small tables") } else { LPM_MODE.to_owned() };
             let report = bench::Report::start(measure.json, &mode);
             let options = bench::lpm::Options { effort: measure.effort(), table, only, quick };
             bench::lpm::bench(&report, &options).map_err(|error| error.to_string())
         }
-        Task::Veth { measure } => veth(&measure),
         Task::Gen(arguments) => r#gen::run(&arguments),
         Task::Report { inputs, output } => write_report(&inputs, &output),
         Task::Inside { part } => inside(part),
@@ -206,11 +220,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn veth(measure: &Measure) -> Result<(), String> {
+/// Runs a bench on veth.
+fn in_lab(json: bool, bench: impl FnOnce(&bench::Report, &Path) -> Result<(), lab::LabError>) -> Result<(), String> {
     lab::available()?;
     let perf = env::current_exe().map_err(|error| format!("own path: {error}"))?;
-    let report = bench::Report::start(measure.json, "AF_XDP on veth, 1 queue, driver mode, generator on another core");
-    bench::veth::bench(&report, measure.effort(), &bench::veth::usual(), &perf).map_err(|error| error.to_string())
+    let report = bench::Report::start(json, "AF_XDP on veth, copy, 1 queue, driver mode, generator on another core");
+    bench(&report, &perf).map_err(|error| error.to_string())
 }
 
 fn write_report(inputs: &[PathBuf], output: &Path) -> Result<(), String> {
@@ -231,10 +246,9 @@ fn inside(part: Part) -> Result<(), String> {
             println!("ready");
             say(&bench::generate(&interface, &traffic, &stop)?)
         }
-        Part::Device { forwarder, families, site, core } => {
+        Part::Device { device } => {
             pin(cores.last());
-            let tally = bench::forward(forwarder, families, [&site, &core], &stop, || println!("ready"))?;
-            say(&tally)
+            say(&bench::forward(&device, &stop, || println!("ready"))?)
         }
         Part::Count { counted } => counted.run(),
         Part::Sink { interface, probes } => {

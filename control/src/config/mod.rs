@@ -34,9 +34,9 @@ pub use problem::{Problem, Problems};
 /// Where the mapping API listens by default.
 pub const API_PATH: &str = "/run/altitude/map.sock";
 /// Descriptors of each AF_XDP ring by default.
-pub const RING: u32 = 1024;
-/// Frames of each worker by default; more where the ports' rings need more.
-pub const FRAMES: usize = 8192;
+pub const RING: u32 = 2048;
+/// Frames of each worker by default, what two ports' rings need; more where there are more ports.
+pub const FRAMES: usize = 9280;
 /// Entries of the map-cache by default.
 pub const MAP_CACHE_MAX: usize = 65_536;
 /// Record TTL of our own mappings by default, minutes.

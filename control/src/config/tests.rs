@@ -111,7 +111,7 @@ fn nested_eid_prefixes_one_port_for_both_roles_and_another_xtr_are_legal() {
     let text = r#"
         rlocs = ["240.0.254.10", "2001:db8:ff::10"]
         workers = "2-3,0"
-        frames = 3136
+        frames = 5184
         [[site-port]]
         name = "eth0"
         [[core-port]]
@@ -142,11 +142,11 @@ fn more_ports_get_more_frames_unless_told_otherwise() {
     for number in 2..8 {
         text += &format!("[[core-port]]\nname = \"eth{number}\"\n");
     }
-    assert_eq!(read(&text).unwrap().frames, 8 * 2 * 1024 + 1088);
-    let told = format!("frames = 8192\n{text}");
+    assert_eq!(read(&text).unwrap().frames, 8 * 2 * RING as usize + 1088);
+    let told = format!("frames = 9280\n{text}");
     assert_eq!(
         problems(&told),
-        ["x.toml:1: 8192 frames are too few for 8 ports with rings of 1024; give at least 17472, or smaller rings"]
+        ["x.toml:1: 9280 frames are too few for 8 ports with rings of 2048; give at least 33856, or smaller rings"]
     );
 }
 
@@ -340,7 +340,7 @@ fn each_mistake_has_its_line_and_its_remedy() {
         (before("ring = 32"), "x.toml:1: ring 32 is out of range; give 64 to 32768"),
         (
             before("frames = 4096"),
-            "x.toml:1: 4096 frames are too few for 2 ports with rings of 1024; give at least 5184",
+            "x.toml:1: 4096 frames are too few for 2 ports with rings of 2048; give at least 9280",
         ),
         (before("map-cache-max = 0"), "x.toml:1: map-cache-max 0 is out of range"),
         (before("xdp = \"fast\""), "x.toml:1: XDP mode 'fast' is unknown; write one of auto, native, generic"),

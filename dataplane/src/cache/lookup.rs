@@ -16,7 +16,7 @@ use std::{
 };
 
 use super::{
-    entry::Entry,
+    lookups::{Lookups, Wanted},
     memory::prefetch,
     tables::{BLOCK, DEEP, FALLBACK, FLAT, FLAT_BLOCK, JUNCTION, Node, Root, SHORT, STRIDE, Tables},
 };
@@ -27,118 +27,8 @@ const GROUP: usize = 64;
 /// As many are quicker one by one than a group is made ready: when little arrives, a turn has few packets, or one.
 const FEW: usize = 4;
 
-/// Addresses that are looked up together; a worker owns one and fills it anew for each batch.
-#[derive(Debug)]
-pub struct Lookups {
-    v4: Vec<Wanted<u32>>,
-    v6: Vec<Wanted<u128>>,
-    /// By ticket: slots, zero where nothing was found. As long as the capacity.
-    found: Box<[u32]>,
-    /// Given out: at least as many as there are addresses.
-    tickets: usize,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Wanted<A> {
-    address: A,
-    instance: InstanceId,
-    ticket: u32,
-}
-
-impl Lookups {
-    /// Room for `capacity` addresses; nothing is allocated afterwards.
-    #[must_use]
-    pub fn new(capacity: usize) -> Self {
-        let (v4, v6) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
-        Self { v4, v6, found: vec![0; capacity].into(), tickets: 0 }
-    }
-
-    /// Forgets all addresses.
-    #[inline]
-    pub fn clear(&mut self) {
-        self.v4.clear();
-        self.v6.clear();
-        self.tickets = 0;
-    }
-
-    /// Adds an address; returns the ticket for what will be found.
-    ///
-    /// # Panics
-    /// Beyond the capacity.
-    #[inline(always)]
-    pub fn push(&mut self, instance: InstanceId, address: IpAddr) -> usize {
-        match address {
-            IpAddr::V4(v4) => self.push_v4(instance, v4.to_bits()),
-            IpAddr::V6(v6) => self.push_v6(instance, v6.to_bits()),
-        }
-    }
-
-    /// As [`push`](Self::push), an IPv4 address.
-    #[inline(always)]
-    pub fn push_v4(&mut self, instance: InstanceId, address: u32) -> usize {
-        let ticket = self.ticket();
-        put(&mut self.v4, Wanted { address, instance, ticket: ticket as u32 });
-        ticket
-    }
-
-    /// As [`push`](Self::push), an IPv6 address.
-    #[inline(always)]
-    pub fn push_v6(&mut self, instance: InstanceId, address: u128) -> usize {
-        let ticket = self.ticket();
-        put(&mut self.v6, Wanted { address, instance, ticket: ticket as u32 });
-        ticket
-    }
-
-    /// Gives out a ticket by which nothing will be found.
-    ///
-    /// # Panics
-    /// Beyond the capacity.
-    #[inline]
-    pub fn skip(&mut self) -> usize {
-        let ticket = self.ticket();
-        self.found[ticket] = 0;
-        ticket
-    }
-
-    #[inline(always)]
-    fn ticket(&mut self) -> usize {
-        let ticket = self.tickets;
-        assert!(ticket < self.found.len(), "more addresses than there is room for");
-        self.tickets += 1;
-        ticket
-    }
-
-    /// What the address of `ticket` found, after [`Snapshot::lookup_all`](super::Snapshot::lookup_all).
-    ///
-    /// # Panics
-    /// If there is no such ticket.
-    #[inline(always)]
-    #[must_use]
-    pub fn found(&self, ticket: usize) -> Option<Entry> {
-        Entry::from_slot(self.found[ticket])
-    }
-
-    /// The same for every ticket, in the order in which they were given out.
-    #[inline(always)]
-    pub fn all_found(&self) -> impl Iterator<Item = Option<Entry>> {
-        self.found[..self.tickets].iter().map(|slot| Entry::from_slot(*slot))
-    }
-}
-
-/// Appends to a vector that has room: both have the capacity of all tickets together.
-#[inline(always)]
-fn put<A>(wanted: &mut Vec<Wanted<A>>, item: Wanted<A>) {
-    debug_assert!(wanted.len() < wanted.capacity());
-    // SAFETY: `ticket` checked that fewer than `capacity` tickets were given out, and each put one item into one vector
-    // at most.
-    unsafe {
-        wanted.as_mut_ptr().add(wanted.len()).write(item);
-        wanted.set_len(wanted.len() + 1);
-    }
-}
-
 /// A family's addresses: their first bits in front.
-trait Address: Copy {
+pub(super) trait Address: Copy {
     const V6: bool;
     /// All bits, from the top.
     fn bits(self) -> u128;
@@ -251,25 +141,50 @@ fn one(tables: &Tables, instance: u32, address: IpAddr) -> u32 {
 
 #[inline(always)]
 fn all(tables: &Tables, lookups: &mut Lookups) {
-    let Lookups { v4, v6, found, tickets } = lookups;
+    let Lookups { v4, v6, found, tickets, instance, mixed, unasked } = lookups;
     let found = &mut found[..*tickets];
-    // Loops and not `for_each`, which the compiler may keep as a function of its own: one for any x86-64.
-    for group in v4.chunks(GROUP) {
-        look_up(tables, group, found);
-    }
-    for group in v6.chunks(GROUP) {
-        look_up(tables, group, found);
-    }
+    let hint = Hint { instance: (!*mixed).then_some(*instance), asked: !*unasked };
+    look_up(tables, v4, hint, found);
+    look_up(tables, v6, hint, found);
 }
 
-/// At most [`GROUP`] addresses, in the way that suits their number.
+/// What is known of all addresses of a batch.
+#[derive(Clone, Copy)]
+struct Hint {
+    /// Their instance, if they share it.
+    instance: Option<InstanceId>,
+    /// Whether their memory was asked for while the batch was filled.
+    asked: bool,
+}
+
+/// Looks the addresses of one family up, in the way that suits their number and what they have in common.
+///
+/// Loops and not `for_each`, which the compiler may keep as a function of its own: one for any x86-64.
 #[inline(always)]
-fn look_up<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [u32]) {
-    if group.len() > FEW {
-        return descend(tables, group, found);
+fn look_up<A: Address>(tables: &Tables, all: &[Wanted<A>], hint: Hint, found: &mut [u32]) {
+    if all.is_empty() {
+        return;
     }
-    for Wanted { address, instance, ticket } in group {
-        found[*ticket as usize] = single(tables, tables.instance_index(*instance), *address);
+    let Some(instance) = hint.instance else {
+        for group in all.chunks(GROUP) {
+            descend_mixed(tables, group, found);
+        }
+        return;
+    };
+    let index = tables.instance_index(instance);
+    let root = tables.root(index, A::V6);
+    if all.len() <= FEW {
+        for Wanted { address, ticket, .. } in all {
+            found[*ticket as usize] = single(tables, index, *address);
+        }
+    } else if !A::V6 && root.bits == FLAT {
+        for group in all.chunks(GROUP) {
+            descend_flat(tables, root, group, hint.asked, found);
+        }
+    } else {
+        for group in all.chunks(GROUP) {
+            descend_nodes(tables, |_| (index, root), group, found);
+        }
     }
 }
 
@@ -292,7 +207,7 @@ fn step(node: &Node, rest: u64, best: &mut u32) -> u32 {
 
 /// Where a root's words begin.
 #[inline(always)]
-const fn first_word(root: Root) -> u32 {
+pub(super) const fn first_word(root: Root) -> u32 {
     if root.bits > STRIDE { root.base + FALLBACK } else { root.base }
 }
 
@@ -354,6 +269,16 @@ fn root_cell<A: Address>(tables: &Tables, root: Root, address: A) -> *const Atom
     tables.blocks.address(root.base + 1).cast::<AtomicU32>().wrapping_add(address.head(FLAT) as usize)
 }
 
+/// The last cell on the way of an address: in a block, or in the root. The root is small enough to stay in the
+/// second-level cache.
+#[inline(always)]
+pub(super) fn flat_place<A: Address>(tables: &Tables, root: Root, address: A) -> *const AtomicU32 {
+    let outer = root_cell(tables, root, address);
+    let cell = tables.cell(outer);
+    let inner = tables.blocks.address(cell & !BLOCK).cast::<AtomicU32>().wrapping_add(block_place(address));
+    select_unpredictable(cell & BLOCK != 0, inner, outer)
+}
+
 /// What a cell of a flat root, not yet looked into, means for an address.
 fn flat_slot<A: Address>(tables: &Tables, root: Root, mut cell: u32, address: A) -> u32 {
     if cell & BLOCK != 0 {
@@ -376,25 +301,8 @@ fn block_place<A: Address>(address: A) -> usize {
     (address.tail(FLAT) >> (64 - FLAT_BLOCK)) as usize
 }
 
-/// At most [`GROUP`] addresses side by side.
-#[inline(always)]
-fn descend<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [u32]) {
-    // Addresses of a batch mostly share their instance.
-    let first = tables.instance_index(group[0].instance);
-    let root = tables.root(first, A::V6);
-    if group.iter().all(|wanted| wanted.instance == group[0].instance) {
-        if !A::V6 && root.bits == FLAT {
-            descend_flat(tables, root, group, found);
-        } else {
-            descend_nodes(tables, [(first, root); GROUP], group, found);
-        }
-        return;
-    }
-    descend_mixed(tables, group, found);
-}
-
 /// Addresses of several instances: those under roots of the same width go down together.
-#[inline(never)]
+#[inline(always)]
 fn descend_mixed<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [u32]) {
     let mut owners = [(0, Root::new(0, 0)); GROUP];
     let mut last = None;
@@ -429,26 +337,21 @@ fn descend_mixed<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [
                 found[wanted.ticket as usize] = flat_slot(tables, *root, cell, wanted.address);
             }
         } else {
-            descend_nodes(tables, theirs, &some[..count], found);
+            descend_nodes(tables, |lane| theirs[lane], &some[..count], found);
         }
     }
 }
 
-/// Addresses under one flat root. The root is small enough to stay in the second-level cache, so that only the step to
-/// the block is worth a prefetch.
+/// At most [`GROUP`] addresses under one flat root.
 #[inline(always)]
-fn descend_flat<A: Address>(tables: &Tables, root: Root, group: &[Wanted<A>], found: &mut [u32]) {
-    let mut places: [*const AtomicU32; GROUP] = [std::ptr::null(); GROUP];
-    for (wanted, place) in group.iter().zip(&mut places) {
-        let outer = root_cell(tables, root, wanted.address);
-        let cell = tables.cell(outer);
-        let inner = tables.blocks.address(cell & !BLOCK).cast::<AtomicU32>();
-        let inner = inner.wrapping_add(block_place(wanted.address));
-        *place = select_unpredictable(cell & BLOCK != 0, inner, outer);
-        prefetch(*place);
+fn descend_flat<A: Address>(tables: &Tables, root: Root, group: &[Wanted<A>], asked: bool, found: &mut [u32]) {
+    if !asked {
+        for wanted in group {
+            prefetch(flat_place(tables, root, wanted.address));
+        }
     }
-    for (wanted, place) in group.iter().zip(&places) {
-        let mut slot = tables.cell(*place);
+    for wanted in group {
+        let mut slot = tables.cell(flat_place(tables, root, wanted.address));
         if slot == 0 || slot & JUNCTION != 0 {
             slot = flat_slot(tables, root, slot, wanted.address);
         }
@@ -456,18 +359,23 @@ fn descend_flat<A: Address>(tables: &Tables, root: Root, group: &[Wanted<A>], fo
     }
 }
 
-/// Addresses under roots of one width.
+/// At most [`GROUP`] addresses side by side, under roots of one width; `owner` tells each one's instance and root.
 #[inline(always)]
-fn descend_nodes<A: Address>(tables: &Tables, owners: [(u32, Root); GROUP], group: &[Wanted<A>], found: &mut [u32]) {
+fn descend_nodes<A: Address>(
+    tables: &Tables,
+    owner: impl Fn(usize) -> (u32, Root),
+    group: &[Wanted<A>],
+    found: &mut [u32],
+) {
     let count = group.len().min(GROUP);
     let group = &group[..count];
-    let bits = owners[0].1.bits;
+    let bits = owner(0).1.bits;
     let mut words: [*const AtomicU64; GROUP] = [std::ptr::null(); GROUP];
     let mut nodes = [0_u32; GROUP];
     let mut rests = [0_u64; GROUP];
     let mut best = [0_u32; GROUP];
     for (lane, wanted) in group.iter().enumerate() {
-        words[lane] = tables.words.address(first_word(owners[lane].1) + wanted.address.head(bits));
+        words[lane] = tables.words.address(first_word(owner(lane).1) + wanted.address.head(bits));
         rests[lane] = wanted.address.tail(bits);
         prefetch(words[lane]);
     }
@@ -480,7 +388,7 @@ fn descend_nodes<A: Address>(tables: &Tables, owners: [(u32, Root); GROUP], grou
         busy |= nodes[lane];
         prefetch(base.wrapping_add(nodes[lane] as usize));
     }
-    for _ in 0..steps(owners[0].1) {
+    for _ in 0..steps(owner(0).1) {
         if busy == 0 {
             break;
         }
@@ -495,33 +403,35 @@ fn descend_nodes<A: Address>(tables: &Tables, owners: [(u32, Root); GROUP], grou
             prefetch(base.wrapping_add(child as usize));
         }
     }
-    best[..count].iter().for_each(|&best| prefetch(tables.leaves.address(best)));
+    for &best in &best[..count] {
+        prefetch(tables.leaves.address(best));
+    }
     for (lane, wanted) in group.iter().enumerate() {
-        found[wanted.ticket as usize] = finish(tables, owners[lane].1, wanted.address, best[lane]);
+        found[wanted.ticket as usize] = finish(tables, owner(lane).1, wanted.address, best[lane]);
     }
     if A::V6 && busy != 0 {
-        deepen(tables, group, &nodes, &owners, &best, found);
+        deepen(tables, group, &nodes, owner, &best, found);
     }
 }
 
 /// Finds the hosts and the longest prefixes among addresses that have a node at depth [`DEEP`].
-#[inline(never)]
+#[inline(always)]
 fn deepen<A: Address>(
     tables: &Tables,
     group: &[Wanted<A>],
     deep: &[u32; GROUP],
-    owners: &[(u32, Root); GROUP],
+    owner: impl Fn(usize) -> (u32, Root),
     best: &[u32; GROUP],
     found: &mut [u32],
 ) {
     let lanes = || (0..group.len()).filter(|&lane| deep[lane] != 0);
     for lane in lanes() {
-        tables.prefetch_host(owners[lane].0, group[lane].address.bits());
+        tables.prefetch_host(owner(lane).0, group[lane].address.bits());
     }
     for lane in lanes() {
         let address = group[lane].address.bits();
         let slot = &mut found[group[lane].ticket as usize];
-        if let Some(host) = tables.find_host(owners[lane].0, address) {
+        if let Some(host) = tables.find_host(owner(lane).0, address) {
             *slot = host;
             continue;
         }

@@ -12,7 +12,7 @@
 //!
 //! Read it from below:
 //! * `tables`: all that workers can reach, and how it hangs together.
-//! * `lookup`: how they go through it, one address or a batch.
+//! * `lookup`: how they go through it, one address or a batch; `lookups`: such a batch.
 //! * `trie`, `flat`, `hosts`, `grow`: how the writer changes it under their eyes; `values`: locator-sets, headers, next hops.
 //! * `quiescence`: when memory may be used anew. All reasoning about memory order is there, with loom models.
 //! * `memory`: arenas that never move; `store`, `records`: the writer's own books.
@@ -28,6 +28,7 @@ mod grow;
 mod hits;
 mod hosts;
 mod lookup;
+mod lookups;
 mod memory;
 mod quiescence;
 mod records;
@@ -45,8 +46,8 @@ use std::{
 
 pub use entry::{Choice, Delivery, Entry, Forwarding, Hits, SetId, Way};
 use hits::{Tallies, Tally};
-pub use lookup::Lookups;
 use lookup::Walk;
+pub use lookups::{Ahead, Lookups};
 pub use memory::prefetch;
 use quiescence::{Grace, Presence, quiescence};
 use records::Records;
@@ -297,6 +298,13 @@ impl<'a> Snapshot<'a> {
     pub fn lookup(&self, instance: InstanceId, address: IpAddr) -> Option<Entry> {
         let index = self.tables.instance_index(instance);
         Entry::from_slot(self.walk.one(self.tables, index, address))
+    }
+
+    /// The roots of `instance`, to ask for memory while a batch is being filled.
+    #[inline]
+    #[must_use]
+    pub fn ahead(&self, instance: InstanceId) -> Ahead<'a> {
+        Ahead::new(self.tables, instance)
     }
 
     /// The same for every address of `lookups`, several times as fast as one by one.

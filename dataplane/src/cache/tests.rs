@@ -258,15 +258,13 @@ fn empties(mut writer: Writer, model: Model) {
     assert_eq!((instances.len(), crowds.len(), *live_hosts, *blocks_used), (0, 0, 0, 0));
 }
 
-/// How many operations the model test makes: ten million as the default is too long for a debug build on every push.
-fn operations() -> usize {
-    std::env::var("ALTITUDE_MODEL_OPERATIONS").ok().and_then(|text| text.parse().ok()).unwrap_or(1_000_000)
-}
+/// Of the model test, about, over all its sizes.
+const OPERATIONS: usize = 10_000_000;
 
 #[test]
 fn the_cache_agrees_with_a_plain_map() {
     for (seed, capacity, share) in [(1, 8, 10), (2, 60, 10), (3, 400, 3), (4, 3000, 2)] {
-        random_operations(seed, capacity, operations() / share);
+        random_operations(seed, capacity, OPERATIONS / share);
     }
 }
 

@@ -4,10 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use altitude_dataplane::mapping::Prefix;
 
-use super::{
-    Families,
-    packets::{PREFIXES, remote, rloc},
-};
+use super::{Families, packets::rloc};
 
 /// Prefixes that share a locator-set: about as many as one network of the Internet announces.
 const PER_SET: u32 = 12;
@@ -22,10 +19,9 @@ pub(super) struct Mappings {
 }
 
 impl Mappings {
-    /// A few prefixes, one locator behind all.
-    pub(super) fn few(families: Families) -> Self {
-        let prefix = |index| site(remote(families.inner4, index), (24, 64));
-        Self { families, prefixes: (0..PREFIXES).map(prefix).collect(), sets: 0 }
+    /// These prefixes, one locator behind all.
+    pub(super) const fn listed(families: Families, prefixes: Vec<Prefix>) -> Self {
+        Self { families, prefixes, sets: 0 }
     }
 
     /// `count` prefixes; `sets` locator-sets of two locators each, by default one for twelve prefixes.

@@ -7,14 +7,17 @@ pub mod generator;
 pub mod lpm;
 mod mappings;
 pub mod mem;
+mod meter;
 mod packets;
 mod pool;
+mod references;
 pub mod veth;
 mod xtr;
 
-pub use device::{Forwarder, Tally, forward};
+pub use device::{Device, Forwarder, Tally, forward};
 pub use generator::{Arrived, Distribution, Sent, Sink, Traffic, generate};
 pub use packets::{Direction, Families, Size};
+pub use references::Subject;
 
 use std::{fs, io::Write, time::Duration};
 

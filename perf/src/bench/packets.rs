@@ -20,8 +20,6 @@ const UDP: u8 = 17;
 /// Room for the longest header stack (Ethernet, IPv6, UDP, LISP, IPv6, UDP: 118 octets), in whole cache lines: copies
 /// of a length known beforehand are the cheapest.
 pub(super) const HEAD_MAX: usize = 128;
-/// Remote prefixes.
-pub(super) const PREFIXES: u16 = 256;
 
 /// Inner and outer address family, IPv4 if true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -139,11 +137,6 @@ pub(super) fn rloc(v4: bool, ours: bool) -> IpAddr {
 /// The site's host.
 pub(super) fn local(v4: bool) -> IpAddr {
     if v4 { Ipv4Addr::new(1, 1, 1, 1).into() } else { v6(1, 1, 1) }
-}
-
-/// A host behind remote prefix `index`, which is 2.2.`index`.0/24 or 2001:db8:2:`index`::/64.
-pub(super) fn remote(v4: bool, index: u16) -> IpAddr {
-    if v4 { Ipv4Addr::new(2, 2, index as u8, 2).into() } else { v6(2, index, 2) }
 }
 
 fn v6(site: u16, subnet: u16, host: u16) -> IpAddr {

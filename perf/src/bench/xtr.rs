@@ -27,28 +27,6 @@ pub(super) const CORE: u8 = 1;
 /// Of all links of the benches, octets.
 pub(super) const MTU: u16 = 1600;
 
-/// A worker for the packets of one family mix.
-pub(super) struct Xtr {
-    pub(super) worker: Worker,
-    pub(super) reader: Reader,
-    pub(super) counters: Arc<Counters>,
-    pub(super) rest: Rest,
-}
-
-/// The other ends: the table lives as long as its writer; nobody takes misses, because there are none.
-pub(super) struct Rest {
-    _writer: Writer,
-    _misses: queue::Consumer<Miss>,
-}
-
-impl Xtr {
-    pub(super) fn new(families: Families, umem: Umem) -> Self {
-        let (writer, mut readers) = table(families, &Mappings::few(families), 1);
-        let Ready { worker, counters, misses } = Ready::new(families, umem, Tuning::default());
-        Self { worker, reader: readers.remove(0), counters, rest: Rest { _writer: writer, _misses: misses } }
-    }
-}
-
 /// A worker without a table.
 pub(super) struct Ready {
     pub(super) worker: Worker,
@@ -134,22 +112,30 @@ pub(super) fn table(families: Families, mappings: &Mappings, readers: usize) -> 
     (writer, readers)
 }
 
+/// Packets of one turn of the address-swapping forwarder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Swapped {
+    pub(super) received: usize,
+    pub(super) sent: usize,
+}
+
 /// One turn of the address-swapping forwarder between two ports, both ways, with as many frames at a time as `batch` has
-/// room for. Returns how many packets it sent.
-pub(super) fn swap_turn<P: Port>(umem: &mut Umem, ports: &mut [P], batch: &mut Vec<Frame>) -> usize {
-    let mut sent = 0;
+/// room for.
+pub(super) fn swap_turn<P: Port>(umem: &mut Umem, ports: &mut [P], batch: &mut Vec<Frame>) -> Swapped {
+    let mut turn = Swapped::default();
     for ingress in 0..ports.len() {
         let limit = batch.capacity();
         ports[ingress].receive(umem, batch, limit);
+        turn.received += batch.len();
         for frame in batch.iter_mut() {
             if let Some((addresses, _)) = umem.octets_mut(frame).split_at_mut_checked(12) {
                 let (destination, source) = addresses.split_at_mut(6);
                 destination.swap_with_slice(source);
             }
         }
-        sent += ports[1 - ingress].transmit(umem, batch);
+        turn.sent += ports[1 - ingress].transmit(umem, batch);
         // What the ring refuses is lost, as with any forwarder.
         batch.drain(..).for_each(|frame| umem.release(frame));
     }
-    sent
+    turn
 }

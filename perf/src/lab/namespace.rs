@@ -7,9 +7,10 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
-    thread,
+    thread::{self, JoinHandle},
 };
 
+use nix::sched::{CloneFlags, setns};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
@@ -71,6 +72,35 @@ impl Namespace {
     /// [`LabError::Refused`] with what `ip` said.
     pub fn ip(&self, arguments: &str) -> Result<String, LabError> {
         run(Command::new("ip").args(["-n", &self.name]).args(arguments.split_whitespace()))
+    }
+
+    /// Runs `work` inside, on a thread of its own. What it opens belongs to this namespace wherever it is used later.
+    ///
+    /// # Errors
+    /// [`LabError::Os`] if the namespace cannot be entered; then `work` is not called.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JoinHandle<Result<T, LabError>>, LabError> {
+        let path = Path::new("/run/netns").join(&self.name);
+        let entry = fs::File::open(&path).map_err(LabError::os(path.display().to_string()))?;
+        let enter = move || {
+            // A thread's own choice: the other threads stay where they are.
+            setns(entry, CloneFlags::CLONE_NEWNET).map_err(|error| LabError::os("setns")(error.into()))?;
+            Ok(work())
+        };
+        thread::Builder::new().name(self.name.clone()).spawn(enter).map_err(LabError::os("a thread"))
+    }
+
+    /// Runs `work` inside and waits for what it returns.
+    ///
+    /// # Errors
+    /// As [`spawn`](Self::spawn).
+    ///
+    /// # Panics
+    /// If `work` does.
+    pub fn inside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, LabError> {
+        self.spawn(work)?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// Leaves it standing on drop and on signals.

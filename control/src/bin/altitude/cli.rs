@@ -195,13 +195,14 @@ pub(crate) struct Run {
     #[arg(long, value_name = "USEC", help_heading = "Tuning")]
     busy_poll: Option<i64>,
 
-    /// Descriptors of each AF_XDP ring, a power of two from 64 to 32768 [default: 1024].
+    /// Descriptors of each AF_XDP ring, a power of two from 64 to 32768 [default: 2048].
     ///
-    /// Raise it when `altitude show ports` counts full rings under bursts; lower it to keep the frames in the cache.
+    /// Raise it when `altitude show ports` counts full rings under bursts. It costs memory only: a port uses more than
+    /// 1024 when it sees such bursts, to keep the frames in the cache.
     #[arg(long, value_name = "N", help_heading = "Tuning")]
     ring: Option<i64>,
 
-    /// Frames of 2048 octets for each worker [default: 8192, or what the rings of all ports need if more].
+    /// Frames of 2048 octets for each worker [default: 9280, or what the rings of all ports need if more].
     ///
     /// At least 2 x ring for each port and 1088 beyond. More only costs memory.
     #[arg(long, value_name = "N", help_heading = "Tuning")]

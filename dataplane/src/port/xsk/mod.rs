@@ -37,6 +37,7 @@
 
 #![allow(unsafe_code)]
 
+mod depth;
 mod error;
 mod region;
 mod shift;
@@ -120,7 +121,8 @@ pub struct Roles {
 /// How the sockets of one worker are opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// Entries of every ring, a power of two, at least 64. Small rings keep frames in the cache.
+    /// Entries of every ring, a power of two, at least 64. More only cost memory: a port uses as few as will do, to keep
+    /// frames in the cache.
     pub ring: u32,
     /// Frames per worker.
     pub frames: usize,
@@ -133,8 +135,9 @@ pub struct SocketOptions {
 }
 
 impl Default for SocketOptions {
+    /// For two ports: full rings at both of them, and some frames in hand. 19 MB.
     fn default() -> Self {
-        Self { ring: 1024, frames: 8192, bind: Bind::Auto, busy_poll: None, hugepages: false }
+        Self { ring: 2048, frames: 9280, bind: Bind::Auto, busy_poll: None, hugepages: false }
     }
 }
 

@@ -13,6 +13,7 @@ use xsk_rs::{
 
 use super::{
     Interface, SocketOptions,
+    depth::Depth,
     error::{SteerError, XskError},
     shift::Shift,
     sockopt,
@@ -80,6 +81,8 @@ pub struct XskPort {
     ring: u32,
     shift: Shift,
     share: Share,
+    /// Within the share.
+    depth: Depth,
     /// Frames on the fill ring, in the kernel's hands for receiving, or on the receive ring.
     receiving: usize,
     /// Frames on the transmit ring, in the kernel's hands for sending, or on the completion ring.
@@ -135,6 +138,7 @@ impl XskPort {
             ring: options.ring,
             shift,
             share,
+            depth: Depth::new(share.receive),
             receiving: 0,
             transmitting: 0,
             taken: Box::new([FrameDesc::default(); BATCH]),
@@ -224,9 +228,9 @@ impl XskPort {
         }
     }
 
-    /// Hands free frames to the fill ring, up to this port's share.
+    /// Hands free frames to the fill ring, as deep as it shall be.
     pub(super) fn refill(&mut self, umem: &mut Umem) {
-        let mut wanted = (self.share.receive - self.receiving).min(umem.free());
+        let mut wanted = self.depth.now().saturating_sub(self.receiving).min(umem.free());
         while wanted > 0 {
             let count = wanted.min(BATCH);
             for descriptor in &mut self.taken[..count] {
@@ -252,6 +256,7 @@ impl XskPort {
     fn take_received(&mut self, umem: &mut Umem, batch: &mut Vec<Frame>, limit: usize) -> usize {
         // SAFETY: the descriptors are overwritten.
         let count = unsafe { self.rx.consume(&mut self.taken[..limit.min(BATCH)]) };
+        self.depth.taken(count == limit.min(BATCH), || count + self.rx.nb_avail_exact() as usize);
         self.receiving -= count;
         for descriptor in &self.taken[..count] {
             batch.push(umem.adopt(descriptor.addr(), descriptor.lengths().data()));

@@ -147,12 +147,13 @@ fn each(snapshot: &Snapshot<'_>, queries: &Queries, range: std::ops::Range<usize
 #[inline]
 fn together(snapshot: &Snapshot<'_>, lookups: &mut Lookups, queries: &Queries, range: std::ops::Range<usize>) {
     lookups.clear();
+    let ahead = snapshot.ahead(InstanceId::DEFAULT);
     match queries {
         Queries::V4(addresses) => addresses[range].iter().for_each(|address| {
-            lookups.push_v4(InstanceId::DEFAULT, *address);
+            ahead.push_v4(lookups, *address);
         }),
         Queries::V6(addresses) => addresses[range].iter().for_each(|address| {
-            lookups.push_v6(InstanceId::DEFAULT, u128::from_be_bytes(*address));
+            ahead.push_v6(lookups, u128::from_be_bytes(*address));
         }),
     }
     snapshot.lookup_all(lookups);

@@ -1,0 +1,198 @@
+//! A batch of addresses on its way through the table: what a worker fills, and what it reads afterwards.
+
+use std::net::IpAddr;
+
+use super::{
+    entry::Entry,
+    lookup::{Address, first_word, flat_place},
+    memory::prefetch,
+    tables::{FLAT, Root, Tables},
+};
+use crate::mapping::InstanceId;
+
+/// Addresses that are looked up together; a worker owns one and fills it anew for each batch.
+#[derive(Debug)]
+pub struct Lookups {
+    pub(super) v4: Vec<Wanted<u32>>,
+    pub(super) v6: Vec<Wanted<u128>>,
+    /// By ticket: slots, zero where nothing was found. As long as the capacity.
+    pub(super) found: Box<[u32]>,
+    /// Given out: at least as many as there are addresses.
+    pub(super) tickets: usize,
+    /// The instance of all addresses; `mixed` if some are of another.
+    pub(super) instance: InstanceId,
+    pub(super) mixed: bool,
+    /// Whether some came in without an [`Ahead`].
+    pub(super) unasked: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<A> {
+    pub(super) address: A,
+    pub(super) instance: InstanceId,
+    pub(super) ticket: u32,
+}
+
+impl Lookups {
+    /// Room for `capacity` addresses; nothing is allocated afterwards.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        let (v4, v6) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
+        let found = vec![0; capacity].into();
+        Self { v4, v6, found, tickets: 0, instance: InstanceId::DEFAULT, mixed: false, unasked: false }
+    }
+
+    /// Forgets all addresses.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.v4.clear();
+        self.v6.clear();
+        (self.tickets, self.mixed, self.unasked) = (0, false, false);
+    }
+
+    /// Adds an address; returns the ticket for what will be found.
+    ///
+    /// # Panics
+    /// Beyond the capacity.
+    #[inline(always)]
+    pub fn push(&mut self, instance: InstanceId, address: IpAddr) -> usize {
+        match address {
+            IpAddr::V4(v4) => self.push_v4(instance, v4.to_bits()),
+            IpAddr::V6(v6) => self.push_v6(instance, v6.to_bits()),
+        }
+    }
+
+    /// As [`push`](Self::push), an IPv4 address.
+    #[inline(always)]
+    pub fn push_v4(&mut self, instance: InstanceId, address: u32) -> usize {
+        self.unasked = true;
+        self.add_v4(instance, address)
+    }
+
+    #[inline(always)]
+    fn add_v4(&mut self, instance: InstanceId, address: u32) -> usize {
+        let ticket = self.ticket();
+        self.meet(instance);
+        put(&mut self.v4, Wanted { address, instance, ticket: ticket as u32 });
+        ticket
+    }
+
+    #[inline(always)]
+    fn meet(&mut self, instance: InstanceId) {
+        if self.v4.len() + self.v6.len() == 0 {
+            self.instance = instance;
+        }
+        self.mixed |= self.instance != instance;
+    }
+
+    /// As [`push`](Self::push), an IPv6 address.
+    #[inline(always)]
+    pub fn push_v6(&mut self, instance: InstanceId, address: u128) -> usize {
+        self.unasked = true;
+        self.add_v6(instance, address)
+    }
+
+    #[inline(always)]
+    fn add_v6(&mut self, instance: InstanceId, address: u128) -> usize {
+        let ticket = self.ticket();
+        self.meet(instance);
+        put(&mut self.v6, Wanted { address, instance, ticket: ticket as u32 });
+        ticket
+    }
+
+    /// Gives out a ticket by which nothing will be found.
+    ///
+    /// # Panics
+    /// Beyond the capacity.
+    #[inline]
+    pub fn skip(&mut self) -> usize {
+        let ticket = self.ticket();
+        self.found[ticket] = 0;
+        ticket
+    }
+
+    #[inline(always)]
+    fn ticket(&mut self) -> usize {
+        let ticket = self.tickets;
+        assert!(ticket < self.found.len(), "more addresses than there is room for");
+        self.tickets += 1;
+        ticket
+    }
+
+    /// What the address of `ticket` found, after [`Snapshot::lookup_all`](super::Snapshot::lookup_all).
+    ///
+    /// # Panics
+    /// If there is no such ticket.
+    #[inline(always)]
+    #[must_use]
+    pub fn found(&self, ticket: usize) -> Option<Entry> {
+        Entry::from_slot(self.found[ticket])
+    }
+
+    /// The same for every ticket, in the order in which they were given out.
+    #[inline(always)]
+    pub fn all_found(&self) -> impl Iterator<Item = Option<Entry>> {
+        self.found[..self.tickets].iter().map(|slot| Entry::from_slot(*slot))
+    }
+}
+
+/// Appends to a vector that has room: both have the capacity of all tickets together.
+#[inline(always)]
+fn put<A>(wanted: &mut Vec<Wanted<A>>, item: Wanted<A>) {
+    debug_assert!(wanted.len() < wanted.capacity());
+    // SAFETY: `ticket` checked that fewer than `capacity` tickets were given out, and each put one item into one vector
+    // at most.
+    unsafe {
+        wanted.as_mut_ptr().add(wanted.len()).write(item);
+        wanted.set_len(wanted.len() + 1);
+    }
+}
+
+/// The roots of one instance, to ask for what a look-up will need while its batch is still being filled: by the time the
+/// last address is in, the first one's memory is there.
+#[derive(Clone, Copy)]
+pub struct Ahead<'a> {
+    tables: &'a Tables,
+    instance: InstanceId,
+    roots: [Root; 2],
+}
+
+impl<'a> Ahead<'a> {
+    pub(super) fn new(tables: &'a Tables, instance: InstanceId) -> Self {
+        let index = tables.instance_index(instance);
+        Self { tables, instance, roots: [false, true].map(|v6| tables.root(index, v6)) }
+    }
+
+    /// The instance it is for.
+    #[inline(always)]
+    #[must_use]
+    pub const fn instance(&self) -> InstanceId {
+        self.instance
+    }
+
+    /// Adds an IPv4 address of the instance to `lookups`, and asks for what it needs; returns its ticket.
+    ///
+    /// # Panics
+    /// Beyond the capacity of `lookups`.
+    #[inline(always)]
+    pub fn push_v4(&self, lookups: &mut Lookups, address: u32) -> usize {
+        let [root, _] = self.roots;
+        if root.bits == FLAT {
+            prefetch(flat_place(self.tables, root, address));
+        } else {
+            prefetch(self.tables.words.address(first_word(root) + address.head(root.bits)));
+        }
+        lookups.add_v4(self.instance, address)
+    }
+
+    /// The same of an IPv6 address.
+    ///
+    /// # Panics
+    /// Beyond the capacity of `lookups`.
+    #[inline(always)]
+    pub fn push_v6(&self, lookups: &mut Lookups, address: u128) -> usize {
+        let [_, root] = self.roots;
+        prefetch(self.tables.words.address(first_word(root) + address.head(root.bits)));
+        lookups.add_v6(self.instance, address)
+    }
+}
