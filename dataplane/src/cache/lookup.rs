@@ -141,11 +141,14 @@ fn one(tables: &Tables, instance: u32, address: IpAddr) -> u32 {
 
 #[inline(always)]
 fn all(tables: &Tables, lookups: &mut Lookups) {
-    let Lookups { v4, v6, found, tickets, instance, mixed, unasked } = lookups;
+    let Lookups { v4, v6, repeats, found, tickets, instance, mixed, unasked, .. } = lookups;
     let found = &mut found[..*tickets];
     let hint = Hint { instance: (!*mixed).then_some(*instance), asked: !*unasked };
     look_up(tables, v4, hint, found);
     look_up(tables, v6, hint, found);
+    for &ticket in repeats.iter() {
+        found[ticket as usize] = found[ticket as usize - 1];
+    }
 }
 
 /// What is known of all addresses of a batch.

@@ -10,11 +10,21 @@ use super::{
 };
 use crate::mapping::InstanceId;
 
+/// No address: an Instance-ID has 24 bits.
+const NONE: u64 = u64::MAX;
+
 /// Addresses that are looked up together; a worker owns one and fills it anew for each batch.
 #[derive(Debug)]
 pub struct Lookups {
     pub(super) v4: Vec<Wanted<u32>>,
     pub(super) v6: Vec<Wanted<u128>>,
+    /// Tickets of addresses that repeat the one before, as in a train of packets, or where one host talks to many: they
+    /// find what that one found.
+    pub(super) repeats: Vec<u32>,
+    /// The address before, if it was of IPv4, with its instance; [`NONE`] otherwise.
+    last_v4: u64,
+    /// The same of IPv6.
+    last_v6: (u128, u64),
     /// By ticket: slots, zero where nothing was found. As long as the capacity.
     pub(super) found: Box<[u32]>,
     /// Given out: at least as many as there are addresses.
@@ -38,8 +48,19 @@ impl Lookups {
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         let (v4, v6) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
-        let found = vec![0; capacity].into();
-        Self { v4, v6, found, tickets: 0, instance: InstanceId::DEFAULT, mixed: false, unasked: false }
+        let (repeats, found) = (Vec::with_capacity(capacity), vec![0; capacity].into());
+        Self {
+            v4,
+            v6,
+            repeats,
+            last_v4: NONE,
+            last_v6: (0, NONE),
+            found,
+            tickets: 0,
+            instance: InstanceId::DEFAULT,
+            mixed: false,
+            unasked: false,
+        }
     }
 
     /// Forgets all addresses.
@@ -47,6 +68,8 @@ impl Lookups {
     pub fn clear(&mut self) {
         self.v4.clear();
         self.v6.clear();
+        self.repeats.clear();
+        (self.last_v4, self.last_v6.1) = (NONE, NONE);
         (self.tickets, self.mixed, self.unasked) = (0, false, false);
     }
 
@@ -72,6 +95,12 @@ impl Lookups {
     #[inline(always)]
     fn add_v4(&mut self, instance: InstanceId, address: u32) -> usize {
         let ticket = self.ticket();
+        let this = u64::from(instance.get()) << 32 | u64::from(address);
+        if this == self.last_v4 {
+            self.repeats.push(ticket as u32);
+            return ticket;
+        }
+        (self.last_v4, self.last_v6.1) = (this, NONE);
         self.meet(instance);
         put(&mut self.v4, Wanted { address, instance, ticket: ticket as u32 });
         ticket
@@ -95,6 +124,12 @@ impl Lookups {
     #[inline(always)]
     fn add_v6(&mut self, instance: InstanceId, address: u128) -> usize {
         let ticket = self.ticket();
+        let this = (address, u64::from(instance.get()));
+        if this == self.last_v6 {
+            self.repeats.push(ticket as u32);
+            return ticket;
+        }
+        (self.last_v4, self.last_v6) = (NONE, this);
         self.meet(instance);
         put(&mut self.v6, Wanted { address, instance, ticket: ticket as u32 });
         ticket
@@ -108,6 +143,7 @@ impl Lookups {
     pub fn skip(&mut self) -> usize {
         let ticket = self.ticket();
         self.found[ticket] = 0;
+        (self.last_v4, self.last_v6.1) = (NONE, NONE);
         ticket
     }
 

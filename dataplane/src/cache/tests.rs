@@ -207,7 +207,7 @@ fn change(random: &mut Random, writer: &mut Writer, model: &mut Model, capacity:
 fn random_operations(seed: u64, capacity: usize, limit: usize) {
     let mut random = Random(seed);
     let (mut writer, mut readers) = new(capacity, 2);
-    let (mut model, mut lookups) = (Model::default(), Lookups::new(128));
+    let (mut model, mut lookups) = (Model::default(), Lookups::new(160));
     let (mut operations, mut serial) = (0, 0);
     let mut eids = Vec::new();
     while operations < limit {
@@ -224,6 +224,8 @@ fn random_operations(seed: u64, capacity: usize, limit: usize) {
         eids.clear();
         for _ in 0..random.below(40) {
             eids.push(Eid { instance: random.instance(), address: random.address() });
+            let again = random.below(3);
+            eids.extend(std::iter::repeat_n(eids[eids.len() - 1], again));
             if let Some(known) = model.some(&mut random) {
                 eids.push(Eid { instance: known.instance, address: random.pick(&edges(known.prefix)) });
             }
