@@ -113,7 +113,7 @@ mod tests {
             let mappings = Mappings::spread(families, 50_000, None);
             let distinct: HashSet<_> = mappings.prefixes().iter().chain(&mappings.strangers(1000)).copied().collect();
             assert_eq!(distinct.len(), 51_000);
-            assert!(distinct.iter().all(|prefix| !prefix.contains(local(families.inner4))));
+            assert!(distinct.iter().all(|prefix| !prefix.contains(local(families.inner4, 0))));
             assert_eq!(mappings.sets().count(), 4167);
             let rlocs: HashSet<_> = mappings.sets().flatten().collect();
             assert_eq!(rlocs.len(), 2 * 4167);

@@ -134,9 +134,12 @@ pub(super) fn rloc(v4: bool, ours: bool) -> IpAddr {
     if v4 { Ipv4Addr::new(240, 0, 254, last).into() } else { v6(0xf, 0, last.into()) }
 }
 
-/// The site's host.
-pub(super) fn local(v4: bool) -> IpAddr {
-    if v4 { Ipv4Addr::new(1, 1, 1, 1).into() } else { v6(1, 1, 1) }
+/// Hosts of the site: as many as packets in a batch, so that no two next to each other share an address.
+pub(super) const HOSTS: u8 = 64;
+
+/// The site's host `number`, below [`HOSTS`].
+pub(super) fn local(v4: bool, number: u8) -> IpAddr {
+    if v4 { Ipv4Addr::new(1, 1, 1, 1 + number).into() } else { v6(1, 1, 1 + u16::from(number)) }
 }
 
 fn v6(site: u16, subnet: u16, host: u16) -> IpAddr {
@@ -165,6 +168,8 @@ impl Template {
 /// Where one packet comes from, as far as flows differ in it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ends {
+    /// The host of our site.
+    pub(super) local: IpAddr,
     /// The host at the other site.
     pub(super) remote: IpAddr,
     /// The RLOC before it.
@@ -178,9 +183,9 @@ pub(super) struct Ends {
     pub(super) balance: [u16; 2],
 }
 
-/// A packet between the site's host and another one, its inner IP packet `inner` octets long.
+/// A packet between a host of the site and another one, its inner IP packet `inner` octets long.
 pub(super) fn template(direction: Direction, families: Families, ends: Ends, inner: usize) -> Template {
-    let (here, there) = (local(families.inner4), ends.remote);
+    let (here, there) = (ends.local, ends.remote);
     let mut head = Head { octets: [0; HEAD_MAX], length: 0 };
     let decap = direction == Direction::Decap;
     let first4 = if decap { families.outer4 } else { families.inner4 };

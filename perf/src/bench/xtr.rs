@@ -17,7 +17,7 @@ use altitude_dataplane::{
 use super::{
     Families,
     mappings::{Mappings, site},
-    packets::{CORE_MAC, OUR_MAC, SITE_MAC, local, rloc},
+    packets::{CORE_MAC, HOSTS, OUR_MAC, SITE_MAC, local, rloc},
 };
 
 /// The site port's number.
@@ -77,12 +77,12 @@ impl Ready {
 
 /// The prefix that holds `address`, as long as sites' prefixes are.
 pub(super) fn site_prefix(v4: bool) -> Prefix {
-    site(local(v4), (16, 48))
+    site(local(v4, 0), (16, 48))
 }
 
-/// A table with the site's prefix and host, and the remote prefixes behind their locators.
+/// A table with the site's prefix and hosts, and the remote prefixes behind their locators.
 pub(super) fn table(families: Families, mappings: &Mappings, readers: usize) -> (Writer, Vec<Reader>) {
-    let (mut writer, readers) = cache::new(mappings.len() + 2, readers);
+    let (mut writer, readers) = cache::new(mappings.len() + 1 + usize::from(HOSTS), readers);
     let core = Adjacency { port: CORE, destination: CORE_MAC, source: OUR_MAC, vlan: None, mtu: MTU };
     let candidate = |address| {
         let outer = OuterHeader::new(&core, rloc(families.outer4, true), address, InstanceId::DEFAULT);
@@ -103,7 +103,9 @@ pub(super) fn table(families: Families, mappings: &Mappings, readers: usize) -> 
         writer.insert(eid, forwarding).expect("a table with room");
     };
     insert(site_prefix(v4), Forwarding::Local(Delivery::Unresolved));
-    insert(site(local(v4), (32, 128)), Forwarding::Local(Delivery::Adjacent(host)));
+    for number in 0..HOSTS {
+        insert(site(local(v4, number), (32, 128)), Forwarding::Local(Delivery::Adjacent(host)));
+    }
 
     for (index, prefix) in mappings.prefixes().iter().enumerate() {
         insert(*prefix, Forwarding::Encapsulate(sets[mappings.set_of(index) as usize]));

@@ -137,7 +137,7 @@ impl Traffic {
             direction,
             outer4: families.outer4,
             size,
-            near: local(v4),
+            near: local(v4, 0),
             far: (0..self.prefixes).map(|index| Self::far(v4, index)).collect(),
             strangers: (0..self.prefixes).map(|index| Self::stranger(v4, index)).collect(),
             rlocs: (rloc(families.outer4, false), rloc(families.outer4, true)),

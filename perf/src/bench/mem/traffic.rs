@@ -14,7 +14,7 @@ use altitude_dataplane::{
 use crate::bench::{
     Direction, Families, Size,
     mappings::Mappings,
-    packets::{Ends, HEAD_MAX, Template, template},
+    packets::{Ends, HEAD_MAX, HOSTS, Template, local, template},
 };
 
 /// Packets after which traffic drawn by chance repeats itself.
@@ -89,7 +89,7 @@ struct Outer {
 #[derive(Debug)]
 pub(in crate::bench) struct Traffic {
     families: Families,
-    /// One for each packet of the mix of sizes.
+    /// One for each packet of the mix of sizes, of each host of the site.
     templates: Vec<Template>,
     inner: Vec<Inner>,
     /// As many, if packets are encapsulated; else none.
@@ -137,7 +137,10 @@ impl Traffic {
         if direction == Direction::Encap {
             outer = Vec::new();
         }
-        let templates = size.inners(families).into_iter().map(|inner| base(direction, families, inner)).collect();
+        let sizes = size.inners(families);
+        let templates = (0..sizes.len() * usize::from(HOSTS))
+            .map(|number| base(direction, families, sizes[number % sizes.len()], (number % usize::from(HOSTS)) as u8))
+            .collect();
         Self { families, templates, inner, outer }
     }
 
@@ -182,13 +185,18 @@ impl Traffic {
 
 /// The packet that all flows are variants of: where they differ, it is zero, and its checksums are right for whatever
 /// adds up to zero there.
-fn base(direction: Direction, families: Families, inner: usize) -> Template {
+fn base(direction: Direction, families: Families, inner: usize, host: u8) -> Template {
     let zero = |v4| if v4 { IpAddr::from([0; 4]) } else { IpAddr::from([0_u8; 16]) };
     // The locators of `Mappings` without their last four octets.
     let rloc = if families.outer4 { zero(true) } else { "2001:db8:fe::".parse().expect("an address") };
     let remote = zero(families.inner4);
     let balance = [0xffff, 0xffff];
-    template(direction, families, Ends { remote, rloc, port: 0, outer_port: 0, balance }, inner)
+    template(
+        direction,
+        families,
+        Ends { local: local(families.inner4, host), remote, rloc, port: 0, outer_port: 0, balance },
+        inner,
+    )
 }
 
 fn inner(prefix: Prefix, host: u8, port: [u8; 2]) -> Inner {

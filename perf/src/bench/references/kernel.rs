@@ -60,7 +60,7 @@ pub(super) fn vxlan(setup: &Setup) -> Result<Meter, LabError> {
 
 /// Addresses of both interfaces, as lines for `ip -batch`.
 fn addresses(inner4: bool, outer4: bool) -> String {
-    let near: IpAddr = match local(inner4) {
+    let near: IpAddr = match local(inner4, 0) {
         IpAddr::V4(host) => (host.to_bits() & 0xffff_0000 | 1).to_be_bytes().into(),
         IpAddr::V6(host) => (host.to_bits() & !0xffff | 0xffff).to_be_bytes().into(),
     };

@@ -25,7 +25,7 @@ pub(super) fn start(setup: &Setup) -> Result<Process, LabError> {
         return Err(LabError::Wrong("set up for encapsulation of IPv4 in IPv4 only".into()));
     }
     let namespace = &setup.cable.device;
-    let host = local(true).to_string();
+    let host = local(true, 0).to_string();
     namespace.ip(&format!("address replace {}/16 dev {}", host.replace(".1.1", ".0.1"), Cable::NEAR))?;
     namespace.ip(&format!("address replace {}/24 dev {}", rloc(true, true), Cable::FAR))?;
     let peer = rloc(true, false);

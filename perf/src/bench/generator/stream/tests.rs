@@ -181,7 +181,7 @@ fn a_mapped_prefix_is_no_strangers_and_none_comes_twice() {
         let all: Vec<_> = numbers.flat_map(|index| [Traffic::far(v4, index), Traffic::stranger(v4, index)]).collect();
         assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
         let rlocs = [true, false].map(|ours| crate::bench::packets::rloc(v4, ours));
-        let ours = [crate::bench::packets::local(v4), rlocs[0], rlocs[1]];
+        let ours = [crate::bench::packets::local(v4, 0), rlocs[0], rlocs[1]];
         assert!(!all.iter().any(|prefix| ours.iter().any(|address| prefix.contains(*address))));
     }
 }
