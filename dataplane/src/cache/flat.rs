@@ -198,13 +198,22 @@ impl Store {
         }
     }
 
-    /// Takes a flat root instead of one of nodes. Workers see the old one until the new one is complete.
-    pub(super) fn flatten(&mut self, instance: InstanceId, state: InstanceState, old: Root) {
+    /// Takes a flat root instead of one of nodes, if it would find most prefixes by itself.
+    pub(super) fn flatten_if_coarse(&mut self, instance: InstanceId, state: InstanceState, old: Root) {
+        let slots = self.records.of(instance, false);
+        let fine = slots.iter().filter(|&&slot| self.records.length(slot) > FINE).count();
+        if fine * 2 <= slots.len() {
+            self.flatten(slots, state, old);
+        }
+    }
+
+    /// Workers see the old root until the new one is complete.
+    fn flatten(&mut self, slots: Vec<u32>, state: InstanceState, old: Root) {
         // Without memory for it the old root goes on serving.
         let Some(base) = self.blocks.allocate(&self.tables.blocks, ROOT_BLOCKS) else { return };
         self.blocks_used += ROOT_BLOCKS;
         let root = Root::new(base, FLAT);
-        for slot in self.records.of(instance, false) {
+        for slot in slots {
             // What stood in the old root had a leaf of its own there.
             let leaf = std::mem::take(&mut self.records.get_mut(slot).leaf);
             if leaf != 0 {

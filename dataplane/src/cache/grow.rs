@@ -1,7 +1,8 @@
 //! Wider roots for larger tables: 6 bits at first, so that an instance with a few prefixes costs a kilobyte, up to 18 bits
 //! for IPv4 and 24 for IPv6, where the root takes the place of the first steps of every look-up.
 //!
-//! From 65,536 prefixes on IPv4 has a flat root instead ([`flat`](super::flat)).
+//! From 65,536 prefixes on IPv4 has a flat root instead ([`flat`](super::flat)), unless most of them are longer than
+//! /24, as hosts are: those are found by nodes in any case.
 //!
 //! Growing takes the first level of nodes into the root: no prefix is looked at but those that end there. Workers see
 //! the old root until the new one is complete. A root of 24 bits is 128 MiB of addresses, of which only the pages with
@@ -16,13 +17,16 @@ use super::{
 };
 use crate::mapping::InstanceId;
 
+/// The number of IPv4 prefixes from which a flat root is considered, and considered again.
+const FLAT_FROM: u32 = 65_536;
+
 /// The number of prefixes from which a root of so many bits is too small.
 const fn enough(bits: u32, v6: bool) -> Option<u32> {
     match bits {
         6 => Some(256),
         12 => Some(8192),
         18 if v6 => Some(16_384),
-        18 => Some(65_536),
+        18 => Some(FLAT_FROM),
         _ => None,
     }
 }
@@ -63,7 +67,10 @@ impl Store {
         let Some(root) = self.root(state, v6) else { return };
         let wanted = enough(root.bits, v6).is_some_and(|enough| state.prefixes[usize::from(v6)] >= enough);
         if wanted && !v6 && root.bits == 18 {
-            self.flatten(instance, state, root);
+            // Asked now and then only, because every record is looked at.
+            if state.prefixes[0].is_multiple_of(FLAT_FROM) {
+                self.flatten_if_coarse(instance, state, root);
+            }
         } else if wanted {
             self.grow(instance, state, v6, root);
         }

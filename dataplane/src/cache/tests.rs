@@ -345,6 +345,18 @@ fn a_large_ipv4_table_has_a_flat_root() {
     });
 }
 
+#[test]
+fn a_large_table_of_hosts_keeps_its_nodes() {
+    let (mut writer, _readers) = new(140_000, 1);
+    for host in 0..140_000_u32 {
+        let prefix = Prefix::host(IpAddr::from((10 << 24 | host).to_be_bytes()));
+        writer.insert(EidPrefix { instance: InstanceId::DEFAULT, prefix }, Forwarding::Request).unwrap();
+        writer.publish();
+    }
+    let state = writer.store.instances[&InstanceId::DEFAULT];
+    assert_eq!(writer.store.root(state, false).unwrap().bits, 18);
+}
+
 /// Instances of all sizes in one batch.
 #[test]
 fn a_batch_may_mix_instances_with_roots_of_any_width() {
