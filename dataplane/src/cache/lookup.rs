@@ -28,7 +28,7 @@ const GROUP: usize = 64;
 const FEW: usize = 4;
 
 /// A family's addresses: their first bits in front.
-pub(super) trait Address: Copy {
+trait Address: Copy {
     const V6: bool;
     /// All bits, from the top.
     fn bits(self) -> u128;
@@ -141,34 +141,25 @@ fn one(tables: &Tables, instance: u32, address: IpAddr) -> u32 {
 
 #[inline(always)]
 fn all(tables: &Tables, lookups: &mut Lookups) {
-    let Lookups { v4, v6, repeats, found, tickets, instance, mixed, unasked, .. } = lookups;
+    let Lookups { v4, v6, repeats, found, tickets, instance, mixed, .. } = lookups;
     let found = &mut found[..*tickets];
-    let hint = Hint { instance: (!*mixed).then_some(*instance), asked: !*unasked };
-    look_up(tables, v4, hint, found);
-    look_up(tables, v6, hint, found);
+    let shared = (!*mixed).then_some(*instance);
+    look_up(tables, v4, shared, found);
+    look_up(tables, v6, shared, found);
     for &ticket in repeats.iter() {
         found[ticket as usize] = found[ticket as usize - 1];
     }
 }
 
-/// What is known of all addresses of a batch.
-#[derive(Clone, Copy)]
-struct Hint {
-    /// Their instance, if they share it.
-    instance: Option<InstanceId>,
-    /// Whether their memory was asked for while the batch was filled.
-    asked: bool,
-}
-
-/// Looks the addresses of one family up, in the way that suits their number and what they have in common.
+/// Looks the addresses of one family up, in the way that suits their number and the instance that they share, if any.
 ///
 /// Loops and not `for_each`, which the compiler may keep as a function of its own: one for any x86-64.
 #[inline(always)]
-fn look_up<A: Address>(tables: &Tables, all: &[Wanted<A>], hint: Hint, found: &mut [u32]) {
+fn look_up<A: Address>(tables: &Tables, all: &[Wanted<A>], shared: Option<InstanceId>, found: &mut [u32]) {
     if all.is_empty() {
         return;
     }
-    let Some(instance) = hint.instance else {
+    let Some(instance) = shared else {
         for group in all.chunks(GROUP) {
             descend_mixed(tables, group, found);
         }
@@ -182,7 +173,7 @@ fn look_up<A: Address>(tables: &Tables, all: &[Wanted<A>], hint: Hint, found: &m
         }
     } else if !A::V6 && root.bits == FLAT {
         for group in all.chunks(GROUP) {
-            descend_flat(tables, root, group, hint.asked, found);
+            descend_flat(tables, root, group, found);
         }
     } else {
         for group in all.chunks(GROUP) {
@@ -210,7 +201,7 @@ fn step(node: &Node, rest: u64, best: &mut u32) -> u32 {
 
 /// Where a root's words begin.
 #[inline(always)]
-pub(super) const fn first_word(root: Root) -> u32 {
+const fn first_word(root: Root) -> u32 {
     if root.bits > STRIDE { root.base + FALLBACK } else { root.base }
 }
 
@@ -275,7 +266,7 @@ fn root_cell<A: Address>(tables: &Tables, root: Root, address: A) -> *const Atom
 /// The last cell on the way of an address: in a block, or in the root. The root is small enough to stay in the
 /// second-level cache.
 #[inline(always)]
-pub(super) fn flat_place<A: Address>(tables: &Tables, root: Root, address: A) -> *const AtomicU32 {
+fn flat_place<A: Address>(tables: &Tables, root: Root, address: A) -> *const AtomicU32 {
     let outer = root_cell(tables, root, address);
     let cell = tables.cell(outer);
     let inner = tables.blocks.address(cell & !BLOCK).cast::<AtomicU32>().wrapping_add(block_place(address));
@@ -347,11 +338,9 @@ fn descend_mixed<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [
 
 /// At most [`GROUP`] addresses under one flat root.
 #[inline(always)]
-fn descend_flat<A: Address>(tables: &Tables, root: Root, group: &[Wanted<A>], asked: bool, found: &mut [u32]) {
-    if !asked {
-        for wanted in group {
-            prefetch(flat_place(tables, root, wanted.address));
-        }
+fn descend_flat<A: Address>(tables: &Tables, root: Root, group: &[Wanted<A>], found: &mut [u32]) {
+    for wanted in group {
+        prefetch(flat_place(tables, root, wanted.address));
     }
     for wanted in group {
         let mut slot = tables.cell(flat_place(tables, root, wanted.address));

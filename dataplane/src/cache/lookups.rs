@@ -2,12 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{
-    entry::Entry,
-    lookup::{Address, first_word, flat_place},
-    memory::prefetch,
-    tables::{FLAT, Root, Tables},
-};
+use super::entry::Entry;
 use crate::mapping::InstanceId;
 
 /// No address: an Instance-ID has 24 bits.
@@ -32,8 +27,6 @@ pub struct Lookups {
     /// The instance of all addresses; `mixed` if some are of another.
     pub(super) instance: InstanceId,
     pub(super) mixed: bool,
-    /// Whether some came in without an [`Ahead`].
-    pub(super) unasked: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +52,6 @@ impl Lookups {
             tickets: 0,
             instance: InstanceId::DEFAULT,
             mixed: false,
-            unasked: false,
         }
     }
 
@@ -70,7 +62,7 @@ impl Lookups {
         self.v6.clear();
         self.repeats.clear();
         (self.last_v4, self.last_v6.1) = (NONE, NONE);
-        (self.tickets, self.mixed, self.unasked) = (0, false, false);
+        (self.tickets, self.mixed) = (0, false);
     }
 
     /// Adds an address; returns the ticket for what will be found.
@@ -88,12 +80,6 @@ impl Lookups {
     /// As [`push`](Self::push), an IPv4 address.
     #[inline(always)]
     pub fn push_v4(&mut self, instance: InstanceId, address: u32) -> usize {
-        self.unasked = true;
-        self.add_v4(instance, address)
-    }
-
-    #[inline(always)]
-    fn add_v4(&mut self, instance: InstanceId, address: u32) -> usize {
         let ticket = self.ticket();
         let this = u64::from(instance.get()) << 32 | u64::from(address);
         if this == self.last_v4 {
@@ -117,12 +103,6 @@ impl Lookups {
     /// As [`push`](Self::push), an IPv6 address.
     #[inline(always)]
     pub fn push_v6(&mut self, instance: InstanceId, address: u128) -> usize {
-        self.unasked = true;
-        self.add_v6(instance, address)
-    }
-
-    #[inline(always)]
-    fn add_v6(&mut self, instance: InstanceId, address: u128) -> usize {
         let ticket = self.ticket();
         let this = (address, u64::from(instance.get()));
         if this == self.last_v6 {
@@ -181,54 +161,5 @@ fn put<A>(wanted: &mut Vec<Wanted<A>>, item: Wanted<A>) {
     unsafe {
         wanted.as_mut_ptr().add(wanted.len()).write(item);
         wanted.set_len(wanted.len() + 1);
-    }
-}
-
-/// The roots of one instance, to ask for what a look-up will need while its batch is still being filled: by the time the
-/// last address is in, the first one's memory is there.
-#[derive(Clone, Copy)]
-pub struct Ahead<'a> {
-    tables: &'a Tables,
-    instance: InstanceId,
-    roots: [Root; 2],
-}
-
-impl<'a> Ahead<'a> {
-    pub(super) fn new(tables: &'a Tables, instance: InstanceId) -> Self {
-        let index = tables.instance_index(instance);
-        Self { tables, instance, roots: [false, true].map(|v6| tables.root(index, v6)) }
-    }
-
-    /// The instance it is for.
-    #[inline(always)]
-    #[must_use]
-    pub const fn instance(&self) -> InstanceId {
-        self.instance
-    }
-
-    /// Adds an IPv4 address of the instance to `lookups`, and asks for what it needs; returns its ticket.
-    ///
-    /// # Panics
-    /// Beyond the capacity of `lookups`.
-    #[inline(always)]
-    pub fn push_v4(&self, lookups: &mut Lookups, address: u32) -> usize {
-        let [root, _] = self.roots;
-        if root.bits == FLAT {
-            prefetch(flat_place(self.tables, root, address));
-        } else {
-            prefetch(self.tables.words.address(first_word(root) + address.head(root.bits)));
-        }
-        lookups.add_v4(self.instance, address)
-    }
-
-    /// The same of an IPv6 address.
-    ///
-    /// # Panics
-    /// Beyond the capacity of `lookups`.
-    #[inline(always)]
-    pub fn push_v6(&self, lookups: &mut Lookups, address: u128) -> usize {
-        let [_, root] = self.roots;
-        prefetch(self.tables.words.address(first_word(root) + address.head(root.bits)));
-        lookups.add_v6(self.instance, address)
     }
 }

@@ -47,7 +47,7 @@ use std::{
 pub use entry::{Choice, Delivery, Entry, Forwarding, Hits, SetId, Way};
 use hits::{Tallies, Tally};
 use lookup::Walk;
-pub use lookups::{Ahead, Lookups};
+pub use lookups::Lookups;
 pub use memory::prefetch;
 use quiescence::{Grace, Presence, quiescence};
 use records::Records;
@@ -298,13 +298,6 @@ impl<'a> Snapshot<'a> {
     pub fn lookup(&self, instance: InstanceId, address: IpAddr) -> Option<Entry> {
         let index = self.tables.instance_index(instance);
         Entry::from_slot(self.walk.one(self.tables, index, address))
-    }
-
-    /// The roots of `instance`, to ask for memory while a batch is being filled.
-    #[inline]
-    #[must_use]
-    pub fn ahead(&self, instance: InstanceId) -> Ahead<'a> {
-        Ahead::new(self.tables, instance)
     }
 
     /// The same for every address of `lookups`, several times as fast as one by one.

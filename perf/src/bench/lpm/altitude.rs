@@ -147,13 +147,12 @@ fn each(snapshot: &Snapshot<'_>, queries: &Queries, range: std::ops::Range<usize
 #[inline]
 fn together(snapshot: &Snapshot<'_>, lookups: &mut Lookups, queries: &Queries, range: std::ops::Range<usize>) {
     lookups.clear();
-    let ahead = snapshot.ahead(InstanceId::DEFAULT);
     match queries {
         Queries::V4(addresses) => addresses[range].iter().for_each(|address| {
-            ahead.push_v4(lookups, *address);
+            lookups.push_v4(InstanceId::DEFAULT, *address);
         }),
         Queries::V6(addresses) => addresses[range].iter().for_each(|address| {
-            ahead.push_v6(lookups, u128::from_be_bytes(*address));
+            lookups.push_v6(InstanceId::DEFAULT, u128::from_be_bytes(*address));
         }),
     }
     snapshot.lookup_all(lookups);
