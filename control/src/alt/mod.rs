@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bgp;
 pub mod datagrams;
 pub mod rib;
 pub mod tunnels;
