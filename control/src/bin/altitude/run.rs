@@ -10,12 +10,15 @@ use std::{
 };
 
 use altitude_control::{
+    alt::datagrams::Unreachable,
     config::{self, Config},
     os::{
         api_socket::Listener,
         control_socket::ControlSocket,
         gre_socket::GreSocket,
+        ip_socket::IpSocket,
         netlink::Netlink,
+        path_mtu::path_mtu,
         privilege,
         tun::{Tun, tunnel_mtu},
     },
@@ -70,6 +73,8 @@ pub(crate) struct Sockets {
     pub(crate) gre: Vec<GreSocket>,
     /// One per tunnel, in their order; none where the tunnel has no addresses, as the kernel would not use it.
     pub(crate) tuns: Vec<Option<Tun>>,
+    /// One of each family of RLOCs, where ICMP errors are sent; by family.
+    pub(crate) icmp: Vec<(bool, IpSocket)>,
     pub(crate) api: Listener,
 }
 
@@ -305,11 +310,20 @@ impl Sockets {
                 if tunnel.addresses.is_empty() {
                     return Ok(None);
                 }
-                let mtu = tunnel_mtu(tunnel.remote, tunnel.key.is_some(), tunnel.checksum);
+                let path = path_mtu(tunnel.local, tunnel.remote)?;
+                let mtu = tunnel_mtu(path, tunnel.remote, tunnel.key.is_some(), tunnel.checksum);
                 Tun::open(&tunnel.name, mtu, &tunnel.addresses).map(Some)
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { control, gre, tuns, api })
+        let mut icmp: Vec<(bool, IpSocket)> = Vec::new();
+        if config.roles.unreachable == Unreachable::Icmp {
+            for rloc in &config.rlocs {
+                if !icmp.iter().any(|(v4, _)| *v4 == rloc.is_ipv4()) {
+                    icmp.push((rloc.is_ipv4(), IpSocket::open(*rloc)?));
+                }
+            }
+        }
+        Ok(Self { control, gre, tuns, icmp, api })
     }
 }
 

@@ -95,6 +95,7 @@ impl Driver<'_> {
         for input in inputs {
             self.learn(now, input);
         }
+        self.check_tunnels(now);
         Ok(())
     }
 
