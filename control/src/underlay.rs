@@ -9,6 +9,7 @@
 //! for each used next hop again, and the kernel probes it unless it is fresh anyway.
 
 mod events;
+mod reach;
 mod timers;
 
 use std::{
@@ -488,12 +489,8 @@ impl Underlay {
             Route::Via { hop, .. } => hop,
         };
         let link = self.links.get(&hop.0).ok_or(Progress::NotOnPort)?;
-        let port = *self.ports.get(&link.name).filter(|_| link.up).ok_or(if link.up {
-            Progress::NotOnPort
-        } else {
-            Progress::LinkDown
-        })?;
-        let source = link.mac.ok_or(Progress::LinkDown)?;
+        let port = *self.ports.get(&link.name).ok_or(Progress::NotOnPort)?;
+        let Some(source) = link.mac.filter(|_| link.up) else { return Err(Progress::LinkDown) };
         let neighbour = self.neighbours.get(&hop).ok_or(Progress::WaitingForNeighbour)?;
         Ok(Adjacency { port, destination: neighbour.mac, source, vlan: None, mtu: link.mtu })
     }

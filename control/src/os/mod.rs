@@ -53,6 +53,7 @@ pub mod control_socket;
 pub mod gre_socket;
 pub mod interface;
 pub mod ip_socket;
+pub mod kernel_gre;
 pub mod netlink;
 pub mod path_mtu;
 pub mod privilege;

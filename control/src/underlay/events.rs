@@ -133,7 +133,7 @@ pub enum Progress {
     NoRoute,
     /// The route leads through an interface that is not one of our ports.
     NotOnPort,
-    /// The egress interface is down or has no carrier.
+    /// The egress port is down or has no carrier.
     LinkDown,
     /// The next hop has not answered ARP or ND.
     WaitingForNeighbour,
@@ -157,7 +157,7 @@ impl Progress {
             Self::WaitingForRoute => "waiting for the route",
             Self::NoRoute => "no route",
             Self::NotOnPort => "next hop not on one of our ports",
-            Self::LinkDown => "egress interface down",
+            Self::LinkDown => "egress port down",
             Self::WaitingForNeighbour => "waiting for ARP or ND of the next hop",
             Self::Ready => "ready",
         }

@@ -60,7 +60,10 @@ fn per_second(count: u32) -> Rate {
 fn every_role_means_what_it_says() {
     let config = read(ALL).unwrap();
     let roles = &config.roles;
-    assert_eq!(roles.map_resolvers, ["240.0.254.40", "240.0.254.41"].map(|text| text.parse::<std::net::IpAddr>().unwrap()));
+    assert_eq!(
+        roles.map_resolvers,
+        ["240.0.254.40", "240.0.254.41"].map(|text| text.parse::<std::net::IpAddr>().unwrap())
+    );
     assert_eq!((roles.unreachable, roles.ingress), (Unreachable::Icmp, per_second(1000)));
     let options = config.tunnels[0].options;
     assert_eq!(options.ingress, Some(per_second(10)));
@@ -83,19 +86,30 @@ fn each_mistake_is_told() {
     let base = "rlocs = [\"240.0.254.1\"]\n";
     let site = |more: &str| format!("{base}[[site]]\nname = \"one\"\neid-prefixes = [\"10.1.1.0/24\"]\n{more}");
     for (text, said) in [
-        (format!("{base}[alt]\nunreachable = \"ping\""), "x.toml:3: unreachable 'ping' is unknown; write one of natively-forward, drop"),
+        (
+            format!("{base}[alt]\nunreachable = \"ping\""),
+            "x.toml:3: unreachable 'ping' is unknown; write one of natively-forward, drop",
+        ),
         (format!("{base}[alt]\ningress-rate = 0"), "x.toml:3: ingress-rate 0 is out of range"),
         (format!("{base}[map-resolver]\nclient = 1"), "x.toml:3: unknown field `client` in [map-resolver]"),
-        (format!("{base}[map-resolver]\nclients = [\"10.0.0.1/8\"]"), "x.toml:3: prefix '10.0.0.1/8'"),
+        (format!("{base}[map-resolver]\nclients = [\"10.0.0.1/8\"]"), "x.toml:3: prefix 10.0.0.1/8 has host bits set"),
         (site(""), "x.toml:3: site one has no ETRs; add etrs"),
         (site("etrs = [\"240.0.254.1\"]"), "x.toml:3: an ETR of site one is our own RLOC"),
         (site("etrs = [\"127.0.0.1\"]"), "x.toml:5: 127.0.0.1 is a loopback address"),
         (
-            site("etrs = [\"240.0.254.2\"]\n[[site]]\nname = \"two\"\neid-prefixes = [\"10.1.1.0/24\"]\netrs = [\"240.0.254.3\"]"),
+            site(
+                "etrs = [\"240.0.254.2\"]\n[[site]]\nname = \"two\"\neid-prefixes = [\"10.1.1.0/24\"]\netrs = [\"240.0.254.3\"]",
+            ),
             "x.toml:7: EID-prefix 10.1.1.0/24 is given for two sites",
         ),
-        (format!("map-resolvers = [\"240.0.254.1\"]\n{base}[map-resolver]\n"), "x.toml:1: Map-Resolver 240.0.254.1 is our own RLOC"),
-        (format!("map-resolvers = [\"2001:db8::1\"]\n{base}[map-resolver]\n"), "x.toml:1: no RLOC is of the family of Map-Resolver"),
+        (
+            format!("map-resolvers = [\"240.0.254.1\"]\n{base}[map-resolver]\n"),
+            "x.toml:1: Map-Resolver 240.0.254.1 is our own RLOC",
+        ),
+        (
+            format!("map-resolvers = [\"2001:db8::1\"]\n{base}[map-resolver]\n"),
+            "x.toml:1: no RLOC is of the family of Map-Resolver",
+        ),
         ("[map-resolver]\n".to_owned(), "x.toml: a Map-Resolver, a Map-Server, and whoever asks one need an address"),
         (
             format!("{base}[[alt.tunnel]]\nname = \"a\"\nremote = \"240.0.254.9\"\nkeepalive-losses = 2"),
@@ -103,6 +117,9 @@ fn each_mistake_is_told() {
         ),
     ] {
         let found = read(&text).unwrap_err();
-        assert!(found.iter().any(|problem| problem.starts_with(said)), "\n{said}\nis not among\n{found:#?}\nfor\n{text}");
+        assert!(
+            found.iter().any(|problem| problem.starts_with(said)),
+            "\n{said}\nis not among\n{found:#?}\nfor\n{text}"
+        );
     }
 }

@@ -15,7 +15,7 @@ use altitude_control::{
     fault::ControlFault,
     os::{path_mtu::path_mtu, tun::tunnel_mtu},
     responder::Arrival,
-    underlay::{self, Progress},
+    underlay,
 };
 
 use super::{Driver, ROUND};
@@ -67,9 +67,8 @@ impl Driver<'_> {
     /// Looks at what netlink told: links of tunnels at once, their MTU when it is quiet again.
     pub(super) fn check_tunnels(&mut self, now: Instant) {
         for index in 0..self.tunnel_states.len() {
-            let progress = self.kernel.underlay.explain(self.config.tunnels[index].remote);
-            let down = matches!(progress, Progress::NoRoute | Progress::LinkDown);
-            self.tell_tunnel(now, TunnelId(index), keepalive::Input::Link(!down));
+            let reaches = self.kernel.underlay.reaches(self.config.tunnels[index].remote);
+            self.tell_tunnel(now, TunnelId(index), keepalive::Input::Link(reaches));
         }
         if !self.tunnel_states.is_empty() {
             self.next_paths.get_or_insert(now + SETTLE);
