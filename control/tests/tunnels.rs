@@ -32,6 +32,8 @@ const LEFT: &str = "240.0.1.10";
 const RIGHT: &str = "240.0.2.20";
 /// Far more than anything here takes; reaching it is a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Enough for the kernel to look at what an ICMP error quotes.
+const PAYLOAD: [u8; 20] = [0x45; 20];
 /// Octets of a transfer that a full BGP table takes.
 const TABLE: usize = 4 << 20;
 
@@ -120,7 +122,7 @@ fn an_icmp_error_of_the_underlay_is_a_hint_and_nothing_more() {
     let remote: IpAddr = RIGHT.parse().unwrap();
     assert_eq!(first_hint(&socket, remote), (remote, Hint::Protocol));
     // The error that waits does not stop the next packet, to whomever.
-    socket.send(remote, &[0, 0, 8, 0], &[0x45]).expect("send");
+    socket.send(remote, &[0, 0, 8, 0], &PAYLOAD).expect("send");
     lab.ip("mid", "route add unreachable 240.0.3.0/24");
     let nowhere: IpAddr = "240.0.3.1".parse().unwrap();
     while socket.hint().is_ok() {}
@@ -146,14 +148,14 @@ fn the_kernels_gre_is_refused_where_there_is_none() {
 }
 
 #[test]
-fn the_path_mtu_is_the_smallest_of_interface_and_route() {
+fn the_path_mtu_is_the_routes_or_else_the_interfaces() {
     let Some(lab) = Lab::new() else { return };
     let ask = || lab.inside("left", || path_mtu(LEFT.parse().unwrap(), RIGHT.parse().unwrap()));
     assert_eq!(ask().unwrap(), 1500);
-    lab.ip("left", "route replace default via 240.0.1.1 mtu 1420");
-    assert_eq!(ask().unwrap(), 1420);
     lab.ip("left", "link set core mtu 1400");
     assert_eq!(ask().unwrap(), 1400);
+    lab.ip("left", "route replace default via 240.0.1.1 mtu 1380");
+    assert_eq!(ask().unwrap(), 1380);
     lab.ip("left", "route del default");
     assert!(ask().unwrap_err().to_string().contains("ask for the path MTU from 240.0.1.10 to 240.0.2.20"));
 }
@@ -162,7 +164,7 @@ fn the_path_mtu_is_the_smallest_of_interface_and_route() {
 fn first_hint(socket: &GreSocket, remote: IpAddr) -> (IpAddr, Hint) {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let _ = socket.send(remote, &[0, 0, 8, 0], &[0x45]);
+        let _ = socket.send(remote, &[0, 0, 8, 0], &PAYLOAD);
         if let Ok(Some(hint)) = socket.hint() {
             return hint;
         }
@@ -340,20 +342,17 @@ impl Router {
         }
     }
 
-    /// Waits until a counter of the control thread stands at `count`.
+    /// Waits until a counter of the control thread stands at `count`, or above: the kernel's own multicasts go through a tunnel.
     fn until_counted(&self, name: &str, count: u64) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let show = self.show("counters");
             let json: serde_json::Value = serde_json::from_str(&show).expect("JSON");
             let seen = json["control"][name].as_u64();
-            if seen == Some(count) {
+            if seen >= Some(count) {
                 return;
             }
-            assert!(
-                seen.is_some_and(|seen| seen < count) && Instant::now() < deadline,
-                "{name} is {seen:?}, not {count}"
-            );
+            assert!(seen.is_some() && Instant::now() < deadline, "{name} is {seen:?}, not {count}");
             thread::sleep(Duration::from_millis(20));
         }
     }

@@ -12,8 +12,8 @@ use super::explain;
 /// Any port: nothing is sent.
 const PORT: u16 = 4342;
 
-/// The MTU of the path from `local` to `remote`, octets: the smallest of what the interface, the route and learned path MTUs
-/// (RFC 1191 §5) allow.
+/// The MTU of the path from `local` to `remote`, octets: of the route where it names one, else of the interface, or
+/// what has been learned of the path (RFC 1191 §5).
 ///
 /// # Errors
 /// Those of the socket calls: no route, not an address of this machine.
