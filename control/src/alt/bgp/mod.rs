@@ -14,3 +14,4 @@ pub mod message;
 pub mod peer;
 pub mod route;
 pub mod settings;
+pub mod speaker;

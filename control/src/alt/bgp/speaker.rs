@@ -151,7 +151,13 @@ impl Speaker {
     }
 
     /// A connection was accepted at `local` from `remote`; its number from now on, or `None`: close it, nobody is welcome from there.
-    pub fn admit(&mut self, now: Instant, local: IpAddr, remote: IpAddr, todo: &mut Vec<Output>) -> Option<ConnectionId> {
+    pub fn admit(
+        &mut self,
+        now: Instant,
+        local: IpAddr,
+        remote: IpAddr,
+        todo: &mut Vec<Output>,
+    ) -> Option<ConnectionId> {
         unimplemented!()
     }
 
@@ -174,7 +180,7 @@ impl Speaker {
 }
 
 impl Rib for Speaker {
-    fn lookup(&self, instance: InstanceId, eid: IpAddr) -> Option<Hop> {
+    fn route(&self, instance: InstanceId, eid: IpAddr) -> Option<(Prefix, Hop)> {
         let _ = (instance, eid);
         unimplemented!()
     }
