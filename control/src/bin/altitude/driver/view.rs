@@ -7,6 +7,7 @@ use altitude_control::{
     api::{AltStatus, Counts, Entry, Origin, PortStatus, RouteStatus, Scope, Stat, Table, TunnelStatus, View},
     fault::{Fault, Tally},
     map_cache::{self, Cached},
+    os::netlink::table::RouteTable,
     publisher::{Path, Paths},
 };
 use altitude_dataplane::{
@@ -71,7 +72,7 @@ impl View for Driver<'_> {
             addresses: tunnel.addresses.clone(),
             stats: vec![Stat::new("received", traffic.received), Stat::new("sent", traffic.sent)],
         });
-        let routes = self.rib.routes().map(|(eid, hop)| RouteStatus {
+        let routes = self.rib.fixed.routes().map(|(eid, hop)| RouteStatus {
             eid,
             via: match hop {
                 Hop::Tunnel(tunnel) => self.tunnels.get(tunnel).map(|tunnel| tunnel.name.clone()),
@@ -155,6 +156,13 @@ impl Driver<'_> {
         add(&mut stats, &faults.cache);
         add(&mut stats, &faults.gre);
         add(&mut stats, &faults.datagram);
+        add(&mut stats, &faults.rib);
+        let undecoded = self.sockets.tables.iter().map(RouteTable::undecoded).sum();
+        stats.extend([
+            Stat::new("rib-undecoded", undecoded),
+            Stat::new("bgp-strangers", self.bgp.losses.strangers),
+            Stat::new("bgp-outbox-overflows", self.bgp.losses.overflows),
+        ]);
         stats
     }
 
