@@ -272,7 +272,9 @@ impl<'a> Driver<'a> {
         match speaker.admit(now, local, remote, &mut todo) {
             None => self.bgp.losses.strangers += 1,
             Some(id) => {
-                let settled = self.neighbor(id.peer()).map_or(Ok(()), |neighbor| bgp_socket::settle(&stream, &FarEnd::of(neighbor)));
+                let settled = self
+                    .neighbor(id.peer())
+                    .map_or(Ok(()), |neighbor| bgp_socket::settle(&stream, &FarEnd::of(neighbor)));
                 if let Err(error) = settled.and_then(|()| self.keep(id, stream, Phase::Open)) {
                     tracing::debug!(%error, "a BGP connection cannot be watched");
                     self.speak(now, Input::Closed(id));
