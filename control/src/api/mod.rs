@@ -64,9 +64,7 @@ use std::{
 
 use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Locator, MacAddress, Mapping, Ttl};
 
-pub use bgp::{
-    BgpRoute, BgpStatus, NeighborStatus, RouteOrigin, RoutesAsked, STATES, SessionStatus, SpeakerStatus,
-};
+pub use bgp::{BgpRoute, BgpStatus, NeighborStatus, RouteOrigin, RoutesAsked, STATES, SessionStatus, SpeakerStatus};
 pub use message::{FLAGS, Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError};
 pub use server::{Conduct, View, handle, too_long};
 

@@ -275,7 +275,8 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
             }
         }
         Some(Detail::Routes) => {
-            let exact = request.prefix.map(|prefix| EidPrefix { instance: request.instance.unwrap_or_default(), prefix });
+            let exact =
+                request.prefix.map(|prefix| EidPrefix { instance: request.instance.unwrap_or_default(), prefix });
             let (routes, next) = page(view, RoutesAsked { exact, after: request.cursor });
             for route in &routes {
                 group(&mut |out| bgp::put_route(out, route));

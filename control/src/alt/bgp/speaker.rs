@@ -172,6 +172,13 @@ impl Speaker {
         unimplemented!()
     }
 
+    /// The routes to exactly this prefix; the selected one first.
+    #[must_use]
+    pub fn routes_to(&self, eid: &EidPrefix) -> Vec<RouteView> {
+        let _ = eid;
+        unimplemented!()
+    }
+
     /// How much there is.
     #[must_use]
     pub fn summary(&self) -> Summary {

@@ -6,7 +6,8 @@ use altitude_control::config::{
     API_PATH, AltDraft, Bind, Draft, EidPrefixDraft, Given, Hold, LogFormat, LogLevel, NeighborDraft, PortDraft,
     RibDraft, RouteDraft, Settings, SourceCheck, TunnelDraft, XdpMode, flags,
 };
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
+use altitude_dataplane::mapping::{EidPrefix, InstanceId};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
 /// A LISP tunnel router (xTR) in user space, on AF_XDP, with LISP+ALT.
 #[derive(Debug, Parser)]
@@ -41,6 +42,18 @@ pub(crate) struct Show {
     #[arg(value_enum)]
     pub(crate) what: What,
 
+    /// Of bgp: the routes instead of the neighbours.
+    #[arg(value_enum)]
+    pub(crate) part: Option<Part>,
+
+    /// Of the BGP routes: only those to exactly this prefix, `[5]10.0.0.0/8` in instance 5.
+    #[arg(requires = "part", value_parser = eid_prefix)]
+    pub(crate) prefix: Option<EidPrefix>,
+
+    /// Of bgp: all about one neighbour, by its address or name.
+    #[arg(long, value_name = "ADDR|NAME", conflicts_with = "part")]
+    pub(crate) neighbor: Option<String>,
+
     /// Print one JSON document instead of tables: for programs, stable from version to version.
     #[arg(long)]
     pub(crate) json: bool,
@@ -52,6 +65,40 @@ pub(crate) struct Show {
     /// Socket of the router's mapping API: what it was started with.
     #[arg(long, value_name = "PATH", default_value = API_PATH)]
     pub(crate) api: PathBuf,
+}
+
+impl Show {
+    /// What the definition of the arguments cannot say.
+    ///
+    /// # Errors
+    /// Of usage.
+    pub(crate) fn check(&self) -> Result<(), clap::Error> {
+        if self.what == What::Bgp || (self.part.is_none() && self.neighbor.is_none()) {
+            return Ok(());
+        }
+        let text = "`routes` and --neighbor belong to `altitude show bgp`";
+        Err(Cli::command().error(clap::error::ErrorKind::ArgumentConflict, text))
+    }
+}
+
+/// What `show bgp` can show instead of neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Every route of every neighbour, the best (*) first, and why the others are not.
+    Routes,
+}
+
+/// A prefix, perhaps with its instance in brackets in front.
+fn eid_prefix(text: &str) -> Result<EidPrefix, String> {
+    let (instance, prefix) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        None => (InstanceId::DEFAULT, text),
+        Some((instance, prefix)) => {
+            let number = instance.parse().ok().and_then(InstanceId::new);
+            (number.ok_or("the Instance-ID is a number of 24 bits")?, prefix)
+        }
+    };
+    let prefix = prefix.parse().map_err(|error: altitude_dataplane::mapping::PrefixError| error.to_string())?;
+    Ok(EidPrefix { instance, prefix })
 }
 
 /// What a router can be asked.
@@ -68,8 +115,10 @@ pub(crate) enum What {
     Counters,
     /// The interfaces: role, link, packets, what the kernel says of the rings, what was steered where.
     Ports,
-    /// Tunnels and routes of the ALT.
+    /// Tunnels of the ALT, where its routes come from, and the static ones.
     Alt,
+    /// BGP neighbours: state and since when, prefixes received and advertised, why the last session ended.
+    Bgp,
 }
 
 const SHOW_EXAMPLES: &str = "\
@@ -77,6 +126,9 @@ Examples:
   altitude show map-cache
   altitude show counters --all
   altitude show counters --json | jq .control
+  altitude show bgp --neighbor 10.42.0.1
+  altitude show bgp routes 1.1.0.0/16
+  altitude show bgp routes --json | jq '.routes[] | select(.best)'
   altitude show alt --api /run/altitude/second.sock";
 
 const RUN_ABOUT: &str = "\
@@ -347,10 +399,8 @@ fn given<T: Clone + std::fmt::Display>(flag: &str, value: Option<&T>) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use altitude_control::config::{self, FRAMES, MAP_CACHE_MAX, Machine, RING, TTL_MINUTES};
-    use clap::CommandFactory;
-
     use super::*;
+    use altitude_control::config::{self, FRAMES, MAP_CACHE_MAX, Machine, RING, TTL_MINUTES};
 
     fn run(arguments: &[&str]) -> Result<Draft, clap::Error> {
         let all = ["altitude", "run"].iter().chain(arguments);
@@ -438,6 +488,31 @@ mod tests {
         assert_eq!(whole, (What::Counters, true, true, "/tmp/x.sock".into()));
         for wrong in [&[][..], &["weather"], &["alt", "ports"]] {
             assert_eq!(show(wrong).unwrap_err().exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn show_bgp_takes_routes_a_prefix_or_a_neighbour() {
+        let show = |arguments: &[&str]| {
+            let all = ["altitude", "show"].iter().chain(arguments);
+            Cli::try_parse_from(all).and_then(|cli| match cli.command {
+                Command::Show(show) => show.check().map(|()| show),
+                other => panic!("{other:?} is not show"),
+            })
+        };
+        let routes = show(&["bgp", "routes", "[5]10.0.0.0/8", "--json"]).unwrap();
+        assert_eq!((routes.part, routes.json), (Some(Part::Routes), true));
+        assert_eq!(routes.prefix.unwrap().to_string(), "[5]10.0.0.0/8");
+        assert_eq!(show(&["bgp", "--neighbor", "east"]).unwrap().neighbor.as_deref(), Some("east"));
+        for wrong in [
+            &["bgp", "10.0.0.0/8"][..],
+            &["bgp", "routes", "10.0.0.0/33"],
+            &["bgp", "routes", "[x]10.0.0.0/8"],
+            &["bgp", "routes", "--neighbor", "east"],
+            &["alt", "routes"],
+            &["alt", "--neighbor", "east"],
+        ] {
+            assert_eq!(show(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
         }
     }
 
