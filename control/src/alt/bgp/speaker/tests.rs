@@ -1,0 +1,1 @@
+//! Speakers wired together under virtual time.
