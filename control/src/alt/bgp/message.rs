@@ -9,10 +9,17 @@
 //! message), the routes of the message count as withdrawn, or one attribute is dropped. Nothing else about a message is
 //! trusted before it is checked; no message is longer than [`MESSAGE_MAX`].
 
+mod attributes;
+mod capabilities;
 mod encode;
 mod fault;
+mod nlri;
 mod notification;
 mod splitter;
+mod update;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -156,6 +163,39 @@ pub struct Parsed {
 /// # Errors
 /// The [`Notification`] that the session must end with.
 pub fn parse(octets: &[u8], context: &Context) -> Result<Parsed, Notification> {
-    let _ = (octets, context);
-    unimplemented!()
+    let mut faults = Vec::new();
+    let body = octets.get(HEADER..).ok_or_else(|| Notification::bad_length(octets))?;
+    let message = match octets[HEADER - 1] {
+        1 => Some(Message::Open(capabilities::open(body)?)),
+        2 => Some(update::update(body, context, &mut faults)?),
+        3 => Some(Message::Notification(Notification::read(body).ok_or_else(|| Notification::bad_length(octets))?)),
+        4 if body.is_empty() => Some(Message::Keepalive),
+        4 => return Err(Notification::bad_length(octets)),
+        5 => refresh(body, &mut faults)?,
+        kind => return Err(Notification::new(1, 3, &[kind])),
+    };
+    Ok(Parsed { message, faults })
+}
+
+/// Reads the body of a ROUTE-REFRESH; unknown families and subtypes are passed over (RFC 2918 §4, RFC 7313 §5).
+fn refresh(body: &[u8], faults: &mut Vec<BgpFault>) -> Result<Option<Message>, Notification> {
+    let &[afi0, afi1, subtype, safi] = body else { return Err(Notification::bad_refresh_length(body)) };
+    let family = match (afi0, afi1, safi) {
+        (0, 1, 1) => Family::V4,
+        (0, 2, 1) => Family::V6,
+        _ => {
+            faults.push(BgpFault::RefreshUnknown);
+            return Ok(None);
+        }
+    };
+    let kind = match subtype {
+        0 => RefreshKind::Request,
+        1 => RefreshKind::Begin,
+        2 => RefreshKind::End,
+        _ => {
+            faults.push(BgpFault::RefreshUnknown);
+            return Ok(None);
+        }
+    };
+    Ok(Some(Message::RouteRefresh { family, kind }))
 }

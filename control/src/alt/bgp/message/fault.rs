@@ -31,6 +31,8 @@ faults! {
         Flood = "bgp-flood",
         /// A second connection was given up (RFC 4271 §6.8).
         Collision = "bgp-collision",
+        /// Routes that could not be told to the neighbour: too many attributes for a message, or no next hop of the family.
+        NotSendable = "bgp-not-sendable",
         /// The neighbour connected while it is not welcome.
         NotWelcome = "bgp-not-welcome",
     }
