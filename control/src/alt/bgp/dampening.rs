@@ -119,12 +119,6 @@ impl Dampener {
         }
         None
     }
-
-    /// Forgets all.
-    pub(super) fn clear(&mut self) {
-        self.merits.clear();
-        self.by_time.clear();
-    }
 }
 
 fn ratio(time: Duration, half_life: Duration) -> f64 {
@@ -187,7 +181,8 @@ mod tests {
         let other = Prefix::new([11, 0, 0, 0].into(), 8).unwrap();
         assert_eq!(dampener.flap(start, other, Flap::Change), Err(Full));
         assert_eq!(dampener.flap(start, prefix(0), Flap::Change), Ok(false));
-        dampener.clear();
-        assert_eq!(dampener.flap(start, other, Flap::Change), Ok(false));
+        // The others are forgotten in time: 500 falls below 375 in 6 minutes.
+        assert_eq!(dampener.reuse(start + 7 * MINUTE), None);
+        assert_eq!(dampener.flap(start + 7 * MINUTE, other, Flap::Change), Ok(false));
     }
 }

@@ -74,7 +74,7 @@ pub enum SpeakerError {
 }
 
 /// What happens to the speaker.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input<'a> {
     /// Run all neighbours.
     Start,
@@ -269,7 +269,7 @@ impl Speaker {
         self.now = now;
         let ends = |neighbor: &Neighbor| (neighbor.settings().local, neighbor.settings().remote);
         let peer = PeerId(self.neighbors.iter().position(|neighbor| ends(neighbor) == (local, remote))?);
-        let connection = self.neighbors[peer.0].peer.admit(now)?;
+        let connection = self.neighbors[peer.0].peer.admit()?;
         self.drive(peer, PeerInput::Accepted(connection), todo);
         self.finish(todo);
         Some(connection)

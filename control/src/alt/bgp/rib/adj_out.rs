@@ -57,7 +57,7 @@ impl AdjOut {
     pub(crate) fn new(table: &mut Table) -> Self {
         table.readers += 1;
         let scan = Some(Scan { next: 0, again: Families::NONE });
-        Self { told: Vec::new(), count: 0, position: table.log.end(), scan }
+        Self { told: Vec::new(), count: 0, position: table.log.join(), scan }
     }
 
     /// Prefixes it was told of.
@@ -97,7 +97,7 @@ impl AdjOut {
         batch: &mut Batch,
     ) {
         if table.log.missed(self.position) {
-            self.position = table.log.end();
+            self.position = table.log.join();
             self.scan(Families::NONE);
         }
         while batch.visited < max {

@@ -23,6 +23,12 @@ impl Log {
         self.start + self.entries.len() as Position
     }
 
+    /// Where a reader starts that looks at all prefixes by itself: what changes from now on is noted behind it.
+    pub(super) fn join(&mut self) -> Position {
+        self.read = self.end();
+        self.read
+    }
+
     /// Notes a change of `number`, which was last noted at `last`: nothing new if nobody has read that yet. Returns where it
     /// is noted.
     pub(super) fn note(&mut self, number: u32, last: Option<Position>) -> Position {
@@ -74,6 +80,8 @@ mod tests {
         let again = log.note(7, Some(seven));
         assert_eq!((again, log.get(again)), (2, Some(7)));
         assert_eq!(log.end(), 3);
+        assert_eq!(log.join(), 3);
+        assert_eq!(log.note(7, Some(again)), 3, "the new reader has to see it");
     }
 
     #[test]

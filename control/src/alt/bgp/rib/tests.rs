@@ -33,8 +33,18 @@ fn address(peer: usize) -> IpAddr {
 fn some_prefix(index: u8) -> Prefix {
     prefix(
         [
-            "0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.1.0/24", "10.1.2.0/24", "10.2.0.0/16", "192.0.2.1/32", "::/0",
-            "2001:db8::/32", "2001:db8:1::/48", "2001:db8:1::/64", "2001:db8:2::1/128",
+            "0.0.0.0/0",
+            "10.0.0.0/8",
+            "10.1.0.0/16",
+            "10.1.1.0/24",
+            "10.1.2.0/24",
+            "10.2.0.0/16",
+            "192.0.2.1/32",
+            "::/0",
+            "2001:db8::/32",
+            "2001:db8:1::/48",
+            "2001:db8:1::/64",
+            "2001:db8:2::1/128",
         ][usize::from(index) % 12],
     )
 }
@@ -190,7 +200,8 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let mut table = Table::new(NEIGHBORS.iter().enumerate().map(|(peer, (_, external))| (*external, address(peer))));
+        let mut table =
+            Table::new(NEIGHBORS.iter().enumerate().map(|(peer, (_, external))| (*external, address(peer))));
         for peer in 0..4 {
             table.identify(PeerId(peer), [10, 0, 0, peer as u8 / 2].into());
         }
@@ -309,7 +320,8 @@ impl Rig {
             if self.neighbors[peer].out.is_some() {
                 assert_eq!(self.neighbors[peer].kept, expected, "neighbour {peer}");
             }
-            let held = self.model.routes.keys().filter(|(_, source)| *source == RouteSource::Peer(PeerId(peer))).count();
+            let held =
+                self.model.routes.keys().filter(|(_, source)| *source == RouteSource::Peer(PeerId(peer))).count();
             assert_eq!(self.table.held(PeerId(peer)), held);
         }
         let mut shown = Vec::new();
@@ -377,13 +389,8 @@ fn a_route_that_came_and_went_is_told_to_nobody() {
     (0..100).for_each(|_| flap(&mut rig));
     let mut batch = Batch::default();
     let list = PrefixList::default();
-    let export = Export {
-        peer: PeerId(1),
-        external: true,
-        families: Families::ALL,
-        list: &list,
-        default_originate: false,
-    };
+    let export =
+        Export { peer: PeerId(1), external: true, families: Families::ALL, list: &list, default_originate: false };
     let end = rig.table.end();
     let mut out = rig.neighbors[1].out.take().unwrap();
     out.compare(&mut rig.table, &export, end, 1000, &mut batch);

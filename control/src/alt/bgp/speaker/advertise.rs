@@ -82,7 +82,9 @@ impl Speaker {
                 return Some(end);
             }
             link.round = None;
-            link.next_round = now + interval.mul_f64(jitter);
+            if std::mem::take(&mut link.spoke) {
+                link.next_round = now + interval.mul_f64(jitter);
+            }
         }
         if now < link.next_round || !link.out.behind(table, Position::MAX) {
             return None;
@@ -106,6 +108,7 @@ impl Speaker {
             default_originate: settings.default_originate,
         };
         link.out.compare(table, &export, end, max, &mut batch);
+        link.spoke |= !(batch.withdrawn.is_empty() && batch.announced.is_empty());
         neighbor.link = Some(link);
         batch
     }

@@ -30,6 +30,8 @@ pub(super) struct Link {
     /// Up to where in the log may be told now; `None` until the time of the next announcements.
     pub(super) round: Option<Position>,
     pub(super) next_round: Instant,
+    /// Something was told in this round.
+    pub(super) spoke: bool,
     /// Default routes of our own that are to be told.
     pub(super) defaults: Families,
     /// Families whose first exchange we have yet to end.
@@ -51,6 +53,7 @@ impl Link {
             in_flight: 0,
             round: None,
             next_round: now,
+            spoke: false,
             defaults: if defaults { families } else { Families::NONE },
             end_of_rib: families,
             end_of_refresh: Families::NONE,
