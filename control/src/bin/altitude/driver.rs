@@ -192,7 +192,7 @@ impl<'a> Driver<'a> {
         let rib = Routes {
             fixed: StaticRib::new(routes).map_err(|error| unfit(&error))?,
             speaker: speaker(config, mark.as_ref(), now)?,
-            kernel: ribs::tables(config, &sockets, now),
+            kernel: ribs::tables(config, now),
         };
         let mut driver = Self {
             config,
