@@ -17,6 +17,7 @@ use std::{
 
 use altitude_control::{
     alt::bgp::{
+        message::BgpFault,
         peer::ConnectionId,
         route::PeerId,
         settings::NeighborSettings,
@@ -408,6 +409,10 @@ impl<'a> Driver<'a> {
             }
             Event::Failed { peer, reason } => {
                 tracing::info!(neighbor = name(*peer), %reason, "no BGP session yet; tried again");
+            }
+            // Both sides dialled at once; it happens whenever two routers start together.
+            Event::Fault { peer, fault: BgpFault::Collision } => {
+                tracing::debug!(neighbor = name(*peer), "of two BGP connections one was given up");
             }
             Event::Fault { peer, fault } => {
                 let fault = altitude_control::fault::Fault::name(*fault);
