@@ -3,6 +3,8 @@
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+use super::roles::RolesDraft;
+
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -97,6 +99,14 @@ pub struct TunnelDraft {
     /// `address/length` each.
     #[serde(default)]
     pub addresses: Vec<Given<String>>,
+    /// ALT datagrams a second.
+    pub ingress_rate: Option<Given<i64>>,
+    /// Seconds between keepalives; 0 is off.
+    pub keepalive: Option<Given<i64>>,
+    /// Lost ones in a row that end the tunnel.
+    pub keepalive_losses: Option<Given<i64>>,
+    /// The kernel's GRE instead of our own.
+    pub kernel: Option<Given<bool>>,
 }
 
 /// `[[alt.route]]`.
@@ -131,6 +141,8 @@ pub struct StaticDraft {
 pub struct Settings {
     /// Our RLOCs.
     pub rlocs: Option<Vec<Given<String>>>,
+    /// Map-Resolvers we ask.
+    pub map_resolvers: Option<Vec<Given<String>>>,
     /// Cores, as `2-5` or `0,1`.
     pub workers: Option<Given<String>>,
     /// Core.
@@ -178,6 +190,8 @@ pub struct Draft {
     pub routes: Vec<RouteDraft>,
     /// Static mappings.
     pub map_cache: Vec<StaticDraft>,
+    /// Map-Resolver, Map-Server, single values of `[alt]`.
+    pub roles: RolesDraft,
     /// The rest.
     pub settings: Settings,
 }
@@ -196,6 +210,7 @@ impl Draft {
             tunnels: list(self.tunnels, other.tunnels),
             routes: list(self.routes, other.routes),
             map_cache: list(self.map_cache, other.map_cache),
+            roles: self.roles.over(other.roles),
             settings: self.settings.over(other.settings),
         }
     }
@@ -205,6 +220,7 @@ impl Settings {
     fn over(self, other: Self) -> Self {
         Self {
             rlocs: self.rlocs.or(other.rlocs),
+            map_resolvers: self.map_resolvers.or(other.map_resolvers),
             workers: self.workers.or(other.workers),
             control_core: self.control_core.or(other.control_core),
             xdp: self.xdp.or(other.xdp),

@@ -30,6 +30,8 @@ pub(super) fn read(text: &str) -> (Draft, Vec<Finding>) {
             "eid-prefix" => draft.eid_prefixes = list("eid-prefix", value, &mut findings),
             "map-cache" => draft.map_cache = list("map-cache", value, &mut findings),
             "alt" => alt(value, &mut draft, &mut findings),
+            "site" => draft.roles.sites = list("site", value, &mut findings),
+            "map-resolver" => draft.roles.map_resolver = single("[map-resolver]", value, &mut findings),
             _ => {
                 singles.insert(key, value);
             }
@@ -42,17 +44,32 @@ pub(super) fn read(text: &str) -> (Draft, Vec<Finding>) {
 fn alt(value: Spanned<DeValue<'_>>, draft: &mut Draft, findings: &mut Vec<Finding>) {
     let span = value.span();
     let DeValue::Table(keys) = value.into_inner() else {
-        return findings.push(wrong(&span, "'alt' is not a table", "write [[alt.tunnel]] and [[alt.route]]"));
+        return findings.push(wrong(&span, "'alt' is not a table", "write [alt], [[alt.tunnel]] and [[alt.route]]"));
     };
+    let mut singles = DeTable::new();
     for (key, value) in keys {
         match key.get_ref().as_ref() {
             "tunnel" => draft.tunnels = list("alt.tunnel", value, findings),
             "route" => draft.routes = list("alt.route", value, findings),
-            other => findings.push(wrong(
-                &key.span(),
-                format!("unknown field `{other}` in [alt]"),
-                "expected [[alt.tunnel]] or [[alt.route]]",
-            )),
+            _ => {
+                singles.insert(key, value);
+            }
+        }
+    }
+    draft.roles.alt = table(Some("[alt]"), span, singles, findings).unwrap_or_default();
+}
+
+/// Reads one table; `name` is with its brackets.
+fn single<T>(name: &str, value: Spanned<DeValue<'_>>, findings: &mut Vec<Finding>) -> Option<T>
+where
+    T: for<'de> Deserialize<'de>,
+{
+    let span = value.span();
+    match value.into_inner() {
+        DeValue::Table(keys) => table(Some(name), span, keys, findings),
+        _ => {
+            findings.push(wrong(&span, format!("{name} is not a table"), format!("write {name}, with one bracket")));
+            None
         }
     }
 }
@@ -125,9 +142,15 @@ fn structure(name: Option<&str>, key: Option<&str>, at: &Range<usize>, error: &E
         what = format!("'{key}': {what}");
     }
     match name {
+        Some(name) if name.starts_with('[') => {
+            if name == "[alt]" && what.starts_with("unknown field") {
+                remedy += ", [[alt.tunnel]], [[alt.route]]";
+            }
+            what = format!("{what} in {name}");
+        }
         Some(name) => what = format!("{what} in [[{name}]]"),
         None if what.starts_with("unknown field") => {
-            remedy += ", [[site-port]], [[core-port]], [[eid-prefix]], [[map-cache]], [[alt.tunnel]], [[alt.route]]";
+            remedy += ", [[site-port]], [[core-port]], [[eid-prefix]], [[map-cache]], [[alt.tunnel]], [[alt.route]], [alt], [[site]], [map-resolver]";
         }
         None => {}
     }

@@ -16,6 +16,7 @@ mod draft;
 mod file;
 pub mod flags;
 mod problem;
+pub mod roles;
 mod validate;
 
 use std::{fmt, net::IpAddr, path::Path, path::PathBuf, str::FromStr};
@@ -30,6 +31,7 @@ pub use draft::{
     Draft, EidPrefixDraft, Given, LocatorDraft, Place, PortDraft, RouteDraft, Settings, StaticDraft, TunnelDraft,
 };
 pub use problem::{Problem, Problems};
+pub use roles::{Roles, RolesDraft};
 
 /// Where the mapping API listens by default.
 pub const API_PATH: &str = "/run/altitude/map.sock";
@@ -62,6 +64,8 @@ pub struct Config {
     pub tunnels: Vec<Tunnel>,
     /// Static routes of the ALT, each EID-prefix once.
     pub routes: Vec<Route>,
+    /// What we are besides an xTR, and whom we ask.
+    pub roles: Roles,
     /// Cores the workers are pinned to, one worker each, at least one.
     pub workers: Vec<usize>,
     /// Core the control thread is pinned to, if any.
@@ -190,6 +194,20 @@ choice! {
         Notify = "notify",
         /// That it has a mapping and came from one of its locators.
         Secure = "secure",
+    }
+}
+
+choice! {
+    /// What an ITR is told about an EID that cannot be reached.
+    UnreachableName {
+        /// To forward natively for a minute (RFC 9301 §8.3).
+        NativelyForward = "natively-forward",
+        /// To drop for a minute (RFC 6836 §4.2).
+        Drop = "drop",
+        /// Nothing.
+        Silent = "silent",
+        /// An ICMP error, over the underlay.
+        Icmp = "icmp",
     }
 }
 

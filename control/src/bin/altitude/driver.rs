@@ -5,7 +5,9 @@
 
 mod clients;
 mod messages;
+mod roles;
 mod tables;
+mod tunnels;
 mod view;
 
 use std::{
@@ -24,6 +26,8 @@ use altitude_control::{
     config::Config,
     fault::{ControlFault, Tally},
     map_cache::{self, CacheFault, Cached, MapCache},
+    map_resolver::{Choice, ClientFault, EcmFault, MapResolver},
+    map_server::{self, MapServer, SiteFault},
     os::api_socket::Connection,
     publisher::{self, Publisher},
     resolver::{self, Resolver, ResolverFault},
@@ -39,6 +43,7 @@ use mio::{Events, Interest, Poll, Token};
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use signal_hook_mio::v1_0::Signals;
 
+use self::tunnels::TunnelState;
 use super::{
     run::{Kernel, RunError, SITE_HOSTS_MAX, Sockets},
     workers::WorkerLink,
@@ -78,6 +83,9 @@ struct Faults {
     cache: Tally<CacheFault>,
     gre: Tally<GreFault>,
     datagram: Tally<DatagramFault>,
+    ecm: Tally<EcmFault>,
+    client: Tally<ClientFault>,
+    site: Tally<SiteFault>,
 }
 
 /// Messages by kind, and what met a bound.
@@ -88,6 +96,9 @@ struct Traffic {
     map_replies_in: u64,
     map_replies_out: u64,
     alt_forwarded: u64,
+    /// Map-Requests that our Map-Server handed to an ETR.
+    map_requests_to_sites: u64,
+    icmp_errors_out: u64,
     misses: u64,
     /// EIDs that nobody answered for.
     given_up: u64,
@@ -95,13 +106,6 @@ struct Traffic {
     paths_refused: u64,
     /// API clients turned away because as many are connected as may be.
     clients_refused: u64,
-}
-
-/// GRE packets of one tunnel.
-#[derive(Default)]
-struct TunnelTraffic {
-    received: u64,
-    sent: u64,
 }
 
 /// The control thread's state.
@@ -122,6 +126,14 @@ pub(crate) struct Driver<'a> {
     tunnels: Tunnels,
     rib: StaticRib,
     engine: Engine,
+    /// What the engine last said; kept for its memory.
+    datagrams: Vec<datagrams::Output>,
+    map_resolver: Option<MapResolver>,
+    map_server: MapServer,
+    /// Whom we ask ourselves.
+    map_resolvers: Choice,
+    /// EID-prefixes of our Map-Server's sites that are served now: what the ALT is to be told of.
+    announced: BTreeSet<EidPrefix>,
     faults: Faults,
     traffic: Traffic,
     /// Source of nonces, seeded once by the operating system (behaviour rule G-7).
@@ -134,7 +146,9 @@ pub(crate) struct Driver<'a> {
     limbo: usize,
     /// Publications so far.
     generation: u64,
-    tunnel_traffic: Vec<TunnelTraffic>,
+    tunnel_states: Vec<TunnelState>,
+    /// When the MTUs of tunnels are to be looked at.
+    next_paths: Option<Instant>,
     started: Instant,
     buffer: Vec<u8>,
 }
@@ -181,7 +195,15 @@ impl<'a> Driver<'a> {
                 writer,
             ),
             rib: StaticRib::new(routes).map_err(|error| unfit(&error))?,
-            engine: Engine::new(datagrams::Settings::new(config.rlocs.clone(), own), &tunnels),
+            engine: Engine::new(engine_settings(config, own), &tunnels),
+            datagrams: Vec::new(),
+            map_resolver: config.roles.map_resolver.clone().map(MapResolver::new),
+            map_server: MapServer::new(map_server::Settings {
+                unreachable: config.roles.unreachable,
+                ..map_server::Settings::new(config.roles.sites.clone(), config.rlocs.clone())
+            }),
+            map_resolvers: Choice::new(config.roles.map_resolvers.clone()),
+            announced: BTreeSet::new(),
             tunnels,
             faults: Faults::default(),
             traffic: Traffic::default(),
@@ -192,13 +214,15 @@ impl<'a> Driver<'a> {
             next_age: now + AGE_EVERY,
             limbo: 0,
             generation: 0,
-            tunnel_traffic: config.tunnels.iter().map(|_| TunnelTraffic::default()).collect(),
+            tunnel_states: config.tunnels.iter().map(|t| TunnelState::new(t.options.keepalive, now)).collect(),
+            next_paths: None,
             started: now,
             buffer: vec![0; MESSAGE_MAX],
         };
         driver.register()?;
         driver.fill(now);
         driver.steer()?;
+        driver.watch_tunnels(now);
         Ok(driver)
     }
 
@@ -221,13 +245,16 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// What is known before the first packet: our EID-prefixes and the static mappings.
+    /// What is known before the first packet: our EID-prefixes, the static mappings and the sites.
     fn fill(&mut self, now: Instant) {
         for mapping in &self.config.database {
             self.publisher.own(mapping.eid);
         }
         for mapping in &self.config.map_cache {
             self.cache(now, map_cache::Input::Static(mapping.clone()));
+        }
+        for up in self.map_server.configured() {
+            self.map_server_step(now, up);
         }
         self.publish(now);
     }
@@ -332,6 +359,7 @@ impl<'a> Driver<'a> {
             self.resolver.due(),
             self.map_cache.due(),
             self.kernel.underlay.due(),
+            self.tunnels_due(),
             reclaim,
             Some(self.next_look),
             Some(self.next_stalled),
@@ -354,6 +382,7 @@ impl<'a> Driver<'a> {
         if past(self.kernel.underlay.due()) {
             self.learn(now, altitude_control::underlay::Input::Wake);
         }
+        self.wake_tunnels(now);
         if self.next_look <= now {
             self.cache(now, map_cache::Input::Look);
             self.next_look = now + self.map_cache.look_every();
@@ -399,6 +428,15 @@ impl<'a> Driver<'a> {
             tracing::error!(leaked, "frames are unaccounted for: please report this");
         }
         tracing::info!(encapsulated, decapsulated, leaked, "stopped");
+    }
+}
+
+fn engine_settings(config: &Config, database: Vec<EidPrefix>) -> datagrams::Settings {
+    datagrams::Settings {
+        sites: config.roles.sites.iter().flat_map(|site| site.eids.clone()).collect(),
+        ingress: config.roles.ingress,
+        unreachable: config.roles.unreachable,
+        ..datagrams::Settings::new(config.rlocs.clone(), database)
     }
 }
 

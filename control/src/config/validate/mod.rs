@@ -2,6 +2,7 @@
 
 mod alt;
 mod ports;
+mod roles;
 mod settings;
 mod sites;
 mod values;
@@ -71,6 +72,7 @@ pub(super) fn validate(
     let map_cache = sites::map_cache(draft, &rlocs, &database, findings);
     let tunnels = alt::tunnels(draft, &rlocs, &ports, findings);
     let routes = alt::routes(draft, &tunnels, findings);
+    let roles = roles::roles(draft, &rlocs, &database, &map_cache, findings);
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
     let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
@@ -83,6 +85,7 @@ pub(super) fn validate(
             map_cache,
             tunnels: tunnels.into_iter().map(|tunnel| tunnel.value).collect(),
             routes,
+            roles,
             workers: tuning.workers,
             control_core: tuning.control_core,
             xdp: tuning.xdp,
@@ -134,7 +137,8 @@ fn complete(draft: &Draft, findings: &mut Findings) {
     let place = &Place::Whole;
     let (site, core) = (!draft.site_ports.is_empty(), !draft.core_ports.is_empty());
     let eids = !draft.eid_prefixes.is_empty();
-    if !site && !core && !eids && draft.tunnels.is_empty() {
+    let role = draft.roles.map_resolver.is_some() || !draft.roles.sites.is_empty();
+    if !site && !core && !eids && !role && draft.tunnels.is_empty() {
         findings.missing(
             place,
             "there is nothing to do: neither ports nor ALT tunnels",
