@@ -5,15 +5,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use altitude_control::alt::bgp::{
-    message::{self, Context, Graceful, Message, Open},
-    route::{AsPath, Attributes, Family, Origin, Segment, Update},
-    settings::{Families, NeighborSettings},
+use altitude_control::alt::{
+    bgp::{
+        message::{self, Context, Message, Open},
+        route::{AsPath, Attributes, Family, Origin, Segment, Update},
+        settings::{Families, NeighborSettings},
+    },
+    tunnels::TunnelId,
 };
-use altitude_control::alt::tunnels::TunnelId;
 use altitude_dataplane::mapping::Prefix;
 
-use super::random::Random;
+use crate::bench::lpm::random::Random;
 
 /// Neighbours.
 pub(super) const NEIGHBORS: usize = 4;
@@ -81,7 +83,7 @@ pub(super) fn greeting(index: usize) -> Vec<u8> {
         families: Families::ALL,
         route_refresh: true,
         enhanced_refresh: false,
-        graceful: None::<Graceful>,
+        graceful: None,
         four_octet: true,
     };
     let mut octets = Vec::new();
