@@ -95,7 +95,12 @@ faults! {
 mod tests {
     use super::*;
     use crate::{
-        alt::{bgp::speaker::RouteFault, datagrams::DatagramFault, tunnels::GreFault},
+        alt::{
+            bgp::{message::BgpFault, speaker::RouteFault},
+            datagrams::DatagramFault,
+            rib::kernel::RibFault,
+            tunnels::GreFault,
+        },
         map_cache::CacheFault,
         map_resolver::{ClientFault, EcmFault},
         map_server::SiteFault,
@@ -122,6 +127,8 @@ mod tests {
             names::<EcmFault>(),
             names::<ClientFault>(),
             names::<SiteFault>(),
+            names::<BgpFault>(),
+            names::<RibFault>(),
         ]
         .concat();
         let count = all.len();

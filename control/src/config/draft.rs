@@ -1,9 +1,12 @@
 //! A configuration as it was written: texts and numbers, each with its place, nothing checked.
 
+mod bgp;
+
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::roles::RolesDraft;
+pub use bgp::{AggregateDraft, AltDraft, NeighborDraft, RibDraft, Secret};
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +122,8 @@ pub struct RouteDraft {
     pub via: Given<String>,
     /// Instance-ID.
     pub instance: Option<Given<i64>>,
+    /// Tell our neighbours.
+    pub announce: Option<Given<bool>>,
 }
 
 /// `[[map-cache]]`.
@@ -188,9 +193,17 @@ pub struct Draft {
     pub tunnels: Vec<TunnelDraft>,
     /// ALT routes.
     pub routes: Vec<RouteDraft>,
+    /// BGP neighbours.
+    pub neighbors: Vec<NeighborDraft>,
+    /// Aggregates.
+    pub aggregates: Vec<AggregateDraft>,
+    /// Sources of EID routes.
+    pub ribs: Vec<RibDraft>,
+    /// The rest of `[alt]`.
+    pub alt: AltDraft,
     /// Static mappings.
     pub map_cache: Vec<StaticDraft>,
-    /// Map-Resolver, Map-Server, single values of `[alt]`.
+    /// Map-Resolver and Map-Server.
     pub roles: RolesDraft,
     /// The rest.
     pub settings: Settings,
@@ -209,6 +222,10 @@ impl Draft {
             eid_prefixes: list(self.eid_prefixes, other.eid_prefixes),
             tunnels: list(self.tunnels, other.tunnels),
             routes: list(self.routes, other.routes),
+            neighbors: list(self.neighbors, other.neighbors),
+            aggregates: list(self.aggregates, other.aggregates),
+            ribs: list(self.ribs, other.ribs),
+            alt: self.alt.over(other.alt),
             map_cache: list(self.map_cache, other.map_cache),
             roles: self.roles.over(other.roles),
             settings: self.settings.over(other.settings),

@@ -59,16 +59,6 @@ pub struct SiteDraft {
     pub instance: Option<Given<i64>>,
 }
 
-/// The single values of `[alt]`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct AltDraft {
-    /// A name of [`UnreachableName`](super::UnreachableName).
-    pub unreachable: Option<Given<String>>,
-    /// ALT datagrams a second.
-    pub ingress_rate: Option<Given<i64>>,
-}
-
 /// The roles as they were written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RolesDraft {
@@ -76,8 +66,6 @@ pub struct RolesDraft {
     pub map_resolver: Option<MapResolverDraft>,
     /// Sites.
     pub sites: Vec<SiteDraft>,
-    /// Single values of `[alt]`.
-    pub alt: AltDraft,
 }
 
 impl RolesDraft {
@@ -87,10 +75,6 @@ impl RolesDraft {
         Self {
             map_resolver: self.map_resolver.or(other.map_resolver),
             sites: if self.sites.is_empty() { other.sites } else { self.sites },
-            alt: AltDraft {
-                unreachable: self.alt.unreachable.or(other.alt.unreachable),
-                ingress_rate: self.alt.ingress_rate.or(other.alt.ingress_rate),
-            },
         }
     }
 }

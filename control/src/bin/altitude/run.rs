@@ -14,11 +14,12 @@ use altitude_control::{
     config::{self, Config},
     os::{
         api_socket::Listener,
+        bgp_socket::{BgpListener, FarEnd},
         control_socket::ControlSocket,
         gre_socket::GreSocket,
         ip_socket::IpSocket,
         kernel_gre,
-        netlink::Netlink,
+        netlink::{Netlink, table::RouteTable},
         path_mtu::path_mtu,
         privilege,
         tun::{Tun, tunnel_mtu},
@@ -32,7 +33,7 @@ use altitude_dataplane::{
     worker::{Hold, PortRole, Settings, SourceCheck},
 };
 use mio::Poll;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use super::{
@@ -74,6 +75,10 @@ pub(crate) struct Sockets {
     pub(crate) gre: Vec<GreSocket>,
     /// One per tunnel, in their order; none where the tunnel has no addresses, as the kernel would not use it.
     pub(crate) tuns: Vec<Option<Tun>>,
+    /// One per instance whose EID routes come from a table of the kernel's.
+    pub(crate) tables: Vec<RouteTable>,
+    /// Where BGP neighbours connect: one per address of ours that has some.
+    pub(crate) bgp: Vec<BgpListener>,
     /// One of each family of RLOCs, where ICMP errors are sent; by family.
     pub(crate) icmp: Vec<(bool, IpSocket)>,
     pub(crate) api: Listener,
@@ -82,7 +87,7 @@ pub(crate) struct Sockets {
 /// Runs the router until SIGTERM or SIGINT.
 pub(crate) fn run(config: &Config) -> Result<(), RunError> {
     check_privileges(config)?;
-    let signals = Signals::new([SIGINT, SIGTERM])?;
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let mut kernel = Kernel::open(config)?;
     kernel.check(config)?;
     let sockets = Sockets::open(config)?;
@@ -344,8 +349,23 @@ impl Sockets {
                 }
             }
         }
-        Ok(Self { control, gre, tuns, icmp, api })
+        let tables = driver::ribs::open(config)?;
+        let bgp = listeners(config)?;
+        Ok(Self { control, gre, tuns, tables, bgp, icmp, api })
     }
+}
+
+/// A listener on each address that neighbours may connect to.
+fn listeners(config: &Config) -> std::io::Result<Vec<BgpListener>> {
+    let neighbors = || config.speaker.iter().flat_map(|speaker| &speaker.neighbors);
+    let mut locals: Vec<IpAddr> = neighbors().map(|neighbor| neighbor.local).collect();
+    locals.sort_unstable();
+    locals.dedup();
+    let open = |local: IpAddr| {
+        let there: Vec<_> = neighbors().filter(|neighbor| neighbor.local == local).map(FarEnd::of).collect();
+        BgpListener::open(local, &there)
+    };
+    locals.into_iter().map(open).collect()
 }
 
 fn unfit<T>(text: String) -> Result<T, RunError> {

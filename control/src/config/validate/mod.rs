@@ -1,7 +1,9 @@
 //! [`Draft`] → [`Config`]: every value read, every part checked against the others.
 
 mod alt;
+mod bgp;
 mod ports;
+mod rib;
 mod roles;
 mod settings;
 mod sites;
@@ -72,6 +74,10 @@ pub(super) fn validate(
     let map_cache = sites::map_cache(draft, &rlocs, &database, findings);
     let tunnels = alt::tunnels(draft, &rlocs, &ports, findings);
     let routes = alt::routes(draft, &tunnels, findings);
+    let ribs = rib::sources(draft, &tunnels, &database, &routes, findings);
+    let around =
+        bgp::Around { tunnels: &tunnels, rlocs: &rlocs, database: &database, routes: &routes, folder: source.folder() };
+    let speaker = bgp::speaker(draft, &around, findings);
     let roles = roles::roles(draft, &rlocs, &database, &map_cache, findings);
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
@@ -85,6 +91,8 @@ pub(super) fn validate(
             map_cache,
             tunnels: tunnels.into_iter().map(|tunnel| tunnel.value).collect(),
             routes,
+            ribs,
+            speaker,
             roles,
             workers: tuning.workers,
             control_core: tuning.control_core,

@@ -27,7 +27,7 @@ pub(super) fn roles(
     map_cache: &[Mapping],
     findings: &mut Findings,
 ) -> Roles {
-    let alt = &draft.roles.alt;
+    let alt = &draft.alt;
     let map_resolvers = map_resolvers(draft, rlocs, database, findings);
     let own: Vec<IpAddr> = rlocs.iter().map(|rloc| rloc.value).collect();
     let sites = sites(&draft.roles.sites, &own, findings);

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Instant};
 
 use altitude_control::{
+    alt::bgp::speaker,
     map_resolver::{self, EcmFault, Opened, open},
     map_server,
     responder::Arrival,
@@ -82,10 +83,12 @@ impl Driver<'_> {
                 map_server::Output::Announce(eid) => {
                     tracing::debug!(%eid, "a site's EID-prefix is served");
                     self.announced.insert(eid);
+                    self.speak(now, speaker::Input::Originate(eid));
                 }
                 map_server::Output::Withdraw(eid) => {
                     tracing::debug!(%eid, "a site's EID-prefix is served no more");
                     self.announced.remove(&eid);
+                    self.withdraw(now, eid);
                 }
                 map_server::Output::Encapsulate { to, message } => {
                     self.traffic.map_requests_to_sites += 1;

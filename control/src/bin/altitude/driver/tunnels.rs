@@ -8,6 +8,7 @@ use std::{
 
 use altitude_control::{
     alt::{
+        bgp::speaker,
         datagrams,
         keepalive::{self, Liveness},
         tunnels::{Payload, TunnelId},
@@ -88,7 +89,9 @@ impl Driver<'_> {
                 keepalive::Output::Changed(state) => {
                     let name = &self.config.tunnels[tunnel.0].name;
                     tracing::info!(tunnel = name, state = state.as_str(), "ALT tunnel changed");
-                    self.engine.set_up(tunnel, state == keepalive::State::Up);
+                    let up = state == keepalive::State::Up;
+                    self.engine.set_up(tunnel, up);
+                    self.speak(now, speaker::Input::Tunnel { tunnel, up });
                 }
             }
         }
