@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::{
     grow::words,
     store::{InstanceState, Retired, Store},
-    tables::{BLOCK, Block, FALLBACK, FLAT, FLAT_BLOCK, JUNCTION, Root, SHORT},
+    tables::{BLOCK, Block, FALLBACK, FLAT, FLAT_BLOCK, JUNCTION, Junction, Root, SHORT},
     trie::{Draft, Key},
 };
 use crate::mapping::InstanceId;
@@ -93,7 +93,7 @@ impl Store {
         if held & JUNCTION == 0 {
             return held;
         }
-        let junction = self.tables.word(held & !JUNCTION).load(Ordering::Relaxed);
+        let junction = self.tables.word(Junction::of(held).word).load(Ordering::Relaxed);
         self.tables.leaf((junction >> 32) as u32).load(Ordering::Relaxed)
     }
 
@@ -104,7 +104,7 @@ impl Store {
             return self.cell(cell).store(slot, Ordering::Release);
         }
         let leaf = if slot == 0 { 0 } else { self.own_leaf(slot) };
-        self.set_leaf(held & !JUNCTION, false, leaf);
+        self.set_leaf(Junction::of(held).word, false, leaf);
     }
 
     /// The cell of the /16 that a prefix is in or begins with.
@@ -159,13 +159,20 @@ impl Store {
         let cell = self.fine_cell(root, key);
         let held = self.cell(cell).load(Ordering::Relaxed);
         if held & JUNCTION != 0 {
-            return Root { base: held & !JUNCTION, bits: FINE, lone: true };
+            return Self::below(Junction::of(held));
         }
         let base = self.lone_word();
         let leaf = if held == 0 { 0 } else { self.own_leaf(held) };
         self.tables.word(base).store(u64::from(leaf) << 32, Ordering::Relaxed);
-        self.cell(cell).store(base | JUNCTION, Ordering::Release);
-        Root { base, bits: FINE, lone: true }
+        let junction = Junction::new(base, FINE);
+        self.cell(cell).store(junction.in_cell(), Ordering::Release);
+        Self::below(junction)
+    }
+
+    /// What stands for a root below a junction.
+    const fn below(junction: Junction) -> Root {
+        let Junction { word, cell, bits } = junction;
+        Root { base: word, bits, cell }
     }
 
     /// A word that nobody sees yet.

@@ -12,7 +12,7 @@
 //!
 //! Read it from below:
 //! * `tables`: all that workers can reach, and how it hangs together.
-//! * `lookup`: how they go through it, one address or a batch; `lookups`: such a batch.
+//! * `lookup`, `descend`: how they go through it, one address or a batch; `lookups`: such a batch.
 //! * `trie`, `flat`, `hosts`, `grow`: how the writer changes it under their eyes; `values`: locator-sets, headers, next hops.
 //! * `quiescence`: when memory may be used anew. All reasoning about memory order is there, with loom models.
 //! * `memory`: arenas that never move; `store`, `records`: the writer's own books.
@@ -22,6 +22,7 @@
 #![allow(unsafe_code)]
 
 mod atomics;
+mod descend;
 mod entry;
 mod flat;
 mod grow;

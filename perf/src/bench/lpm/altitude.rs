@@ -148,9 +148,9 @@ fn each(snapshot: &Snapshot<'_>, queries: &Queries, range: std::ops::Range<usize
 fn together(snapshot: &Snapshot<'_>, lookups: &mut Lookups, queries: &Queries, range: std::ops::Range<usize>) {
     lookups.clear();
     match queries {
-        Queries::V4(addresses) => addresses[range].iter().for_each(|address| {
-            lookups.push_v4(InstanceId::DEFAULT, *address);
-        }),
+        Queries::V4(addresses) => {
+            lookups.push_all_v4(InstanceId::DEFAULT, &addresses[range]);
+        }
         Queries::V6(addresses) => addresses[range].iter().for_each(|address| {
             lookups.push_v6(InstanceId::DEFAULT, u128::from_be_bytes(*address));
         }),
