@@ -8,7 +8,7 @@ use std::{
 use super::{
     lookup::Address,
     memory::prefetch,
-    tables::{BLOCK, DEEP, FALLBACK, FLAT, FLAT_BLOCK, JUNCTION, Junction, Node, Root, SHORT, STRIDE, Tables},
+    tables::{BLOCK, DEEP, FALLBACK, FINE, FLAT, JUNCTION, Node, Root, SHORT, STRIDE, Tables, UNCOVERED},
 };
 
 /// Addresses that go down side by side.
@@ -95,7 +95,10 @@ fn finish<A: Address>(tables: &Tables, root: Root, address: A, best: u32) -> u32
 /// What the fallback of a flat root has.
 #[inline(always)]
 fn short<A: Address>(tables: &Tables, root: Root, address: A) -> u32 {
-    tables.block(root.base)[address.head(SHORT) as usize].load(Ordering::Acquire)
+    match tables.block(root.base)[address.head(SHORT) as usize].load(Ordering::Acquire) {
+        UNCOVERED => 0,
+        slot => slot,
+    }
 }
 
 /// One address under a flat root.
@@ -103,10 +106,8 @@ fn short<A: Address>(tables: &Tables, root: Root, address: A) -> u32 {
 pub(super) fn flat_one<A: Address>(tables: &Tables, owner: Owner, address: A) -> u32 {
     let cells = tables.cells();
     let mut cell = tables.cell(cells, owner.1.first_cell() + address.head(FLAT));
-    let mut depth = FLAT;
-    while cell & BLOCK != 0 {
-        cell = tables.cell(cells, cell << FLAT_BLOCK | address.octet(depth));
-        depth += FLAT_BLOCK;
+    if cell & BLOCK != 0 {
+        cell = tables.cell(cells, cell | address.octet(FLAT));
     }
     flat_end(tables, owner, cell, address)
 }
@@ -114,94 +115,81 @@ pub(super) fn flat_one<A: Address>(tables: &Tables, owner: Owner, address: A) ->
 /// What a cell of a flat root that leads to no block means for an address.
 #[inline(always)]
 fn flat_end<A: Address>(tables: &Tables, owner: Owner, cell: u32, address: A) -> u32 {
-    if cell & JUNCTION != 0 {
-        let Junction { word, bits, .. } = Junction::of(cell);
-        return nodes_one(tables, owner, tables.word(word).load(Ordering::Acquire), bits, address);
+    match cell {
+        UNCOVERED => short(tables, owner.1, address),
+        cell if cell & JUNCTION != 0 => {
+            let word = tables.word(cell & !JUNCTION).load(Ordering::Acquire);
+            nodes_one(tables, owner, word, FINE, address)
+        }
+        slot => slot,
     }
-    if cell == 0 { short(tables, owner.1, address) } else { cell }
 }
 
-/// At most [`GROUP`] addresses under one flat root.
+/// At most [`GROUP`] addresses under one flat root. Returns whether some found no slot: [`end_odd`] is theirs.
 ///
-/// An address that no block lies below stays where it is, and reads its cell once more.
+/// An address that no block lies below stays where it is, and reads its cell once more. Every instruction counts here: as
+/// many as the processor holds at a time begin while the last loads of the batch before are still under way.
 #[inline(always)]
-pub(super) fn descend_flat<A: Address>(tables: &Tables, owner: Owner, addresses: &[A], found: &mut [u32]) {
+pub(super) fn descend_flat<A: Address>(tables: &Tables, root: Root, addresses: &[A], found: &mut [u32]) -> bool {
     let cells = tables.cells();
     let below = |place: u32, octet: u32| {
         let cell = tables.cell(cells, place);
-        let place = select_unpredictable(cell & BLOCK != 0, cell << FLAT_BLOCK | octet, place);
+        let place = select_unpredictable(cell & BLOCK != 0, cell | octet, place);
         prefetch(cells.wrapping_add(place as usize));
         place
     };
-    let first = owner.1.first_cell();
+    let first = root.first_cell();
     let mut places = [0_u32; GROUP];
-    for (place, address) in places.iter_mut().zip(addresses) {
-        *place = below(first + address.head(FLAT), address.octet(FLAT));
-    }
-    // Depths known when compiled: an octet is then one load.
-    let mut level = |depth: u32| {
-        for (place, address) in places.iter_mut().zip(addresses) {
-            *place = below(*place, address.octet(depth));
-        }
-    };
-    if A::V6 {
-        level(24);
-        level(32);
-        level(40);
-    }
+    abreast(&mut places, addresses, |place, address| *place = below(first + address.head(FLAT), address.octet(FLAT)));
     let mut odd = 0;
-    for (slot, &place) in found.iter_mut().zip(&places) {
-        *slot = tables.cell(cells, place);
-        odd |= slot.wrapping_sub(1);
+    abreast(found, &places, |slot, place| {
+        *slot = tables.cell(cells, *place);
+        odd |= *slot;
+    });
+    odd & JUNCTION != 0
+}
+
+/// Does something with each pair, eight at a time.
+#[inline(always)]
+fn abreast<A, B>(left: &mut [A], right: &[B], mut each: impl FnMut(&mut A, &B)) {
+    let count = left.len().min(right.len());
+    let (left, left_rest) = left[..count].as_chunks_mut::<8>();
+    let (right, right_rest) = right[..count].as_chunks::<8>();
+    for (left, right) in left.iter_mut().zip(right) {
+        for lane in 0..8 {
+            each(&mut left[lane], &right[lane]);
+        }
     }
-    // Slot 0, or a junction.
-    if odd >= JUNCTION {
-        end_odd(tables, owner, addresses, found);
+    for (left, right) in left_rest.iter_mut().zip(right_rest) {
+        each(left, right);
     }
 }
 
 /// Goes on with the addresses that found no slot but a junction, or nothing.
 #[inline(always)]
-fn end_odd<A: Address>(tables: &Tables, owner: Owner, addresses: &[A], found: &mut [u32]) {
-    let (mut lanes, mut left) = ([0_u8; GROUP], 0);
+pub(super) fn end_odd<A: Address>(tables: &Tables, owner: Owner, addresses: &[A], found: &mut [u32]) {
+    let mut words: [*const AtomicU64; GROUP] = [std::ptr::null(); GROUP];
+    let (mut some, mut lanes) = ([A::default(); GROUP], [0_u8; GROUP]);
+    let mut count = 0;
     for (lane, (slot, address)) in found.iter_mut().zip(addresses).enumerate() {
-        if *slot & JUNCTION != 0 {
-            prefetch(tables.words.address(Junction::of(*slot).word));
-            lanes[left] = lane as u8;
-            left += 1;
-        } else if *slot == 0 {
+        if *slot == UNCOVERED {
             *slot = short(tables, owner.1, *address);
+        } else if *slot & JUNCTION != 0 {
+            words[count] = tables.words.address(*slot & !JUNCTION);
+            (some[count], lanes[count]) = (*address, lane as u8);
+            count += 1;
         }
     }
-    if left <= FEW {
-        for lane in lanes[..left].iter().map(|lane| usize::from(*lane)) {
+    if count <= FEW {
+        for lane in lanes[..count].iter().map(|lane| usize::from(*lane)) {
             found[lane] = flat_end(tables, owner, found[lane], addresses[lane]);
         }
         return;
     }
-    // Side by side go those whose nodes begin at the same depth.
-    while left > 0 {
-        let bits = Junction::of(found[usize::from(lanes[0])]).bits;
-        let mut words: [*const AtomicU64; GROUP] = [std::ptr::null(); GROUP];
-        let (mut some, mut theirs, mut slots) = ([A::default(); GROUP], [0_u8; GROUP], [0; GROUP]);
-        let (mut count, mut others) = (0, 0);
-        for place in 0..left {
-            let lane = lanes[place];
-            let junction = Junction::of(found[usize::from(lane)]);
-            if junction.bits == bits {
-                words[count] = tables.words.address(junction.word);
-                (some[count], theirs[count]) = (addresses[usize::from(lane)], lane);
-                count += 1;
-            } else {
-                lanes[others] = lane;
-                others += 1;
-            }
-        }
-        descend_nodes(tables, &words, bits, |_| owner, &some[..count], &mut slots[..count]);
-        for (slot, lane) in slots.iter().zip(&theirs[..count]) {
-            found[usize::from(*lane)] = *slot;
-        }
-        left = others;
+    let mut slots = [0; GROUP];
+    descend_nodes(tables, &words, FINE, |_| owner, &some[..count], &mut slots[..count]);
+    for (slot, lane) in slots.iter().zip(&lanes[..count]) {
+        found[usize::from(*lane)] = *slot;
     }
 }
 

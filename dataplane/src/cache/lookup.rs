@@ -15,17 +15,15 @@ use std::{
 };
 
 use super::{
-    descend::{FEW, GROUP, Owner, descend_flat, descend_nodes, first_word, flat_one, nodes_one},
+    descend::{FEW, GROUP, Owner, descend_flat, descend_nodes, end_odd, first_word, flat_one, nodes_one},
     lookups::{Lookups, Wanted},
-    tables::{FINE, FLAT, Root, Tables},
+    tables::{FLAT, Root, Tables},
 };
 use crate::mapping::InstanceId;
 
 /// A family's addresses: their first bits in front.
 pub(super) trait Address: Copy + Default + PartialEq {
     const V6: bool;
-    /// Bits that the cells of a flat root and its blocks decide.
-    const FINE: u32 = FINE[Self::V6 as usize];
     /// All bits, from the top.
     fn bits(self) -> u128;
     /// The first `count` bits, at most 24, as a number.
@@ -126,7 +124,7 @@ impl Walk {
 
 #[cfg(target_arch = "x86_64")]
 mod v3 {
-    use super::{IpAddr, Lookups, Tables};
+    use super::{IpAddr, Lookups, Owner, Quick, Tables};
 
     #[target_feature(enable = "bmi1,bmi2,popcnt,lzcnt,avx2")]
     pub(super) fn one(tables: &Tables, instance: u32, address: IpAddr) -> u32 {
@@ -135,7 +133,24 @@ mod v3 {
 
     #[target_feature(enable = "bmi1,bmi2,popcnt,lzcnt,avx2")]
     pub(super) fn all(tables: &Tables, lookups: &mut Lookups) {
-        super::all(tables, lookups);
+        match super::quick(tables, lookups) {
+            Quick::Done => {}
+            Quick::Odd(owner) => odd(tables, owner, lookups),
+            Quick::No => any(tables, lookups),
+        }
+    }
+
+    // Functions of their own: what the quick way does not need shall not cost it a large frame.
+    #[inline(never)]
+    #[target_feature(enable = "bmi1,bmi2,popcnt,lzcnt,avx2")]
+    fn odd(tables: &Tables, owner: Owner, lookups: &mut Lookups) {
+        super::odd(tables, owner, lookups);
+    }
+
+    #[inline(never)]
+    #[target_feature(enable = "bmi1,bmi2,popcnt,lzcnt,avx2")]
+    fn any(tables: &Tables, lookups: &mut Lookups) {
+        super::any(tables, lookups);
     }
 }
 
@@ -150,15 +165,57 @@ fn one(tables: &Tables, instance: u32, address: IpAddr) -> u32 {
 #[inline(always)]
 fn single<A: Address>(tables: &Tables, instance: u32, address: A) -> u32 {
     let root = tables.root(instance, A::V6);
-    if root.bits == FLAT {
+    if !A::V6 && root.bits == FLAT {
         return flat_one(tables, (instance, root), address);
     }
     let word = tables.word(first_word(root) + address.head(root.bits)).load(Ordering::Acquire);
     nodes_one(tables, (instance, root), word, root.bits, address)
 }
 
-#[inline(always)]
+/// The same, in the version that every processor runs.
 fn all(tables: &Tables, lookups: &mut Lookups) {
+    match quick(tables, lookups) {
+        Quick::Done => {}
+        Quick::Odd(owner) => odd(tables, owner, lookups),
+        Quick::No => any(tables, lookups),
+    }
+}
+
+/// What became of a batch on the quick way.
+enum Quick {
+    /// All were looked up.
+    Done,
+    /// All but those that found no slot in the cells of their root.
+    Odd(Owner),
+    /// It is not for such batches.
+    No,
+}
+
+/// The quick way: IPv4, one instance, a flat root, an address for each ticket.
+#[inline(always)]
+fn quick(tables: &Tables, lookups: &mut Lookups) -> Quick {
+    let Lookups { v4, found, tickets, instance, mixed, .. } = lookups;
+    let found = &mut found[..*tickets];
+    if *mixed || v4.count != *tickets || found.len() > GROUP || found.len() <= FEW {
+        return Quick::No;
+    }
+    let index = tables.instance_index(*instance);
+    let root = tables.root(index, false);
+    if root.bits != FLAT {
+        return Quick::No;
+    }
+    let odd = descend_flat(tables, root, v4.all().0, found);
+    if odd { Quick::Odd((index, root)) } else { Quick::Done }
+}
+
+#[inline(always)]
+fn odd(tables: &Tables, owner: Owner, lookups: &mut Lookups) {
+    let Lookups { v4, found, tickets, .. } = lookups;
+    end_odd(tables, owner, v4.all().0, &mut found[..*tickets]);
+}
+
+#[inline(always)]
+fn any(tables: &Tables, lookups: &mut Lookups) {
     let Lookups { v4, v6, places, slots, found, tickets, instance, mixed } = lookups;
     let found = &mut found[..*tickets];
     let shared = (!*mixed).then_some(*instance);
@@ -216,8 +273,11 @@ fn look_up_shared<A: Address>(
     found: &mut [u32],
 ) {
     let bits = owner(0).1.bits;
-    if bits == FLAT {
-        return descend_flat(tables, owner(0), addresses, found);
+    if !A::V6 && bits == FLAT {
+        if descend_flat(tables, owner(0).1, addresses, found) {
+            end_odd(tables, owner(0), addresses, found);
+        }
+        return;
     }
     let mut words: [*const AtomicU64; GROUP] = [std::ptr::null(); GROUP];
     for (lane, (word, address)) in words.iter_mut().zip(addresses).enumerate() {

@@ -26,16 +26,20 @@ use crate::mapping::{Adjacency, InstanceId, OuterHeader};
 pub(super) const STRIDE: u32 = 6;
 /// Where the ways of IPv6 prefixes part: up to here all are in nodes; from here on hosts are in a hash table.
 pub(super) const DEEP: u32 = 66;
-/// Bits of a flat root: see [`flat`](super::flat).
+/// Bits of a flat root (IPv4): see [`flat`](super::flat).
 pub(super) const FLAT: u32 = 16;
 /// Bits of a block below it.
 pub(super) const FLAT_BLOCK: u32 = 8;
-/// In a cell of a flat root that is no slot: the rest is the index of a block.
+/// Set in a place among the cells of all blocks, and in a cell that is no slot but leads to a block: it holds the place of
+/// that block's first cell.
 pub(super) const BLOCK: u32 = 1 << 31;
-/// In a cell that is no slot: the rest is a [`Junction`].
+/// In a cell that is no slot: the rest is the index of a word with a child and a leaf.
 pub(super) const JUNCTION: u32 = 1 << 30;
-/// Length of the longest prefixes that cells stand for, of IPv4 and IPv6: blocks are one or four deep.
-pub(super) const FINE: [u32; 2] = [24, 48];
+/// In a cell that nothing covers: a junction to the word at index 0, below which there is nothing. So that one bit tells
+/// slots from all else.
+pub(super) const UNCOVERED: u32 = JUNCTION;
+/// Length of the prefixes that a block's cell stands for.
+pub(super) const FINE: u32 = FLAT + FLAT_BLOCK;
 /// Words in front of a root of more than [`STRIDE`] bits: leaves of prefixes shorter than [`SHORT`], by the first
 /// octet. A default route would otherwise be written to every word of the root.
 pub(super) const FALLBACK: u32 = 256;
@@ -75,9 +79,8 @@ pub(super) struct Block(pub(super) [AtomicU32; 1 << FLAT_BLOCK]);
 pub(super) struct Root {
     pub(super) base: u32,
     pub(super) bits: u32,
-    /// One word for all: what stands for a root under a [`Junction`] in a cell of this depth; 0 of a true root. Workers
-    /// never meet it.
-    pub(super) cell: u32,
+    /// One word for all: what stands for a root under a [`JUNCTION`]. Workers never meet it.
+    pub(super) lone: bool,
 }
 
 impl Root {
@@ -87,49 +90,17 @@ impl Root {
     }
 
     pub(super) const fn new(base: u32, bits: u32) -> Self {
-        Self { base, bits, cell: 0 }
+        Self { base, bits, lone: false }
     }
 
-    /// Of a flat root, behind the block of the fallback: its first cell.
+    /// Of a flat root, behind the block of the fallback: place of its first cell.
     #[inline(always)]
     pub(super) const fn first_cell(self) -> u32 {
-        (self.base + 1) << FLAT_BLOCK
+        BLOCK | (self.base + 1) << FLAT_BLOCK
     }
 
     pub(super) const fn word(self) -> u64 {
         (self.bits as u64) << 32 | self.base as u64
-    }
-}
-
-/// Where nodes begin below a cell of a flat root.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Junction {
-    /// Index of a word with a child and a leaf.
-    pub(super) word: u32,
-    /// Depth of the cell: length of the prefix that it stands for.
-    pub(super) cell: u32,
-    /// Depth of the first node: where nodes have to be for [`DEEP`] to be one's depth. Up to four bits above the cell, so
-    /// that of the first node some ways only are used.
-    pub(super) bits: u32,
-}
-
-impl Junction {
-    /// Bits of the word's index; above them the depth.
-    const WORD: u32 = 28;
-
-    pub(super) const fn new(word: u32, cell: u32) -> Self {
-        Self { word, cell, bits: cell / STRIDE * STRIDE }
-    }
-
-    /// Of a cell with [`JUNCTION`] set.
-    #[inline(always)]
-    pub(super) const fn of(cell: u32) -> Self {
-        let step = cell >> Self::WORD & 3;
-        Self::new(cell & ((1 << Self::WORD) - 1), FLAT + (step + 1) * FLAT_BLOCK)
-    }
-
-    pub(super) const fn in_cell(self) -> u32 {
-        JUNCTION | ((self.cell - FLAT) / FLAT_BLOCK - 1) << Self::WORD | self.word
     }
 }
 
@@ -210,8 +181,8 @@ impl Tables {
             leaves: Arena::reserve((entries * 32).min(1 << 30), true),
             actions: Arena::reserve((entries * 2 + 1).min(1 << 30), true),
             words: Arena::reserve(1 << 28, false),
-            // Flat roots, and one for every prefix: where IPv6 would need more, it has nodes instead.
-            blocks: Arena::reserve((entries + (1 << 17)).min(1 << 24), true),
+            // A flat root, and one for every prefix at most: they may lie as far apart as they can.
+            blocks: Arena::reserve((entries + (1 << 11)).min(1 << 22), true),
             hosts: Arena::reserve((entries * 16).min(1 << 28), true),
             instances: Arena::reserve(entries * 2, false),
             lines: Arena::reserve((entries * 8).min(1 << 28), true),
@@ -270,10 +241,11 @@ impl Tables {
         words
     }
 
-    /// The cells of all blocks, to be kept while many are read.
+    /// The cells of all blocks, to be kept while many are read: where the one at place 0 would be, for places have
+    /// [`BLOCK`] set.
     #[inline(always)]
     pub(super) fn cells(&self) -> *const AtomicU32 {
-        self.blocks.address(0).cast()
+        self.blocks.address(0).cast::<AtomicU32>().wrapping_sub(BLOCK as usize)
     }
 
     /// What the cell at a place holds.

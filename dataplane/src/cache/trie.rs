@@ -244,7 +244,7 @@ impl Store {
 
     /// The word of the root that `key` passes.
     fn root_word(root: Root, key: &Key) -> u32 {
-        if root.cell != 0 {
+        if root.lone {
             return root.base;
         }
         let skip = if root.bits > STRIDE { FALLBACK } else { 0 };
