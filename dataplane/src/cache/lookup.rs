@@ -216,7 +216,7 @@ fn odd(tables: &Tables, owner: Owner, lookups: &mut Lookups) {
 
 #[inline(always)]
 fn any(tables: &Tables, lookups: &mut Lookups) {
-    let Lookups { v4, v6, places, slots, found, tickets, instance, mixed } = lookups;
+    let Lookups { v4, v6, places, straight, slots, found, tickets, instance, mixed } = lookups;
     let found = &mut found[..*tickets];
     let shared = (!*mixed).then_some(*instance);
     // An address for each ticket: what is found needs no telling.
@@ -229,7 +229,9 @@ fn any(tables: &Tables, lookups: &mut Lookups) {
     let (of_v4, of_v6) = slots[1..].split_at_mut(places.len());
     look_up(tables, v4, shared, &mut of_v4[..v4.count]);
     look_up(tables, v6, shared, &mut of_v6[..v6.count]);
-    for (slot, &place) in found.iter_mut().zip(&places[..]) {
+    let (first, rest) = found.split_at_mut(*straight);
+    first.copy_from_slice(&slots[1..=*straight]);
+    for (slot, &place) in rest.iter_mut().zip(&places[*straight..]) {
         *slot = slots[place as usize];
     }
 }
@@ -266,12 +268,7 @@ fn look_up<A: Address>(tables: &Tables, wanted: &Wanted<A>, shared: Option<Insta
 
 /// At most [`GROUP`] addresses under roots of one width, or under one flat root; `owner` tells each one's.
 #[inline(always)]
-fn look_up_shared<A: Address>(
-    tables: &Tables,
-    owner: impl Fn(usize) -> Owner,
-    addresses: &[A],
-    found: &mut [u32],
-) {
+fn look_up_shared<A: Address>(tables: &Tables, owner: impl Fn(usize) -> Owner, addresses: &[A], found: &mut [u32]) {
     let bits = owner(0).1.bits;
     if !A::V6 && bits == FLAT {
         if descend_flat(tables, owner(0).1, addresses, found) {

@@ -20,6 +20,8 @@ pub struct Lookups {
     pub(super) v6: Wanted<u128>,
     /// By ticket: where in [`slots`](Self::slots) what it finds will be. As long as the capacity.
     pub(super) places: Box<[u32]>,
+    /// So many tickets from the first on have the first IPv4 addresses, and their places are not written.
+    pub(super) straight: usize,
     /// What was found, if tickets and addresses differ: 0 for tickets without an address, then IPv4, then IPv6.
     pub(super) slots: Box<[u32]>,
     /// By ticket: slots, zero where nothing was found. As long as the capacity.
@@ -52,15 +54,22 @@ impl<A: Copy + Default + PartialEq> Wanted<A> {
         (&self.addresses[..self.count], &self.instances[..self.count])
     }
 
+    /// Adds an address unless it is the one added last.
+    ///
+    /// # Safety
+    /// There are fewer than the capacity.
     #[inline(always)]
-    fn repeats(&self, instance: InstanceId, address: A) -> bool {
-        self.count > 0 && self.addresses[self.count - 1] == address && self.instances[self.count - 1] == instance
-    }
-
-    #[inline(always)]
-    fn put(&mut self, instance: InstanceId, address: A) {
-        self.addresses[self.count] = address;
-        self.instances[self.count] = instance;
+    unsafe fn put(&mut self, instance: InstanceId, address: A) {
+        let (addresses, instances) = (self.addresses.as_mut_ptr(), self.instances.as_mut_ptr());
+        // SAFETY: `count` is below the capacity, as promised, and with it the place of the last one.
+        unsafe {
+            let last = self.count.wrapping_sub(1);
+            if last < self.count && *addresses.add(last) == address && *instances.add(last) == instance {
+                return;
+            }
+            addresses.add(self.count).write(address);
+            instances.add(self.count).write(instance);
+        }
         self.count += 1;
     }
 }
@@ -74,6 +83,7 @@ impl Lookups {
             v4: Wanted::new(capacity),
             v6: Wanted::new(capacity),
             places: zeroes(capacity),
+            straight: 0,
             slots: zeroes(1 + 2 * capacity),
             found: zeroes(capacity),
             tickets: 0,
@@ -86,7 +96,7 @@ impl Lookups {
     #[inline]
     pub fn clear(&mut self) {
         (self.v4.count, self.v6.count) = (0, 0);
-        (self.tickets, self.mixed) = (0, false);
+        (self.tickets, self.straight, self.mixed) = (0, 0, false);
     }
 
     /// Adds an address; returns the ticket for what will be found.
@@ -104,21 +114,23 @@ impl Lookups {
     /// As [`push`](Self::push), an IPv4 address.
     #[inline(always)]
     pub fn push_v4(&mut self, instance: InstanceId, address: u32) -> usize {
-        if !self.v4.repeats(instance, address) {
-            self.meet(instance);
-            self.v4.put(instance, address);
-        }
-        self.ticket(self.v4.count)
+        let ticket = self.ticket();
+        self.meet(instance);
+        // SAFETY: `ticket` checked that fewer tickets than the capacity were given out, and each put one in at most.
+        unsafe { self.v4.put(instance, address) };
+        self.places[ticket] = self.v4.count as u32;
+        ticket
     }
 
     /// As [`push`](Self::push), an IPv6 address.
     #[inline(always)]
     pub fn push_v6(&mut self, instance: InstanceId, address: u128) -> usize {
-        if !self.v6.repeats(instance, address) {
-            self.meet(instance);
-            self.v6.put(instance, address);
-        }
-        self.ticket(self.found.len() + self.v6.count)
+        let ticket = self.ticket();
+        self.meet(instance);
+        // SAFETY: as in `push_v4`.
+        unsafe { self.v6.put(instance, address) };
+        self.places[ticket] = (self.found.len() + self.v6.count) as u32;
+        ticket
     }
 
     /// As [`push_v4`](Self::push_v4) of each of them in their order; returns the first one's ticket.
@@ -134,8 +146,12 @@ impl Lookups {
         }
         self.v4.addresses[from..until].copy_from_slice(addresses);
         self.v4.instances[from..until].fill(instance);
-        for (place, index) in self.places[ticket..ticket + addresses.len()].iter_mut().zip(from as u32 + 1..) {
-            *place = index;
+        if self.straight == ticket && from == ticket {
+            self.straight = until;
+        } else {
+            for (place, index) in self.places[ticket..ticket + addresses.len()].iter_mut().zip(from as u32 + 1..) {
+                *place = index;
+            }
         }
         (self.v4.count, self.tickets) = (until, ticket + addresses.len());
         ticket
@@ -147,7 +163,9 @@ impl Lookups {
     /// Beyond the capacity.
     #[inline]
     pub fn skip(&mut self) -> usize {
-        self.ticket(0)
+        let ticket = self.ticket();
+        self.places[ticket] = 0;
+        ticket
     }
 
     #[inline(always)]
@@ -159,9 +177,9 @@ impl Lookups {
     }
 
     #[inline(always)]
-    fn ticket(&mut self, place: usize) -> usize {
+    fn ticket(&mut self) -> usize {
         let ticket = self.tickets;
-        self.places[ticket] = place as u32;
+        assert!(ticket < self.places.len(), "more addresses than there is room for");
         self.tickets += 1;
         ticket
     }

@@ -115,7 +115,8 @@ impl<T> Arena<T> {
         let (first, last) = (start.next_multiple_of(PAGE), end / PAGE * PAGE);
         // Only where pages begin and end with values; they do where it matters.
         let whole = PAGE.is_multiple_of(octets) && last.saturating_sub(first) >= HUGE;
-        let (first, last) = if whole { ((first - base) / octets, (last - base) / octets) } else { (from + count, from + count) };
+        let (first, last) =
+            if whole { ((first - base) / octets, (last - base) / octets) } else { (from + count, from + count) };
         if last > first {
             self.advise(first, last - first, libc::MADV_DONTNEED);
         }
