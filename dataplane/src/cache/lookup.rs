@@ -172,7 +172,7 @@ fn single<A: Address>(tables: &Tables, instance: u32, address: A) -> u32 {
     nodes_one(tables, (instance, root), word, root.bits, address)
 }
 
-/// The same, in the version that every processor runs.
+/// All addresses of a batch.
 fn all(tables: &Tables, lookups: &mut Lookups) {
     match quick(tables, lookups) {
         Quick::Done => {}

@@ -355,7 +355,7 @@ impl<'a> Snapshot<'a> {
     /// Whether any entry exists for the instance: tells an unknown Instance-ID from an unknown EID.
     #[must_use]
     pub fn knows(&self, instance: InstanceId) -> bool {
-        self.tables.instance_index(instance) != 0
+        self.tables.has_prefixes(self.tables.instance_index(instance))
     }
 
     /// Counts a packet of `octets` for `entry`, in this worker's own counters.

@@ -63,6 +63,9 @@ pub(super) struct Node {
     pub(super) leaf_base: AtomicU32,
 }
 
+/// Index of the default instance, whether it has prefixes or not: most tables have no other.
+pub(super) const DEFAULT: u32 = 1;
+
 /// The roots of one Instance-ID; zero is none.
 #[derive(Default)]
 pub(super) struct Instance {
@@ -196,7 +199,7 @@ impl Tables {
         // Index 0 of each means "none", and is read: a node without ways, a leaf without entry, an empty root.
         let ready = tables.nodes.commit(1)
             && tables.leaves.commit(1)
-            && tables.instances.commit(1)
+            && tables.instances.commit(2)
             && tables.words.commit(1 << STRIDE)
             && tables.actions.commit(1)
             && tables.hosts.commit(1);
@@ -268,8 +271,12 @@ impl Tables {
     }
 
     /// The instance's index; 0, which has no prefixes, if nothing is known of it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn instance_index(&self, instance: InstanceId) -> u32 {
+        if instance == InstanceId::DEFAULT { DEFAULT } else { self.find_instance(instance) }
+    }
+
+    fn find_instance(&self, instance: InstanceId) -> u32 {
         let table = self.index.load(Ordering::Acquire);
         if table == 0 {
             return 0;
@@ -300,6 +307,11 @@ impl Tables {
             0 => Root::new(0, STRIDE),
             word => Root::from_word(word),
         }
+    }
+
+    /// Whether an instance has any root, and thus any prefix.
+    pub(super) fn has_prefixes(&self, instance: u32) -> bool {
+        self.instance(instance).roots.iter().any(|root| root.load(Ordering::Acquire) != 0)
     }
 
     /// The slot of a /128, if it is there.

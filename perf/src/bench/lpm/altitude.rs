@@ -143,7 +143,8 @@ fn each(snapshot: &Snapshot<'_>, queries: &Queries, range: std::ops::Range<usize
     }
 }
 
-/// A batch, as a worker fills it; a query's ticket is its place in the batch.
+/// A batch; a query's ticket is its place in it. IPv4 addresses are an array of numbers already and go in as one, as every
+/// reference takes them; a worker, which reads them out of packets, puts in one after the other.
 #[inline]
 fn together(snapshot: &Snapshot<'_>, lookups: &mut Lookups, queries: &Queries, range: std::ops::Range<usize>) {
     lookups.clear();
