@@ -253,8 +253,8 @@ fn empties(mut writer: Writer, model: Model) {
     }
     let Store { nodes, leaves, blocks_used, adjacencies, instance_indices, instances, crowds, live_hosts, .. } =
         &writer.store;
-    let all = [nodes, leaves, adjacencies, instance_indices];
-    for (name, arrays) in ["nodes", "leaves", "next hops", "instances"].into_iter().zip(all) {
+    let all = [nodes, leaves, adjacencies, instance_indices, &writer.store.ours4, &writer.store.ours6];
+    for (name, arrays) in ["nodes", "leaves", "next hops", "instances", "ours v4", "ours v6"].into_iter().zip(all) {
         assert_eq!(arrays.extent().0, 0, "{name} leaked");
     }
     assert_eq!((instances.len(), crowds.len(), *live_hosts, *blocks_used), (0, 0, 0, 0));
