@@ -10,7 +10,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    batch::Pairs,
+    batch::Questions,
     cache::{Entry, Way},
     classify::{Fault, IpHeader, Part, Plain, Rlocs, is_martian, may_be_martian},
     encap::{Context, Setup, readdress, rewrite_word, tos_and_ttl},
@@ -48,12 +48,20 @@ pub(crate) struct CorePacket(pub(crate) u64);
 
 impl CorePacket {
     const V4: u64 = 1 << 56;
+    const ASKS: u64 = 1 << 57;
 
     #[inline(always)]
-    fn new(outer: &Outer, total: u16, v4: bool) -> Self {
+    fn new(outer: &Outer, total: u16, v4: bool, asks: bool) -> Self {
         let v4 = if v4 { Self::V4 } else { 0 };
+        let asks = if asks { Self::ASKS } else { 0 };
         let places = (outer.length as u64) << 24 | (outer.link as u64) << 48;
-        Self(u64::from(outer.instance.get()) | u64::from(total) << 32 | places | v4)
+        Self(u64::from(outer.instance.get()) | u64::from(total) << 32 | places | v4 | asks)
+    }
+
+    /// Whether its source was looked up: to see whether it is ours if nothing else tells, or for its locators.
+    #[inline(always)]
+    pub(crate) const fn asks(self) -> bool {
+        self.0 & Self::ASKS != 0
     }
 
     fn instance(self) -> InstanceId {
@@ -108,13 +116,19 @@ fn miss(inner: &[u8], instance: InstanceId, wanted: Wanted) -> Miss {
     Miss { wanted, destination: Eid { instance, address: destination }, source }
 }
 
-/// Checks all that needs no table, and has both inner addresses looked up.
+/// Checks all that needs no entry, and has the inner destination looked up; the source where its entry is needed.
 ///
 /// # Errors
 /// Why the packet is dropped; then nothing is looked up.
 #[inline(always)]
-pub(crate) fn read(octets: &[u8], setup: &Setup, lookups: &mut Pairs) -> Result<CorePacket, Reason> {
-    let rlocs = &setup.rlocs;
+pub(crate) fn read(octets: &[u8], setup: &Setup, questions: &mut Questions<'_, '_>) -> Result<CorePacket, Reason> {
+    let Setup { rlocs, source_check, .. } = setup;
+    // Spoofed if it is ours: packets of the site do not come out of a tunnel (RFC 7835 §2.2.4).
+    let asks = |ours: Option<bool>| match ours {
+        Some(true) => Err(Reason::InnerSourceLocal),
+        Some(false) => Ok(*source_check != SourceCheck::Standard),
+        None => Ok(true),
+    };
     let outer = match read_plain(octets, rlocs) {
         Some(outer) => outer,
         None => read_outer(octets, rlocs)?,
@@ -123,13 +137,15 @@ pub(crate) fn read(octets: &[u8], setup: &Setup, lookups: &mut Pairs) -> Result<
     if let Some(Plain { source, destination, total, .. }) = Plain::read(inner) {
         let odd = may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination);
         if !odd {
-            lookups.push_v4(outer.instance, source, destination);
-            return Ok(CorePacket::new(&outer, total, true));
+            let asks = asks(questions.is_ours_v4(outer.instance, source))?;
+            questions.push_v4(outer.instance, asks.then_some(source), destination);
+            return Ok(CorePacket::new(&outer, total, true, asks));
         }
     }
     let header = read_inner(inner, rlocs)?;
-    lookups.push(outer.instance, header.source, header.destination);
-    Ok(CorePacket::new(&outer, header.total as u16, header.source.is_ipv4()))
+    let asks = asks(questions.is_ours(outer.instance, header.source))?;
+    questions.push(outer.instance, asks.then_some(header.source), header.destination);
+    Ok(CorePacket::new(&outer, header.total as u16, header.source.is_ipv4(), asks))
 }
 
 /// The outer headers of nearly all packets over IPv4: as [`OuterHeader`](crate::mapping::OuterHeader) writes them, with
@@ -175,7 +191,7 @@ pub(crate) fn decap(
     destination: Option<(Entry, Way<'_>)>,
     context: &Context<'_>,
 ) -> Verdict {
-    // Spoofed: packets of the site do not come out of a tunnel (RFC 7835 §2.2.4).
+    // As in `read`.
     if source.is_some_and(|source| context.cache.is_local(source)) {
         return Verdict::Drop(Reason::InnerSourceLocal);
     }

@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use crate::{
-    batch::Pairs,
+    batch::Questions,
     cache::{Entry, Snapshot, Way},
     classify::{self, Fault, FlowKey, IpHeader, Plain, Rlocs, is_martian, may_be_martian},
     counters::Counters,
@@ -63,18 +63,26 @@ pub(crate) struct SitePacket(pub(crate) u64);
 impl SitePacket {
     const V4: u64 = 1 << 56;
     const EXPIRED: u64 = 1 << 57;
+    const ASKS: u64 = 1 << 58;
 
     #[inline(always)]
-    fn new(flow: u32, total: u16, link: usize, v4: bool, ttl: u8) -> Self {
+    fn new(flow: u32, total: u16, link: usize, v4: bool, ttl: u8, asks: bool) -> Self {
         let v4 = if v4 { Self::V4 } else { 0 };
         let expired = if ttl <= 1 { Self::EXPIRED } else { 0 };
-        Self(u64::from(flow) | u64::from(total) << 32 | (link as u64) << 48 | v4 | expired)
+        let asks = if asks { Self::ASKS } else { 0 };
+        Self(u64::from(flow) | u64::from(total) << 32 | (link as u64) << 48 | v4 | expired | asks)
     }
 
     /// The hash of its flow.
     #[inline(always)]
     pub(crate) const fn flow(self) -> u32 {
         self.0 as u32
+    }
+
+    /// Whether only the entry of its source tells whether it is one of ours.
+    #[inline(always)]
+    pub(crate) const fn asks(self) -> bool {
+        self.0 & Self::ASKS != 0
     }
 
     /// Octets of the IP packet.
@@ -113,7 +121,8 @@ impl From<Fault> for Reason {
     }
 }
 
-/// Checks all that needs no table, and has both addresses looked up.
+/// Checks all that needs no entry, and has the destination looked up; the source only where there is no other way to tell
+/// whether it is ours.
 ///
 /// # Errors
 /// Why the packet is dropped; then nothing is looked up.
@@ -122,7 +131,7 @@ pub(crate) fn read(
     octets: &[u8],
     instance: InstanceId,
     setup: &Setup,
-    lookups: &mut Pairs,
+    questions: &mut Questions<'_, '_>,
 ) -> Result<SitePacket, Reason> {
     const LINK: usize = 14;
     let Setup { rlocs, key, .. } = setup;
@@ -133,17 +142,27 @@ pub(crate) fn read(
         let Plain { source, destination, total, ttl, .. } = header;
         let odd = may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination);
         if !odd {
-            lookups.push_v4(instance, source, destination);
+            // LISP must not touch what is no packet of ours, whatever the cache says of its destination.
+            let asks = match questions.is_ours_v4(instance, source) {
+                Some(false) => return Err(Reason::SourceNotLocal),
+                ours => ours.is_none(),
+            };
+            questions.push_v4(instance, asks.then_some(source), destination);
             let flow = key.flow_plain(&header);
-            return Ok(SitePacket::new(flow, total, LINK, true, ttl));
+            return Ok(SitePacket::new(flow, total, LINK, true, ttl, asks));
         }
     }
-    read_any(octets, instance, setup, lookups)
+    read_any(octets, instance, setup, questions)
 }
 
 /// As [`read`], of whatever a frame may hold.
 #[inline(never)]
-fn read_any(octets: &[u8], instance: InstanceId, setup: &Setup, lookups: &mut Pairs) -> Result<SitePacket, Reason> {
+fn read_any(
+    octets: &[u8],
+    instance: InstanceId,
+    setup: &Setup,
+    questions: &mut Questions<'_, '_>,
+) -> Result<SitePacket, Reason> {
     let (link, header) = IpHeader::in_frame(octets)?;
     if is_martian(header.source) {
         return Err(Reason::SourceMartian);
@@ -154,9 +173,13 @@ fn read_any(octets: &[u8], instance: InstanceId, setup: &Setup, lookups: &mut Pa
     if setup.rlocs.contains(header.destination) {
         return Err(Reason::DestinationRloc);
     }
-    lookups.push(instance, header.source, header.destination);
+    let asks = match questions.is_ours(instance, header.source) {
+        Some(false) => return Err(Reason::SourceNotLocal),
+        ours => ours.is_none(),
+    };
+    questions.push(instance, asks.then_some(header.source), header.destination);
     let flow = setup.key.flow(&octets[link..], &header);
-    Ok(SitePacket::new(flow, header.total as u16, link, header.source.is_ipv4(), header.ttl))
+    Ok(SitePacket::new(flow, header.total as u16, link, header.source.is_ipv4(), header.ttl, asks))
 }
 
 /// What is asked for if there is no mapping.
@@ -188,8 +211,7 @@ pub(crate) fn encap(
     destination: Option<(Entry, Way<'_>)>,
     context: &Context<'_>,
 ) -> Verdict {
-    // LISP must not touch what is no packet of ours, whatever the cache says of its destination.
-    if !source.is_some_and(|source| context.cache.is_local(source)) {
+    if packet.asks() && !source.is_some_and(|source| context.cache.is_local(source)) {
         return Verdict::Drop(Reason::SourceNotLocal);
     }
     if packet.is_expired() {
