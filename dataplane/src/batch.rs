@@ -43,17 +43,8 @@ enum Packet {
     Lost(Reason),
 }
 
-impl Packet {
-    /// Whether its source was looked up too.
-    #[inline(always)]
-    const fn asks(self) -> bool {
-        match self {
-            Self::Site(packet) => packet.asks(),
-            Self::Core(packet) => packet.asks(),
-            Self::Lost(_) => false,
-        }
-    }
-}
+/// In the word of a packet of either path: its source was looked up too.
+pub(crate) const ASKS: u64 = 1 << 58;
 
 /// A [`Packet`] in one word, with its kind in the top two bits: the paths leave them free.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +60,11 @@ impl Word {
             Packet::Core(CorePacket(word)) => word | 1 << Self::KIND,
             Packet::Lost(reason) => reason as u64 | 2 << Self::KIND,
         })
+    }
+
+    #[inline(always)]
+    const fn asks(self) -> bool {
+        self.0 & ASKS != 0
     }
 
     /// The hash of a site packet's flow; of others, a number that leads nowhere.
@@ -91,7 +87,7 @@ impl Word {
 /// The frames of a batch, in their order, and what they have looked up. Never allocates after it was made.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    packets: Vec<Word>,
+    packets: [Word; TOGETHER],
     /// Of the packets that ask.
     sources: Lookups,
     /// Of all.
@@ -165,7 +161,7 @@ impl Questions<'_, '_> {
 
 /// Where the packets of a batch go, in the order of its frames; `None` for what found nothing. Beside the batch, because
 /// it is good for one turn only.
-pub(crate) type Ways<'a> = [Option<Way<'a>>; TOGETHER];
+pub(crate) type Ways<'a> = [Option<(Entry, Way<'a>)>; TOGETHER];
 
 /// A frame whose look-ups are done.
 #[derive(Debug, Clone, Copy)]
@@ -189,13 +185,16 @@ impl Found<'_> {
     }
 }
 
-impl Batch {
+impl Default for Batch {
     /// With all its memory.
-    pub(crate) fn new() -> Self {
+    fn default() -> Self {
         let lookups = || Lookups::new(TOGETHER);
-        Self { packets: Vec::with_capacity(TOGETHER), sources: lookups(), destinations: lookups() }
+        let nothing = Word::new(Packet::Lost(Reason::SiteTruncated));
+        Self { packets: [nothing; TOGETHER], sources: lookups(), destinations: lookups() }
     }
+}
 
+impl Batch {
     /// Reads `frames`, which came in by a port with this role, and looks up where they go. At most [`TOGETHER`].
     pub(crate) fn look_up<'a>(
         &mut self,
@@ -237,14 +236,13 @@ impl Batch {
         read: impl Fn(&[u8], &mut Questions<'a, '_>) -> Packet,
     ) {
         let Self { packets, sources, destinations } = self;
-        packets.clear();
         sources.clear();
         destinations.clear();
         let mut questions = Questions { cache, ours, sources, destinations };
         for frame in frames.iter().take(AHEAD) {
             umem.prefetch(frame);
         }
-        for (index, frame) in frames.iter().enumerate() {
+        for (index, (frame, word)) in frames.iter().zip(packets).enumerate() {
             if let Some(next) = frames.get(index + AHEAD) {
                 umem.prefetch(next);
             }
@@ -252,7 +250,7 @@ impl Batch {
             if let Packet::Lost(_) = packet {
                 questions.destinations.skip();
             }
-            packets.push(Word::new(packet));
+            *word = Word::new(packet);
         }
     }
 
@@ -278,24 +276,24 @@ impl Batch {
             }
         }
         let mut ways = [None; TOGETHER];
-        for ((way, packet), entry) in ways.iter_mut().zip(packets).zip(destinations.all_found()) {
-            *way = entry.map(|entry| cache.way(entry, packet.flow()));
-            if let Some(Way::Tunnel(outer)) = way {
-                prefetch(*outer);
+        for (place, entry) in destinations.all_found().enumerate().take(TOGETHER) {
+            let Some(entry) = entry else { continue };
+            let way = cache.way(entry, packets[place].flow());
+            if let Way::Tunnel(outer) = way {
+                prefetch(outer);
             }
+            ways[place] = Some((entry, way));
         }
         ways
     }
 
-    /// The frames that were looked up last, in their order.
+    /// The frames that were looked up last, in their order; what follows the last of them is of no frame.
     #[inline(always)]
     pub(crate) fn found<'a>(&self, ways: &Ways<'a>) -> impl Iterator<Item = Found<'a>> {
         let mut sources = self.sources.all_found();
-        let destinations = self.packets.iter().zip(self.destinations.all_found().zip(ways));
-        destinations.map(move |(word, (entry, way))| {
-            let packet = word.packet();
-            let source = if packet.asks() { sources.next().flatten() } else { None };
-            Found { packet, source, destination: entry.zip(*way) }
+        self.packets.iter().zip(ways).map(move |(word, destination)| {
+            let source = if word.asks() { sources.next().flatten() } else { None };
+            Found { packet: word.packet(), source, destination: *destination }
         })
     }
 }

@@ -10,9 +10,9 @@
 use std::net::IpAddr;
 
 use crate::{
-    batch::Questions,
+    batch::{self, Questions},
     cache::{Entry, Way},
-    classify::{Fault, IpHeader, Part, Plain, Rlocs, is_martian, may_be_martian},
+    classify::{Fault, IpHeader, Part, Plain, PlainV6, Rlocs, is_martian, may_be_martian, may_be_martian_v6},
     encap::{Context, Setup, readdress, rewrite_word, tos_and_ttl},
     frame::{Frame, Umem},
     mapping::{Adjacency, Eid, InstanceId},
@@ -48,7 +48,7 @@ pub(crate) struct CorePacket(pub(crate) u64);
 
 impl CorePacket {
     const V4: u64 = 1 << 56;
-    const ASKS: u64 = 1 << 57;
+    const ASKS: u64 = batch::ASKS;
 
     #[inline(always)]
     fn new(outer: &Outer, total: u16, v4: bool, asks: bool) -> Self {
@@ -56,12 +56,6 @@ impl CorePacket {
         let asks = if asks { Self::ASKS } else { 0 };
         let places = (outer.length as u64) << 24 | (outer.link as u64) << 48;
         Self(u64::from(outer.instance.get()) | u64::from(total) << 32 | places | v4 | asks)
-    }
-
-    /// Whether its source was looked up: to see whether it is ours if nothing else tells, or for its locators.
-    #[inline(always)]
-    pub(crate) const fn asks(self) -> bool {
-        self.0 & Self::ASKS != 0
     }
 
     fn instance(self) -> InstanceId {
@@ -129,7 +123,7 @@ pub(crate) fn read(octets: &[u8], setup: &Setup, questions: &mut Questions<'_, '
         Some(false) => Ok(*source_check != SourceCheck::Standard),
         None => Ok(true),
     };
-    let outer = match read_plain(octets, rlocs) {
+    let outer = match read_plain(octets, rlocs).or_else(|| read_plain_v6(octets, rlocs)) {
         Some(outer) => outer,
         None => read_outer(octets, rlocs)?,
     };
@@ -140,6 +134,13 @@ pub(crate) fn read(octets: &[u8], setup: &Setup, questions: &mut Questions<'_, '
             let asks = asks(questions.is_ours_v4(outer.instance, source))?;
             questions.push_v4(outer.instance, asks.then_some(source), destination);
             return Ok(CorePacket::new(&outer, total, true, asks));
+        }
+    } else if let Some(PlainV6 { source, destination, total, .. }) = PlainV6::read(inner) {
+        let odd = may_be_martian_v6(source) | may_be_martian_v6(destination) | rlocs.contains_v6(destination);
+        if !odd {
+            let asks = asks(questions.is_ours_v6(outer.instance, source))?;
+            questions.push_v6(outer.instance, asks.then_some(source), destination);
+            return Ok(CorePacket::new(&outer, total as u16, false, asks));
         }
     }
     let header = read_inner(inner, rlocs)?;
@@ -176,6 +177,36 @@ fn read_plain(octets: &[u8], rlocs: &Rlocs) -> Option<Outer> {
         link: LINK,
         length: LENGTH,
         inner: total - (LENGTH - LINK),
+        instance: InstanceId::new(instance).unwrap_or_default(),
+    })
+}
+
+/// As [`read_plain`], over IPv6.
+#[inline(always)]
+fn read_plain_v6(octets: &[u8], rlocs: &Rlocs) -> Option<Outer> {
+    const LINK: usize = 14;
+    const LENGTH: usize = LINK + 40 + UdpHeader::LENGTH + DataHeader::LENGTH;
+    let head: &[u8; LENGTH] = octets.first_chunk()?;
+    let ip = PlainV6::read(&octets[LINK..])?;
+    let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let flags = head[62];
+    let right = ([head[12], head[13]] == IPV6.to_be_bytes())
+        & (ip.protocol == UDP)
+        & (ip.ports as u16 == LISP_DATA)
+        & (ip.total >= LENGTH - LINK)
+        // UDP length and checksum: zero is what LISP sends, over IPv6 too (RFC 6935 §5).
+        & (word(58) == (ip.total as u32 - 40) << 16)
+        & (flags & lisp::K == 0)
+        & !may_be_martian_v6(ip.source)
+        & rlocs.contains_v6(ip.destination);
+    if !right {
+        return None;
+    }
+    let instance = if flags & lisp::I == 0 { 0 } else { word(66) >> 8 };
+    Some(Outer {
+        link: LINK,
+        length: LENGTH,
+        inner: ip.total - (LENGTH - LINK),
         instance: InstanceId::new(instance).unwrap_or_default(),
     })
 }

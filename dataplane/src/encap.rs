@@ -15,9 +15,9 @@
 use std::sync::Arc;
 
 use crate::{
-    batch::Questions,
+    batch::{self, Questions},
     cache::{Entry, Snapshot, Way},
-    classify::{self, Fault, FlowKey, IpHeader, Plain, Rlocs, is_martian, may_be_martian},
+    classify::{self, Fault, FlowKey, IpHeader, Plain, PlainV6, Rlocs, is_martian, may_be_martian, may_be_martian_v6},
     counters::Counters,
     frame::{Frame, Umem},
     mapping::{Adjacency, Eid, InstanceId, OuterHeader, Patch},
@@ -63,7 +63,7 @@ pub(crate) struct SitePacket(pub(crate) u64);
 impl SitePacket {
     const V4: u64 = 1 << 56;
     const EXPIRED: u64 = 1 << 57;
-    const ASKS: u64 = 1 << 58;
+    const ASKS: u64 = batch::ASKS;
 
     #[inline(always)]
     fn new(flow: u32, total: u16, link: usize, v4: bool, ttl: u8, asks: bool) -> Self {
@@ -81,7 +81,7 @@ impl SitePacket {
 
     /// Whether only the entry of its source tells whether it is one of ours.
     #[inline(always)]
-    pub(crate) const fn asks(self) -> bool {
+    const fn asks(self) -> bool {
         self.0 & Self::ASKS != 0
     }
 
@@ -135,24 +135,40 @@ pub(crate) fn read(
 ) -> Result<SitePacket, Reason> {
     const LINK: usize = 14;
     let Setup { rlocs, key, .. } = setup;
-    if let Some((link, packet)) = octets.split_first_chunk::<LINK>()
-        && [link[12], link[13]] == IPV4.to_be_bytes()
+    let Some((link, packet)) = octets.split_first_chunk::<LINK>() else { return Err(Reason::SiteTruncated) };
+    let ethertype = u16::from_be_bytes([link[12], link[13]]);
+    if ethertype == IPV4
         && let Some(header) = Plain::read(packet)
     {
         let Plain { source, destination, total, ttl, .. } = header;
         let odd = may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination);
         if !odd {
-            // LISP must not touch what is no packet of ours, whatever the cache says of its destination.
-            let asks = match questions.is_ours_v4(instance, source) {
-                Some(false) => return Err(Reason::SourceNotLocal),
-                ours => ours.is_none(),
-            };
+            let asks = asks(questions.is_ours_v4(instance, source))?;
             questions.push_v4(instance, asks.then_some(source), destination);
-            let flow = key.flow_plain(&header);
-            return Ok(SitePacket::new(flow, total, LINK, true, ttl, asks));
+            return Ok(SitePacket::new(key.flow_plain(&header), total, LINK, true, ttl, asks));
+        }
+    } else if ethertype == IPV6
+        && let Some(header) = PlainV6::read(packet)
+    {
+        let PlainV6 { source, destination, total, ttl, .. } = header;
+        let odd = may_be_martian_v6(source) | may_be_martian_v6(destination) | rlocs.contains_v6(destination);
+        if !odd {
+            let asks = asks(questions.is_ours_v6(instance, source))?;
+            questions.push_v6(instance, asks.then_some(source), destination);
+            return Ok(SitePacket::new(key.flow_plain_v6(&header), total as u16, LINK, false, ttl, asks));
         }
     }
     read_any(octets, instance, setup, questions)
+}
+
+/// Whether a source's entry has to be asked for, by what is known of whether it is ours. LISP must not touch what is no
+/// packet of ours, whatever the cache says of its destination (RFC 9300 §4.2).
+#[inline(always)]
+fn asks(ours: Option<bool>) -> Result<bool, Reason> {
+    match ours {
+        Some(false) => Err(Reason::SourceNotLocal),
+        ours => Ok(ours.is_none()),
+    }
 }
 
 /// As [`read`], of whatever a frame may hold.
@@ -173,10 +189,7 @@ fn read_any(
     if setup.rlocs.contains(header.destination) {
         return Err(Reason::DestinationRloc);
     }
-    let asks = match questions.is_ours(instance, header.source) {
-        Some(false) => return Err(Reason::SourceNotLocal),
-        ours => ours.is_none(),
-    };
+    let asks = asks(questions.is_ours(instance, header.source))?;
     questions.push(instance, asks.then_some(header.source), header.destination);
     let flow = setup.key.flow(&octets[link..], &header);
     Ok(SitePacket::new(flow, header.total as u16, link, header.source.is_ipv4(), header.ttl, asks))
@@ -313,9 +326,7 @@ fn take_hop(head: &mut [u8; 20], v4: bool) -> (u8, u8) {
     let ttl = ttl.wrapping_sub(1);
     if v4 {
         head[8] = ttl;
-        // The TTL is the high octet of its word: whatever the word was, it is now less by this much.
-        let sealed = checksum::adjust(u16::from_be_bytes([head[10], head[11]]), 0x0100, 0);
-        head[10..12].copy_from_slice(&sealed.to_be_bytes());
+        [head[10], head[11]] = checksum::after_hop([head[10], head[11]]);
     } else {
         head[7] = ttl;
     }

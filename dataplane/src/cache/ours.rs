@@ -37,8 +37,8 @@ struct Link(u64);
 
 impl Link {
     const EMPTY: Self = Self(0);
-    /// There is no list: ask the trie.
-    const UNLISTED: Self = Self(u64::MAX);
+    /// There is no list: ask the trie. Of length 0 as well, but not at 0.
+    const UNLISTED: Self = Self(1);
 
     const fn new(base: u32, count: usize) -> Self {
         Self((count as u64) << 32 | base as u64)
@@ -55,11 +55,37 @@ impl Link {
     }
 }
 
-/// What is ours in one instance; good for one turn. `None`: the trie has to be asked.
+/// What is ours in one instance; good for one turn.
 #[derive(Clone, Copy)]
 pub struct Ours<'a> {
-    v4: Option<&'a [Masked<u32>]>,
-    v6: Option<&'a [Masked<u128>]>,
+    v4: List<'a, u32>,
+    v6: List<'a, u128>,
+}
+
+/// The first prefix apart: mostly there is no other.
+#[derive(Clone, Copy)]
+struct List<'a, A> {
+    first: Masked<A>,
+    rest: &'a [Masked<A>],
+    /// Whether there is a list: without one the trie has to be asked.
+    listed: bool,
+}
+
+impl<'a, A: Copy + From<u8> + PartialEq + std::ops::BitAnd<Output = A>> List<'a, A> {
+    fn new(link: Link, prefixes: &'a [Masked<A>]) -> Self {
+        let nothing = Masked { mask: A::from(0), bits: A::from(1) };
+        let (first, rest) = prefixes.split_first().map_or((nothing, prefixes), |(first, rest)| (*first, rest));
+        Self { first, rest, listed: link != Link::UNLISTED }
+    }
+
+    #[inline(always)]
+    fn holds(&self, address: A) -> Option<bool> {
+        let inside = |prefix: &Masked<A>| address & prefix.mask == prefix.bits;
+        if inside(&self.first) || self.rest.iter().any(inside) {
+            return Some(true);
+        }
+        self.listed.then_some(false)
+    }
 }
 
 impl Ours<'_> {
@@ -67,16 +93,14 @@ impl Ours<'_> {
     #[inline(always)]
     #[must_use]
     pub fn holds_v4(&self, address: u32) -> Option<bool> {
-        let list = self.v4?;
-        Some(list.iter().fold(false, |found, prefix| found | (address & prefix.mask == prefix.bits)))
+        self.v4.holds(address)
     }
 
     /// As [`holds_v4`](Self::holds_v4), of an IPv6 address.
     #[inline(always)]
     #[must_use]
     pub fn holds_v6(&self, address: u128) -> Option<bool> {
-        let list = self.v6?;
-        Some(list.iter().fold(false, |found, prefix| found | (address & prefix.mask == prefix.bits)))
+        self.v6.holds(address)
     }
 
     /// As [`holds_v4`](Self::holds_v4), of any address.
@@ -98,13 +122,9 @@ impl Tables {
         let (v4, v6) = (Link(v4.load(Ordering::Acquire)), Link(v6.load(Ordering::Acquire)));
         // SAFETY: a link leads to a list that was written before it was stored; the writer uses its places anew only
         // after every reader that could hold it has begun a later turn.
-        let (listed4, listed6) = unsafe {
-            (
-                (v4 != Link::UNLISTED).then(|| self.ours4.slice(v4.base(), v4.count())),
-                (v6 != Link::UNLISTED).then(|| self.ours6.slice(v6.base(), v6.count())),
-            )
-        };
-        Ours { v4: listed4, v6: listed6 }
+        let (listed4, listed6) =
+            unsafe { (self.ours4.slice(v4.base(), v4.count()), self.ours6.slice(v6.base(), v6.count())) };
+        Ours { v4: List::new(v4, listed4), v6: List::new(v6, listed6) }
     }
 }
 

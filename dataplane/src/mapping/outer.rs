@@ -197,19 +197,20 @@ impl OuterHeader {
                 header.copy_from_slice(&self.octets[..PLAIN_V6]);
                 patch_v6(&mut header[LINK..], patch);
             }
-            _ => self.stamp_tagged(frame, patch),
+            _ => self.stamp_tagged(frame, &patch),
         }
     }
 
+    #[cold]
     #[inline(never)]
-    fn stamp_tagged(&self, frame: &mut [u8], patch: Patch) {
+    fn stamp_tagged(&self, frame: &mut [u8], patch: &Patch) {
         let header = &mut frame[..self.len()];
         header.copy_from_slice(&self.octets[..self.len()]);
         let ip = &mut header[self.link as usize..];
         if self.ipv6 {
-            patch_v6(ip, patch);
+            patch_v6(ip, *patch);
         } else {
-            self.patch_v4(ip, patch);
+            self.patch_v4(ip, *patch);
         }
     }
 
