@@ -159,20 +159,16 @@ impl Questions<'_, '_> {
     }
 }
 
-/// Where the packets of a batch go, in the order of its frames; `None` for what found nothing. Beside the batch, because
-/// it is good for one turn only.
-pub(crate) type Ways<'a> = [Option<(Entry, Way<'a>)>; TOGETHER];
-
 /// A frame whose look-ups are done.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Found<'a> {
+pub(crate) struct Found {
     packet: Packet,
     /// Only of a packet that asked.
     source: Option<Entry>,
-    destination: Option<(Entry, Way<'a>)>,
+    destination: Option<Entry>,
 }
 
-impl Found<'_> {
+impl Found {
     /// Decides on the frame, and readies it if it can be sent.
     #[inline(always)]
     pub(crate) fn decide(self, umem: &mut Umem, frame: &mut Frame, role: &PortRole, context: &Context<'_>) -> Verdict {
@@ -196,14 +192,14 @@ impl Default for Batch {
 
 impl Batch {
     /// Reads `frames`, which came in by a port with this role, and looks up where they go. At most [`TOGETHER`].
-    pub(crate) fn look_up<'a>(
+    pub(crate) fn look_up(
         &mut self,
         umem: &Umem,
         frames: &[Frame],
         role: &PortRole,
-        cache: &Snapshot<'a>,
+        cache: &Snapshot<'_>,
         setup: &Setup,
-    ) -> Ways<'a> {
+    ) {
         let site = |octets: &[u8], questions: &mut Questions<'_, '_>| {
             encap::read(octets, role.instance, setup, questions).map_or_else(Packet::Lost, Packet::Site)
         };
@@ -223,7 +219,7 @@ impl Batch {
                 }
             }),
         }
-        self.ways(cache, setup.source_check)
+        self.ask(cache, setup.source_check);
     }
 
     #[inline(never)]
@@ -254,9 +250,9 @@ impl Batch {
         }
     }
 
-    /// Looks all addresses up, follows the entries, and asks for what they lead to.
+    /// Looks all addresses up, and asks for what the entries lead to.
     #[inline(never)]
-    fn ways<'a>(&mut self, cache: &Snapshot<'a>, source_check: SourceCheck) -> Ways<'a> {
+    fn ask(&mut self, cache: &Snapshot<'_>, source_check: SourceCheck) {
         let Self { packets, sources, destinations } = self;
         cache.lookup_all(sources);
         cache.lookup_all(destinations);
@@ -275,25 +271,21 @@ impl Batch {
                 cache.prefetch_members(entry);
             }
         }
-        let mut ways = [None; TOGETHER];
-        for (place, entry) in destinations.all_found().enumerate().take(TOGETHER) {
-            let Some(entry) = entry else { continue };
-            let way = cache.way(entry, packets[place].flow());
-            if let Way::Tunnel(outer) = way {
+        // The way is not kept, but found again where it is taken: that costs less than to write it down and read it back.
+        for (entry, word) in destinations.all_found().zip(packets) {
+            if let Some(Way::Tunnel(outer)) = entry.map(|entry| cache.way(entry, word.flow())) {
                 prefetch(outer);
             }
-            ways[place] = Some((entry, way));
         }
-        ways
     }
 
-    /// The frames that were looked up last, in their order; what follows the last of them is of no frame.
+    /// The frames that were looked up last, in their order.
     #[inline(always)]
-    pub(crate) fn found<'a>(&self, ways: &Ways<'a>) -> impl Iterator<Item = Found<'a>> {
+    pub(crate) fn found(&self) -> impl Iterator<Item = Found> {
         let mut sources = self.sources.all_found();
-        self.packets.iter().zip(ways).map(move |(word, destination)| {
+        self.packets.iter().zip(self.destinations.all_found()).map(move |(word, destination)| {
             let source = if word.asks() { sources.next().flatten() } else { None };
-            Found { packet: word.packet(), source, destination: *destination }
+            Found { packet: word.packet(), source, destination }
         })
     }
 }

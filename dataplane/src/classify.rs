@@ -189,9 +189,9 @@ impl Plain {
         let head: &[u8; Self::LENGTH] = packet.first_chunk()?;
         let (words, _) = head.as_chunks::<4>();
         let word = |index: usize| u32::from_be_bytes(words[index]);
-        let addresses: [u8; 8] = std::array::from_fn(|index| head[12 + index]);
+        let addresses: [u8; 8] = head[12..20].try_into().expect("8 octets");
         // Whether the sum is zero modulo 0xffff does not depend on the order of octets (RFC 1071 §2); all zero, which must
-        // not pass, it never is with a version in it. The compiler makes the question a multiplication.
+        // not pass, it never is with a version in it.
         let pair = u64::from_ne_bytes(addresses);
         let sum: u64 = (0..3).map(|index| u64::from(u32::from_ne_bytes(words[index]))).sum();
         let sum = sum + (pair >> 32) + (pair & 0xffff_ffff);
@@ -203,7 +203,7 @@ impl Plain {
             & (usize::from(total) <= packet.len())
             // More fragments, or an offset.
             & (word(1) & 0x3fff == 0)
-            & sum.is_multiple_of(0xffff);
+            & is_multiple_of_ffff(sum);
         right.then(|| Self {
             source: (addresses >> 32) as u32,
             destination: addresses as u32,
@@ -215,6 +215,14 @@ impl Plain {
             ports: word(5),
         })
     }
+}
+
+/// Whether `sum` modulo 0xffff is 0, without a division: the product with the inverse of 0xffff modulo 2⁶⁴ is the quotient
+/// of a multiple, and above all quotients for any other.
+#[inline(always)]
+const fn is_multiple_of_ffff(sum: u64) -> bool {
+    const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
+    sum.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
 }
 
 /// An IPv6 header as nearly all are: followed by a transport protocol with ports, the packet complete.
@@ -243,7 +251,7 @@ impl PlainV6 {
     #[must_use]
     pub fn read(packet: &[u8]) -> Option<Self> {
         let head: &[u8; Self::LENGTH] = packet.first_chunk()?;
-        let address = |at: usize| u128::from_be_bytes(std::array::from_fn(|index| head[at + index]));
+        let address = |at: usize| u128::from_be_bytes(head[at..at + 16].try_into().expect("16 octets"));
         let total = 40 + usize::from(u16::from_be_bytes([head[4], head[5]]));
         let protocol = head[6];
         let right = (head[0] >> 4 == 6) & (total >= Self::LENGTH) & (total <= packet.len()) & has_ports(protocol);

@@ -116,6 +116,30 @@ fn miss(inner: &[u8], instance: InstanceId, wanted: Wanted) -> Miss {
 /// Why the packet is dropped; then nothing is looked up.
 #[inline(always)]
 pub(crate) fn read(octets: &[u8], setup: &Setup, questions: &mut Questions<'_, '_>) -> Result<CorePacket, Reason> {
+    match read_plain(octets, &setup.rlocs) {
+        Some(outer) => read_inner(octets, &outer, setup, questions),
+        None => read_any(octets, setup, questions),
+    }
+}
+
+/// As [`read`], of whatever a frame may hold.
+#[inline(never)]
+fn read_any(octets: &[u8], setup: &Setup, questions: &mut Questions<'_, '_>) -> Result<CorePacket, Reason> {
+    let outer = match read_plain_v6(octets, &setup.rlocs) {
+        Some(outer) => outer,
+        None => read_outer(octets, &setup.rlocs)?,
+    };
+    read_inner(octets, &outer, setup, questions)
+}
+
+/// The part of [`read`] behind the outer headers.
+#[inline(always)]
+fn read_inner(
+    octets: &[u8],
+    outer: &Outer,
+    setup: &Setup,
+    questions: &mut Questions<'_, '_>,
+) -> Result<CorePacket, Reason> {
     let Setup { rlocs, source_check, .. } = setup;
     // Spoofed if it is ours: packets of the site do not come out of a tunnel (RFC 7835 §2.2.4).
     let asks = |ours: Option<bool>| match ours {
@@ -123,30 +147,26 @@ pub(crate) fn read(octets: &[u8], setup: &Setup, questions: &mut Questions<'_, '
         Some(false) => Ok(*source_check != SourceCheck::Standard),
         None => Ok(true),
     };
-    let outer = match read_plain(octets, rlocs).or_else(|| read_plain_v6(octets, rlocs)) {
-        Some(outer) => outer,
-        None => read_outer(octets, rlocs)?,
-    };
     let inner = &octets[outer.length..outer.length + outer.inner];
     if let Some(Plain { source, destination, total, .. }) = Plain::read(inner) {
         let odd = may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination);
         if !odd {
             let asks = asks(questions.is_ours_v4(outer.instance, source))?;
             questions.push_v4(outer.instance, asks.then_some(source), destination);
-            return Ok(CorePacket::new(&outer, total, true, asks));
+            return Ok(CorePacket::new(outer, total, true, asks));
         }
     } else if let Some(PlainV6 { source, destination, total, .. }) = PlainV6::read(inner) {
         let odd = may_be_martian_v6(source) | may_be_martian_v6(destination) | rlocs.contains_v6(destination);
         if !odd {
             let asks = asks(questions.is_ours_v6(outer.instance, source))?;
             questions.push_v6(outer.instance, asks.then_some(source), destination);
-            return Ok(CorePacket::new(&outer, total as u16, false, asks));
+            return Ok(CorePacket::new(outer, total as u16, false, asks));
         }
     }
-    let header = read_inner(inner, rlocs)?;
+    let header = read_any_inner(inner, rlocs)?;
     let asks = asks(questions.is_ours(outer.instance, header.source))?;
     questions.push(outer.instance, asks.then_some(header.source), header.destination);
-    Ok(CorePacket::new(&outer, header.total as u16, header.source.is_ipv4(), asks))
+    Ok(CorePacket::new(outer, header.total as u16, header.source.is_ipv4(), asks))
 }
 
 /// The outer headers of nearly all packets over IPv4: as [`OuterHeader`](crate::mapping::OuterHeader) writes them, with
@@ -219,18 +239,20 @@ pub(crate) fn decap(
     frame: &mut Frame,
     packet: CorePacket,
     source: Option<Entry>,
-    destination: Option<(Entry, Way<'_>)>,
+    destination: Option<Entry>,
     context: &Context<'_>,
 ) -> Verdict {
     // As in `read`.
     if source.is_some_and(|source| context.cache.is_local(source)) {
         return Verdict::Drop(Reason::InnerSourceLocal);
     }
-    let Some((entry, way)) = destination else {
+    let Some(entry) = destination else {
         // Asked last, because packets of an unknown instance find nothing anyway.
         let known = context.cache.knows(packet.instance());
         return Verdict::Drop(if known { Reason::InnerDestinationForeign } else { Reason::UnknownInstance });
     };
+    // Of a host: no flow is needed to tell.
+    let way = context.cache.way(entry, 0);
     let (Way::Deliver(_) | Way::Unresolved) = way else { return Verdict::Drop(Reason::InnerDestinationForeign) };
     let level = context.setup.source_check;
     if level == SourceCheck::Secure {
@@ -370,7 +392,8 @@ fn inner_reason(fault: Fault) -> Reason {
 }
 
 /// Reads an inner header that is not plain, or not of a packet that may come out of a tunnel (RFC 7835 §2.2.4).
-fn read_inner(inner: &[u8], rlocs: &Rlocs) -> Result<IpHeader, Reason> {
+#[inline(never)]
+fn read_any_inner(inner: &[u8], rlocs: &Rlocs) -> Result<IpHeader, Reason> {
     let header = IpHeader::read(inner).map_err(inner_reason)?;
     if is_martian(header.source) {
         return Err(Reason::InnerSourceMartian);

@@ -221,7 +221,7 @@ pub(crate) fn encap(
     instance: InstanceId,
     packet: SitePacket,
     source: Option<Entry>,
-    destination: Option<(Entry, Way<'_>)>,
+    destination: Option<Entry>,
     context: &Context<'_>,
 ) -> Verdict {
     if packet.asks() && !source.is_some_and(|source| context.cache.is_local(source)) {
@@ -230,16 +230,30 @@ pub(crate) fn encap(
     if packet.is_expired() {
         return Verdict::Refuse(Reason::TtlExpired, Notice::TimeExceeded);
     }
-    let Some((entry, way)) = destination else { return miss(umem.octets(frame), instance) };
+    let Some(entry) = destination else { return miss(umem.octets(frame), instance) };
     let total = packet.total();
-    match way {
-        Way::Tunnel(outer) => {
-            if total > outer.inner_limit() {
-                return too_big(umem.octets(frame), outer.inner_limit());
-            }
-            context.cache.hit(entry, total);
-            encapsulate(umem, frame, packet, outer, &context.setup.counters)
-        }
+    let Way::Tunnel(outer) = context.cache.way(entry, packet.flow()) else {
+        return without_tunnel(umem, frame, instance, packet, entry, context);
+    };
+    if total > outer.inner_limit() {
+        return too_big(umem.octets(frame), outer.inner_limit());
+    }
+    context.cache.hit(entry, total);
+    encapsulate(umem, frame, packet, outer, &context.setup.counters)
+}
+
+/// What becomes of a packet whose destination is known, but is not at the end of a tunnel.
+#[inline(never)]
+fn without_tunnel(
+    umem: &mut Umem,
+    frame: &mut Frame,
+    instance: InstanceId,
+    packet: SitePacket,
+    entry: Entry,
+    context: &Context<'_>,
+) -> Verdict {
+    let total = packet.total();
+    match context.cache.way(entry, packet.flow()) {
         Way::Native(adjacency) => {
             if total > usize::from(adjacency.mtu) {
                 return too_big(umem.octets(frame), usize::from(adjacency.mtu));
@@ -247,7 +261,8 @@ pub(crate) fn encap(
             context.cache.hit(entry, total);
             forward_natively(umem, frame, packet, adjacency, &context.setup.counters)
         }
-        Way::Request => miss(umem.octets(frame), instance),
+        // Into a tunnel since a moment ago: there is one after all, but asking once more does no harm.
+        Way::Request | Way::Tunnel(_) => miss(umem.octets(frame), instance),
         Way::Deliver(_) | Way::Unresolved => Verdict::Drop(Reason::DestinationLocal),
         Way::Drop(reason) => {
             context.cache.hit(entry, total);

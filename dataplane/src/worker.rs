@@ -233,8 +233,8 @@ impl Worker {
         let Some(mut batch) = self.batch.take() else { unreachable!("it is always put back") };
         while !frames.is_empty() {
             let count = frames.len().min(TOGETHER);
-            let ways = batch.look_up(&self.umem, &frames[..count], &role, cache, &self.setup);
-            for (mut frame, found) in frames.drain(..count).zip(batch.found(&ways)) {
+            batch.look_up(&self.umem, &frames[..count], &role, cache, &self.setup);
+            for (mut frame, found) in frames.drain(..count).zip(batch.found()) {
                 let context = Context { cache, setup: &self.setup };
                 let verdict = found.decide(&mut self.umem, &mut frame, &role, &context);
                 self.carry_out(verdict, frame, ingress, cache, now);
@@ -246,8 +246,8 @@ impl Worker {
     /// The same for one frame; true if it goes out as a packet.
     fn forward(&mut self, mut frame: Frame, ingress: PortIndex, cache: &Snapshot<'_>, now: Instant) -> bool {
         let role = self.setup.ports[usize::from(ingress)];
-        let ways = self.single.look_up(&self.umem, std::slice::from_ref(&frame), &role, cache, &self.setup);
-        let found = self.single.found(&ways).next().expect("one was looked up");
+        self.single.look_up(&self.umem, std::slice::from_ref(&frame), &role, cache, &self.setup);
+        let found = self.single.found().next().expect("one was looked up");
         let context = Context { cache, setup: &self.setup };
         let verdict = found.decide(&mut self.umem, &mut frame, &role, &context);
         self.carry_out(verdict, frame, ingress, cache, now)
