@@ -288,11 +288,11 @@ fn deliver(
     adjacency: &Adjacency,
     context: &Context<'_>,
 ) -> Result<(), Reason> {
-    let octets = umem.octets(frame);
-    let head = |at: usize| octets.get(at..).and_then(<[u8]>::first_chunk);
-    let Some((outer, inner)) = head(packet.link()).zip(head(packet.outer())) else {
+    let Some((front, inner)) = umem.octets_mut(frame).split_at_mut_checked(packet.outer()) else {
         return Err(Reason::OuterTruncated);
     };
+    let outer = front.get(packet.link()..).and_then(<[u8]>::first_chunk);
+    let Some((outer, inner)) = outer.zip(inner.first_chunk_mut()) else { return Err(Reason::OuterTruncated) };
     let (outer_tos, outer_ttl) = tos_and_ttl(outer, outer[0] >> 4 == 4);
     let (tos, ttl) = tos_and_ttl(inner, packet.is_v4());
     let ecn = Ecn::combine(tos, outer_tos);
@@ -307,11 +307,14 @@ fn deliver(
     if packet.total() > usize::from(mtu) {
         return Err(Reason::InnerTooBig);
     }
-    let inner = readdress(umem, frame, packet.outer(), packet.total(), packet.is_v4(), adjacency);
-    let Some(head) = inner.and_then(<[u8]>::first_chunk_mut) else { return Err(Reason::NoHeadroom) };
     // DSCP by the uniform model (RFC 9300 §5.3, RFC 2983 §3).
-    rewrite(head, packet.is_v4(), (ttl, hops), (tos, outer_tos & 0xfc | codepoint));
-    counters.ecn_odd.add(u64::from(ecn.odd));
+    rewrite(inner, packet.is_v4(), (ttl, hops), (tos, outer_tos & 0xfc | codepoint));
+    if !readdress(umem, frame, packet.outer(), packet.total(), packet.is_v4(), adjacency) {
+        return Err(Reason::NoHeadroom);
+    }
+    if ecn.odd {
+        counters.ecn_odd.add(1);
+    }
     counters.decapsulated.add(1);
     Ok(())
 }

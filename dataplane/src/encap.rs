@@ -292,7 +292,7 @@ fn encapsulate(
         return Verdict::Drop(Reason::NoHeadroom);
     }
     let source_port = classify::source_port(packet.flow());
-    outer.stamp(umem.octets_mut(frame), Patch { inner_length: total as u16, ttl, tos, source_port });
+    outer.stamp(umem.octets_mut(frame), &Patch { inner_length: total as u16, ttl, tos, source_port });
     counters.encapsulated.add(1);
     Verdict::Send(outer.port())
 }
@@ -305,33 +305,33 @@ fn forward_natively(
     counters: &Counters,
 ) -> Verdict {
     let v4 = packet.is_v4();
-    let Some(inner) = readdress(umem, frame, packet.link(), packet.total(), v4, adjacency) else {
+    let inner = umem.octets_mut(frame).get_mut(packet.link()..).and_then(<[u8]>::first_chunk_mut);
+    let Some(head) = inner else { return Verdict::Drop(Reason::SiteTruncated) };
+    take_hop(head, v4);
+    if !readdress(umem, frame, packet.link(), packet.total(), v4, adjacency) {
         return Verdict::Drop(Reason::NoHeadroom);
-    };
-    if let Some(head) = inner.first_chunk_mut() {
-        take_hop(head, v4);
     }
     counters.native.add(1);
     Verdict::Send(adjacency.port)
 }
 
 /// Replaces all that lies in front of the IP packet, `skip` octets, by the link-layer header of `adjacency`, cuts off
-/// what lies behind it, and gives the packet; `None` if there is no room.
+/// what lies behind it; false if there is no room.
 #[inline(always)]
-pub(crate) fn readdress<'a>(
-    umem: &'a mut Umem,
+#[must_use]
+pub(crate) fn readdress(
+    umem: &mut Umem,
     frame: &mut Frame,
     skip: usize,
     total: usize,
     v4: bool,
     adjacency: &Adjacency,
-) -> Option<&'a mut [u8]> {
-    if !umem.replace_front(frame, skip, adjacency.link_length(), total) {
-        return None;
+) -> bool {
+    let room = umem.replace_front(frame, skip, adjacency.link_length(), total);
+    if room {
+        adjacency.write(if v4 { IPV4 } else { IPV6 }, umem.octets_mut(frame));
     }
-    let octets = umem.octets_mut(frame);
-    let link = adjacency.write(if v4 { IPV4 } else { IPV6 }, octets);
-    octets.get_mut(link..)
+    room
 }
 
 /// Takes one hop off, with the IPv4 checksum adjusted, and gives TOS and the new TTL. The old one is above 0.
