@@ -200,24 +200,22 @@ impl Batch {
         cache: &Snapshot<'_>,
         setup: &Setup,
     ) {
-        let site = |octets: &[u8], questions: &mut Questions<'_, '_>| {
-            encap::read(octets, role.instance, setup, questions).map_or_else(Packet::Lost, Packet::Site)
-        };
-        let core = |octets: &[u8], questions: &mut Questions<'_, '_>| {
-            decap::read(octets, setup, questions).map_or_else(Packet::Lost, Packet::Core)
-        };
         let ours = (role.instance, cache.ours(role.instance));
         // The side of the port decides which path a frame takes; three loops, so that each is short.
-        match (role.site, role.core) {
-            (true, false) => self.read(umem, frames, cache, ours, site),
-            (_, true) if !role.site => self.read(umem, frames, cache, ours, core),
-            _ => self.read(umem, frames, cache, ours, |octets, questions| {
-                if role.core && is_for_etr(octets, &setup.rlocs) {
-                    core(octets, questions)
-                } else {
-                    site(octets, questions)
-                }
-            }),
+        let (site, core) = (role.site, role.core);
+        if site && !core {
+            self.read(umem, frames, cache, ours, |octets, questions| {
+                encap::read(octets, role.instance, setup, questions).map_or_else(Packet::Lost, Packet::Site)
+            });
+        } else if core && !site {
+            self.read(umem, frames, cache, ours, |octets, questions| {
+                decap::read(octets, setup, questions).map_or_else(Packet::Lost, Packet::Core)
+            });
+        } else {
+            self.read(umem, frames, cache, ours, |octets, questions| match core && is_for_etr(octets, &setup.rlocs) {
+                true => decap::read(octets, setup, questions).map_or_else(Packet::Lost, Packet::Core),
+                false => encap::read(octets, role.instance, setup, questions).map_or_else(Packet::Lost, Packet::Site),
+            });
         }
         self.ask(cache, setup.source_check);
     }
