@@ -3,7 +3,7 @@
 //! Nothing panics, and what can be read can be written and reads back as the same value. A target tells whether there was
 //! anything it could read, so that a run that reaches nothing shows.
 
-use altitude_control::wire::{Message, gre::GreHeader, packet::UdpPacket};
+use altitude_control::wire::{Message, ecm::Ecm, gre::GreHeader, packet::UdpPacket};
 use altitude_dataplane::wire::{
     checksum,
     ipv4::Ipv4Header,
@@ -15,7 +15,7 @@ use altitude_dataplane::wire::{
 pub(crate) type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// Every target.
-pub(crate) const ALL: &[Target] = &[("message", message), ("packet", packet), ("gre", gre)];
+pub(crate) const ALL: &[Target] = &[("message", message), ("packet", packet), ("gre", gre), ("ecm", ecm)];
 
 /// Reads a control message.
 pub(crate) fn message(octets: &[u8]) -> bool {
@@ -33,6 +33,23 @@ pub(crate) fn message(octets: &[u8]) -> bool {
     };
     assert!(again.len() <= octets.len(), "nothing is added");
     assert_eq!(Message::parse(&again), Ok(read));
+    true
+}
+
+/// Reads an ECM, as it is and with the inner checksums put right.
+pub(crate) fn ecm(octets: &[u8]) -> bool {
+    let as_it_is = checked_ecm(octets);
+    let repaired = octets.get(4..).and_then(with_checksums);
+    repaired.is_some_and(|inner| checked_ecm(&[&octets[..4], &inner].concat())) || as_it_is
+}
+
+fn checked_ecm(octets: &[u8]) -> bool {
+    let _ = altitude_control::map_resolver::open(octets);
+    let Ok(ecm) = Ecm::parse(octets) else { return false };
+    let again = ecm.encode();
+    assert!(again.len() <= octets.len(), "nothing is added");
+    assert_eq!(Ecm::parse(&again), Ok(ecm));
+    message(ecm.datagram.payload);
     true
 }
 

@@ -11,17 +11,35 @@
 //!
 //! Sources: RFC 4271 §9 (routes in, decision, routes out); RFC 4724 (graceful restart); RFC 7313 (refresh); RFC 6836 §4.2, §6.
 
+mod advertise;
 mod event;
+mod neighbor;
+mod receive;
+#[cfg(test)]
+mod tests;
 mod view;
 
-use std::{net::IpAddr, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv6Addr},
+    time::{Duration, Instant},
+};
 
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
 
 pub use event::{Event, RouteFault};
-pub use view::{InstanceSummary, NeighborStatus, RouteSource, RouteView, Summary};
+use neighbor::Neighbor;
+pub use view::{InstanceSummary, NeighborStatus, RouteView, Summary};
 
-use super::{peer::ConnectionId, route::PeerId, settings::Settings};
+pub use super::rib::RouteSource;
+use super::{
+    aggregate::{Aggregates, originated},
+    message::{Cease, RefreshKind},
+    peer::{Again, ConnectionId, Peer, PeerInput},
+    rib::Table,
+    route::{Family, PeerId},
+    settings::Settings,
+};
 use crate::alt::{
     rib::{Hop, Rib},
     tunnels::TunnelId,
@@ -56,7 +74,7 @@ pub enum SpeakerError {
 }
 
 /// What happens to the speaker.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input<'a> {
     /// Run all neighbours.
     Start,
@@ -128,6 +146,16 @@ pub enum Output {
 #[derive(Debug)]
 pub struct Speaker {
     settings: Settings,
+    neighbors: Vec<Neighbor>,
+    tables: BTreeMap<InstanceId, Table>,
+    aggregates: Aggregates,
+    /// Until when nothing is announced, after our own restart (RFC 4724 §4.1).
+    deferred_until: Option<Instant>,
+    /// Whose turn it is to write.
+    turn: usize,
+    seed: u64,
+    /// The time of the last step.
+    now: Instant,
 }
 
 impl Speaker {
@@ -136,21 +164,101 @@ impl Speaker {
     /// # Errors
     /// [`SpeakerError`].
     pub fn new(settings: Settings, now: Instant, seed: u64) -> Result<Self, SpeakerError> {
-        unimplemented!()
+        check(&settings)?;
+        let neighbor = |index: usize| {
+            let peer = Peer::new(&settings, PeerId(index), now, seed.wrapping_add(index as u64));
+            Neighbor::new(peer, settings.neighbors[index].asn != settings.asn)
+        };
+        let mut speaker = Self {
+            neighbors: (0..settings.neighbors.len()).map(neighbor).collect(),
+            tables: BTreeMap::new(),
+            aggregates: Aggregates::new(settings.aggregates.clone()),
+            deferred_until: settings.restarting.then(|| now + seconds(settings.restart_time)),
+            turn: 0,
+            seed,
+            now,
+            settings,
+        };
+        for instance in speaker.settings.neighbors.iter().map(|neighbor| neighbor.instance).collect::<Vec<_>>() {
+            speaker.table(instance);
+        }
+        for eid in speaker.settings.originate.clone() {
+            speaker.originate(eid);
+        }
+        Ok(speaker)
     }
 
     /// Takes in one input and appends what must be done to `todo`.
     pub fn step(&mut self, now: Instant, input: Input<'_>, todo: &mut Vec<Output>) {
-        unimplemented!()
+        self.now = now;
+        self.take(input, todo);
+        self.finish(todo);
+    }
+
+    fn take(&mut self, input: Input<'_>, todo: &mut Vec<Output>) {
+        match input {
+            Input::Start => {
+                self.review_aggregates(todo);
+                self.drive_all(&PeerInput::Start, todo);
+            }
+            Input::Shutdown { text } => {
+                self.drive_all(&PeerInput::Stop { cease: Cease::Shutdown, text, again: Again::Never }, todo);
+            }
+            Input::Leave => self.drive_all(&PeerInput::Leave, todo),
+            Input::Wake => {
+                for peer in (0..self.neighbors.len()).map(PeerId) {
+                    if self.neighbors[peer.0].peer.due().is_some_and(|due| due <= self.now) {
+                        self.drive(peer, PeerInput::Wake, todo);
+                    }
+                }
+                self.expire(todo);
+            }
+            Input::Connected(connection) => self.connection(connection, PeerInput::Connected(connection), todo),
+            Input::Refused(connection) => self.connection(connection, PeerInput::Refused(connection), todo),
+            Input::Octets(connection, octets) => {
+                self.connection(connection, PeerInput::Octets(connection, octets), todo);
+            }
+            Input::Closed(connection) => self.connection(connection, PeerInput::Closed(connection), todo),
+            Input::Drained(connection) => {
+                let link = self.neighbors.get_mut(connection.peer().0).and_then(|neighbor| neighbor.link.as_mut());
+                if let Some(link) = link.filter(|link| link.session.connection == connection) {
+                    link.in_flight = 0;
+                }
+            }
+            Input::Tunnel { tunnel, up } => {
+                for peer in (0..self.neighbors.len()).map(PeerId) {
+                    if self.neighbors[peer.0].settings().tunnel == tunnel {
+                        self.drive(peer, if up { PeerInput::LinkUp } else { PeerInput::LinkDown }, todo);
+                    }
+                }
+            }
+            Input::Originate(eid) => self.originate(eid),
+            Input::Withdraw(eid) => {
+                if let Some(table) = self.tables.get_mut(&eid.instance) {
+                    table.forget(RouteSource::Local, &eid.prefix);
+                }
+            }
+            Input::Clear { peer, soft } => self.clear(peer, soft, todo),
+        }
+    }
+
+    /// Ends every step.
+    fn finish(&mut self, todo: &mut Vec<Output>) {
+        self.work(todo);
+        let changed = self.tables.iter_mut().filter_map(|(instance, table)| table.take_changed().then_some(*instance));
+        todo.extend(changed.map(Output::Changed));
     }
 
     /// When the next [`Input::Wake`] is due; the time of the last step or before if work is left.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        unimplemented!()
+        let silent = self.deferred_until.is_some();
+        let due = |neighbor: &Neighbor| neighbor.due(&self.tables[&neighbor.settings().instance], silent, self.now);
+        self.neighbors.iter().filter_map(due).chain(self.deferred_until).min()
     }
 
-    /// A connection was accepted at `local` from `remote`; its number from now on, or `None`: close it, nobody is welcome from there.
+    /// A connection was accepted at `local` from `remote`; its number from now on, or `None`: close it, nobody is welcome from
+    /// there.
     pub fn admit(
         &mut self,
         now: Instant,
@@ -158,42 +266,108 @@ impl Speaker {
         remote: IpAddr,
         todo: &mut Vec<Output>,
     ) -> Option<ConnectionId> {
-        unimplemented!()
+        self.now = now;
+        let ends = |neighbor: &Neighbor| (neighbor.settings().local, neighbor.settings().remote);
+        let peer = PeerId(self.neighbors.iter().position(|neighbor| ends(neighbor) == (local, remote))?);
+        let connection = self.neighbors[peer.0].peer.admit()?;
+        self.drive(peer, PeerInput::Accepted(connection), todo);
+        self.finish(todo);
+        Some(connection)
     }
 
-    /// What is to be known of each neighbour, in the order of their numbers.
-    pub fn neighbors(&self) -> impl Iterator<Item = NeighborStatus<'_>> {
-        std::iter::empty()
+    fn connection(&mut self, connection: ConnectionId, input: PeerInput<'_>, todo: &mut Vec<Output>) {
+        if connection.peer().0 < self.neighbors.len() {
+            self.drive(connection.peer(), input, todo);
+        }
     }
 
-    /// The first `max` routes behind `after` (all from the start without), by instance, address and length; the selected route of a prefix first.
-    #[must_use]
-    pub fn routes(&self, after: Option<EidPrefix>, max: usize) -> Vec<RouteView> {
-        unimplemented!()
+    fn drive_all(&mut self, input: &PeerInput<'_>, todo: &mut Vec<Output>) {
+        for peer in (0..self.neighbors.len()).map(PeerId) {
+            self.drive(peer, input.clone(), todo);
+        }
     }
 
-    /// The routes to exactly this prefix; the selected one first.
-    #[must_use]
-    pub fn routes_to(&self, eid: &EidPrefix) -> Vec<RouteView> {
-        let _ = eid;
-        unimplemented!()
+    fn clear(&mut self, peer: PeerId, soft: bool, todo: &mut Vec<Output>) {
+        let Some(neighbor) = self.neighbors.get(peer.0) else { return };
+        if !soft {
+            let again = Again::After(Duration::ZERO);
+            self.drive(peer, PeerInput::Stop { cease: Cease::Reset, text: "", again }, todo);
+            return self.drive(peer, PeerInput::Start, todo);
+        }
+        let Some(families) = neighbor.link.as_ref().map(|link| link.session.families) else { return };
+        self.repeat(peer, families, todo);
+        for family in families.iter() {
+            self.drive(peer, PeerInput::SendRefresh(family, RefreshKind::Request), todo);
+        }
     }
 
-    /// How much there is.
-    #[must_use]
-    pub fn summary(&self) -> Summary {
-        unimplemented!()
+    fn originate(&mut self, eid: EidPrefix) {
+        let table = self.table(eid.instance);
+        let id = table.attributes.hold(originated());
+        table.learn(RouteSource::Local, eid.prefix, id, false);
+    }
+
+    /// The table of an instance, made if there is none.
+    fn table(&mut self, instance: InstanceId) -> &mut Table {
+        let asn = self.settings.asn;
+        let neighbors = self.settings.neighbors.iter();
+        let known = neighbors.map(move |neighbor| (neighbor.asn != asn, neighbor.remote));
+        self.tables.entry(instance).or_insert_with(|| Table::new(known))
+    }
+
+    /// A neighbour and the table of its instance.
+    fn parts(&mut self, peer: PeerId) -> (&mut Neighbor, &mut Table) {
+        let neighbor = &mut self.neighbors[peer.0];
+        let table = self.tables.get_mut(&neighbor.settings().instance).expect("made with the neighbour");
+        (neighbor, table)
     }
 }
 
 impl Rib for Speaker {
     fn route(&self, instance: InstanceId, eid: IpAddr) -> Option<(Prefix, Hop)> {
-        let _ = (instance, eid);
-        unimplemented!()
+        let (prefix, source) = self.tables.get(&instance)?.lookup(eid)?;
+        Some((prefix, self.hop(source)))
     }
 
     fn gap(&self, instance: InstanceId, eid: IpAddr) -> Prefix {
-        let _ = (instance, eid);
-        unimplemented!()
+        let everything = || everything(if eid.is_ipv4() { Family::V4 } else { Family::V6 });
+        self.tables.get(&instance).map_or_else(everything, |table| table.gap(eid))
     }
+}
+
+/// The prefix that holds every address of a family.
+fn everything(family: Family) -> Prefix {
+    match family {
+        Family::V4 => Prefix::ALL_V4,
+        Family::V6 => Prefix::new(Ipv6Addr::UNSPECIFIED.into(), 0).expect("0 bits"),
+    }
+}
+
+fn seconds(count: u16) -> Duration {
+    Duration::from_secs(count.into())
+}
+
+fn check(settings: &Settings) -> Result<(), SpeakerError> {
+    let neighbors = &settings.neighbors;
+    if neighbors.len() > NEIGHBORS_MAX {
+        return Err(SpeakerError::TooManyNeighbors(neighbors.len()));
+    }
+    let mut ends = BTreeSet::new();
+    if let Some(twice) = neighbors.iter().find(|neighbor| !ends.insert((neighbor.local, neighbor.remote))) {
+        return Err(SpeakerError::DuplicateNeighbor(twice.remote));
+    }
+    let mut aggregates = BTreeSet::new();
+    for aggregate in &settings.aggregates {
+        let eid = aggregate.eid;
+        if !aggregates.insert(eid) {
+            return Err(SpeakerError::DuplicateAggregate(eid));
+        }
+        for component in &aggregate.components {
+            let neighbor = neighbors.get(component.0).ok_or(SpeakerError::UnknownComponent(eid))?;
+            if neighbor.instance != eid.instance {
+                return Err(SpeakerError::ForeignComponent { eid, neighbor: neighbor.name.clone() });
+            }
+        }
+    }
+    Ok(())
 }

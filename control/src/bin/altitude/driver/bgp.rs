@@ -24,6 +24,7 @@ use altitude_control::{
     },
     os::bgp_socket::{self, BgpListener, FarEnd},
 };
+use altitude_dataplane::mapping::EidPrefix;
 use mio::{Interest, Token, net::TcpStream};
 
 use super::{
@@ -189,6 +190,14 @@ impl<'a> Driver<'a> {
                 // Look-ups ask the speaker itself.
                 Output::Changed(_) => {}
             }
+        }
+    }
+
+    /// No longer announces a prefix, unless the configuration has it announced.
+    pub(super) fn withdraw(&mut self, now: Instant, eid: EidPrefix) {
+        let configured = self.config.speaker.as_ref().is_some_and(|speaker| speaker.originate.contains(&eid));
+        if !configured {
+            self.speak(now, Input::Withdraw(eid));
         }
     }
 

@@ -1,6 +1,9 @@
 //! What the mapping API shows of the speaker.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::{Duration, Instant},
+};
 
 use altitude_control::{
     alt::bgp::{
@@ -12,6 +15,7 @@ use altitude_control::{
     api::{self, BgpRoute, BgpStatus, RouteOrigin, RoutesAsked, STATES, SessionStatus, SpeakerStatus, Stat},
     config::Config,
 };
+use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
 
 /// The speaker and its neighbours.
 pub(super) fn status(config: &Config, speaker: Option<&Speaker>, now: Instant) -> BgpStatus {
@@ -97,7 +101,11 @@ pub(super) fn totals(speaker: Option<&Speaker>) -> Vec<Stat> {
 /// A page of routes.
 pub(super) fn routes(settings: &Settings, speaker: &Speaker, asked: RoutesAsked, max: usize) -> Vec<BgpRoute> {
     let shown = match asked.exact {
-        Some(eid) => speaker.routes_to(&eid),
+        Some(eid) => {
+            let mut routes = speaker.routes(before(&eid), 1);
+            routes.retain(|route| route.eid == eid);
+            routes
+        }
         None => speaker.routes(asked.after, max),
     };
     let mut routes = Vec::with_capacity(shown.len());
@@ -125,6 +133,30 @@ pub(super) fn routes(settings: &Settings, speaker: &Speaker, asked: RoutesAsked,
         }
     }
     routes
+}
+
+/// The last prefix that the order of routes can have before this one.
+fn before(eid: &EidPrefix) -> Option<EidPrefix> {
+    let EidPrefix { instance, prefix } = *eid;
+    let within =
+        |address: IpAddr, length| Prefix::new(address, length).ok().map(|prefix| EidPrefix { instance, prefix });
+    let (address, length) = (prefix.address(), prefix.length());
+    match (address, length) {
+        (IpAddr::V6(_), 0) => within(Ipv4Addr::BROADCAST.into(), 32),
+        (IpAddr::V4(_), 0) => {
+            let instance = InstanceId::new(instance.get().checked_sub(1)?)?;
+            let prefix = Prefix::host(Ipv6Addr::from_bits(u128::MAX).into());
+            Some(EidPrefix { instance, prefix })
+        }
+        // The shorter prefix at the same address, or, where there can be none, the address before.
+        _ => {
+            let shorter = within(address, length - 1).filter(|shorter| shorter.prefix.address() == address);
+            shorter.or_else(|| match address {
+                IpAddr::V4(address) => within(Ipv4Addr::from_bits(address.to_bits() - 1).into(), 32),
+                IpAddr::V6(address) => within(Ipv6Addr::from_bits(address.to_bits() - 1).into(), 128),
+            })
+        }
+    }
 }
 
 /// Why the decision process (RFC 4271 §9.1.2.2) left a route out, among those to its prefix; empty for the one it took.
@@ -175,13 +207,11 @@ fn as_path(path: &AsPath) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use altitude_control::alt::{
         bgp::route::{Attributes, Origin},
         rib::Hop,
     };
-    use altitude_dataplane::mapping::{EidPrefix, InstanceId};
-
-    use super::*;
 
     fn route(peer: usize, path: &[u32], med: u32) -> RouteView {
         RouteView {
@@ -223,6 +253,25 @@ mod tests {
         assert_eq!(with(&|other| *other = route(1, &[64512, 64520], 7)), "higher MED");
         let ours = RouteView { source: RouteSource::Local, ..best.clone() };
         assert_eq!(why_not(&route(1, &[1], 0), &[ours]), "a prefix of our own");
+    }
+
+    #[test]
+    fn nothing_stands_between_a_prefix_and_the_one_before() {
+        let eid = |instance, text: &str| EidPrefix {
+            instance: InstanceId::new(instance).unwrap(),
+            prefix: text.parse().unwrap(),
+        };
+        for (of, expected) in [
+            (eid(0, "0.0.0.0/0"), None),
+            (eid(5, "0.0.0.0/0"), Some(eid(4, "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"))),
+            (eid(5, "::/0"), Some(eid(5, "255.255.255.255/32"))),
+            (eid(0, "10.0.0.0/8"), Some(eid(0, "10.0.0.0/7"))),
+            (eid(0, "11.0.0.0/8"), Some(eid(0, "10.255.255.255/32"))),
+            (eid(0, "2001:db8::/32"), Some(eid(0, "2001:db8::/31"))),
+            (eid(0, "2001:db8:1::/48"), Some(eid(0, "2001:db8:0:ffff:ffff:ffff:ffff:ffff/128"))),
+        ] {
+            assert_eq!(before(&of), expected, "{of}");
+        }
     }
 
     #[test]
