@@ -67,7 +67,7 @@ fn the_two_sites_talk_in_containers() {
     let lab = Composed::up(&engine);
     steps.done("containers up and healthy");
     lab.capabilities();
-    lab.sessions();
+    lab.routes();
     steps.done("capabilities, BGP");
     lab.pings();
     steps.done("pings");
@@ -120,10 +120,14 @@ fn build(engine: &Engine, steps: &mut Steps) {
 /// The image says by itself what it lacks.
 fn refuses_without_capabilities(engine: &Engine) {
     let run = ["run", "--rm", "--network", "none", "--cap-drop", "ALL", "altitude"];
-    let flags = "run --rloc 127.0.0.1 --site-port eth0 --core-port eth0 --eid-prefix 1.1.0.0/16";
+    let flags = "run --rloc 240.0.254.10 --site-port eth0 --core-port eth0 --eid-prefix 1.1.0.0/16";
     let arguments: Vec<&str> = run.into_iter().chain(flags.split(' ')).collect();
     let refused = engine.docker(&arguments).unwrap_err().to_string();
     assert!(refused.contains("lacks CAP_NET_ADMIN, CAP_NET_RAW, CAP_BPF"), "{refused}");
+}
+
+fn json(text: &str) -> Result<Value, LabError> {
+    serde_json::from_str(text).map_err(|error| LabError::Wrong(format!("{error}: {text}")))
 }
 
 /// The compose file's containers; their logs are printed when a check fails, and they are removed.
@@ -195,17 +199,36 @@ impl<'e> Composed<'e> {
         }
     }
 
-    /// FRR's sessions with its neighbours stand, in both families.
-    fn sessions(&self) {
+    /// BGP has carried each site's EID-prefixes to the other: FRR's eight sessions stand, it has put the prefixes into
+    /// the table that Altitude reads and into no other, and each xTR has the other's alone.
+    fn routes(&self) {
         for service in ["alt1-frr", "alt2-frr"] {
             lab::wait_until(&format!("BGP sessions of {service}"), LIMIT, || {
-                let summary = self.exec(service, &["vtysh", "-c", "show bgp summary json"])?;
-                let summary: Value =
-                    serde_json::from_str(&summary).map_err(|error| LabError::Wrong(error.to_string()))?;
+                let summary = json(&self.exec(service, &["vtysh", "-c", "show bgp summary json"])?)?;
                 let families = ["ipv4Unicast", "ipv6Unicast"].map(|family| &summary[family]["peers"]);
                 let peers = families.iter().filter_map(|peers| peers.as_object()).flatten();
-                let established = peers.filter(|(_, peer)| peer["state"] == "Established").count();
-                Ok((established == 4).then_some(()))
+                let ready = peers.filter(|(_, peer)| peer["state"] == "Established" && peer["pfxRcd"] != 0).count();
+                Ok((ready == 4).then_some(()))
+            })
+            .unwrap();
+        }
+        for (wires, far) in [("alt1-net", "2"), ("alt2-net", "1")] {
+            let routes = |family: &str, table: &str| {
+                self.exec(wires, &["ip", family, "route", "show", "table", table]).unwrap_or_default()
+            };
+            for (family, prefix) in [("-4", format!("{far}.{far}.0.0/16 ")), ("-6", format!("2001:db8:{far}::/48 "))] {
+                let there = routes(family, "4342");
+                let line = there.lines().find(|line| line.starts_with(&prefix)).unwrap_or_default();
+                assert!(line.contains("dev alt2 proto bgp"), "{wires}: {prefix} in {there}");
+                assert!(!routes(family, "main").contains(&prefix), "{wires}: {prefix} in the main table");
+            }
+        }
+        for xtr in ["xtr1", "xtr2"] {
+            lab::wait_until(&format!("routes of {xtr}"), LIMIT, || {
+                let shown = json(&self.exec(xtr, &["altitude", "show", "bgp", "--json"])?)?;
+                let neighbors = shown["neighbors"].as_array().map_or(&[][..], Vec::as_slice);
+                let ready = |neighbor: &&Value| neighbor["state"] == "Established" && neighbor["received"] == 1;
+                Ok((neighbors.iter().filter(ready).count() == 2).then_some(()))
             })
             .unwrap();
         }
@@ -225,7 +248,7 @@ impl<'e> Composed<'e> {
     fn restart(&self) {
         self.engine.docker(&["restart", &self.ids["xtr1"]]).unwrap();
         self.wait_health("xtr1", "healthy");
-        self.sessions();
+        self.routes();
         self.pings();
     }
 
