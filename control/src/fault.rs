@@ -95,7 +95,11 @@ faults! {
 mod tests {
     use super::*;
     use crate::{
-        alt::{bgp::message::BgpFault, datagrams::DatagramFault, tunnels::GreFault},
+        alt::{
+            bgp::{message::BgpFault, speaker::RouteFault},
+            datagrams::DatagramFault,
+            tunnels::GreFault,
+        },
         map_cache::CacheFault,
         resolver::ResolverFault,
         responder::RequestFault,
@@ -117,6 +121,7 @@ mod tests {
             names::<GreFault>(),
             names::<DatagramFault>(),
             names::<BgpFault>(),
+            names::<RouteFault>(),
         ]
         .concat();
         let count = all.len();
