@@ -18,7 +18,7 @@ use altitude_control::{
         },
         tunnels::TunnelId,
     },
-    wire::{Message, gre::GreHeader, packet::UdpPacket},
+    wire::{Message, ecm::Ecm, gre::GreHeader, packet::UdpPacket},
 };
 use altitude_dataplane::wire::{
     checksum,
@@ -31,7 +31,7 @@ use altitude_dataplane::wire::{
 pub(crate) type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// Targets that read LISP's messages and packets.
-pub(crate) const ALL: &[Target] = &[("message", message), ("packet", packet), ("gre", gre)];
+pub(crate) const ALL: &[Target] = &[("message", message), ("packet", packet), ("gre", gre), ("ecm", ecm)];
 
 /// Targets that read what a BGP neighbour sends.
 pub(crate) const BGP: &[Target] = &[("bgp", bgp), ("bgp_peer", bgp_peer)];
@@ -52,6 +52,23 @@ pub(crate) fn message(octets: &[u8]) -> bool {
     };
     assert!(again.len() <= octets.len(), "nothing is added");
     assert_eq!(Message::parse(&again), Ok(read));
+    true
+}
+
+/// Reads an ECM, as it is and with the inner checksums put right.
+pub(crate) fn ecm(octets: &[u8]) -> bool {
+    let as_it_is = checked_ecm(octets);
+    let repaired = octets.get(4..).and_then(with_checksums);
+    repaired.is_some_and(|inner| checked_ecm(&[&octets[..4], &inner].concat())) || as_it_is
+}
+
+fn checked_ecm(octets: &[u8]) -> bool {
+    let _ = altitude_control::map_resolver::open(octets);
+    let Ok(ecm) = Ecm::parse(octets) else { return false };
+    let again = ecm.encode();
+    assert!(again.len() <= octets.len(), "nothing is added");
+    assert_eq!(Ecm::parse(&again), Ok(ecm));
+    message(ecm.datagram.payload);
     true
 }
 

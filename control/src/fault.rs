@@ -82,7 +82,7 @@ faults! {
         UnknownType = "control-unknown-type",
         /// A message could not be sent: no socket of its family, or the kernel refused.
         NotSent = "control-not-sent",
-        /// A look-up found no way into the ALT.
+        /// A look-up found no way into the ALT, and no Map-Resolver to ask.
         NoAltRoute = "request-no-alt-route",
         /// A refresh found no locator to ask.
         NoRefreshLocator = "request-no-refresh-locator",
@@ -101,6 +101,8 @@ mod tests {
             tunnels::GreFault,
         },
         map_cache::CacheFault,
+        map_resolver::{ClientFault, EcmFault},
+        map_server::SiteFault,
         resolver::ResolverFault,
         responder::RequestFault,
     };
@@ -122,6 +124,9 @@ mod tests {
             names::<DatagramFault>(),
             names::<BgpFault>(),
             names::<RouteFault>(),
+            names::<EcmFault>(),
+            names::<ClientFault>(),
+            names::<SiteFault>(),
         ]
         .concat();
         let count = all.len();

@@ -1,7 +1,12 @@
 //! A configuration as it was written: texts and numbers, each with its place, nothing checked.
 
+mod bgp;
+
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
+
+use super::roles::RolesDraft;
+pub use bgp::{AggregateDraft, AltDraft, NeighborDraft, RibDraft, Secret};
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +102,14 @@ pub struct TunnelDraft {
     /// `address/length` each.
     #[serde(default)]
     pub addresses: Vec<Given<String>>,
+    /// ALT datagrams a second.
+    pub ingress_rate: Option<Given<i64>>,
+    /// Seconds between keepalives; 0 is off.
+    pub keepalive: Option<Given<i64>>,
+    /// Lost ones in a row that end the tunnel.
+    pub keepalive_losses: Option<Given<i64>>,
+    /// The kernel's GRE instead of our own.
+    pub kernel: Option<Given<bool>>,
 }
 
 /// `[[alt.route]]`.
@@ -109,6 +122,8 @@ pub struct RouteDraft {
     pub via: Given<String>,
     /// Instance-ID.
     pub instance: Option<Given<i64>>,
+    /// Tell our neighbours.
+    pub announce: Option<Given<bool>>,
 }
 
 /// `[[map-cache]]`.
@@ -131,6 +146,8 @@ pub struct StaticDraft {
 pub struct Settings {
     /// Our RLOCs.
     pub rlocs: Option<Vec<Given<String>>>,
+    /// Map-Resolvers we ask.
+    pub map_resolvers: Option<Vec<Given<String>>>,
     /// Cores, as `2-5` or `0,1`.
     pub workers: Option<Given<String>>,
     /// Core.
@@ -176,8 +193,18 @@ pub struct Draft {
     pub tunnels: Vec<TunnelDraft>,
     /// ALT routes.
     pub routes: Vec<RouteDraft>,
+    /// BGP neighbours.
+    pub neighbors: Vec<NeighborDraft>,
+    /// Aggregates.
+    pub aggregates: Vec<AggregateDraft>,
+    /// Sources of EID routes.
+    pub ribs: Vec<RibDraft>,
+    /// The rest of `[alt]`.
+    pub alt: AltDraft,
     /// Static mappings.
     pub map_cache: Vec<StaticDraft>,
+    /// Map-Resolver and Map-Server.
+    pub roles: RolesDraft,
     /// The rest.
     pub settings: Settings,
 }
@@ -195,7 +222,12 @@ impl Draft {
             eid_prefixes: list(self.eid_prefixes, other.eid_prefixes),
             tunnels: list(self.tunnels, other.tunnels),
             routes: list(self.routes, other.routes),
+            neighbors: list(self.neighbors, other.neighbors),
+            aggregates: list(self.aggregates, other.aggregates),
+            ribs: list(self.ribs, other.ribs),
+            alt: self.alt.over(other.alt),
             map_cache: list(self.map_cache, other.map_cache),
+            roles: self.roles.over(other.roles),
             settings: self.settings.over(other.settings),
         }
     }
@@ -205,6 +237,7 @@ impl Settings {
     fn over(self, other: Self) -> Self {
         Self {
             rlocs: self.rlocs.or(other.rlocs),
+            map_resolvers: self.map_resolvers.or(other.map_resolvers),
             workers: self.workers.or(other.workers),
             control_core: self.control_core.or(other.control_core),
             xdp: self.xdp.or(other.xdp),

@@ -16,20 +16,24 @@ mod draft;
 mod file;
 pub mod flags;
 mod problem;
+pub mod roles;
 mod validate;
 
-use std::{fmt, net::IpAddr, path::Path, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::Path, path::PathBuf, str::FromStr};
 
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Mapping};
 
 pub use crate::alt::{
-    rib::Hop,
+    bgp::settings::Settings as SpeakerSettings,
+    rib::{Hop, sources::RibSource},
     tunnels::{Tunnel, TunnelId},
 };
 pub use draft::{
-    Draft, EidPrefixDraft, Given, LocatorDraft, Place, PortDraft, RouteDraft, Settings, StaticDraft, TunnelDraft,
+    AggregateDraft, AltDraft, Draft, EidPrefixDraft, Given, LocatorDraft, NeighborDraft, Place, PortDraft, RibDraft,
+    RouteDraft, Secret, Settings, StaticDraft, TunnelDraft,
 };
 pub use problem::{Problem, Problems};
+pub use roles::{Roles, RolesDraft};
 
 /// Where the mapping API listens by default.
 pub const API_PATH: &str = "/run/altitude/map.sock";
@@ -62,6 +66,12 @@ pub struct Config {
     pub tunnels: Vec<Tunnel>,
     /// Static routes of the ALT, each EID-prefix once.
     pub routes: Vec<Route>,
+    /// Where the EID routes of each instance come from beside those; every instance that is mentioned anywhere.
+    pub ribs: BTreeMap<InstanceId, RibSource>,
+    /// Our BGP speaker, if there is one.
+    pub speaker: Option<SpeakerSettings>,
+    /// What we are besides an xTR, and whom we ask.
+    pub roles: Roles,
     /// Cores the workers are pinned to, one worker each, at least one.
     pub workers: Vec<usize>,
     /// Core the control thread is pinned to, if any.
@@ -114,6 +124,8 @@ pub struct Route {
     pub eid: EidPrefix,
     /// Where Map-Requests for them go.
     pub hop: Hop,
+    /// Neighbours are told of it.
+    pub announce: bool,
 }
 
 macro_rules! choice {
@@ -190,6 +202,20 @@ choice! {
         Notify = "notify",
         /// That it has a mapping and came from one of its locators.
         Secure = "secure",
+    }
+}
+
+choice! {
+    /// What an ITR is told about an EID that cannot be reached.
+    UnreachableName {
+        /// To forward natively for a minute (RFC 9301 §8.3).
+        NativelyForward = "natively-forward",
+        /// To drop for a minute (RFC 6836 §4.2).
+        Drop = "drop",
+        /// Nothing.
+        Silent = "silent",
+        /// An ICMP error, over the underlay.
+        Icmp = "icmp",
     }
 }
 
@@ -276,6 +302,11 @@ impl Config {
             count(self.map_cache.len(), "static mapping", "static mappings"),
             count(self.tunnels.len(), "ALT tunnel", "ALT tunnels"),
             count(self.routes.len(), "ALT route", "ALT routes"),
+            count(
+                self.speaker.as_ref().map_or(0, |speaker| speaker.neighbors.len()),
+                "BGP neighbour",
+                "BGP neighbours",
+            ),
             count(self.workers.len(), "worker", "workers"),
         ]
         .join(", ")

@@ -3,9 +3,14 @@
 //! One event loop. Every socket is served a bounded number of messages a round, so that a flood at one starves no
 //! other; what changed in a round becomes visible to workers in one step at its end.
 
+mod bgp;
 mod clients;
 mod messages;
+mod restart;
+pub(crate) mod ribs;
+mod roles;
 mod tables;
+mod tunnels;
 mod view;
 
 use std::{
@@ -17,13 +22,16 @@ use std::{
 
 use altitude_control::{
     alt::{
+        bgp::speaker::{self, Speaker},
         datagrams::{self, DatagramFault, Engine},
-        rib::StaticRib,
+        rib::{StaticRib, kernel::RibFault, sources::Routes},
         tunnels::{GreFault, TunnelId, Tunnels},
     },
-    config::Config,
+    config::{Config, SpeakerSettings},
     fault::{ControlFault, Tally},
     map_cache::{self, CacheFault, Cached, MapCache},
+    map_resolver::{Choice, ClientFault, EcmFault, MapResolver},
+    map_server::{self, MapServer, SiteFault},
     os::api_socket::Connection,
     publisher::{self, Publisher},
     resolver::{self, Resolver, ResolverFault},
@@ -37,8 +45,14 @@ use altitude_dataplane::{
 };
 use mio::{Events, Interest, Poll, Token};
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
+use signal_hook::consts::SIGHUP;
 use signal_hook_mio::v1_0::Signals;
 
+use self::{
+    bgp::{Connections, Ending},
+    restart::Mark,
+    tunnels::TunnelState,
+};
 use super::{
     run::{Kernel, RunError, SITE_HOSTS_MAX, Sockets},
     workers::WorkerLink,
@@ -52,6 +66,8 @@ const API: Token = Token(3);
 const CONTROL: usize = 0x1000;
 const GRE: usize = 0x2000;
 const TUN: usize = 0x3000;
+const TABLE: usize = 0x4000;
+const LISTENER: usize = 0x5000;
 const CLIENT: usize = 0x1_0000;
 
 /// Messages taken from one socket, and misses from one worker, in one round.
@@ -64,6 +80,8 @@ const AGE_EVERY: Duration = Duration::from_secs(60);
 const RECLAIM_EVERY: Duration = Duration::from_millis(100);
 /// Largest message or packet received.
 const MESSAGE_MAX: usize = 65_536;
+/// How long neighbours may take to hear that the router ends.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// Map-Requests waiting for an answer at one time.
 const PENDING_MAX: usize = 8192;
 /// Records taken from one Map-Reply.
@@ -78,6 +96,10 @@ struct Faults {
     cache: Tally<CacheFault>,
     gre: Tally<GreFault>,
     datagram: Tally<DatagramFault>,
+    rib: Tally<RibFault>,
+    ecm: Tally<EcmFault>,
+    client: Tally<ClientFault>,
+    site: Tally<SiteFault>,
 }
 
 /// Messages by kind, and what met a bound.
@@ -88,6 +110,9 @@ struct Traffic {
     map_replies_in: u64,
     map_replies_out: u64,
     alt_forwarded: u64,
+    /// Map-Requests that our Map-Server handed to an ETR.
+    map_requests_to_sites: u64,
+    icmp_errors_out: u64,
     misses: u64,
     /// EIDs that nobody answered for.
     given_up: u64,
@@ -95,13 +120,6 @@ struct Traffic {
     paths_refused: u64,
     /// API clients turned away because as many are connected as may be.
     clients_refused: u64,
-}
-
-/// GRE packets of one tunnel.
-#[derive(Default)]
-struct TunnelTraffic {
-    received: u64,
-    sent: u64,
 }
 
 /// The control thread's state.
@@ -120,8 +138,20 @@ pub(crate) struct Driver<'a> {
     map_cache: MapCache,
     publisher: Publisher,
     tunnels: Tunnels,
-    rib: StaticRib,
+    rib: Routes<Speaker>,
+    bgp: Connections,
+    /// Tells the next start that this one ran; there if neighbours keep our routes over a restart.
+    mark: Option<Mark>,
+    next_touch: Option<Instant>,
     engine: Engine,
+    /// What the engine last said; kept for its memory.
+    datagrams: Vec<datagrams::Output>,
+    map_resolver: Option<MapResolver>,
+    map_server: MapServer,
+    /// Whom we ask ourselves.
+    map_resolvers: Choice,
+    /// EID-prefixes of our Map-Server's sites that are served now: what the ALT is to be told of.
+    announced: BTreeSet<EidPrefix>,
     faults: Faults,
     traffic: Traffic,
     /// Source of nonces, seeded once by the operating system (behaviour rule G-7).
@@ -134,7 +164,9 @@ pub(crate) struct Driver<'a> {
     limbo: usize,
     /// Publications so far.
     generation: u64,
-    tunnel_traffic: Vec<TunnelTraffic>,
+    tunnel_states: Vec<TunnelState>,
+    /// When the MTUs of tunnels are to be looked at.
+    next_paths: Option<Instant>,
     started: Instant,
     buffer: Vec<u8>,
 }
@@ -146,7 +178,7 @@ impl<'a> Driver<'a> {
         poll: Poll,
         signals: Signals,
         kernel: Kernel,
-        sockets: Sockets,
+        mut sockets: Sockets,
         writer: Writer,
         steering: Vec<Steering>,
         workers: Vec<WorkerLink>,
@@ -156,8 +188,18 @@ impl<'a> Driver<'a> {
         let tunnels = Tunnels::new(config.tunnels.clone()).map_err(|error| unfit(&error))?;
         let routes = config.routes.iter().map(|route| (route.eid, route.hop)).collect();
         let now = Instant::now();
+        let mark = speaks_gracefully(config).then(|| Mark::beside(&config.api));
+        let rib = Routes {
+            fixed: StaticRib::new(routes).map_err(|error| unfit(&error))?,
+            speaker: speaker(config, mark.as_ref(), now)?,
+            kernel: ribs::tables(config, &sockets, now),
+        };
         let mut driver = Self {
             config,
+            rib,
+            bgp: Connections::new(std::mem::take(&mut sockets.bgp)),
+            next_touch: mark.as_ref().map(|_| now),
+            mark,
             poll,
             signals,
             kernel,
@@ -180,8 +222,15 @@ impl<'a> Driver<'a> {
                 publisher::Settings { rlocs: config.rlocs.clone(), hosts_max: SITE_HOSTS_MAX },
                 writer,
             ),
-            rib: StaticRib::new(routes).map_err(|error| unfit(&error))?,
-            engine: Engine::new(datagrams::Settings::new(config.rlocs.clone(), own), &tunnels),
+            engine: Engine::new(engine_settings(config, own), &tunnels),
+            datagrams: Vec::new(),
+            map_resolver: config.roles.map_resolver.clone().map(MapResolver::new),
+            map_server: MapServer::new(map_server::Settings {
+                unreachable: config.roles.unreachable,
+                ..map_server::Settings::new(config.roles.sites.clone(), config.rlocs.clone())
+            }),
+            map_resolvers: Choice::new(config.roles.map_resolvers.clone()),
+            announced: BTreeSet::new(),
             tunnels,
             faults: Faults::default(),
             traffic: Traffic::default(),
@@ -192,13 +241,15 @@ impl<'a> Driver<'a> {
             next_age: now + AGE_EVERY,
             limbo: 0,
             generation: 0,
-            tunnel_traffic: config.tunnels.iter().map(|_| TunnelTraffic::default()).collect(),
+            tunnel_states: config.tunnels.iter().map(|t| TunnelState::new(t.options.keepalive, now)).collect(),
+            next_paths: None,
             started: now,
             buffer: vec![0; MESSAGE_MAX],
         };
         driver.register()?;
         driver.fill(now);
         driver.steer()?;
+        driver.watch_tunnels(now);
         Ok(driver)
     }
 
@@ -218,16 +269,25 @@ impl<'a> Driver<'a> {
                 registry.register(tun, Token(TUN + index), Interest::READABLE)?;
             }
         }
+        for (index, table) in self.sockets.tables.iter_mut().enumerate() {
+            registry.register(table, Token(TABLE + index), Interest::READABLE)?;
+        }
+        for (index, listener) in self.bgp.listeners().enumerate() {
+            registry.register(listener, Token(LISTENER + index), Interest::READABLE)?;
+        }
         Ok(())
     }
 
-    /// What is known before the first packet: our EID-prefixes and the static mappings.
+    /// What is known before the first packet: our EID-prefixes, the static mappings and the sites.
     fn fill(&mut self, now: Instant) {
         for mapping in &self.config.database {
             self.publisher.own(mapping.eid);
         }
         for mapping in &self.config.map_cache {
             self.cache(now, map_cache::Input::Static(mapping.clone()));
+        }
+        for up in self.map_server.configured() {
+            self.map_server_step(now, up);
         }
         self.publish(now);
     }
@@ -250,9 +310,11 @@ impl<'a> Driver<'a> {
     /// Serves until a signal comes, or until a worker's thread ends, which is a fault.
     pub(crate) fn run(&mut self, ended: &AtomicBool) -> Result<(), RunError> {
         let mut events = Events::with_capacity(256);
+        let mut until: Option<Instant> = None;
+        self.speak(Instant::now(), speaker::Input::Start);
         loop {
             let now = Instant::now();
-            let timeout = if self.ready.is_empty() { self.due(now) } else { Some(Duration::ZERO) };
+            let timeout = if self.ready.is_empty() { self.due(now, until) } else { Some(Duration::ZERO) };
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
                 _ => {}
@@ -263,7 +325,8 @@ impl<'a> Driver<'a> {
                 if token == SIGNALS {
                     if let Some(signal) = self.signals.pending().next() {
                         tracing::info!(signal, "stopping");
-                        return Ok(());
+                        self.end_sessions(now, if signal == SIGHUP { Ending::Restart } else { Ending::Stop });
+                        until.get_or_insert(now + FAREWELL);
                     }
                 } else if self.serve(token, now)? {
                     self.ready.insert(token);
@@ -274,6 +337,9 @@ impl<'a> Driver<'a> {
             }
             self.wake(now);
             self.publish(now);
+            if until.is_some_and(|until| until <= now || self.sessions_ended()) {
+                return Ok(());
+            }
             if ended.load(Ordering::Relaxed) {
                 return Err(RunError::Unfit("a worker ended by itself; stopping".to_owned()));
             }
@@ -289,7 +355,10 @@ impl<'a> Driver<'a> {
                 Ok(false)
             }
             API => self.accept(),
+            Token(index) if index >= bgp::CONNECTION => Ok(self.serve_connection(token, now)),
             Token(index) if index >= CLIENT => Ok(self.serve_client(token, now)),
+            Token(index) if index >= LISTENER => Ok(self.serve_listener(index - LISTENER, now)),
+            Token(index) if index >= TABLE => Ok(self.serve_table(index - TABLE, now)),
             Token(index) if index >= TUN => Ok(self.serve_tun(TunnelId(index - TUN))),
             Token(index) if index >= GRE => Ok(self.serve_gre(index - GRE, now)),
             Token(index) => Ok(self.serve_control(index - CONTROL, now)),
@@ -325,13 +394,18 @@ impl<'a> Driver<'a> {
         self.map_cache.lookup(eid).is_some_and(|cached| !asks_again(&cached))
     }
 
-    /// How long the loop may sleep.
-    fn due(&self, now: Instant) -> Option<Duration> {
+    /// How long the loop may sleep; `until` is when it ends.
+    fn due(&self, now: Instant, until: Option<Instant>) -> Option<Duration> {
         let reclaim = (self.limbo > 0 || self.publisher.wants_mending()).then(|| now + RECLAIM_EVERY);
         [
             self.resolver.due(),
             self.map_cache.due(),
             self.kernel.underlay.due(),
+            self.tunnels_due(),
+            self.tables_due(),
+            self.speaker_due(),
+            self.next_touch,
+            until,
             reclaim,
             Some(self.next_look),
             Some(self.next_stalled),
@@ -353,6 +427,12 @@ impl<'a> Driver<'a> {
         }
         if past(self.kernel.underlay.due()) {
             self.learn(now, altitude_control::underlay::Input::Wake);
+        }
+        self.wake_tunnels(now);
+        self.wake_tables(now);
+        self.wake_speaker(now);
+        if past(self.next_touch) {
+            self.touch_mark(now);
         }
         if self.next_look <= now {
             self.cache(now, map_cache::Input::Look);
@@ -399,6 +479,31 @@ impl<'a> Driver<'a> {
             tracing::error!(leaked, "frames are unaccounted for: please report this");
         }
         tracing::info!(encapsulated, decapsulated, leaked, "stopped");
+    }
+}
+
+/// Whether neighbours are asked to keep our routes over a restart.
+fn speaks_gracefully(config: &Config) -> bool {
+    let speaker = config.speaker.as_ref().filter(|speaker| speaker.restart_time > 0);
+    speaker.is_some_and(|speaker| speaker.neighbors.iter().any(|neighbor| neighbor.graceful_restart))
+}
+
+/// The speaker that is configured.
+fn speaker(config: &Config, mark: Option<&Mark>, now: Instant) -> Result<Option<Speaker>, RunError> {
+    let Some(settings) = &config.speaker else { return Ok(None) };
+    let time = Duration::from_secs(settings.restart_time.into());
+    let restarting = mark.is_some_and(|mark| mark.is_fresh(time));
+    let settings = SpeakerSettings { restarting, ..settings.clone() };
+    let speaker = Speaker::new(settings, now, u64::from_ne_bytes(random()?));
+    speaker.map(Some).map_err(|error| RunError::Unfit(error.to_string()))
+}
+
+fn engine_settings(config: &Config, database: Vec<EidPrefix>) -> datagrams::Settings {
+    datagrams::Settings {
+        sites: config.roles.sites.iter().flat_map(|site| site.eids.clone()).collect(),
+        ingress: config.roles.ingress,
+        unreachable: config.roles.unreachable,
+        ..datagrams::Settings::new(config.rlocs.clone(), database)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Findings, Unique, eid_prefix, values};
+use super::{Findings, Unique, eid_prefix, roles, values};
 use crate::{
     alt::tunnels::TUNNELS_MAX,
     config::{Draft, Given, Hop, Port, Route, Tunnel, TunnelDraft, TunnelId},
@@ -86,7 +86,8 @@ fn tunnel(item: &TunnelDraft, rlocs: &[Given<IpAddr>], findings: &mut Findings) 
     }
     let checksum = item.checksum.as_ref().is_some_and(|given| given.value);
     let addresses = addresses.into_iter().flatten().collect();
-    let tunnel = Tunnel { name, local, remote, key: key.flatten(), checksum, addresses };
+    let options = roles::options(item, findings);
+    let tunnel = Tunnel { name, local, remote, key: key.flatten(), checksum, addresses, options };
     (findings.list.len() == before).then_some(tunnel)
 }
 
@@ -101,7 +102,8 @@ pub(super) fn routes(draft: &Draft, tunnels: &[Given<Tunnel>], findings: &mut Fi
         if !seen.first(eid) {
             findings.wrong(&item.prefix.place, format!("ALT route {eid} is given twice"), "keep one");
         }
-        routes.extend(hop.map(|hop| Route { eid, hop }));
+        let announce = item.announce.as_ref().is_some_and(|given| given.value);
+        routes.extend(hop.map(|hop| Route { eid, hop, announce }));
     }
     routes
 }

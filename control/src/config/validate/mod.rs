@@ -1,7 +1,10 @@
 //! [`Draft`] → [`Config`]: every value read, every part checked against the others.
 
 mod alt;
+mod bgp;
 mod ports;
+mod rib;
+mod roles;
 mod settings;
 mod sites;
 mod values;
@@ -71,6 +74,11 @@ pub(super) fn validate(
     let map_cache = sites::map_cache(draft, &rlocs, &database, findings);
     let tunnels = alt::tunnels(draft, &rlocs, &ports, findings);
     let routes = alt::routes(draft, &tunnels, findings);
+    let ribs = rib::sources(draft, &tunnels, &database, &routes, findings);
+    let around =
+        bgp::Around { tunnels: &tunnels, rlocs: &rlocs, database: &database, routes: &routes, folder: source.folder() };
+    let speaker = bgp::speaker(draft, &around, findings);
+    let roles = roles::roles(draft, &rlocs, &database, &map_cache, findings);
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
     let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
@@ -83,6 +91,9 @@ pub(super) fn validate(
             map_cache,
             tunnels: tunnels.into_iter().map(|tunnel| tunnel.value).collect(),
             routes,
+            ribs,
+            speaker,
+            roles,
             workers: tuning.workers,
             control_core: tuning.control_core,
             xdp: tuning.xdp,
@@ -134,7 +145,8 @@ fn complete(draft: &Draft, findings: &mut Findings) {
     let place = &Place::Whole;
     let (site, core) = (!draft.site_ports.is_empty(), !draft.core_ports.is_empty());
     let eids = !draft.eid_prefixes.is_empty();
-    if !site && !core && !eids && draft.tunnels.is_empty() {
+    let role = draft.roles.map_resolver.is_some() || !draft.roles.sites.is_empty();
+    if !site && !core && !eids && !role && draft.tunnels.is_empty() {
         findings.missing(
             place,
             "there is nothing to do: neither ports nor ALT tunnels",

@@ -1,12 +1,22 @@
 //! What the mapping API shows of the control thread's state.
 
+mod bgp;
+
 use std::time::{Instant, SystemTime};
 
 use altitude_control::{
-    alt::rib::Hop,
-    api::{AltStatus, Counts, Entry, Origin, PortStatus, RouteStatus, Scope, Stat, Table, TunnelStatus, View},
+    alt::{
+        bgp::speaker::Speaker,
+        keepalive,
+        rib::{Hop, kernel::KernelRib},
+    },
+    api::{
+        AltStatus, BgpRoute, BgpStatus, Counts, Entry, Origin, PortStatus, RouteStatus, RoutesAsked, Scope,
+        SourceStatus, Stat, Table, TunnelStatus, View,
+    },
     fault::{Fault, Tally},
     map_cache::{self, Cached},
+    os::netlink::table::RouteTable,
     publisher::{Path, Paths},
 };
 use altitude_dataplane::{
@@ -62,23 +72,38 @@ impl View for Driver<'_> {
     }
 
     fn alt(&self) -> AltStatus {
-        let tunnels = self.config.tunnels.iter().zip(&self.tunnel_traffic).map(|(tunnel, traffic)| TunnelStatus {
+        let tunnels = self.config.tunnels.iter().zip(&self.tunnel_states).map(|(tunnel, state)| TunnelStatus {
             name: tunnel.name.clone(),
             local: tunnel.local,
             remote: tunnel.remote,
             key: tunnel.key,
             checksum: tunnel.checksum,
+            up: state.liveness.state() == keepalive::State::Up,
             addresses: tunnel.addresses.clone(),
-            stats: vec![Stat::new("received", traffic.received), Stat::new("sent", traffic.sent)],
+            stats: vec![
+                Stat::new("received", state.received),
+                Stat::new("sent", state.sent),
+                Stat::new("icmp-hints", state.liveness.hint().1),
+                Stat::new("mtu", state.mtu.map_or(0, u64::from)),
+            ],
         });
-        let routes = self.rib.routes().map(|(eid, hop)| RouteStatus {
+        let routes = self.rib.fixed.routes().map(|(eid, hop)| RouteStatus {
             eid,
             via: match hop {
                 Hop::Tunnel(tunnel) => self.tunnels.get(tunnel).map(|tunnel| tunnel.name.clone()),
                 Hop::Discard => None,
             },
         });
-        AltStatus { tunnels: tunnels.collect(), routes: routes.collect() }
+        AltStatus { tunnels: tunnels.collect(), sources: self.sources(), routes: routes.collect() }
+    }
+
+    fn bgp(&self) -> BgpStatus {
+        bgp::status(self.config, self.rib.speaker.as_ref(), Instant::now())
+    }
+
+    fn bgp_routes(&self, asked: RoutesAsked, max: usize) -> Vec<BgpRoute> {
+        let speaker = self.rib.speaker.as_ref().zip(self.config.speaker.as_ref());
+        speaker.map_or_else(Vec::new, |(speaker, settings)| bgp::routes(settings, speaker, asked, max))
     }
 
     fn exact(&self, table: Table, eid: &EidPrefix) -> Option<Entry> {
@@ -112,6 +137,25 @@ impl Driver<'_> {
         self.with_hits(entry)
     }
 
+    /// Where the EID routes of each instance come from, and how many there are.
+    fn sources(&self) -> Vec<SourceStatus> {
+        let summary = self.rib.speaker.as_ref().map(Speaker::summary);
+        let sources = self.config.ribs.iter().map(|(instance, source)| {
+            let fixed = self.rib.fixed.routes().filter(|(eid, _)| eid.instance == *instance).count();
+            let kernel = self.rib.kernel.iter().find(|rib| rib.instance() == *instance);
+            let by_bgp = summary.iter().flat_map(|summary| &summary.instances).find(|of| of.instance == *instance);
+            let learned = kernel.map_or(0, KernelRib::len) + by_bgp.map_or(0, |of| of.prefixes);
+            let deferring = by_bgp.is_some() && summary.as_ref().is_some_and(|summary| summary.deferring);
+            SourceStatus {
+                instance: *instance,
+                source: source.to_string(),
+                ready: kernel.is_none_or(KernelRib::is_read) && !deferring,
+                prefixes: (fixed + learned) as u64,
+            }
+        });
+        sources.collect()
+    }
+
     fn with_hits(&self, mut entry: Entry) -> Entry {
         let hits = self.publisher.hits(&entry.eid);
         (entry.packets, entry.octets) = (hits.packets, hits.octets);
@@ -133,6 +177,8 @@ impl Driver<'_> {
             Stat::new("map-replies-sent", traffic.map_replies_out),
             Stat::new("map-replies-received", traffic.map_replies_in),
             Stat::new("alt-datagrams-forwarded", traffic.alt_forwarded),
+            Stat::new("map-requests-to-sites", traffic.map_requests_to_sites),
+            Stat::new("icmp-errors-sent", traffic.icmp_errors_out),
             Stat::new("map-cache-entries", self.map_cache.len() as u64),
             Stat::new("map-requests-pending", self.resolver.pending().count() as u64),
             Stat::new("entries-refused", self.publisher.refused()),
@@ -155,6 +201,17 @@ impl Driver<'_> {
         add(&mut stats, &faults.cache);
         add(&mut stats, &faults.gre);
         add(&mut stats, &faults.datagram);
+        add(&mut stats, &faults.ecm);
+        add(&mut stats, &faults.client);
+        add(&mut stats, &faults.site);
+        add(&mut stats, &faults.rib);
+        let undecoded = self.sockets.tables.iter().map(RouteTable::undecoded).sum();
+        stats.extend(bgp::totals(self.rib.speaker.as_ref()));
+        stats.extend([
+            Stat::new("rib-undecoded", undecoded),
+            Stat::new("bgp-strangers", self.bgp.losses.strangers),
+            Stat::new("bgp-outbox-overflows", self.bgp.losses.overflows),
+        ]);
         stats
     }
 
