@@ -12,7 +12,7 @@
 //!
 //! Read it from below:
 //! * `tables`: all that workers can reach, and how it hangs together.
-//! * `lookup`: how they go through it, one address or a batch; `lookups`: such a batch.
+//! * `lookup`, `descend`: how they go through it, one address or a batch; `lookups`: such a batch.
 //! * `trie`, `flat`, `hosts`, `grow`: how the writer changes it under their eyes; `values`: locator-sets, headers, next hops.
 //! * `quiescence`: when memory may be used anew. All reasoning about memory order is there, with loom models.
 //! * `memory`: arenas that never move; `store`, `records`: the writer's own books.
@@ -22,6 +22,7 @@
 #![allow(unsafe_code)]
 
 mod atomics;
+mod descend;
 mod entry;
 mod flat;
 mod grow;
@@ -354,7 +355,7 @@ impl<'a> Snapshot<'a> {
     /// Whether any entry exists for the instance: tells an unknown Instance-ID from an unknown EID.
     #[must_use]
     pub fn knows(&self, instance: InstanceId) -> bool {
-        self.tables.instance_index(instance) != 0
+        self.tables.has_prefixes(self.tables.instance_index(instance))
     }
 
     /// Counts a packet of `octets` for `entry`, in this worker's own counters.

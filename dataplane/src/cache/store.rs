@@ -12,7 +12,7 @@ use super::{
     entry::Action,
     memory::{Arrays, Blocks},
     records::Records,
-    tables::{Hashed, Instance, Line, Members, Node, STRIDE, Tables},
+    tables::{DEFAULT, Hashed, Instance, Line, Members, Node, STRIDE, Tables},
     values::Headers,
 };
 use crate::{
@@ -84,6 +84,8 @@ impl Store {
         let empty = words.allocate(&tables.words, 1 << STRIDE);
         assert_eq!(empty, Some(0), "the empty root is the first block");
         let arrays = |limit| Arrays::new(limit);
+        let mut instance_indices = arrays(tables.instances.limit());
+        assert_eq!(instance_indices.allocate(&tables.instances, 1), DEFAULT, "the default instance is the first");
         Self {
             nodes: arrays(tables.nodes.limit()),
             leaves: arrays(tables.leaves.limit()),
@@ -93,7 +95,7 @@ impl Store {
             lines: arrays(tables.lines.limit()),
             headers: arrays(tables.headers.limit()),
             adjacencies: arrays(tables.adjacencies.limit()),
-            instance_indices: arrays(tables.instances.limit()),
+            instance_indices,
             words,
             hosts: Blocks::default(),
             instances: HashMap::new(),
@@ -192,6 +194,11 @@ impl Store {
         if let Some(state) = self.instances.get(&instance) {
             return Some(*state);
         }
+        if instance == InstanceId::DEFAULT {
+            let state = InstanceState { index: DEFAULT, prefixes: [0; 2] };
+            self.instances.insert(instance, state);
+            return Some(state);
+        }
         self.make_index_room()?;
         let index = self.instance_indices.allocate(&self.tables.instances, 1);
         // SAFETY: just handed out.
@@ -246,6 +253,9 @@ impl Store {
     /// Forgets an instance without prefixes.
     fn drop_instance(&mut self, instance: InstanceId) {
         let Some(state) = self.instances.remove(&instance) else { return };
+        if instance == InstanceId::DEFAULT {
+            return;
+        }
         // Closed up by writing a new table: places of an open table cannot be emptied under readers that probe it.
         let log = Hashed::from_word(self.tables.index.load(Ordering::Relaxed)).log;
         if self.rebuild_index(log).is_some() {
@@ -272,6 +282,7 @@ impl Store {
         let all: Vec<u64> = self
             .instances
             .iter()
+            .filter(|(instance, _)| **instance != InstanceId::DEFAULT)
             .map(|(instance, state)| u64::from(state.index) << 32 | (u64::from(instance.get()) + 1))
             .collect();
         all.into_iter().for_each(|word| self.enter_index(table, word));

@@ -47,7 +47,7 @@ impl Driver<'_> {
                 map_resolver::Output::Resolve { ask, request } => {
                     tracing::debug!(%from, eid = %ask.eid, "Map-Request of a client");
                     let mut todo = Vec::new();
-                    self.engine.resolve(now, &ask, request, &self.rib, &mut todo);
+                    self.engine.resolve(now, &ask, *request, &self.rib, &mut todo);
                     self.perform(now, &mut todo, &mut ask.packet.to_vec());
                 }
                 map_resolver::Output::Reply { to, message } => {
