@@ -136,6 +136,16 @@ impl<T> Arena<T> {
         unsafe { &*self.base.as_ptr().add(index as usize) }
     }
 
+    /// The `count` values from `index` on.
+    ///
+    /// # Safety
+    /// As of [`get`](Self::get), for each of them.
+    #[inline(always)]
+    pub(super) unsafe fn slice(&self, index: u32, count: usize) -> &[T] {
+        // SAFETY: as in `get`.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(index as usize), count) }
+    }
+
     /// Where value `index` lies; never followed here.
     #[inline(always)]
     pub(super) fn address(&self, index: u32) -> *const T {

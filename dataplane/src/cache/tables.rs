@@ -19,7 +19,10 @@ use std::{
 
 use foldhash::fast::FixedState;
 
-use super::memory::{Arena, prefetch};
+use super::{
+    memory::{Arena, prefetch},
+    ours::Masked,
+};
 use crate::mapping::{Adjacency, InstanceId, OuterHeader};
 
 /// Bits that one node decides.
@@ -66,10 +69,12 @@ pub(super) struct Node {
 /// Index of the default instance, whether it has prefixes or not: most tables have no other.
 pub(super) const DEFAULT: u32 = 1;
 
-/// The roots of one Instance-ID; zero is none.
+/// The roots of one Instance-ID by family, and what is local in it; zero is none.
 #[derive(Default)]
 pub(super) struct Instance {
     pub(super) roots: [AtomicU64; 2],
+    /// Lists of local EID-prefixes: see [`ours`](super::ours).
+    pub(super) ours: [AtomicU64; 2],
 }
 
 /// 256 cells of a flat root, or below one of its cells.
@@ -167,6 +172,9 @@ pub(super) struct Tables {
     pub(super) members: Arena<Members>,
     pub(super) headers: Arena<OuterHeader>,
     pub(super) adjacencies: Arena<Adjacency>,
+    /// Local EID-prefixes of IPv4 and of IPv6.
+    pub(super) ours4: Arena<Masked<u32>>,
+    pub(super) ours6: Arena<Masked<u128>>,
     /// [`Hashed`] into `words`: Instance-ID + 1 below, index of the instance above.
     pub(super) index: AtomicU64,
     /// [`Hashed`] into `hosts`.
@@ -192,6 +200,8 @@ impl Tables {
             members: Arena::reserve((entries * 8).min(1 << 28), false),
             headers: Arena::reserve((entries * 4).min(1 << 28), true),
             adjacencies: Arena::reserve(entries * 4, true),
+            ours4: Arena::reserve(entries * 4, false),
+            ours6: Arena::reserve(entries * 4, false),
             index: AtomicU64::new(0),
             host_table: AtomicU64::new(0),
             hasher: FixedState::with_seed(seed),

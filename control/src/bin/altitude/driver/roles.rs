@@ -3,15 +3,34 @@
 use std::{net::SocketAddr, time::Instant};
 
 use altitude_control::{
-    alt::bgp::speaker,
+    alt::{bgp::speaker, datagrams},
+    config::Config,
     map_resolver::{self, EcmFault, Opened, open},
-    map_server,
+    map_server::{self, MapServer},
     responder::Arrival,
     wire::MapRequest,
 };
-use altitude_dataplane::mapping::Eid;
+use altitude_dataplane::mapping::{Eid, EidPrefix};
 
 use super::{Driver, messages::CONTROL_PORT};
+
+/// What the ALT engine is told of us; `database` are our own EID-prefixes.
+pub(super) fn engine(config: &Config, database: Vec<EidPrefix>) -> datagrams::Settings {
+    datagrams::Settings {
+        sites: config.roles.sites.iter().flat_map(|site| site.eids.clone()).collect(),
+        ingress: config.roles.ingress,
+        unreachable: config.roles.unreachable,
+        ..datagrams::Settings::new(config.rlocs.clone(), database)
+    }
+}
+
+/// The Map-Server of the sites that are configured.
+pub(super) fn map_server(config: &Config) -> MapServer {
+    MapServer::new(map_server::Settings {
+        unreachable: config.roles.unreachable,
+        ..map_server::Settings::new(config.roles.sites.clone(), config.rlocs.clone())
+    })
+}
 
 impl Driver<'_> {
     /// Takes in an Encapsulated Control Message: a Map-Server hands us, the ETR, a Map-Request, or an ITR asks us, its
