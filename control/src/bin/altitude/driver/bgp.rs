@@ -21,7 +21,7 @@ use altitude_control::{
         peer::ConnectionId,
         route::PeerId,
         settings::NeighborSettings,
-        speaker::{Event, Input, Output},
+        speaker::{Event, Input, Output, Speaker},
     },
     config::Config,
     os::bgp_socket::{self, BgpListener, FarEnd},
@@ -224,7 +224,7 @@ impl<'a> Driver<'a> {
     }
 
     pub(super) fn wake_speaker(&mut self, now: Instant) {
-        if self.rib.speaker.as_ref().and_then(|speaker| speaker.due()).is_some_and(|due| due <= now) {
+        if self.rib.speaker.as_ref().and_then(Speaker::due).is_some_and(|due| due <= now) {
             self.speak(now, Input::Wake);
         }
         if self.bgp.next_touch.is_some_and(|due| due <= now) {
