@@ -165,6 +165,9 @@ impl Engine {
 
     /// Makes `command` talk to this engine.
     pub(crate) fn client<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        for other in ["DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "COMPOSE_PROJECT_NAME", "COMPOSE_FILE"] {
+            command.env_remove(other);
+        }
         command.env("DOCKER_HOST", format!("unix://{}", self.folder.join("docker.sock").display()))
     }
 

@@ -81,10 +81,6 @@ const RECLAIM_EVERY: Duration = Duration::from_millis(100);
 const MESSAGE_MAX: usize = 65_536;
 /// How long neighbours may take to hear that the router ends.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// Map-Requests waiting for an answer at one time.
-const PENDING_MAX: usize = 8192;
-/// Records taken from one Map-Reply.
-const RECORDS_MAX: usize = 64;
 
 /// How often each fault was seen.
 #[derive(Default)]
@@ -196,24 +192,17 @@ impl<'a> Driver<'a> {
             next_client: CLIENT,
             steering,
             workers,
-            resolver: Resolver::new(resolver::Settings {
-                itr_rlocs: config.rlocs.clone(),
-                database: own.clone(),
-                shortest_v4: 8,
-                shortest_v6: 16,
-                pending_max: PENDING_MAX,
-                records_max: RECORDS_MAX,
-            }),
+            resolver: Resolver::new(messages::resolver_settings(config, own.clone())),
             responder: Responder::new(responder::Settings::new(config.database.clone(), config.rlocs.clone())),
             map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }, now),
             publisher: Publisher::new(
                 publisher::Settings { rlocs: config.rlocs.clone(), hosts_max: SITE_HOSTS_MAX },
                 writer,
             ),
-            engine: Engine::new(roles::engine(config, own), &tunnels),
+            engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
             datagrams: Vec::new(),
             map_resolver: config.roles.map_resolver.clone().map(MapResolver::new),
-            map_server: roles::map_server(config),
+            map_server: MapServer::new(roles::server_settings(config)),
             map_resolvers: Choice::new(config.roles.map_resolvers.clone()),
             announced: BTreeSet::new(),
             tunnels,

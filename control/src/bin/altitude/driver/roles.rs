@@ -3,33 +3,23 @@
 use std::{net::SocketAddr, time::Instant};
 
 use altitude_control::{
-    alt::{bgp::speaker, datagrams},
+    alt::bgp::speaker,
     config::Config,
     map_resolver::{self, EcmFault, Opened, open},
-    map_server::{self, MapServer},
+    map_server,
     responder::Arrival,
     wire::MapRequest,
 };
-use altitude_dataplane::mapping::{Eid, EidPrefix};
+use altitude_dataplane::mapping::Eid;
 
 use super::{Driver, messages::CONTROL_PORT};
 
-/// What the ALT engine is told of us; `database` are our own EID-prefixes.
-pub(super) fn engine(config: &Config, database: Vec<EidPrefix>) -> datagrams::Settings {
-    datagrams::Settings {
-        sites: config.roles.sites.iter().flat_map(|site| site.eids.clone()).collect(),
-        ingress: config.roles.ingress,
-        unreachable: config.roles.unreachable,
-        ..datagrams::Settings::new(config.rlocs.clone(), database)
-    }
-}
-
-/// The Map-Server of the sites that are configured.
-pub(super) fn map_server(config: &Config) -> MapServer {
-    MapServer::new(map_server::Settings {
+/// What the Map-Server is told.
+pub(super) fn server_settings(config: &Config) -> map_server::Settings {
+    map_server::Settings {
         unreachable: config.roles.unreachable,
         ..map_server::Settings::new(config.roles.sites.clone(), config.rlocs.clone())
-    })
+    }
 }
 
 impl Driver<'_> {
