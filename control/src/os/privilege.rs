@@ -18,6 +18,9 @@ pub const NET_RAW: Need = Need { name: "CAP_NET_RAW", bits: 1 << 13 };
 /// Loading BPF programs; before Linux 5.8 this was part of CAP_SYS_ADMIN, which still suffices.
 pub const BPF: Need = Need { name: "CAP_BPF", bits: 1 << 39 | 1 << 21 };
 
+/// Listening on a port below 1024, that of BGP.
+pub const NET_BIND_SERVICE: Need = Need { name: "CAP_NET_BIND_SERVICE", bits: 1 << 10 };
+
 /// The names of what is needed and not there, in the order given.
 ///
 /// # Errors

@@ -24,10 +24,10 @@ use altitude_control::{
     alt::{
         bgp::speaker::{self, Speaker},
         datagrams::{self, DatagramFault, Engine},
-        rib::{StaticRib, kernel::RibFault, sources::Routes},
-        tunnels::{GreFault, TunnelId, Tunnels},
+        rib::{kernel::RibFault, sources::Routes},
+        tunnels::{GreFault, TunnelError, TunnelId, Tunnels},
     },
-    config::{Config, SpeakerSettings},
+    config::Config,
     fault::{ControlFault, Tally},
     map_cache::{self, CacheFault, Cached, MapCache},
     map_resolver::{Choice, ClientFault, EcmFault, MapResolver},
@@ -50,7 +50,6 @@ use signal_hook_mio::v1_0::Signals;
 
 use self::{
     bgp::{Connections, Ending},
-    restart::Mark,
     tunnels::TunnelState,
 };
 use super::{
@@ -136,9 +135,6 @@ pub(crate) struct Driver<'a> {
     tunnels: Tunnels,
     rib: Routes<Speaker>,
     bgp: Connections,
-    /// Tells the next start that this one ran; there if neighbours keep our routes over a restart.
-    mark: Option<Mark>,
-    next_touch: Option<Instant>,
     engine: Engine,
     /// What the engine last said; kept for its memory.
     datagrams: Vec<datagrams::Output>,
@@ -180,22 +176,14 @@ impl<'a> Driver<'a> {
         workers: Vec<WorkerLink>,
     ) -> Result<Self, RunError> {
         let own: Vec<EidPrefix> = config.database.iter().map(|mapping| mapping.eid).collect();
-        let unfit = |error: &dyn std::error::Error| RunError::Unfit(error.to_string());
-        let tunnels = Tunnels::new(config.tunnels.clone()).map_err(|error| unfit(&error))?;
-        let routes = config.routes.iter().map(|route| (route.eid, route.hop)).collect();
+        let unfit = |error: TunnelError| RunError::Unfit(error.to_string());
+        let tunnels = Tunnels::new(config.tunnels.clone()).map_err(unfit)?;
         let now = Instant::now();
-        let mark = speaks_gracefully(config).then(|| Mark::beside(&config.api));
-        let rib = Routes {
-            fixed: StaticRib::new(routes).map_err(|error| unfit(&error))?,
-            speaker: speaker(config, mark.as_ref(), now)?,
-            kernel: ribs::tables(config, now),
-        };
+        let bgp = Connections::new(std::mem::take(&mut sockets.bgp), config, now);
         let mut driver = Self {
             config,
-            rib,
-            bgp: Connections::new(std::mem::take(&mut sockets.bgp)),
-            next_touch: mark.as_ref().map(|_| now),
-            mark,
+            rib: ribs::routes(config, bgp.mark.as_ref(), now)?,
+            bgp,
             poll,
             signals,
             kernel,
@@ -390,7 +378,6 @@ impl<'a> Driver<'a> {
             self.tunnels_due(),
             self.tables_due(),
             self.speaker_due(),
-            self.next_touch,
             until,
             reclaim,
             Some(self.next_look),
@@ -417,9 +404,6 @@ impl<'a> Driver<'a> {
         self.wake_tunnels(now);
         self.wake_tables(now);
         self.wake_speaker(now);
-        if past(self.next_touch) {
-            self.touch_mark(now);
-        }
         if self.next_look <= now {
             self.cache(now, map_cache::Input::Look);
             self.next_look = now + self.map_cache.look_every();
@@ -466,22 +450,6 @@ impl<'a> Driver<'a> {
         }
         tracing::info!(encapsulated, decapsulated, leaked, "stopped");
     }
-}
-
-/// Whether neighbours are asked to keep our routes over a restart.
-fn speaks_gracefully(config: &Config) -> bool {
-    let speaker = config.speaker.as_ref().filter(|speaker| speaker.restart_time > 0);
-    speaker.is_some_and(|speaker| speaker.neighbors.iter().any(|neighbor| neighbor.graceful_restart))
-}
-
-/// The speaker that is configured.
-fn speaker(config: &Config, mark: Option<&Mark>, now: Instant) -> Result<Option<Speaker>, RunError> {
-    let Some(settings) = &config.speaker else { return Ok(None) };
-    let time = Duration::from_secs(settings.restart_time.into());
-    let restarting = mark.is_some_and(|mark| mark.is_fresh(time));
-    let settings = SpeakerSettings { restarting, ..settings.clone() };
-    let speaker = Speaker::new(settings, now, u64::from_ne_bytes(random()?));
-    speaker.map(Some).map_err(|error| RunError::Unfit(error.to_string()))
 }
 
 /// Octets from the operating system's generator.

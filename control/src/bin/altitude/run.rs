@@ -296,13 +296,16 @@ fn check_privileges(config: &Config) -> Result<(), RunError> {
     if !config.ports.is_empty() {
         needs.push(privilege::BPF);
     }
+    if config.speaker.is_some() {
+        needs.push(privilege::NET_BIND_SERVICE);
+    }
     let lacking = privilege::lacking(&needs)?;
     if lacking.is_empty() {
         return Ok(());
     }
     unfit(format!(
         "this process lacks {}: run as root, or give the program its capabilities with `setcap \
-         cap_net_admin,cap_net_raw,cap_bpf,cap_ipc_lock+ep`",
+         cap_net_admin,cap_net_raw,cap_bpf,cap_ipc_lock,cap_net_bind_service+ep`",
         lacking.join(", ")
     ))
 }

@@ -21,8 +21,9 @@ use altitude_control::{
         peer::ConnectionId,
         route::PeerId,
         settings::NeighborSettings,
-        speaker::{Event, Input, Output},
+        speaker::{Event, Input, Output, Speaker},
     },
+    config::Config,
     os::bgp_socket::{self, BgpListener, FarEnd},
 };
 use altitude_dataplane::mapping::EidPrefix;
@@ -69,11 +70,25 @@ pub(super) struct Connections {
     by_token: HashMap<Token, ConnectionId>,
     next: usize,
     pub(super) losses: Losses,
+    /// Tells the next start that this one ran; there if neighbours keep our routes over a restart.
+    pub(super) mark: Option<Mark>,
+    next_touch: Option<Instant>,
 }
 
 impl Connections {
-    pub(super) fn new(listeners: Vec<BgpListener>) -> Self {
-        Self { listeners, open: BTreeMap::new(), by_token: HashMap::new(), next: CONNECTION, losses: Losses::default() }
+    pub(super) fn new(listeners: Vec<BgpListener>, config: &Config, now: Instant) -> Self {
+        let graceful = config.speaker.as_ref().is_some_and(|speaker| {
+            speaker.restart_time > 0 && speaker.neighbors.iter().any(|neighbor| neighbor.graceful_restart)
+        });
+        Self {
+            listeners,
+            open: BTreeMap::new(),
+            by_token: HashMap::new(),
+            next: CONNECTION,
+            losses: Losses::default(),
+            mark: graceful.then(|| Mark::beside(&config.api)),
+            next_touch: graceful.then_some(now),
+        }
     }
 
     pub(super) fn listeners(&mut self) -> impl Iterator<Item = &mut BgpListener> {
@@ -205,18 +220,15 @@ impl<'a> Driver<'a> {
     /// When something of the speaker is due.
     pub(super) fn speaker_due(&self) -> Option<Instant> {
         let speaker = self.rib.speaker.as_ref()?;
-        [speaker.due(), self.bgp.due()].into_iter().flatten().min()
+        [speaker.due(), self.bgp.due(), self.bgp.next_touch].into_iter().flatten().min()
     }
 
     pub(super) fn wake_speaker(&mut self, now: Instant) {
-        if self
-            .rib
-            .speaker
-            .as_ref()
-            .and_then(altitude_control::alt::bgp::speaker::Speaker::due)
-            .is_some_and(|due| due <= now)
-        {
+        if self.rib.speaker.as_ref().and_then(Speaker::due).is_some_and(|due| due <= now) {
             self.speak(now, Input::Wake);
+        }
+        if self.bgp.next_touch.is_some_and(|due| due <= now) {
+            self.touch_mark(now);
         }
         self.bgp.open.retain(|_, connection| {
             let stays = !matches!(connection.phase, Phase::Closing { until, .. } if until <= now);
@@ -381,16 +393,16 @@ impl<'a> Driver<'a> {
         }
         self.touch_mark(now);
         if ending == Ending::Stop
-            && let Some(mark) = self.mark.take()
+            && let Some(mark) = self.bgp.mark.take()
         {
             mark.remove();
         }
     }
 
     /// Makes the mark of a running speaker young again.
-    pub(super) fn touch_mark(&mut self, now: Instant) {
-        self.next_touch = self.mark.as_ref().map(|_| now + TOUCH_EVERY);
-        if let Some(Err(error)) = self.mark.as_ref().map(Mark::touch) {
+    fn touch_mark(&mut self, now: Instant) {
+        self.bgp.next_touch = self.bgp.mark.as_ref().map(|_| now + TOUCH_EVERY);
+        if let Some(Err(error)) = self.bgp.mark.as_ref().map(Mark::touch) {
             tracing::debug!(%error, "a restart would not be known as one");
         }
     }

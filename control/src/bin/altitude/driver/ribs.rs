@@ -1,30 +1,55 @@
 //! EID routes out of tables of the kernel's.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use altitude_control::{
     alt::{
+        bgp::speaker::Speaker,
         rib::{
+            StaticRib,
             kernel::{self, KernelRib},
-            sources::RibSource,
+            sources::{RibSource, Routes},
         },
         tunnels::TunnelId,
     },
-    config::Config,
+    config::{Config, SpeakerSettings},
     os::netlink::table::RouteTable,
 };
 
 use nix::net::if_::if_nametoindex;
 
-use super::Driver;
+use super::{Driver, RunError, random, restart::Mark};
 
 /// Datagrams of the kernel's taken in one round: some ten thousand routes.
 const ROUND: usize = 16;
 
+/// All sources of EID routes; `mark` tells whether this is a restart.
+pub(super) fn routes(config: &Config, mark: Option<&Mark>, now: Instant) -> Result<Routes<Speaker>, RunError> {
+    let fixed = config.routes.iter().map(|route| (route.eid, route.hop)).collect();
+    Ok(Routes {
+        fixed: StaticRib::new(fixed).map_err(|error| RunError::Unfit(error.to_string()))?,
+        speaker: speaker(config, mark, now)?,
+        kernel: tables(config, now),
+    })
+}
+
+/// The speaker that is configured.
+fn speaker(config: &Config, mark: Option<&Mark>, now: Instant) -> Result<Option<Speaker>, RunError> {
+    let Some(settings) = &config.speaker else { return Ok(None) };
+    let time = Duration::from_secs(settings.restart_time.into());
+    let restarting = mark.is_some_and(|mark| mark.is_fresh(time));
+    let settings = SpeakerSettings { restarting, ..settings.clone() };
+    let speaker = Speaker::new(settings, now, u64::from_ne_bytes(random()?));
+    speaker.map(Some).map_err(|error| RunError::Unfit(error.to_string()))
+}
+
 /// A machine for each table that is a source, in the order of their instances; their sockets are in the same order.
 ///
 /// The interfaces are there by now, be they TUN devices of ours or the kernel's GRE.
-pub(super) fn tables(config: &Config, now: Instant) -> Vec<KernelRib> {
+fn tables(config: &Config, now: Instant) -> Vec<KernelRib> {
     let tunnels = config.tunnels.iter().enumerate();
     let devices: BTreeMap<u32, TunnelId> =
         tunnels.filter_map(|(id, tunnel)| Some((if_nametoindex(tunnel.name.as_str()).ok()?, TunnelId(id)))).collect();
