@@ -71,7 +71,7 @@ impl Plan {
     }
 
     /// The tunnels of a router to which there is a BGP speaker at the far end.
-    fn speaking(&self, router: usize) -> impl Iterator<Item = (usize, usize)> {
+    pub(super) fn speaking(&self, router: usize) -> impl Iterator<Item = (usize, usize)> {
         self.tunnels_of(router).filter(|&(tunnel, end)| matches!(self.far(tunnel, end).role, Role::Alt { .. }))
     }
 

@@ -12,10 +12,14 @@ mod asker;
 mod catalogue;
 mod config;
 mod plan;
+mod routes;
 mod stand;
+mod watch;
 
 pub use asker::{Answer, Asker};
 pub use catalogue::{daemons, levels, mixed, pair, slides};
 pub use config::aggregate_lines;
 pub use plan::{Bgp, Plan, Role, RouterPlan, SitePlan, TunnelPlan};
+pub use routes::{EidRoute, Neighbour};
 pub use stand::{Cut, Stand};
+pub use watch::{Watched, watch_cut};

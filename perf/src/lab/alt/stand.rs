@@ -43,6 +43,7 @@ pub struct Stand {
     /// One for each router with a site.
     hosts: Vec<Option<Namespace>>,
     core: Namespace,
+    owner: String,
     folder: PathBuf,
     kept: bool,
 }
@@ -89,6 +90,7 @@ impl Stand {
             routers: plan.routers.iter().map(|_| None).collect(),
             daemons: plan.routers.iter().map(|_| None).collect(),
             plan,
+            owner: owner.to_owned(),
             folder,
             kept: false,
         };
@@ -100,6 +102,12 @@ impl Stand {
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// What its namespaces' names begin with.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.owner
     }
 
     /// The namespace of a router.
@@ -180,7 +188,7 @@ impl Stand {
         // A daemon asks for its neighbours' interfaces at once: the tunnels are there by now.
         for (place, name) in names.iter().enumerate() {
             if let Some(Bgp::Beside(_) | Bgp::Carried(_)) = self.speaks(place) {
-                self.start_daemon(name, self.plan.daemon_settings(place))?;
+                self.start_daemon(name, &self.plan.daemon_settings(place))?;
             }
         }
         Ok(())
@@ -213,7 +221,7 @@ impl Stand {
     ///
     /// # Panics
     /// If the plan has none there.
-    pub fn start_daemon(&mut self, name: &str, settings: BgpSettings) -> Result<(), LabError> {
+    pub fn start_daemon(&mut self, name: &str, settings: &BgpSettings) -> Result<(), LabError> {
         let place = self.plan.place(name);
         let Some(Bgp::Beside(software) | Bgp::Carried(software)) = self.speaks(place) else {
             panic!("{name} has no daemon");

@@ -29,19 +29,19 @@ impl Bird {
     pub(super) fn start(
         name: &str,
         namespace: &Namespace,
-        settings: BgpSettings,
+        settings: &BgpSettings,
         folder: &Path,
     ) -> Result<Self, LabError> {
         let own = folder.join(name);
         fs::create_dir_all(&own).map_err(LabError::os(own.display().to_string()))?;
-        fs::write(own.join("bird.conf"), configuration(&settings)).map_err(LabError::os("bird.conf"))?;
+        fs::write(own.join("bird.conf"), configuration(settings)).map_err(LabError::os("bird.conf"))?;
         let mut bird = Self {
             process: bird(name, namespace.name(), &own, folder, 0)?,
             namespace: namespace.name().to_owned(),
             name: name.to_owned(),
             folder: own,
             logs: folder.to_owned(),
-            settings,
+            settings: settings.clone(),
             starts: 1,
         };
         bird.answers()?;

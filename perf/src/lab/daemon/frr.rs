@@ -45,14 +45,14 @@ impl Frr {
     pub(super) fn start(
         name: &str,
         namespace: &Namespace,
-        settings: BgpSettings,
+        settings: &BgpSettings,
         folder: &Path,
     ) -> Result<Self, LabError> {
         let own = folder.join(name);
         fs::create_dir_all(&own).map_err(LabError::os(own.display().to_string()))?;
         let write = |file: &str, text: &str| fs::write(own.join(file), text).map_err(LabError::os(file));
         write("zebra.conf", &format!("hostname {name}\nlog stdout\n"))?;
-        write("bgpd.conf", &configuration(name, &settings))?;
+        write("bgpd.conf", &configuration(name, settings))?;
         write("vtysh.conf", "")?;
         // They start as root, read their files and become this user before they make sockets.
         run(Command::new("chown").args(["-R", "frr:frr"]).arg(&own))?;
@@ -129,7 +129,8 @@ fn configuration(name: &str, settings: &BgpSettings) -> String {
     let _ = write!(text, "route-map ALT-IN permit 10\n{table}exit\n");
     for (index, neighbour) in neighbours.iter().enumerate() {
         // An IPv4 session has no IPv6 next hop of its own.
-        let _ = write!(text, "route-map OUT-{index} permit 10\n set ipv6 next-hop global {}\nexit\n", neighbour.local.1);
+        let _ =
+            write!(text, "route-map OUT-{index} permit 10\n set ipv6 next-hop global {}\nexit\n", neighbour.local.1);
     }
     let _ = write!(text, "router bgp {asn}\n bgp router-id {router_id}\n bgp log-neighbor-changes\n");
     // The first demands a filter in each direction, the second a route for each `network`.

@@ -35,19 +35,19 @@ impl GoBgp {
     pub(super) fn start(
         name: &str,
         namespace: &Namespace,
-        settings: BgpSettings,
+        settings: &BgpSettings,
         folder: &Path,
     ) -> Result<Self, LabError> {
         let own = folder.join(name);
         fs::create_dir_all(&own).map_err(LabError::os(own.display().to_string()))?;
-        fs::write(own.join("gobgpd.toml"), configuration(&settings)).map_err(LabError::os("gobgpd.toml"))?;
+        fs::write(own.join("gobgpd.toml"), configuration(settings)).map_err(LabError::os("gobgpd.toml"))?;
         let mut gobgp = Self {
             process: gobgpd(name, namespace.name(), &own, folder, 0)?,
             namespace: namespace.name().to_owned(),
             name: name.to_owned(),
             folder: own,
             logs: folder.to_owned(),
-            settings,
+            settings: settings.clone(),
             starts: 1,
         };
         gobgp.answers()?;
@@ -117,7 +117,10 @@ fn neighbour_lines(neighbour: &BgpNeighbour) -> String {
         let _ = write!(text, "[neighbors.graceful-restart.config]\nenabled = true\nrestart-time = {time}\n");
     }
     for family in ["ipv4", "ipv6"] {
-        let _ = write!(text, "[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{family}-unicast\"\n");
+        let _ = write!(
+            text,
+            "[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"{family}-unicast\"\n"
+        );
         if graceful_restart.is_some() {
             text.push_str("[neighbors.afi-safis.mp-graceful-restart.config]\nenabled = true\n");
         }

@@ -73,7 +73,7 @@ impl Software {
         self,
         name: &str,
         namespace: &Namespace,
-        settings: BgpSettings,
+        settings: &BgpSettings,
         folder: &Path,
     ) -> Result<Box<dyn Daemon>, LabError> {
         Ok(match self {

@@ -1,0 +1,41 @@
+//! Neighbours that are not who they should be.
+
+use crate::pair::{OURS, Ours, Pair};
+
+pub(crate) fn wrong_as(mut pair: Pair) {
+    pair.start_carrier();
+    pair.start_ours(&Ours::default());
+    // It is another AS than we expect.
+    pair.start_theirs(|settings| settings.asn = 65_001);
+    pair.wait("refusal of the AS", |pair| pair.neighbour().last_down().contains("Bad Peer AS"));
+    assert!(!pair.neighbour().established());
+    // It expects another AS than we are: now the daemon refuses.
+    pair.start_theirs(|settings| settings.neighbours[0].asn = 65_001);
+    pair.wait("refusal by the neighbour", |pair| {
+        let neighbour = pair.neighbour();
+        neighbour.last_down().contains("neighbour sent") && neighbour.last_down().contains("Bad Peer AS")
+    });
+    assert!(!pair.neighbour().established());
+    pair.start_theirs(|_| ());
+    pair.wait_established();
+}
+
+pub(crate) fn wrong_password(mut pair: Pair) {
+    pair.start_carrier();
+    pair.start_ours(&Ours { neighbour: "password = \"right\"\n", ..Ours::default() });
+    pair.start_theirs(|settings| settings.neighbours[0].password = Some("wrong".into()));
+    // The kernels drop what is signed with another key: both sides dial, neither is heard.
+    for router in ["ours", "theirs"] {
+        pair.wait("segment with a wrong signature", |pair| pair.tcp_count(router, "TCPMD5Failure").unwrap() > 1);
+    }
+    assert!(!pair.neighbour().established());
+    assert!(!pair.theirs().session(OURS).unwrap().established);
+    pair.start_theirs(|_| ());
+    for router in ["ours", "theirs"] {
+        let name = if router == "ours" { "TCPMD5NotFound" } else { "TCPMD5Unexpected" };
+        pair.wait("segment without a signature", |pair| pair.tcp_count(router, name).unwrap() > 1);
+    }
+    assert!(!pair.neighbour().established());
+    pair.start_theirs(|settings| settings.neighbours[0].password = Some("right".into()));
+    pair.wait_established();
+}
