@@ -182,9 +182,10 @@ impl Stand {
         let names: Vec<&'static str> = self.plan.routers.iter().map(|router| router.name).collect();
         for (place, name) in names.iter().enumerate() {
             if self.speaks(place).is_some() {
-                self.start_altitude(name, &self.plan.altitude_config(place))?;
+                self.launch_altitude(name, &self.plan.altitude_config(place))?;
             }
         }
+        self.routers.iter_mut().flatten().try_for_each(Router::wait_ready)?;
         // A daemon asks for its neighbours' interfaces at once: the tunnels are there by now.
         for (place, name) in names.iter().enumerate() {
             if let Some(Bgp::Beside(_) | Bgp::Carried(_)) = self.speaks(place) {
@@ -206,12 +207,16 @@ impl Stand {
     /// # Errors
     /// As of [`Router::start`].
     pub fn start_altitude(&mut self, name: &str, config: &str) -> Result<(), LabError> {
+        self.launch_altitude(name, config)?.wait_ready()
+    }
+
+    fn launch_altitude(&mut self, name: &str, config: &str) -> Result<&mut Router, LabError> {
         let place = self.plan.place(name);
         let file = self.folder.join(format!("{name}.toml"));
         fs::write(&file, config).map_err(LabError::os(file.display().to_string()))?;
         let flags = ["--config".to_owned(), file.display().to_string()];
-        self.routers[place] = Some(Router::start(name, &self.namespaces[place], &flags, &self.folder)?);
-        Ok(())
+        let router = Router::launch(name, &self.namespaces[place], &flags, &self.folder)?;
+        Ok(self.routers[place].insert(router))
     }
 
     /// Starts a router's daemon with these settings and waits until it answers.
