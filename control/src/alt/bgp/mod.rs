@@ -9,4 +9,8 @@
 //! Each ALT router is an AS of its own; the AS path is there for the shortest way and against loops, nothing else. Its routes
 //! never meet the kernel's.
 
+pub mod fsm;
+pub mod message;
+pub mod peer;
 pub mod route;
+pub mod settings;

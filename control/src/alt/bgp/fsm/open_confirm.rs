@@ -1,0 +1,23 @@
+//! OpenConfirm: both OPENs are accepted, the neighbour's KEEPALIVE is waited for.
+
+use super::{Action, Env, Event, Fsm, State};
+use crate::alt::bgp::{message::Message, peer::DownReason};
+
+pub(super) fn on(fsm: &mut Fsm, event: Event, env: &mut Env<'_>, todo: &mut Vec<Action>) {
+    let Some(event) = fsm.end_on(event, todo) else { return };
+    match event {
+        Event::Keepalive => {
+            fsm.state = State::Established;
+            fsm.restart_hold(env.now);
+            todo.push(Action::Up);
+        }
+        Event::KeepaliveExpired => {
+            fsm.send(Message::Keepalive, todo);
+            fsm.restart_keepalive(env);
+        }
+        Event::Lost => fsm.end(DownReason::Closed, todo),
+        Event::Open(_) | Event::Routes(_) => fsm.unexpected(2, todo),
+        // Timers that do not run here, and what happens to connections before they are there.
+        _ => {}
+    }
+}
