@@ -178,7 +178,10 @@ impl Daemon for GoBgp {
     }
 
     fn reset(&self, remote: IpAddr) -> Result<(), LabError> {
-        gobgp(&self.folder, &format!("neighbor {remote} reset")).map(drop)
+        // After its own `reset` it stays idle for half a minute, whatever it was configured with.
+        ["disable", "enable"]
+            .iter()
+            .try_for_each(|verb| gobgp(&self.folder, &format!("neighbor {remote} {verb}")).map(drop))
     }
 
     fn freeze(&self) -> Result<(), LabError> {
