@@ -90,7 +90,7 @@ fn the_core_of_three_levels_sees_one_route_for_two_sites() {
     assert_pings(&stand, "edge2", "edge1");
     let has = |router: &str, prefix: &str| {
         let prefix = prefix.parse().unwrap();
-        stand.router(router).eid_routes().unwrap().iter().any(|route| route.eid == prefix)
+        stand.eid_routes(router).unwrap().iter().any(|route| route.eid == prefix)
     };
     for router in ["core1", "core2", "agg2", "edge3"] {
         assert!(has(router, "10.1.0.0/16") && has(router, "2001:db8:1::/48"), "{router}");

@@ -25,5 +25,5 @@ pub(crate) fn both_dial(mut pair: Pair) {
         });
     }
     assert!(pair.neighbour().established(), "{:?}", pair.neighbour());
-    assert_eq!(pair.neighbour().count("sessions"), 1, "{:?}", pair.neighbour());
+    assert_eq!(pair.sessions(), 1, "{:?}", pair.neighbour());
 }

@@ -29,16 +29,16 @@ pub(crate) fn both_families_both_ways(mut pair: Pair) {
     assert!(THEIR_PREFIXES.iter().all(|prefix| pair.we_know(prefix)));
 
     // They ask for everything again, and then begin anew.
-    let before = pair.neighbour().count_in("received", "refreshes");
+    let before = pair.neighbour().count("refreshes-received").unwrap();
     pair.theirs().ask_refresh(OURS).unwrap();
-    pair.wait("ROUTE-REFRESH", |pair| pair.neighbour().count_in("received", "refreshes") > before);
+    pair.wait("ROUTE-REFRESH", |pair| pair.neighbour().count("refreshes-received").unwrap() > before);
     for prefix in OUR_PREFIXES {
         pair.wait_they_know(prefix, true);
     }
     assert!(pair.neighbour().established(), "{:?}", pair.neighbour());
-    let before = pair.neighbour().count("sessions");
+    let before = pair.sessions();
     pair.theirs().reset(OURS).unwrap();
-    pair.wait("new session", |pair| pair.neighbour().count("sessions") > before);
+    pair.wait("new session", |pair| pair.sessions() > before);
     pair.wait_established();
     for (ours, theirs) in OUR_PREFIXES.into_iter().zip(THEIR_PREFIXES) {
         pair.wait_they_know(ours, true);

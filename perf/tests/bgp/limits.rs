@@ -25,8 +25,5 @@ pub(crate) fn theirs(mut pair: Pair) {
     pair.start_carrier();
     pair.start_ours(&Ours { originate: &PREFIXES, ..Ours::default() });
     pair.start_theirs(|settings| settings.neighbours[0].max_prefixes = Some(3));
-    pair.wait("end of the session", |pair| {
-        let neighbour = pair.neighbour();
-        neighbour.last_down().contains("neighbour sent") && neighbour.last_down().contains(TOO_MANY)
-    });
+    pair.wait_we_say("the neighbour sent", TOO_MANY);
 }

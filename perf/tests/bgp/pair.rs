@@ -77,6 +77,19 @@ impl Pair {
         self.stand.router("ours").neighbour(THEIRS).unwrap()
     }
 
+    /// How many sessions there were with the daemon.
+    pub(crate) fn sessions(&self) -> u64 {
+        self.neighbour().count("sessions").unwrap()
+    }
+
+    /// Waits until our log has a line with both words: why a session ended, or did not come to be.
+    pub(crate) fn wait_we_say(&mut self, one: &str, other: &str) {
+        self.wait(&format!("line of ours with {one} and {other}"), |pair| {
+            let log = pair.stand.router("ours").process.output();
+            log.lines().any(|line| line.contains(one) && line.contains(other))
+        });
+    }
+
     pub(crate) fn wait_established(&mut self) {
         self.wait("session at our side", |pair| pair.neighbour().established());
         self.wait("session at their side", |pair| pair.theirs().session(OURS).unwrap().established);
@@ -96,7 +109,7 @@ impl Pair {
     /// Whether our EID routes have this very prefix.
     pub(crate) fn we_know(&self, prefix: &str) -> bool {
         let wanted = prefix.parse().unwrap();
-        self.stand.router("ours").eid_routes().unwrap().iter().any(|route| route.eid == wanted)
+        self.stand.eid_routes("ours").unwrap().iter().any(|route| route.eid == wanted)
     }
 
     /// Waits until our EID routes have this prefix, through the tunnel, or no longer have it.

@@ -7,14 +7,11 @@ pub(crate) fn wrong_as(mut pair: Pair) {
     pair.start_ours(&Ours::default());
     // It is another AS than we expect.
     pair.start_theirs(|settings| settings.asn = 65_001);
-    pair.wait("refusal of the AS", |pair| pair.neighbour().last_down().contains("Bad Peer AS"));
+    pair.wait_we_say("we sent", "Bad Peer AS");
     assert!(!pair.neighbour().established());
     // It expects another AS than we are: now the daemon refuses.
     pair.start_theirs(|settings| settings.neighbours[0].asn = 65_001);
-    pair.wait("refusal by the neighbour", |pair| {
-        let neighbour = pair.neighbour();
-        neighbour.last_down().contains("neighbour sent") && neighbour.last_down().contains("Bad Peer AS")
-    });
+    pair.wait_we_say("the neighbour sent", "Bad Peer AS");
     assert!(!pair.neighbour().established());
     pair.start_theirs(|_| ());
     pair.wait_established();

@@ -3,7 +3,7 @@
 use altitude_perf::lab::Software;
 use nix::sys::signal::Signal;
 
-use crate::pair::{OURS, Ours, Pair};
+use crate::pair::{LIMIT, OURS, Ours, Pair};
 
 const OUR_PREFIX: &str = "10.8.0.0/16";
 const THEIR_PREFIX: &str = "10.7.0.0/16";
@@ -37,19 +37,19 @@ pub(crate) fn theirs(mut pair: Pair) {
         settings.neighbours[0].graceful_restart = Some(RESTART);
     });
     pair.wait_we_know(THEIR_PREFIX, true);
-    let before = pair.neighbour().count("sessions");
+    let before = pair.sessions();
     pair.theirs().kill().unwrap();
     pair.wait("end of the session", |pair| !pair.neighbour().established());
     assert!(pair.we_know(THEIR_PREFIX), "routes of a neighbour that restarts are kept");
     pair.theirs().restart().unwrap();
     pair.wait("new session", |pair| {
         assert!(pair.we_know(THEIR_PREFIX), "the route went during the restart");
-        pair.neighbour().count("sessions") > before
+        pair.sessions() > before
     });
     pair.wait_established();
     pair.wait("end of the restart", |pair| {
         assert!(pair.we_know(THEIR_PREFIX), "the route went during the restart");
-        pair.neighbour().0["stale-until"].is_null()
+        !pair.neighbour().has_stale_routes()
     });
     pair.wait_they_know(OUR_PREFIX, true);
 }
@@ -67,7 +67,10 @@ pub(crate) fn ours(mut pair: Pair) {
     pair.wait_established();
     pair.wait_they_know(OUR_PREFIX, true);
     let place = pair.stand.plan.place("ours");
-    pair.stand.routers[place].as_mut().unwrap().stop().unwrap();
+    // What ends it without a word to its neighbours.
+    let router = pair.stand.routers[place].as_mut().unwrap();
+    router.process.signal(Signal::SIGHUP).unwrap();
+    router.process.wait(LIMIT).unwrap();
     pair.wait("end of their session", |pair| !pair.theirs().session(OURS).unwrap().established);
     let route = pair.theirs().route(OUR_PREFIX).unwrap().expect("a route kept over our restart");
     // BIRD shows no mark in this answer.

@@ -6,7 +6,7 @@ use super::plan::{Bgp, Plan, Role, TUNNEL_LENGTHS};
 use crate::lab::{BgpNeighbour, BgpSettings};
 
 /// Kernel table for what daemons learn of EIDs.
-const TABLE: u32 = 4342;
+pub(super) const TABLE: u32 = 4342;
 /// Hold time of all sessions, seconds: the smallest there is.
 const HOLD: u16 = 3;
 
