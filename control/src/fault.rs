@@ -95,7 +95,7 @@ faults! {
 mod tests {
     use super::*;
     use crate::{
-        alt::{datagrams::DatagramFault, tunnels::GreFault},
+        alt::{bgp::speaker::RouteFault, datagrams::DatagramFault, tunnels::GreFault},
         map_cache::CacheFault,
         resolver::ResolverFault,
         responder::RequestFault,
@@ -116,6 +116,7 @@ mod tests {
             names::<CacheFault>(),
             names::<GreFault>(),
             names::<DatagramFault>(),
+            names::<RouteFault>(),
         ]
         .concat();
         let count = all.len();

@@ -9,8 +9,13 @@
 //! Each ALT router is an AS of its own; the AS path is there for the shortest way and against loops, nothing else. Its routes
 //! never meet the kernel's.
 
+mod aggregate;
+mod dampening;
 pub mod fsm;
 pub mod message;
 pub mod peer;
+mod policy;
+mod rib;
 pub mod route;
 pub mod settings;
+pub mod speaker;
