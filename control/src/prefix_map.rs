@@ -197,6 +197,25 @@ impl<V> PrefixMap<V> {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
+    /// Keeps what `keep` says yes to.
+    pub fn retain(&mut self, mut keep: impl FnMut(&EidPrefix, &mut V) -> bool) {
+        self.v4.retain(|key, value| keep(&key.eid(), value));
+        self.v6.retain(|key, value| keep(&key.eid(), value));
+    }
+
+    /// Every prefix after this one, or from the first on, with its value: all of IPv4 by instance, address and length, then
+    /// IPv6. For reading a table in pages.
+    pub fn after(&self, after: Option<&EidPrefix>) -> impl Iterator<Item = (EidPrefix, &V)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let (v4, v6) = match after.map(Either::from) {
+            None => (Some(self.v4.range::<Key4, _>(..)), self.v6.range::<Key6, _>(..)),
+            Some(Either::V4(key)) => (Some(self.v4.range((Excluded(key), Unbounded))), self.v6.range::<Key6, _>(..)),
+            Some(Either::V6(key)) => (None, self.v6.range((Excluded(key), Unbounded))),
+        };
+        let v4 = v4.into_iter().flatten().map(|(key, value)| (key.eid(), value));
+        v4.chain(v6.map(|(key, value)| (key.eid(), value)))
+    }
+
     /// Every prefix with its value, by instance, then address, then length; IPv4 before IPv6.
     pub fn iter(&self) -> impl Iterator<Item = (EidPrefix, &V)> {
         Iter { v4: self.v4.iter().peekable(), v6: self.v6.iter().peekable() }
@@ -363,6 +382,22 @@ mod tests {
             prop_assert_eq!(map.iter().map(|(key, ())| key).collect::<Vec<_>>(), all);
             prop_assert_eq!(map.get(&asked).is_some(), known.contains(&asked));
             prop_assert_eq!(map.within(&asked).map(|(key, ())| key).collect::<Vec<_>>(), within);
+        }
+
+        #[test]
+        fn pages_together_are_the_whole(known in prop::collection::vec(prefix(), 0..24), size in 1_usize..5) {
+            let map: PrefixMap<()> = known.iter().map(|eid| (*eid, ())).collect();
+            let mut read: Vec<EidPrefix> = Vec::new();
+            loop {
+                let page: Vec<EidPrefix> = map.after(read.last()).map(|(eid, ())| eid).take(size).collect();
+                if page.is_empty() {
+                    break;
+                }
+                read.extend(page);
+            }
+            let mut all: Vec<EidPrefix> = map.iter().map(|(key, ())| key).collect();
+            all.sort_by_key(|eid| (eid.prefix.address().is_ipv6(), *eid));
+            prop_assert_eq!(read, all);
         }
 
         #[test]

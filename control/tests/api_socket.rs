@@ -119,13 +119,14 @@ impl View for Fake {
             remote: "2001:db8::2".parse().unwrap(),
             key,
             checksum: key.is_none(),
+            up: key.is_some(),
             addresses: vec![([10, 42, 0, 1].into(), 30)],
             stats: vec![Stat::new("sent", 8)],
         };
         let eid = EidPrefix { instance: InstanceId::new(5).unwrap(), prefix: "0.0.0.0/0".parse().unwrap() };
         let routes =
             vec![RouteStatus { eid, via: Some("alt1".to_owned()) }, RouteStatus { eid: hole().eid, via: None }];
-        AltStatus { tunnels: vec![tunnel("alt0", Some(0)), tunnel("alt1", None)], routes }
+        AltStatus { tunnels: vec![tunnel("alt0", Some(0)), tunnel("alt1", None)], sources: Vec::new(), routes }
     }
 }
 

@@ -1,4 +1,13 @@
 //! The EID routes of the ALT: which tunnel leads towards an EID, apart from every other routing table (RFC 6836 §6.2).
+//!
+//! ```text
+//! configuration ──────────▶ StaticRib ─┐
+//! neighbours ─▶ bgp::speaker ──────────┼─▶ sources: the longest match of all, static routes first ─▶ engine
+//! FRR, BIRD ─▶ kernel table ─▶ kernel ─┘
+//! ```
+
+pub mod kernel;
+pub mod sources;
 
 use std::net::IpAddr;
 
@@ -16,10 +25,15 @@ pub enum Hop {
     Discard,
 }
 
-/// A source of EID routes: static ones here, BGP later.
+/// A source of EID routes.
 pub trait Rib {
-    /// The route of the longest prefix that holds `eid`.
-    fn lookup(&self, instance: InstanceId, eid: IpAddr) -> Option<Hop>;
+    /// The longest prefix that holds `eid`, and where its route leads.
+    fn route(&self, instance: InstanceId, eid: IpAddr) -> Option<(Prefix, Hop)>;
+
+    /// Where the route of the longest prefix that holds `eid` leads.
+    fn lookup(&self, instance: InstanceId, eid: IpAddr) -> Option<Hop> {
+        self.route(instance, eid).map(|(_, hop)| hop)
+    }
 
     /// The widest prefix around `eid` inside its longest match that no other route reaches into: what a negative answer may
     /// speak of.
@@ -53,6 +67,18 @@ impl StaticRib {
         Ok(Self(table))
     }
 
+    /// Number of routes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Every route, by instance, address and length.
     pub fn routes(&self) -> impl Iterator<Item = (EidPrefix, Hop)> {
         self.0.iter().map(|(eid, hop)| (eid, *hop))
@@ -60,8 +86,8 @@ impl StaticRib {
 }
 
 impl Rib for StaticRib {
-    fn lookup(&self, instance: InstanceId, eid: IpAddr) -> Option<Hop> {
-        self.0.longest(Eid { instance, address: eid }).map(|(_, hop)| *hop)
+    fn route(&self, instance: InstanceId, eid: IpAddr) -> Option<(Prefix, Hop)> {
+        self.0.longest(Eid { instance, address: eid }).map(|(eid, hop)| (eid.prefix, *hop))
     }
 
     fn gap(&self, instance: InstanceId, eid: IpAddr) -> Prefix {

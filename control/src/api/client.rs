@@ -11,7 +11,8 @@ use nix::sys::socket::MsgFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{
-    AltStatus, Counts, Entry, PortStatus, Stat, Table,
+    AltStatus, BgpRoute, BgpStatus, Counts, Entry, PortStatus, RoutesAsked, Stat, Table,
+    bgp::{self, Collected},
     entry::{self, Entries},
     message::{Fields, Flags, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind},
     status::{Detail, Statuses},
@@ -185,6 +186,37 @@ impl Client {
     /// As of [`hello`](Self::hello).
     pub fn alt(&mut self) -> Result<AltStatus, ClientError> {
         self.statuses(Some(Detail::Alt)).map(|statuses| statuses.alt)
+    }
+
+    /// The BGP speaker and its neighbours.
+    ///
+    /// # Errors
+    /// As of [`hello`](Self::hello).
+    pub fn bgp(&mut self) -> Result<BgpStatus, ClientError> {
+        self.collect(Detail::Bgp, RoutesAsked::default()).map(|collected| collected.status)
+    }
+
+    /// A page of BGP routes, and where the next one starts if there is one.
+    ///
+    /// # Errors
+    /// As of [`hello`](Self::hello).
+    pub fn bgp_routes(&mut self, asked: RoutesAsked) -> Result<(Vec<BgpRoute>, Option<EidPrefix>), ClientError> {
+        self.collect(Detail::Routes, asked).map(|collected| (collected.routes, collected.next))
+    }
+
+    fn collect(&mut self, detail: Detail, asked: RoutesAsked) -> Result<Collected, ClientError> {
+        let mut body = Vec::new();
+        detail.put(&mut body);
+        if let Some(eid) = asked.exact {
+            entry::put_instance(&mut body, eid.instance);
+            entry::put_prefix(&mut body, eid.prefix);
+        }
+        if let Some(after) = asked.after {
+            bgp::put_cursor(&mut body, &after);
+        }
+        let mut collected = Collected::default();
+        self.ask(Op::STATS, Flags::default(), &body, |kind, fields| collected.take(kind, fields))?;
+        Ok(collected)
     }
 
     fn statuses(&mut self, detail: Option<Detail>) -> Result<Statuses, ClientError> {

@@ -30,6 +30,16 @@ pub(super) mod kind {
     pub(in crate::api) const TUNNEL: u16 = 0x4011;
     pub(in crate::api) const ADDRESS: u16 = 0x4012;
     pub(in crate::api) const ROUTE: u16 = 0x4013;
+    pub(in crate::api) const SOURCE: u16 = 0x4014;
+    pub(in crate::api) const SPEAKER: u16 = 0x4020;
+    pub(in crate::api) const NEIGHBOR: u16 = 0x4021;
+    pub(in crate::api) const THROUGH: u16 = 0x4022;
+    pub(in crate::api) const REASON: u16 = 0x4023;
+    pub(in crate::api) const SESSION: u16 = 0x4024;
+    pub(in crate::api) const PATH: u16 = 0x4025;
+    pub(in crate::api) const AS_PATH: u16 = 0x4026;
+    pub(in crate::api) const COMMUNITIES: u16 = 0x4027;
+    pub(in crate::api) const CURSOR: u16 = 0x4028;
 }
 
 /// AFIs (RFC 8060 §2.2).

@@ -22,20 +22,34 @@
 //!
 //! | type | name | value |
 //! |---|---|---|
-//! | 0x4000 | DETAIL | in a STATS request: u8 1 counters by scope, 2 ports, 3 tunnels and routes of the ALT |
+//! | 0x4000 | DETAIL | in a STATS request: u8 1 counters by scope, 2 ports, 3 tunnels, sources and static routes of the ALT, 4 the BGP speaker and its neighbours, 5 BGP routes |
 //! | 0x4001 | NAME | stable name (UTF-8) of the STAT before it |
 //! | 0x4002 | SCOPE | u8 kind (1 worker, 2 control thread), u16 number; holds for the STATs after it |
 //! | 0x4003 | EXPIRY | u32 seconds until the entry leaves; absent if it stays |
 //! | 0x4004 | VOLUME | u64 octets that the entry carried |
 //! | 0x4010 | PORT | u32 interface index, u8 roles (1 site, 2 core), u8 flags (1 up, 2 zero-copy, 4 address known), u16 MTU, u32 IID, 6 octets of MAC address, name; the STATs after it are the port's |
-//! | 0x4011 | TUNNEL | u8 flags (1 key, 2 checksum), u32 key, local and remote address, name; the ADDRESSes and STATs after it are the tunnel's |
+//! | 0x4011 | TUNNEL | u8 flags (1 key, 2 checksum, 4 up), u32 key, local and remote address, name; the ADDRESSes and STATs after it are the tunnel's |
 //! | 0x4012 | ADDRESS | u8 prefix length, address |
 //! | 0x4013 | ROUTE | u8 kind (0 discard, 1 tunnel), the tunnel's name; comes after the IID and EID it routes |
+//! | 0x4014 | SOURCE | u8 flags (1 ready), u64 prefixes, name of a source of EID routes; comes after the IID it serves |
+//! | 0x4020 | SPEAKER | u8 flags (1 restarting), u32 AS, 4 octets of BGP Identifier |
+//! | 0x4021 | NEIGHBOR | u8 state (0 Idle … 5 Established), u8 flags (1 was down, 2 waits to retry, 4 has stale routes), u32 AS, u32 IID, u32 each: seconds in this state, since the last end, until the retry, until stale routes go; u64 prefixes received, u64 advertised, its and our address, name; the TLVs up to the next NEIGHBOR are its own |
+//! | 0x4022 | THROUGH | name of the neighbour's tunnel |
+//! | 0x4023 | REASON | text: why the neighbour's last session ended, or why a route is not the best |
+//! | 0x4024 | SESSION | 4 octets of the neighbour's BGP Identifier, u16 hold time in seconds, names of capabilities with blanks between |
+//! | 0x4025 | PATH | u8 flags (1 best, 2 stale, 4 MED given), u8 origin (1 local, 2 aggregate, 3 neighbour), u32 MED, the neighbour's name; comes after the IID and EID of the route |
+//! | 0x4026 | AS-PATH | text |
+//! | 0x4027 | COMMUNITIES | u32 each |
+//! | 0x4028 | CURSOR | u32 IID, u8 prefix length, address |
+//!
+//! BGP routes come in pages, as there may be a million: an answer ends with a CURSOR if there are more, and the same CURSOR
+//! in the next request asks for the next page. With an EID (and IID) only the routes to exactly that prefix come.
 //!
 //! The counter id of a STAT numbers the names within one answer; the NAME is what identifies a counter.
 
 #![forbid(unsafe_code)]
 
+mod bgp;
 pub mod client;
 mod entry;
 mod message;
@@ -50,6 +64,7 @@ use std::{
 
 use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Locator, MacAddress, Mapping, Ttl};
 
+pub use bgp::{BgpRoute, BgpStatus, NeighborStatus, RouteOrigin, RoutesAsked, STATES, SessionStatus, SpeakerStatus};
 pub use message::{FLAGS, Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError};
 pub use server::{Conduct, View, handle, too_long};
 
@@ -231,6 +246,8 @@ pub struct TunnelStatus {
     pub key: Option<u32>,
     /// GRE checksum.
     pub checksum: bool,
+    /// Packets pass, as far as is known.
+    pub up: bool,
     /// Addresses of the interface with prefix lengths.
     pub addresses: Vec<(IpAddr, u8)>,
     /// What was counted on it.
@@ -246,12 +263,27 @@ pub struct RouteStatus {
     pub via: Option<String>,
 }
 
-/// Tunnels and routes of the ALT.
+/// Where EID routes of one instance come from, beside static ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceStatus {
+    /// Whose.
+    pub instance: InstanceId,
+    /// `static`, `embedded` or `netlink:table=N`.
+    pub source: String,
+    /// It was read, or has nothing left to wait for.
+    pub ready: bool,
+    /// Prefixes it has, static ones included.
+    pub prefixes: u64,
+}
+
+/// Tunnels, sources and static routes of the ALT.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AltStatus {
     /// In the order of the configuration.
     pub tunnels: Vec<TunnelStatus>,
-    /// Ascending by prefix.
+    /// Ascending by instance.
+    pub sources: Vec<SourceStatus>,
+    /// The static ones. Ascending by prefix.
     pub routes: Vec<RouteStatus>,
 }
 

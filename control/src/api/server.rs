@@ -3,7 +3,7 @@
 use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Prefix};
 
 use super::{
-    AltStatus, Counts, Entry, PortStatus, Stat, Table, entry,
+    AltStatus, BgpRoute, BgpStatus, Counts, Entry, PortStatus, RoutesAsked, Stat, Table, bgp, entry,
     message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind, put},
     status::{self, Detail, Ids},
 };
@@ -25,6 +25,17 @@ pub trait View {
     /// The ALT.
     fn alt(&self) -> AltStatus;
 
+    /// The BGP speaker.
+    fn bgp(&self) -> BgpStatus {
+        BgpStatus::default()
+    }
+
+    /// At most `max` BGP routes, by prefix, those of one prefix together and the best first. More than `max` routes of one
+    /// prefix there are never.
+    fn bgp_routes(&self, _asked: RoutesAsked, _max: usize) -> Vec<BgpRoute> {
+        Vec::new()
+    }
+
     /// The entry of exactly this prefix.
     fn exact(&self, table: Table, eid: &EidPrefix) -> Option<Entry> {
         self.entries(table).find(|entry| entry.eid == *eid)
@@ -35,6 +46,9 @@ pub trait View {
         self.entries(table).filter(|entry| entry.eid.contains(eid)).max_by_key(|entry| entry.eid.prefix.length())
     }
 }
+
+/// BGP routes of one page: more than one prefix can have, one of each neighbour and our own.
+const PAGE: usize = 2048;
 
 /// What becomes of a connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +143,7 @@ struct Request {
     instance: Option<InstanceId>,
     prefix: Option<Prefix>,
     detail: Option<Detail>,
+    cursor: Option<EidPrefix>,
 }
 
 impl Request {
@@ -147,6 +162,7 @@ impl Request {
                 kind::IID => once(&mut request.instance, entry::instance(fields)?)?,
                 kind::EID => once(&mut request.prefix, entry::prefix(fields)?)?,
                 kind::DETAIL => once(&mut request.detail, Detail::read(fields)?)?,
+                kind::CURSOR => once(&mut request.cursor, bgp::cursor(fields)?)?,
                 other if other & kind::MANDATORY != 0 => return Err(ProtocolError::Unknown(other)),
                 _ => {}
             }
@@ -178,7 +194,7 @@ fn answer(asked: &Header, body: &[u8], view: &dyn View, pages: &mut Pages<'_>) -
         Op::GET if asked.flags.has(Flags::DUMP) => dump(&request, view, pages),
         Op::GET => get(&request, view, pages),
         Op::STATS => {
-            stats(request.detail, view, pages);
+            stats(&request, view, pages);
             Ok(())
         }
         Op(other) => Err(Refusal::new(errno::UNSUPPORTED, format!("operation {other} is not offered"))),
@@ -217,7 +233,7 @@ fn get(request: &Request, view: &dyn View, pages: &mut Pages<'_>) -> Result<(), 
     Ok(())
 }
 
-fn stats(detail: Option<Detail>, view: &dyn View, pages: &mut Pages<'_>) {
+fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
     let ids = &mut Ids::default();
     let mut groups: Vec<Vec<u8>> = Vec::new();
     let mut group = |put: &mut dyn FnMut(&mut Vec<u8>)| {
@@ -225,7 +241,7 @@ fn stats(detail: Option<Detail>, view: &dyn View, pages: &mut Pages<'_>) {
         put(&mut octets);
         groups.push(octets);
     };
-    match detail {
+    match request.detail {
         None => group(&mut |out| status::put_stats(out, &totals(&view.counts()), ids)),
         Some(Detail::Counters) => {
             for counts in view.counts() {
@@ -242,14 +258,51 @@ fn stats(detail: Option<Detail>, view: &dyn View, pages: &mut Pages<'_>) {
             for tunnel in &alt.tunnels {
                 group(&mut |out| status::put_tunnel(out, tunnel, ids));
             }
+            for source in &alt.sources {
+                group(&mut |out| status::put_source(out, source));
+            }
             for route in &alt.routes {
                 group(&mut |out| status::put_route(out, route));
+            }
+        }
+        Some(Detail::Bgp) => {
+            let status = view.bgp();
+            for speaker in &status.speaker {
+                group(&mut |out| bgp::put_speaker(out, speaker));
+            }
+            for neighbor in &status.neighbors {
+                group(&mut |out| bgp::put_neighbor(out, neighbor, ids));
+            }
+        }
+        Some(Detail::Routes) => {
+            let exact =
+                request.prefix.map(|prefix| EidPrefix { instance: request.instance.unwrap_or_default(), prefix });
+            let (routes, next) = page(view, RoutesAsked { exact, after: request.cursor });
+            for route in &routes {
+                group(&mut |out| bgp::put_route(out, route));
+            }
+            for next in &next {
+                group(&mut |out| bgp::put_cursor(out, next));
             }
         }
     }
     for group in groups {
         pages.add(&group);
     }
+}
+
+/// One page of routes, all routes of its prefixes, and where the next one starts.
+fn page(view: &dyn View, asked: RoutesAsked) -> (Vec<BgpRoute>, Option<EidPrefix>) {
+    let mut routes = view.bgp_routes(asked, PAGE);
+    let last = routes.last().map(|route| route.eid);
+    if routes.len() < PAGE || asked.exact.is_some() {
+        return (routes, None);
+    }
+    // The last prefix may be cut: its routes come with the next page.
+    let whole = routes.iter().rposition(|route| Some(route.eid) != last).map_or(routes.len(), |at| at + 1);
+    routes.truncate(whole);
+    let next = routes.last().map(|route| route.eid);
+    (routes, next)
 }
 
 /// Counters of the same name added up, in the order of their first appearance.

@@ -6,7 +6,7 @@ use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
 use hashbrown::HashMap;
 
 use super::{
-    AltStatus, Counts, PortStatus, RouteStatus, Scope, Stat, TunnelStatus, entry,
+    AltStatus, Counts, PortStatus, RouteStatus, Scope, SourceStatus, Stat, TunnelStatus, entry,
     message::{Fields, ProtocolError, kind, put, put_address},
 };
 
@@ -16,6 +16,8 @@ pub(super) enum Detail {
     Counters = 1,
     Ports = 2,
     Alt = 3,
+    Bgp = 4,
+    Routes = 5,
 }
 
 impl Detail {
@@ -30,7 +32,9 @@ impl Detail {
             1 => Ok(Self::Counters),
             2 => Ok(Self::Ports),
             3 => Ok(Self::Alt),
-            _ => Err(ProtocolError::Value("DETAIL is 1, 2 or 3")),
+            4 => Ok(Self::Bgp),
+            5 => Ok(Self::Routes),
+            _ => Err(ProtocolError::Value("DETAIL is 1 to 5")),
         }
     }
 }
@@ -45,6 +49,10 @@ const MAC: u8 = 4;
 // Flags of a TUNNEL.
 const KEY: u8 = 1;
 const CHECKSUM: u8 = 2;
+const PASSES: u8 = 4;
+
+// Flags of a SOURCE.
+const READY: u8 = 1;
 
 /// Numbers names within one answer.
 #[derive(Default)]
@@ -131,7 +139,8 @@ fn port(mut fields: Fields<'_>) -> Result<PortStatus, ProtocolError> {
 /// Appends TUNNEL, its addresses and counters.
 pub(super) fn put_tunnel(out: &mut Vec<u8>, tunnel: &TunnelStatus, ids: &mut Ids) {
     put(out, kind::TUNNEL, |out| {
-        out.push(if tunnel.key.is_some() { KEY } else { 0 } | if tunnel.checksum { CHECKSUM } else { 0 });
+        let flags = if tunnel.key.is_some() { KEY } else { 0 } | if tunnel.checksum { CHECKSUM } else { 0 };
+        out.push(flags | if tunnel.up { PASSES } else { 0 });
         out.extend(tunnel.key.unwrap_or(0).to_le_bytes());
         put_address(out, tunnel.local);
         put_address(out, tunnel.remote);
@@ -155,9 +164,20 @@ fn tunnel(mut fields: Fields<'_>) -> Result<TunnelStatus, ProtocolError> {
         remote,
         key: (flags & KEY != 0).then_some(key),
         checksum: flags & CHECKSUM != 0,
+        up: flags & PASSES != 0,
         addresses: Vec::new(),
         stats: Vec::new(),
     })
+}
+
+/// Appends IID and SOURCE.
+pub(super) fn put_source(out: &mut Vec<u8>, source: &SourceStatus) {
+    entry::put_instance(out, source.instance);
+    put(out, kind::SOURCE, |out| {
+        out.push(if source.ready { READY } else { 0 });
+        out.extend(source.prefixes.to_le_bytes());
+        out.extend(source.source.as_bytes());
+    });
 }
 
 /// Appends IID, EID and ROUTE.
@@ -224,6 +244,12 @@ impl Statuses {
             }
             kind::IID => self.instance = entry::instance(fields)?,
             kind::EID => self.prefix = Some(entry::prefix(fields)?),
+            kind::SOURCE => {
+                let (flags, prefixes) = (fields.u8()?, fields.u64()?);
+                let source = fields.text()?.to_owned();
+                let ready = flags & READY != 0;
+                self.alt.sources.push(SourceStatus { instance: self.instance, source, ready, prefixes });
+            }
             kind::ROUTE => self.route(fields)?,
             other if other & kind::MANDATORY != 0 => return Err(ProtocolError::Unknown(other)),
             _ => {}

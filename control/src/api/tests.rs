@@ -5,8 +5,10 @@ use std::time::UNIX_EPOCH;
 use altitude_dataplane::mapping::{Eid, Prefix};
 
 use super::{
+    bgp::Collected,
     entry::Entries,
-    message::{Tlvs, errno, kind, put},
+    message::{Fields, Tlvs, errno, kind, put},
+    status::Detail,
     *,
 };
 
@@ -99,6 +101,7 @@ impl View for Fake {
             remote: [240, 0, 254, 30].into(),
             key: Some(9),
             checksum: true,
+            up: true,
             addresses: vec![([10, 42, 0, 1].into(), 30), ("fd00::1".parse().unwrap(), 64)],
             stats: Vec::new(),
         };
@@ -106,7 +109,123 @@ impl View for Fake {
             RouteStatus { eid: eid("0.0.0.0/0", 0), via: Some("alt0".to_owned()) },
             RouteStatus { eid: eid("9.0.0.0/8", 5), via: None },
         ];
-        AltStatus { tunnels: vec![tunnel], routes }
+        let source = |instance, source: &str, ready| SourceStatus {
+            instance: InstanceId::new(instance).unwrap(),
+            source: source.to_owned(),
+            ready,
+            prefixes: 7,
+        };
+        let sources = vec![source(0, "embedded", true), source(5, "netlink:table=4342", false)];
+        AltStatus { tunnels: vec![tunnel], sources, routes }
+    }
+
+    fn bgp(&self) -> BgpStatus {
+        let speaker = SpeakerStatus { asn: 64530, router_id: [10, 42, 0, 2].into(), restarting: true };
+        BgpStatus { speaker: Some(speaker), neighbors: vec![neighbor("east", true), neighbor("west", false)] }
+    }
+
+    /// 5000 prefixes with two routes each, then one with more routes than any other.
+    fn bgp_routes(&self, asked: RoutesAsked, max: usize) -> Vec<BgpRoute> {
+        let prefixes = (0..5000_u32).map(|number| (eid(&format!("10.{}.{}.0/24", number / 250, number % 250), 0), 2));
+        let all = prefixes.chain([(eid("11.0.0.0/8", 0), 1000)]);
+        let wanted = |eid: &EidPrefix| {
+            asked.exact.is_none_or(|exact| exact == *eid) && asked.after.is_none_or(|after| *eid > after)
+        };
+        let routes =
+            all.filter(|(eid, _)| wanted(eid)).flat_map(|(eid, count)| (0..count).map(move |n| bgp_route(eid, n)));
+        routes.take(max).collect()
+    }
+}
+
+fn neighbor(name: &str, up: bool) -> NeighborStatus {
+    NeighborStatus {
+        name: name.to_owned(),
+        address: [10, 42, 0, 1].into(),
+        local: "fd00::1".parse().unwrap(),
+        tunnel: format!("{name}-tunnel"),
+        instance: InstanceId::new(5).unwrap(),
+        asn: u32::MAX,
+        state: if up { "Established" } else { "Active" },
+        since: 77 * SECOND,
+        session: up.then(|| SessionStatus {
+            router_id: [1, 2, 3, 4].into(),
+            hold: 90 * SECOND,
+            capabilities: vec!["ipv4-unicast".to_owned(), "4-octet-as".to_owned()],
+        }),
+        received: 1_000_000,
+        advertised: 3,
+        last_down: (!up).then(|| (9 * SECOND, "the neighbour sent Cease".to_owned())),
+        retry: (!up).then_some(2 * SECOND),
+        stale: up.then_some(3 * SECOND),
+        stats: vec![Stat::new("updates-received", 5)],
+    }
+}
+
+fn bgp_route(eid: EidPrefix, number: u32) -> BgpRoute {
+    BgpRoute {
+        eid,
+        origin: if number == 0 { RouteOrigin::Local } else { RouteOrigin::Neighbor },
+        neighbor: if number == 0 { String::new() } else { format!("n{number}") },
+        best: number == 0,
+        stale: number == 1,
+        why_not: if number == 0 { String::new() } else { "longer AS path".to_owned() },
+        as_path: "64510 {64520}".to_owned(),
+        med: (number == 1).then_some(7),
+        communities: if number == 1 { vec![1, 2] } else { Vec::new() },
+    }
+}
+
+fn collected(detail: Detail, asked: RoutesAsked) -> Collected {
+    let mut body = Vec::new();
+    detail.put(&mut body);
+    if let Some(eid) = asked.exact {
+        entry::put_instance(&mut body, eid.instance);
+        entry::put_prefix(&mut body, eid.prefix);
+    }
+    if let Some(after) = asked.after {
+        bgp::put_cursor(&mut body, &after);
+    }
+    let mut collected = Collected::default();
+    let replies = ask(Op::STATS, Flags::default(), &body, &fake());
+    assert!(replies.len() < 20 && replies.iter().all(|(_, body)| body.len() < MESSAGE_MAX));
+    for tlv in replies.iter().flat_map(|(_, body)| Tlvs(body)) {
+        let (kind, fields) = tlv.unwrap();
+        collected.take(kind, fields).unwrap();
+    }
+    collected
+}
+
+#[test]
+fn neighbours_come_as_they_are() {
+    let collected = collected(Detail::Bgp, RoutesAsked::default());
+    assert_eq!(collected.status, fake().bgp());
+}
+
+#[test]
+fn routes_come_in_pages_that_cut_no_prefix() {
+    let (mut asked, mut routes, mut pages) = (RoutesAsked::default(), Vec::new(), 0);
+    loop {
+        let page = collected(Detail::Routes, asked);
+        assert!(page.routes.len() <= 2048);
+        routes.extend(page.routes);
+        pages += 1;
+        match page.next {
+            Some(next) => asked.after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!((routes.len(), pages), (11_000, 6));
+    assert_eq!(routes, fake().bgp_routes(RoutesAsked::default(), usize::MAX));
+    let exact = RoutesAsked { exact: Some(eid("10.3.4.0/24", 0)), after: None };
+    let found = collected(Detail::Routes, exact);
+    assert_eq!(found.routes, [0, 1].map(|number| bgp_route(eid("10.3.4.0/24", 0), number)));
+    assert_eq!(found.next, None);
+}
+
+#[test]
+fn a_tlv_without_what_it_belongs_to_is_refused() {
+    for kind in [kind::THROUGH, kind::SESSION, kind::NAME, kind::REASON, kind::AS_PATH, kind::PATH] {
+        assert!(Collected::default().take(kind, Fields(&[0; 12])).is_err(), "{kind:#x}");
     }
 }
 

@@ -1,7 +1,11 @@
 //! A configuration as it was written: texts and numbers, each with its place, nothing checked.
 
+mod bgp;
+
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
+
+pub use bgp::{AggregateDraft, AltDraft, NeighborDraft, RibDraft, Secret};
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +113,8 @@ pub struct RouteDraft {
     pub via: Given<String>,
     /// Instance-ID.
     pub instance: Option<Given<i64>>,
+    /// Tell our neighbours.
+    pub announce: Option<Given<bool>>,
 }
 
 /// `[[map-cache]]`.
@@ -176,6 +182,14 @@ pub struct Draft {
     pub tunnels: Vec<TunnelDraft>,
     /// ALT routes.
     pub routes: Vec<RouteDraft>,
+    /// BGP neighbours.
+    pub neighbors: Vec<NeighborDraft>,
+    /// Aggregates.
+    pub aggregates: Vec<AggregateDraft>,
+    /// Sources of EID routes.
+    pub ribs: Vec<RibDraft>,
+    /// The rest of `[alt]`.
+    pub alt: AltDraft,
     /// Static mappings.
     pub map_cache: Vec<StaticDraft>,
     /// The rest.
@@ -195,6 +209,10 @@ impl Draft {
             eid_prefixes: list(self.eid_prefixes, other.eid_prefixes),
             tunnels: list(self.tunnels, other.tunnels),
             routes: list(self.routes, other.routes),
+            neighbors: list(self.neighbors, other.neighbors),
+            aggregates: list(self.aggregates, other.aggregates),
+            ribs: list(self.ribs, other.ribs),
+            alt: self.alt.over(other.alt),
             map_cache: list(self.map_cache, other.map_cache),
             settings: self.settings.over(other.settings),
         }

@@ -35,26 +35,40 @@ pub(super) fn read(text: &str) -> (Draft, Vec<Finding>) {
             }
         }
     }
-    draft.settings = table(None, 0..0, singles, &mut findings).unwrap_or_default();
+    draft.settings = table(Owner::Top, 0..0, singles, &mut findings).unwrap_or_default();
     (draft, findings)
+}
+
+/// What a table of keys stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner<'a> {
+    /// The document; its keys are all optional.
+    Top,
+    /// `[alt]`; its keys are all optional.
+    Alt,
+    /// An element of a list.
+    Element(&'a str),
 }
 
 fn alt(value: Spanned<DeValue<'_>>, draft: &mut Draft, findings: &mut Vec<Finding>) {
     let span = value.span();
     let DeValue::Table(keys) = value.into_inner() else {
-        return findings.push(wrong(&span, "'alt' is not a table", "write [[alt.tunnel]] and [[alt.route]]"));
+        return findings.push(wrong(&span, "'alt' is not a table", "write [alt], [[alt.tunnel]] and [[alt.route]]"));
     };
+    let mut singles = DeTable::new();
     for (key, value) in keys {
         match key.get_ref().as_ref() {
             "tunnel" => draft.tunnels = list("alt.tunnel", value, findings),
             "route" => draft.routes = list("alt.route", value, findings),
-            other => findings.push(wrong(
-                &key.span(),
-                format!("unknown field `{other}` in [alt]"),
-                "expected [[alt.tunnel]] or [[alt.route]]",
-            )),
+            "neighbor" => draft.neighbors = list("alt.neighbor", value, findings),
+            "aggregate" => draft.aggregates = list("alt.aggregate", value, findings),
+            "rib" if matches!(value.get_ref(), DeValue::Array(_)) => draft.ribs = list("alt.rib", value, findings),
+            _ => {
+                singles.insert(key, value);
+            }
         }
     }
+    draft.alt = table(Owner::Alt, span, singles, findings).unwrap_or_default();
 }
 
 /// Reads a list of tables; elements with a mistake are left out.
@@ -72,16 +86,16 @@ where
     for element in elements {
         let span = element.span();
         match element.into_inner() {
-            DeValue::Table(keys) => items.extend(table(Some(name), span, keys, findings)),
+            DeValue::Table(keys) => items.extend(table(Owner::Element(name), span, keys, findings)),
             _ => findings.push(wrong(&span, format!("an element of '{name}' is not a table"), remedy.as_str())),
         }
     }
     items
 }
 
-/// Reads one table, reporting each key that is unknown or of the wrong type; `name` is `None` for the top level, whose
-/// keys are all optional. An element of a list with a mistake is `None`: what is left of it would raise false alarms.
-fn table<T>(name: Option<&str>, span: Range<usize>, mut keys: DeTable<'_>, findings: &mut Vec<Finding>) -> Option<T>
+/// Reads one table, reporting each key that is unknown or of the wrong type. An element of a list with a mistake is `None`:
+/// what is left of it would raise false alarms.
+fn table<T>(owner: Owner<'_>, span: Range<usize>, mut keys: DeTable<'_>, findings: &mut Vec<Finding>) -> Option<T>
 where
     T: for<'de> Deserialize<'de>,
 {
@@ -89,7 +103,9 @@ where
     loop {
         let value = Spanned::new(span.clone(), DeValue::Table(keys.clone()));
         let error = match T::deserialize(value.into_deserializer()) {
-            Ok(item) => return Some(item).filter(|_| name.is_none() || findings.len() == before),
+            Ok(item) => {
+                return Some(item).filter(|_| !matches!(owner, Owner::Element(_)) || findings.len() == before);
+            }
             Err(error) => error,
         };
         let at = error.span().unwrap_or(span.clone());
@@ -98,16 +114,16 @@ where
         let Some((key, value)) = culprit.map(|(key, value)| (key.clone(), value.clone())) else {
             // A missing key, unless it is one that was there and wrong.
             if findings.len() == before {
-                findings.push(structure(name, None, &at, &error));
+                findings.push(structure(owner, None, &at, &error));
             }
             return None;
         };
         let unknown = inside(key.span());
-        let mut finding = structure(name, (!unknown).then_some(key.get_ref().as_ref()), &at, &error);
+        let mut finding = structure(owner, (!unknown).then_some(key.get_ref().as_ref()), &at, &error);
         let alone = DeTable::from_iter([(key.clone(), value)]);
         if unknown
-            && name.is_some()
-            && table::<Settings>(None, 0..0, alone, &mut Vec::new()).is_some_and(|s| s != Settings::default())
+            && owner != Owner::Top
+            && table::<Settings>(Owner::Top, 0..0, alone, &mut Vec::new()).is_some_and(|s| s != Settings::default())
         {
             "it belongs to the top level: move it above the first [[...]] of the file".clone_into(&mut finding.remedy);
         }
@@ -117,19 +133,27 @@ where
 }
 
 /// A mistake that serde found.
-fn structure(name: Option<&str>, key: Option<&str>, at: &Range<usize>, error: &Error) -> Finding {
+fn structure(owner: Owner<'_>, key: Option<&str>, at: &Range<usize>, error: &Error) -> Finding {
     let (mut what, mut remedy) = halves(error, "see docker/altitude.example.toml");
     if let Some(field) = what.strip_prefix("missing field ") {
         remedy = format!("add {}", field.replace('`', "") + " = ...");
     } else if let Some(key) = key {
         what = format!("'{key}': {what}");
     }
-    match name {
-        Some(name) => what = format!("{what} in [[{name}]]"),
-        None if what.starts_with("unknown field") => {
-            remedy += ", [[site-port]], [[core-port]], [[eid-prefix]], [[map-cache]], [[alt.tunnel]], [[alt.route]]";
+    let unknown = what.starts_with("unknown field");
+    match owner {
+        Owner::Element(name) => what = format!("{what} in [[{name}]]"),
+        Owner::Alt => {
+            what += " in [alt]";
+            if unknown {
+                remedy += ", [[alt.tunnel]], [[alt.route]], [[alt.neighbor]], [[alt.aggregate]], [[alt.rib]]";
+            }
         }
-        None => {}
+        Owner::Top if unknown => {
+            remedy +=
+                ", [[site-port]], [[core-port]], [[eid-prefix]], [[map-cache]], [alt], [[alt.tunnel]], [[alt.route]]";
+        }
+        Owner::Top => {}
     }
     wrong(at, what, remedy)
 }

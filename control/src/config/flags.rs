@@ -2,7 +2,7 @@
 //!
 //! The form alone is checked here (a mistake is one of usage); the meaning is checked together with the file.
 
-use super::{EidPrefixDraft, Given, PortDraft, RouteDraft, TunnelDraft};
+use super::{EidPrefixDraft, Given, NeighborDraft, PortDraft, RibDraft, RouteDraft, TunnelDraft};
 
 /// `--site-port IF[:IID]`.
 ///
@@ -68,7 +68,7 @@ pub fn tunnel(text: &str) -> Result<TunnelDraft, String> {
     Ok(TunnelDraft { name, remote, local, key, checksum, addresses })
 }
 
-/// `--alt-route PREFIX=TUNNEL|discard[,instance=N]`.
+/// `--alt-route PREFIX=TUNNEL|discard[,instance=N][,announce]`.
 ///
 /// # Errors
 /// What to write instead.
@@ -80,11 +80,74 @@ pub fn route(text: &str) -> Result<RouteDraft, String> {
         prefix: Given::by_flag(filled("a prefix", prefix)?, flag()),
         via: Given::by_flag(filled("a tunnel name", via)?, flag()),
         instance: None,
+        announce: None,
     };
     for (key, value) in options {
         match (key, value) {
             ("instance", Some(value)) => draft.instance = Some(Given::by_flag(number("instance", value)?, flag())),
-            _ => return Err(unknown(key, "instance=N")),
+            ("announce", None) => draft.announce = Some(Given::by_flag(true, flag())),
+            _ => return Err(unknown(key, "instance=N, announce")),
+        }
+    }
+    Ok(draft)
+}
+
+/// `--alt-rib [INSTANCE=]SOURCE`.
+///
+/// # Errors
+/// What to write instead.
+pub fn rib(text: &str) -> Result<RibDraft, String> {
+    let flag = || format!("--alt-rib {text}");
+    // `netlink:table=N` has an equals sign of its own.
+    let (instance, source) = match text.split_once('=') {
+        Some((instance, source)) if !instance.contains(':') => {
+            (Some(Given::by_flag(number("the Instance-ID", instance)?, flag())), source)
+        }
+        _ => (None, text),
+    };
+    Ok(RibDraft { instance, source: Given::by_flag(filled("a source", source)?, flag()) })
+}
+
+/// What `--alt-neighbor` takes beside the address.
+const NEIGHBOR_OPTIONS: &str = "as=N, name=TEXT, instance=N, password-file=PATH, ttl-security, hold=SECONDS, \
+    connect-retry=SECONDS, advertisement-interval=SECONDS, passive, max-prefixes=N, graceful-restart=BOOL, dampening, \
+    default-originate";
+
+/// `--alt-neighbor ADDR,as=N[,option]...`.
+///
+/// # Errors
+/// What to write instead.
+pub fn neighbor(text: &str) -> Result<NeighborDraft, String> {
+    let flag = || format!("--alt-neighbor {text}");
+    let (address, options) = split(text);
+    let options: Vec<_> = options.collect();
+    let asn = options.iter().find(|(option, _)| *option == "as").and_then(|(_, value)| *value);
+    let asn = number("as", asn.ok_or("the neighbour's AS is missing: add ,as=N")?)?;
+    let address = Given::by_flag(filled("an address", address)?, flag());
+    let mut draft = NeighborDraft::new(address, Given::by_flag(asn, flag()));
+    let count = |option: &str, value: &str| number(option, value).map(|value| Some(Given::by_flag(value, flag())));
+    let text = |value: &str| Some(Given::by_flag(value.to_owned(), flag()));
+    let yes = || Some(Given::by_flag(true, flag()));
+    for (option, value) in options {
+        match (option, value) {
+            ("as", _) => {}
+            ("name", Some(value)) => draft.name = text(value),
+            ("instance", Some(value)) => draft.instance = count(option, value)?,
+            ("password-file", Some(value)) => draft.password_file = text(value),
+            ("password", _) => return Err("whoever lists processes reads it here: write password-file=PATH".to_owned()),
+            ("ttl-security", None) => draft.ttl_security = yes(),
+            ("hold", Some(value)) => draft.hold = count(option, value)?,
+            ("connect-retry", Some(value)) => draft.connect_retry = count(option, value)?,
+            ("advertisement-interval", Some(value)) => draft.advertisement_interval = count(option, value)?,
+            ("passive", None) => draft.passive = yes(),
+            ("max-prefixes", Some(value)) => draft.max_prefixes = count(option, value)?,
+            ("graceful-restart", Some(value)) => {
+                let value = value.parse().map_err(|_| "graceful-restart is true or false")?;
+                draft.graceful_restart = Some(Given::by_flag(value, flag()));
+            }
+            ("dampening", None) => draft.dampening = yes(),
+            ("default-originate", None) => draft.default_originate = yes(),
+            _ => return Err(unknown(option, NEIGHBOR_OPTIONS)),
         }
     }
     Ok(draft)

@@ -18,16 +18,18 @@ pub mod flags;
 mod problem;
 mod validate;
 
-use std::{fmt, net::IpAddr, path::Path, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::Path, path::PathBuf, str::FromStr};
 
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Mapping};
 
 pub use crate::alt::{
-    rib::Hop,
+    bgp::settings::Settings as SpeakerSettings,
+    rib::{Hop, sources::RibSource},
     tunnels::{Tunnel, TunnelId},
 };
 pub use draft::{
-    Draft, EidPrefixDraft, Given, LocatorDraft, Place, PortDraft, RouteDraft, Settings, StaticDraft, TunnelDraft,
+    AggregateDraft, AltDraft, Draft, EidPrefixDraft, Given, LocatorDraft, NeighborDraft, Place, PortDraft, RibDraft,
+    RouteDraft, Secret, Settings, StaticDraft, TunnelDraft,
 };
 pub use problem::{Problem, Problems};
 
@@ -62,6 +64,10 @@ pub struct Config {
     pub tunnels: Vec<Tunnel>,
     /// Static routes of the ALT, each EID-prefix once.
     pub routes: Vec<Route>,
+    /// Where the EID routes of each instance come from beside those; every instance that is mentioned anywhere.
+    pub ribs: BTreeMap<InstanceId, RibSource>,
+    /// Our BGP speaker, if there is one.
+    pub speaker: Option<SpeakerSettings>,
     /// Cores the workers are pinned to, one worker each, at least one.
     pub workers: Vec<usize>,
     /// Core the control thread is pinned to, if any.
@@ -114,6 +120,8 @@ pub struct Route {
     pub eid: EidPrefix,
     /// Where Map-Requests for them go.
     pub hop: Hop,
+    /// Neighbours are told of it.
+    pub announce: bool,
 }
 
 macro_rules! choice {
@@ -276,6 +284,11 @@ impl Config {
             count(self.map_cache.len(), "static mapping", "static mappings"),
             count(self.tunnels.len(), "ALT tunnel", "ALT tunnels"),
             count(self.routes.len(), "ALT route", "ALT routes"),
+            count(
+                self.speaker.as_ref().map_or(0, |speaker| speaker.neighbors.len()),
+                "BGP neighbour",
+                "BGP neighbours",
+            ),
             count(self.workers.len(), "worker", "workers"),
         ]
         .join(", ")

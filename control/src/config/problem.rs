@@ -64,6 +64,11 @@ impl<'a> Source<'a> {
         Self { file: Some((path.to_owned(), text)) }
     }
 
+    /// The folder of the file; where paths in it start.
+    pub(super) fn folder(&self) -> &Path {
+        self.file.as_ref().and_then(|(path, _)| path.parent()).unwrap_or(Path::new(""))
+    }
+
     /// Findings in the order of the file, flags and the whole last.
     pub(super) fn locate(&self, findings: Vec<Finding>) -> Problems {
         let mut problems: Vec<Problem> = findings.into_iter().map(|finding| self.problem(finding)).collect();

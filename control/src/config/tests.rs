@@ -1,5 +1,7 @@
 //! Good files, and each mistake with its line.
 
+mod bgp;
+
 use super::*;
 
 const FOUR_CORES: [usize; 4] = [0, 1, 2, 3];
@@ -31,7 +33,8 @@ fn the_example_is_good_and_means_what_it_says() {
     let config = read(EXAMPLE).unwrap();
     assert_eq!(
         config.summary(),
-        "1 site port, 1 core port, 1 RLOC, 2 EID-prefixes, 0 static mappings, 1 ALT tunnel, 2 ALT routes, 1 worker"
+        "1 site port, 1 core port, 1 RLOC, 2 EID-prefixes, 0 static mappings, 1 ALT tunnel, 2 ALT routes, 1 BGP neighbour, \
+         1 worker"
     );
     assert_eq!(config.rlocs, [IpAddr::from([240, 0, 254, 10])]);
     assert_eq!(config.ports[0], Port { name: "eth1".into(), site: true, core: false, instance: InstanceId::DEFAULT });
@@ -196,7 +199,7 @@ fn each_mistake_has_its_line_and_its_remedy() {
         (before("ring = \"5\""), "x.toml:1: 'ring': invalid type: string \"5\"; expected i64"),
         (after("ring = 512"), "x.toml:8: unknown field `ring` in [[eid-prefix]]; it belongs to the top level"),
         (after("[[alt.route]]\nvia = \"alt0\""), "x.toml:8: missing field `prefix` in [[alt.route]]; add prefix = ..."),
-        (after("[alt]\nneighbour = 1"), "x.toml:9: unknown field `neighbour` in [alt]; expected [[alt.tunnel]]"),
+        (after("[alt]\nneighbour = 1"), "x.toml:9: unknown field `neighbour` in [alt]; expected one of `as`"),
         (before("[map-cache]\neid = 1"), "x.toml:1: 'map-cache' is not a list of tables; write [[map-cache]]"),
         // Sites.
         (after("[[eid-prefix]]\nprefix = \"1.1.0.0/16\""), "x.toml:9: EID-prefix 1.1.0.0/16 is given twice; "),

@@ -49,6 +49,7 @@ macro_rules! event_source {
 }
 
 pub mod api_socket;
+pub mod bgp_socket;
 pub mod control_socket;
 pub mod gre_socket;
 pub mod interface;

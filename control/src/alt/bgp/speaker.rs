@@ -324,9 +324,9 @@ impl Speaker {
 }
 
 impl Rib for Speaker {
-    fn lookup(&self, instance: InstanceId, eid: IpAddr) -> Option<Hop> {
-        let (_, source) = self.tables.get(&instance)?.lookup(eid)?;
-        Some(self.hop(source))
+    fn route(&self, instance: InstanceId, eid: IpAddr) -> Option<(Prefix, Hop)> {
+        let (prefix, source) = self.tables.get(&instance)?.lookup(eid)?;
+        Some((prefix, self.hop(source)))
     }
 
     fn gap(&self, instance: InstanceId, eid: IpAddr) -> Prefix {

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use altitude_control::config::{
-    API_PATH, Bind, Draft, EidPrefixDraft, Given, Hold, LogFormat, LogLevel, PortDraft, RouteDraft, Settings,
-    SourceCheck, TunnelDraft, XdpMode, flags,
+    API_PATH, AltDraft, Bind, Draft, EidPrefixDraft, Given, Hold, LogFormat, LogLevel, NeighborDraft, PortDraft,
+    RibDraft, RouteDraft, Settings, SourceCheck, TunnelDraft, XdpMode, flags,
 };
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
+use altitude_dataplane::mapping::{EidPrefix, InstanceId};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
 /// A LISP tunnel router (xTR) in user space, on AF_XDP, with LISP+ALT.
 #[derive(Debug, Parser)]
@@ -41,6 +42,18 @@ pub(crate) struct Show {
     #[arg(value_enum)]
     pub(crate) what: What,
 
+    /// Of bgp: the routes instead of the neighbours.
+    #[arg(value_enum)]
+    pub(crate) part: Option<Part>,
+
+    /// Of the BGP routes: only those to exactly this prefix, `[5]10.0.0.0/8` in instance 5.
+    #[arg(requires = "part", value_parser = eid_prefix)]
+    pub(crate) prefix: Option<EidPrefix>,
+
+    /// Of bgp: all about one neighbour, by its address or name.
+    #[arg(long, value_name = "ADDR|NAME", conflicts_with = "part")]
+    pub(crate) neighbor: Option<String>,
+
     /// Print one JSON document instead of tables: for programs, stable from version to version.
     #[arg(long)]
     pub(crate) json: bool,
@@ -52,6 +65,40 @@ pub(crate) struct Show {
     /// Socket of the router's mapping API: what it was started with.
     #[arg(long, value_name = "PATH", default_value = API_PATH)]
     pub(crate) api: PathBuf,
+}
+
+impl Show {
+    /// What the definition of the arguments cannot say.
+    ///
+    /// # Errors
+    /// Of usage.
+    pub(crate) fn check(&self) -> Result<(), clap::Error> {
+        if self.what == What::Bgp || (self.part.is_none() && self.neighbor.is_none()) {
+            return Ok(());
+        }
+        let text = "`routes` and --neighbor belong to `altitude show bgp`";
+        Err(Cli::command().error(clap::error::ErrorKind::ArgumentConflict, text))
+    }
+}
+
+/// What `show bgp` can show instead of neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Every route of every neighbour, the best (*) first, and why the others are not.
+    Routes,
+}
+
+/// A prefix, perhaps with its instance in brackets in front.
+fn eid_prefix(text: &str) -> Result<EidPrefix, String> {
+    let (instance, prefix) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        None => (InstanceId::DEFAULT, text),
+        Some((instance, prefix)) => {
+            let number = instance.parse().ok().and_then(InstanceId::new);
+            (number.ok_or("the Instance-ID is a number of 24 bits")?, prefix)
+        }
+    };
+    let prefix = prefix.parse().map_err(|error: altitude_dataplane::mapping::PrefixError| error.to_string())?;
+    Ok(EidPrefix { instance, prefix })
 }
 
 /// What a router can be asked.
@@ -68,8 +115,10 @@ pub(crate) enum What {
     Counters,
     /// The interfaces: role, link, packets, what the kernel says of the rings, what was steered where.
     Ports,
-    /// Tunnels and routes of the ALT.
+    /// Tunnels of the ALT, where its routes come from, and the static ones.
     Alt,
+    /// BGP neighbours: state and since when, prefixes received and advertised, why the last session ended.
+    Bgp,
 }
 
 const SHOW_EXAMPLES: &str = "\
@@ -77,6 +126,9 @@ Examples:
   altitude show map-cache
   altitude show counters --all
   altitude show counters --json | jq .control
+  altitude show bgp --neighbor 10.42.0.1
+  altitude show bgp routes 1.1.0.0/16
+  altitude show bgp routes --json | jq '.routes[] | select(.best)'
   altitude show alt --api /run/altitude/second.sock";
 
 const RUN_ABOUT: &str = "\
@@ -99,6 +151,11 @@ Examples:
     altitude run --rloc 240.0.254.30 \\
                  --alt-tunnel alt0,remote=240.0.254.10 --alt-route 1.1.0.0/16=alt0 \\
                  --alt-tunnel alt1,remote=240.0.254.20 --alt-route 2.2.0.0/16=alt1
+
+  The same site with BGP: the ALT router, AS 64530, learns 1.1.0.0/16 and tells us of the other sites:
+    altitude run --site-port eth1 --core-port eth0 --rloc 240.0.254.10 --eid-prefix 1.1.0.0/16 \\
+                 --alt-tunnel alt0,remote=240.0.254.30,address=10.42.0.1/30 \\
+                 --alt-as 64510 --alt-neighbor 10.42.0.2,as=64530,password-file=/etc/altitude/alt0.key
 
   One port for both sides, two workers on cores 2 and 3, sockets polled for 20 microseconds:
     altitude run --site-port eth0 --core-port eth0 --rloc 2001:db8::10 --eid-prefix 2001:db8:1::/48 \\
@@ -157,11 +214,44 @@ pub(crate) struct Run {
 
     /// Where Map-Requests for these EIDs go; `discard` makes a hole that is answered negatively [default instance: 0].
     ///
-    /// Repeatable; the longest prefix wins. A site needs a default route (0.0.0.0/0, ::/0) to its ALT router; an ALT
-    /// router needs the prefixes behind each of its tunnels.
-    #[arg(long, value_name = "PREFIX=TUNNEL|discard[,instance=N]", value_parser = flags::route)]
+    /// Repeatable; the longest prefix wins. A site without BGP needs a default route (0.0.0.0/0, ::/0) to its ALT router, an
+    /// ALT router without BGP the prefixes behind each of its tunnels. With `announce` our BGP neighbours are told of it.
+    #[arg(long, value_name = "PREFIX=TUNNEL|discard[,instance=N][,announce]", value_parser = flags::route)]
     #[arg(help_heading = "LISP+ALT")]
     alt_route: Vec<RouteDraft>,
+
+    /// Our AS number, 1 to 4294967294: switches our own BGP speaker on.
+    ///
+    /// Each ALT router is an AS of its own, and the numbers need not be those of the Internet: take private ones, 64512 to
+    /// 65534. Our EID-prefixes are announced to the neighbours.
+    #[arg(long, value_name = "AS", help_heading = "LISP+ALT")]
+    alt_as: Option<i64>,
+
+    /// Our BGP Identifier, written as an IPv4 address [default: our first IPv4 tunnel address, else RLOC].
+    ///
+    /// No two ALT routers may have the same.
+    #[arg(long, value_name = "A.B.C.D", help_heading = "LISP+ALT")]
+    alt_router_id: Option<String>,
+
+    /// BGP neighbour at the far end of a tunnel, with its AS.
+    ///
+    /// Repeatable. ADDR lies on the subnet of a tunnel's `address`. `password-file` names a file whose first line is the
+    /// TCP-MD5 password of both ends. `hold` is how many seconds a silent neighbour is believed in [default: 90], 0 or at
+    /// least 3. More options: name=TEXT, instance=N, ttl-security, connect-retry=SECONDS, advertisement-interval=SECONDS,
+    /// passive, max-prefixes=N, graceful-restart=BOOL, dampening, default-originate. Write [[alt.neighbor]] in the file for
+    /// prefix lists.
+    #[arg(long, value_name = "ADDR,as=N[,password-file=PATH][,hold=S]...", value_parser = flags::neighbor)]
+    #[arg(help_heading = "LISP+ALT")]
+    alt_neighbor: Vec<NeighborDraft>,
+
+    /// Where EID routes come from, beside static ones: static (nowhere), embedded (our own speaker), netlink:table=N
+    /// [default: embedded for instances with neighbours, else static].
+    ///
+    /// Repeatable. netlink:table=N reads a routing table of the kernel that FRR or BIRD fills; routes out of a tunnel's
+    /// interface lead through that tunnel, blackhole and unreachable routes are holes. Give an Instance-ID in front to say
+    /// it for one instance alone: 5=netlink:table=4343.
+    #[arg(long, value_name = "[IID=]SOURCE", value_parser = flags::rib, help_heading = "LISP+ALT")]
+    alt_rib: Vec<RibDraft>,
 
     /// Cores of the workers, one worker each: numbers and ranges [default: the last core].
     ///
@@ -289,6 +379,14 @@ impl Run {
             eid_prefixes: self.eid_prefix.clone(),
             tunnels: self.alt_tunnel.clone(),
             routes: self.alt_route.clone(),
+            neighbors: self.alt_neighbor.clone(),
+            aggregates: Vec::new(),
+            ribs: self.alt_rib.clone(),
+            alt: AltDraft {
+                asn: given("alt-as", self.alt_as.as_ref()),
+                router_id: given("alt-router-id", self.alt_router_id.as_ref()),
+                ..AltDraft::default()
+            },
             map_cache: Vec::new(),
             settings,
         }
@@ -301,10 +399,8 @@ fn given<T: Clone + std::fmt::Display>(flag: &str, value: Option<&T>) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use altitude_control::config::{self, FRAMES, MAP_CACHE_MAX, Machine, RING, TTL_MINUTES};
-    use clap::CommandFactory;
-
     use super::*;
+    use altitude_control::config::{self, FRAMES, MAP_CACHE_MAX, Machine, RING, TTL_MINUTES};
 
     fn run(arguments: &[&str]) -> Result<Draft, clap::Error> {
         let all = ["altitude", "run"].iter().chain(arguments);
@@ -336,7 +432,10 @@ mod tests {
         let draft = run(&[
             "--site-port=eth1:7", "--core-port=eth0", "--rloc=240.0.254.10", "--eid-prefix=1.1.0.0/16,instance=7,ttl=5",
             "--alt-tunnel=alt0,remote=240.0.254.30,local=240.0.254.10,key=9,checksum,address=10.42.0.1/30,address=fd00::1/64",
-            "--alt-route=0.0.0.0/0=alt0,instance=7", "--alt-route=::/0=discard", "--workers=0,2-3", "--control-core=1",
+            "--alt-route=0.0.0.0/0=alt0,instance=7", "--alt-route=::/0=discard,announce", "--alt-as=64510",
+            "--alt-router-id=10.42.0.9", "--alt-neighbor=10.42.0.2,as=64530,hold=3,name=core,max-prefixes=10,ttl-security",
+            "--alt-neighbor=fd00::2,as=64531,passive,dampening,default-originate,connect-retry=7,graceful-restart=false",
+            "--alt-rib=embedded", "--alt-rib=7=netlink:table=4343", "--workers=0,2-3", "--control-core=1",
             "--xdp=native", "--bind=zerocopy", "--busy-poll=20", "--ring=2048", "--frames=16384", "--hugepages",
             "--map-cache-max=1000", "--hold=drop", "--batch=32", "--source-check=secure", "--api=/tmp/x.sock", "--log=debug",
             "--log-format=json",
@@ -357,6 +456,16 @@ mod tests {
             config.routes.iter().map(|route| route.hop).collect::<Vec<_>>(),
             [config::Hop::Tunnel(config::TunnelId(0)), config::Hop::Discard]
         );
+        assert!(!config.routes[0].announce && config.routes[1].announce);
+        let speaker = config.speaker.as_ref().unwrap();
+        assert_eq!((speaker.asn, speaker.router_id.to_string().as_str()), (64510, "10.42.0.9"));
+        let [first, second] = &speaker.neighbors[..] else { panic!("{speaker:?}") };
+        assert_eq!((first.asn, first.hold, first.name.as_str(), first.ttl_security), (64530, 3, "core", true));
+        assert_eq!(first.max_prefixes.map(|max| max.limit), Some(10));
+        assert_eq!((second.passive, second.dampening.is_some(), second.default_originate), (true, true, true));
+        assert_eq!((second.connect_retry, second.graceful_restart), (7, false));
+        let ribs: Vec<String> = config.ribs.iter().map(|(instance, source)| format!("{instance} {source}")).collect();
+        assert_eq!(ribs, ["0 embedded", "7 netlink:table=4343"]);
         assert_eq!((config.workers.as_slice(), config.control_core), ([0, 2, 3].as_slice(), Some(1)));
         assert_eq!((config.xdp, config.bind, config.hold), (XdpMode::Native, Bind::ZeroCopy, Hold::Drop));
         assert_eq!((config.busy_poll, config.ring, config.frames, config.hugepages), (Some(20), 2048, 16384, true));
@@ -383,12 +492,42 @@ mod tests {
     }
 
     #[test]
+    fn show_bgp_takes_routes_a_prefix_or_a_neighbour() {
+        let show = |arguments: &[&str]| {
+            let all = ["altitude", "show"].iter().chain(arguments);
+            Cli::try_parse_from(all).and_then(|cli| match cli.command {
+                Command::Show(show) => show.check().map(|()| show),
+                other => panic!("{other:?} is not show"),
+            })
+        };
+        let routes = show(&["bgp", "routes", "[5]10.0.0.0/8", "--json"]).unwrap();
+        assert_eq!((routes.part, routes.json), (Some(Part::Routes), true));
+        assert_eq!(routes.prefix.unwrap().to_string(), "[5]10.0.0.0/8");
+        assert_eq!(show(&["bgp", "--neighbor", "east"]).unwrap().neighbor.as_deref(), Some("east"));
+        for wrong in [
+            &["bgp", "10.0.0.0/8"][..],
+            &["bgp", "routes", "10.0.0.0/33"],
+            &["bgp", "routes", "[x]10.0.0.0/8"],
+            &["bgp", "routes", "--neighbor", "east"],
+            &["alt", "routes"],
+            &["alt", "--neighbor", "east"],
+        ] {
+            assert_eq!(show(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn wrong_usage_is_refused_by_the_command_line() {
         for (arguments, said) in [
             (["--site-port", "eth0:x"], "the Instance-ID is a number"),
             (["--alt-tunnel", "alt0,key=3"], "add ,remote=ADDR"),
             (["--alt-tunnel", "alt0,remote=1.2.3.4,colour=red"], "'colour' is no option here"),
             (["--alt-route", "0.0.0.0/0"], "write PREFIX=TUNNEL"),
+            (["--alt-neighbor", "10.42.0.2"], "add ,as=N"),
+            (["--alt-neighbor", "10.42.0.2,as=x"], "as is a number"),
+            (["--alt-neighbor", "10.42.0.2,as=1,password=x"], "write password-file=PATH"),
+            (["--alt-neighbor", "10.42.0.2,as=1,colour=red"], "'colour' is no option here"),
+            (["--alt-rib", "x=static"], "the Instance-ID is a number"),
             (["--eid-prefix", "1.0.0.0/8,ttl"], "'ttl' is no option here"),
             (["--xdp", "fast"], "[possible values: auto, native, generic]"),
             (["--ring", "big"], "invalid digit"),

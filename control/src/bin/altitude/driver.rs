@@ -3,8 +3,11 @@
 //! One event loop. Every socket is served a bounded number of messages a round, so that a flood at one starves no
 //! other; what changed in a round becomes visible to workers in one step at its end.
 
+mod bgp;
 mod clients;
 mod messages;
+mod restart;
+pub(crate) mod ribs;
 mod tables;
 mod view;
 
@@ -17,11 +20,12 @@ use std::{
 
 use altitude_control::{
     alt::{
+        bgp::speaker::{self, Speaker},
         datagrams::{self, DatagramFault, Engine},
-        rib::StaticRib,
+        rib::{StaticRib, kernel::RibFault, sources::Routes},
         tunnels::{GreFault, TunnelId, Tunnels},
     },
-    config::Config,
+    config::{Config, SpeakerSettings},
     fault::{ControlFault, Tally},
     map_cache::{self, CacheFault, Cached, MapCache},
     os::api_socket::Connection,
@@ -37,8 +41,13 @@ use altitude_dataplane::{
 };
 use mio::{Events, Interest, Poll, Token};
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
+use signal_hook::consts::SIGHUP;
 use signal_hook_mio::v1_0::Signals;
 
+use self::{
+    bgp::{Connections, Ending},
+    restart::Mark,
+};
 use super::{
     run::{Kernel, RunError, SITE_HOSTS_MAX, Sockets},
     workers::WorkerLink,
@@ -52,6 +61,8 @@ const API: Token = Token(3);
 const CONTROL: usize = 0x1000;
 const GRE: usize = 0x2000;
 const TUN: usize = 0x3000;
+const TABLE: usize = 0x4000;
+const LISTENER: usize = 0x5000;
 const CLIENT: usize = 0x1_0000;
 
 /// Messages taken from one socket, and misses from one worker, in one round.
@@ -64,6 +75,8 @@ const AGE_EVERY: Duration = Duration::from_secs(60);
 const RECLAIM_EVERY: Duration = Duration::from_millis(100);
 /// Largest message or packet received.
 const MESSAGE_MAX: usize = 65_536;
+/// How long neighbours may take to hear that the router ends.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// Map-Requests waiting for an answer at one time.
 const PENDING_MAX: usize = 8192;
 /// Records taken from one Map-Reply.
@@ -78,6 +91,7 @@ struct Faults {
     cache: Tally<CacheFault>,
     gre: Tally<GreFault>,
     datagram: Tally<DatagramFault>,
+    rib: Tally<RibFault>,
 }
 
 /// Messages by kind, and what met a bound.
@@ -120,7 +134,11 @@ pub(crate) struct Driver<'a> {
     map_cache: MapCache,
     publisher: Publisher,
     tunnels: Tunnels,
-    rib: StaticRib,
+    rib: Routes<Speaker>,
+    bgp: Connections,
+    /// Tells the next start that this one ran; there if neighbours keep our routes over a restart.
+    mark: Option<Mark>,
+    next_touch: Option<Instant>,
     engine: Engine,
     faults: Faults,
     traffic: Traffic,
@@ -146,7 +164,7 @@ impl<'a> Driver<'a> {
         poll: Poll,
         signals: Signals,
         kernel: Kernel,
-        sockets: Sockets,
+        mut sockets: Sockets,
         writer: Writer,
         steering: Vec<Steering>,
         workers: Vec<WorkerLink>,
@@ -156,8 +174,18 @@ impl<'a> Driver<'a> {
         let tunnels = Tunnels::new(config.tunnels.clone()).map_err(|error| unfit(&error))?;
         let routes = config.routes.iter().map(|route| (route.eid, route.hop)).collect();
         let now = Instant::now();
+        let mark = speaks_gracefully(config).then(|| Mark::beside(&config.api));
+        let rib = Routes {
+            fixed: StaticRib::new(routes).map_err(|error| unfit(&error))?,
+            speaker: speaker(config, mark.as_ref(), now)?,
+            kernel: ribs::tables(config, &sockets, now),
+        };
         let mut driver = Self {
             config,
+            rib,
+            bgp: Connections::new(std::mem::take(&mut sockets.bgp)),
+            next_touch: mark.as_ref().map(|_| now),
+            mark,
             poll,
             signals,
             kernel,
@@ -180,7 +208,6 @@ impl<'a> Driver<'a> {
                 publisher::Settings { rlocs: config.rlocs.clone(), hosts_max: SITE_HOSTS_MAX },
                 writer,
             ),
-            rib: StaticRib::new(routes).map_err(|error| unfit(&error))?,
             engine: Engine::new(datagrams::Settings::new(config.rlocs.clone(), own), &tunnels),
             tunnels,
             faults: Faults::default(),
@@ -218,6 +245,12 @@ impl<'a> Driver<'a> {
                 registry.register(tun, Token(TUN + index), Interest::READABLE)?;
             }
         }
+        for (index, table) in self.sockets.tables.iter_mut().enumerate() {
+            registry.register(table, Token(TABLE + index), Interest::READABLE)?;
+        }
+        for (index, listener) in self.bgp.listeners().enumerate() {
+            registry.register(listener, Token(LISTENER + index), Interest::READABLE)?;
+        }
         Ok(())
     }
 
@@ -250,9 +283,11 @@ impl<'a> Driver<'a> {
     /// Serves until a signal comes, or until a worker's thread ends, which is a fault.
     pub(crate) fn run(&mut self, ended: &AtomicBool) -> Result<(), RunError> {
         let mut events = Events::with_capacity(256);
+        let mut until: Option<Instant> = None;
+        self.speak(Instant::now(), speaker::Input::Start);
         loop {
             let now = Instant::now();
-            let timeout = if self.ready.is_empty() { self.due(now) } else { Some(Duration::ZERO) };
+            let timeout = if self.ready.is_empty() { self.due(now, until) } else { Some(Duration::ZERO) };
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error.into()),
                 _ => {}
@@ -263,7 +298,8 @@ impl<'a> Driver<'a> {
                 if token == SIGNALS {
                     if let Some(signal) = self.signals.pending().next() {
                         tracing::info!(signal, "stopping");
-                        return Ok(());
+                        self.end_sessions(now, if signal == SIGHUP { Ending::Restart } else { Ending::Stop });
+                        until.get_or_insert(now + FAREWELL);
                     }
                 } else if self.serve(token, now)? {
                     self.ready.insert(token);
@@ -274,6 +310,9 @@ impl<'a> Driver<'a> {
             }
             self.wake(now);
             self.publish(now);
+            if until.is_some_and(|until| until <= now || self.sessions_ended()) {
+                return Ok(());
+            }
             if ended.load(Ordering::Relaxed) {
                 return Err(RunError::Unfit("a worker ended by itself; stopping".to_owned()));
             }
@@ -289,7 +328,10 @@ impl<'a> Driver<'a> {
                 Ok(false)
             }
             API => self.accept(),
+            Token(index) if index >= bgp::CONNECTION => Ok(self.serve_connection(token, now)),
             Token(index) if index >= CLIENT => Ok(self.serve_client(token, now)),
+            Token(index) if index >= LISTENER => Ok(self.serve_listener(index - LISTENER, now)),
+            Token(index) if index >= TABLE => Ok(self.serve_table(index - TABLE, now)),
             Token(index) if index >= TUN => Ok(self.serve_tun(TunnelId(index - TUN))),
             Token(index) if index >= GRE => Ok(self.serve_gre(index - GRE, now)),
             Token(index) => Ok(self.serve_control(index - CONTROL, now)),
@@ -325,13 +367,17 @@ impl<'a> Driver<'a> {
         self.map_cache.lookup(eid).is_some_and(|cached| !asks_again(&cached))
     }
 
-    /// How long the loop may sleep.
-    fn due(&self, now: Instant) -> Option<Duration> {
+    /// How long the loop may sleep; `until` is when it ends.
+    fn due(&self, now: Instant, until: Option<Instant>) -> Option<Duration> {
         let reclaim = (self.limbo > 0 || self.publisher.wants_mending()).then(|| now + RECLAIM_EVERY);
         [
             self.resolver.due(),
             self.map_cache.due(),
             self.kernel.underlay.due(),
+            self.tables_due(),
+            self.speaker_due(),
+            self.next_touch,
+            until,
             reclaim,
             Some(self.next_look),
             Some(self.next_stalled),
@@ -353,6 +399,11 @@ impl<'a> Driver<'a> {
         }
         if past(self.kernel.underlay.due()) {
             self.learn(now, altitude_control::underlay::Input::Wake);
+        }
+        self.wake_tables(now);
+        self.wake_speaker(now);
+        if past(self.next_touch) {
+            self.touch_mark(now);
         }
         if self.next_look <= now {
             self.cache(now, map_cache::Input::Look);
@@ -400,6 +451,22 @@ impl<'a> Driver<'a> {
         }
         tracing::info!(encapsulated, decapsulated, leaked, "stopped");
     }
+}
+
+/// Whether neighbours are asked to keep our routes over a restart.
+fn speaks_gracefully(config: &Config) -> bool {
+    let speaker = config.speaker.as_ref().filter(|speaker| speaker.restart_time > 0);
+    speaker.is_some_and(|speaker| speaker.neighbors.iter().any(|neighbor| neighbor.graceful_restart))
+}
+
+/// The speaker that is configured.
+fn speaker(config: &Config, mark: Option<&Mark>, now: Instant) -> Result<Option<Speaker>, RunError> {
+    let Some(settings) = &config.speaker else { return Ok(None) };
+    let time = Duration::from_secs(settings.restart_time.into());
+    let restarting = mark.is_some_and(|mark| mark.is_fresh(time));
+    let settings = SpeakerSettings { restarting, ..settings.clone() };
+    let speaker = Speaker::new(settings, now, u64::from_ne_bytes(random()?));
+    speaker.map(Some).map_err(|error| RunError::Unfit(error.to_string()))
 }
 
 /// Octets from the operating system's generator.

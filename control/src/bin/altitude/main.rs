@@ -28,7 +28,10 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(arguments) => start(&arguments),
         Command::Check { file } => check(&file),
-        Command::Show(arguments) => show::show(&arguments),
+        Command::Show(arguments) => {
+            arguments.check().unwrap_or_else(|error| error.exit());
+            show::show(&arguments)
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,9 +13,10 @@ use altitude_control::{
     config::{self, Config},
     os::{
         api_socket::Listener,
+        bgp_socket::{BgpListener, FarEnd},
         control_socket::ControlSocket,
         gre_socket::GreSocket,
-        netlink::Netlink,
+        netlink::{Netlink, table::RouteTable},
         privilege,
         tun::{Tun, tunnel_mtu},
     },
@@ -28,7 +29,7 @@ use altitude_dataplane::{
     worker::{Hold, PortRole, Settings, SourceCheck},
 };
 use mio::Poll;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use super::{
@@ -70,13 +71,17 @@ pub(crate) struct Sockets {
     pub(crate) gre: Vec<GreSocket>,
     /// One per tunnel, in their order; none where the tunnel has no addresses, as the kernel would not use it.
     pub(crate) tuns: Vec<Option<Tun>>,
+    /// One per instance whose EID routes come from a table of the kernel's.
+    pub(crate) tables: Vec<RouteTable>,
+    /// Where BGP neighbours connect: one per address of ours that has some.
+    pub(crate) bgp: Vec<BgpListener>,
     pub(crate) api: Listener,
 }
 
 /// Runs the router until SIGTERM or SIGINT.
 pub(crate) fn run(config: &Config) -> Result<(), RunError> {
     check_privileges(config)?;
-    let signals = Signals::new([SIGINT, SIGTERM])?;
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let mut kernel = Kernel::open(config)?;
     kernel.check(config)?;
     let sockets = Sockets::open(config)?;
@@ -309,8 +314,23 @@ impl Sockets {
                 Tun::open(&tunnel.name, mtu, &tunnel.addresses).map(Some)
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { control, gre, tuns, api })
+        let tables = driver::ribs::open(config)?;
+        let bgp = listeners(config)?;
+        Ok(Self { control, gre, tuns, tables, bgp, api })
     }
+}
+
+/// A listener on each address that neighbours may connect to.
+fn listeners(config: &Config) -> std::io::Result<Vec<BgpListener>> {
+    let neighbors = || config.speaker.iter().flat_map(|speaker| &speaker.neighbors);
+    let mut locals: Vec<IpAddr> = neighbors().map(|neighbor| neighbor.local).collect();
+    locals.sort_unstable();
+    locals.dedup();
+    let open = |local: IpAddr| {
+        let there: Vec<_> = neighbors().filter(|neighbor| neighbor.local == local).map(FarEnd::of).collect();
+        BgpListener::open(local, &there)
+    };
+    locals.into_iter().map(open).collect()
 }
 
 fn unfit<T>(text: String) -> Result<T, RunError> {

@@ -1,5 +1,6 @@
 //! `altitude show`: asks a running router and prints what it says, as tables or as one JSON document.
 
+mod bgp;
 mod json;
 mod table;
 mod text;
@@ -7,7 +8,7 @@ mod text;
 use std::io::{self, Write};
 
 use altitude_control::api::{
-    AltStatus, Counts, Entry, PortStatus, Table,
+    AltStatus, BgpStatus, Counts, Entry, PortStatus, Table,
     client::{Client, ClientError},
 };
 
@@ -20,16 +21,35 @@ enum Answer {
     Counters(Vec<Counts>),
     Ports(Vec<PortStatus>),
     Alt(AltStatus),
+    /// With the neighbour that alone is wanted.
+    Bgp(BgpStatus, Option<String>),
 }
 
 /// Asks and prints.
 pub(crate) fn show(arguments: &Show) -> Result<(), String> {
+    if arguments.part.is_some() {
+        return show_routes(arguments);
+    }
     let answer = ask(arguments).map_err(|error| format!("altitude: {error}"))?;
     let text = if arguments.json { json::document(&answer) } else { text::tables(&answer, arguments.all) };
     match io::stdout().lock().write_all(text.as_bytes()) {
         // A reader that has seen enough, such as `head`, is no failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("altitude: cannot print: {error}")),
         _ => Ok(()),
+    }
+}
+
+/// Prints BGP routes as they come.
+fn show_routes(arguments: &Show) -> Result<(), String> {
+    let tell = |error: &dyn std::fmt::Display| format!("altitude: {error}");
+    let mut client = Client::connect(&arguments.api).map_err(|error| tell(&error))?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let shown = bgp::routes(&mut client, arguments.prefix, arguments.json, &mut out);
+    match shown.and_then(|()| Ok(out.flush()?)) {
+        // A reader that has seen enough, such as `head`, is no failure.
+        Err(bgp::RoutesError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(tell(&error)),
+        Ok(()) => Ok(()),
     }
 }
 
@@ -41,6 +61,7 @@ fn ask(arguments: &Show) -> Result<Answer, ClientError> {
         What::Counters => Answer::Counters(client.counts()?),
         What::Ports => Answer::Ports(client.ports()?),
         What::Alt => Answer::Alt(client.alt()?),
+        What::Bgp => Answer::Bgp(client.bgp()?, arguments.neighbor.clone()),
     })
 }
 

@@ -101,7 +101,8 @@ pub(super) fn routes(draft: &Draft, tunnels: &[Given<Tunnel>], findings: &mut Fi
         if !seen.first(eid) {
             findings.wrong(&item.prefix.place, format!("ALT route {eid} is given twice"), "keep one");
         }
-        routes.extend(hop.map(|hop| Route { eid, hop }));
+        let announce = item.announce.as_ref().is_some_and(|given| given.value);
+        routes.extend(hop.map(|hop| Route { eid, hop, announce }));
     }
     routes
 }

@@ -1,7 +1,9 @@
 //! [`Draft`] → [`Config`]: every value read, every part checked against the others.
 
 mod alt;
+mod bgp;
 mod ports;
+mod rib;
 mod settings;
 mod sites;
 mod values;
@@ -71,6 +73,10 @@ pub(super) fn validate(
     let map_cache = sites::map_cache(draft, &rlocs, &database, findings);
     let tunnels = alt::tunnels(draft, &rlocs, &ports, findings);
     let routes = alt::routes(draft, &tunnels, findings);
+    let ribs = rib::sources(draft, &tunnels, &database, &routes, findings);
+    let around =
+        bgp::Around { tunnels: &tunnels, rlocs: &rlocs, database: &database, routes: &routes, folder: source.folder() };
+    let speaker = bgp::speaker(draft, &around, findings);
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
     let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
@@ -83,6 +89,8 @@ pub(super) fn validate(
             map_cache,
             tunnels: tunnels.into_iter().map(|tunnel| tunnel.value).collect(),
             routes,
+            ribs,
+            speaker,
             workers: tuning.workers,
             control_core: tuning.control_core,
             xdp: tuning.xdp,

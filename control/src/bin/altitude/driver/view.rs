@@ -1,12 +1,21 @@
 //! What the mapping API shows of the control thread's state.
 
+mod bgp;
+
 use std::time::{Instant, SystemTime};
 
 use altitude_control::{
-    alt::rib::Hop,
-    api::{AltStatus, Counts, Entry, Origin, PortStatus, RouteStatus, Scope, Stat, Table, TunnelStatus, View},
+    alt::{
+        bgp::speaker::Speaker,
+        rib::{Hop, kernel::KernelRib},
+    },
+    api::{
+        AltStatus, BgpRoute, BgpStatus, Counts, Entry, Origin, PortStatus, RouteStatus, RoutesAsked, Scope,
+        SourceStatus, Stat, Table, TunnelStatus, View,
+    },
     fault::{Fault, Tally},
     map_cache::{self, Cached},
+    os::netlink::table::RouteTable,
     publisher::{Path, Paths},
 };
 use altitude_dataplane::{
@@ -68,17 +77,27 @@ impl View for Driver<'_> {
             remote: tunnel.remote,
             key: tunnel.key,
             checksum: tunnel.checksum,
+            up: true,
             addresses: tunnel.addresses.clone(),
             stats: vec![Stat::new("received", traffic.received), Stat::new("sent", traffic.sent)],
         });
-        let routes = self.rib.routes().map(|(eid, hop)| RouteStatus {
+        let routes = self.rib.fixed.routes().map(|(eid, hop)| RouteStatus {
             eid,
             via: match hop {
                 Hop::Tunnel(tunnel) => self.tunnels.get(tunnel).map(|tunnel| tunnel.name.clone()),
                 Hop::Discard => None,
             },
         });
-        AltStatus { tunnels: tunnels.collect(), routes: routes.collect() }
+        AltStatus { tunnels: tunnels.collect(), sources: self.sources(), routes: routes.collect() }
+    }
+
+    fn bgp(&self) -> BgpStatus {
+        bgp::status(self.config, self.rib.speaker.as_ref(), Instant::now())
+    }
+
+    fn bgp_routes(&self, asked: RoutesAsked, max: usize) -> Vec<BgpRoute> {
+        let speaker = self.rib.speaker.as_ref().zip(self.config.speaker.as_ref());
+        speaker.map_or_else(Vec::new, |(speaker, settings)| bgp::routes(settings, speaker, asked, max))
     }
 
     fn exact(&self, table: Table, eid: &EidPrefix) -> Option<Entry> {
@@ -110,6 +129,25 @@ impl Driver<'_> {
         let mut entry = Entry::new(Table::Cache, &cached.mapping(), origin, self.wall_clock(cached.created), up);
         entry.left = cached.expires.map(|expires| expires.saturating_duration_since(Instant::now()));
         self.with_hits(entry)
+    }
+
+    /// Where the EID routes of each instance come from, and how many there are.
+    fn sources(&self) -> Vec<SourceStatus> {
+        let summary = self.rib.speaker.as_ref().map(Speaker::summary);
+        let sources = self.config.ribs.iter().map(|(instance, source)| {
+            let fixed = self.rib.fixed.routes().filter(|(eid, _)| eid.instance == *instance).count();
+            let kernel = self.rib.kernel.iter().find(|rib| rib.instance() == *instance);
+            let by_bgp = summary.iter().flat_map(|summary| &summary.instances).find(|of| of.instance == *instance);
+            let learned = kernel.map_or(0, KernelRib::len) + by_bgp.map_or(0, |of| of.prefixes);
+            let deferring = by_bgp.is_some() && summary.as_ref().is_some_and(|summary| summary.deferring);
+            SourceStatus {
+                instance: *instance,
+                source: source.to_string(),
+                ready: kernel.is_none_or(KernelRib::is_read) && !deferring,
+                prefixes: (fixed + learned) as u64,
+            }
+        });
+        sources.collect()
     }
 
     fn with_hits(&self, mut entry: Entry) -> Entry {
@@ -155,6 +193,14 @@ impl Driver<'_> {
         add(&mut stats, &faults.cache);
         add(&mut stats, &faults.gre);
         add(&mut stats, &faults.datagram);
+        add(&mut stats, &faults.rib);
+        let undecoded = self.sockets.tables.iter().map(RouteTable::undecoded).sum();
+        stats.extend(bgp::totals(self.rib.speaker.as_ref()));
+        stats.extend([
+            Stat::new("rib-undecoded", undecoded),
+            Stat::new("bgp-strangers", self.bgp.losses.strangers),
+            Stat::new("bgp-outbox-overflows", self.bgp.losses.overflows),
+        ]);
         stats
     }
 

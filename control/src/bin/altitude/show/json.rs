@@ -6,9 +6,16 @@
 //! counters   { "workers": [{ "worker": 0, "counters": { name: number… } }…], "control": { name: number… } }
 //! ports      { "ports": [{ "name", "index", "site", "core", "instance", "up", "zero-copy", "mtu", "mac",
 //!                          "counters": { name: number… } }…] }
-//! alt        { "tunnels": [{ "name", "local", "remote", "key", "checksum", "addresses": ["address/length"…],
+//! alt        { "tunnels": [{ "name", "state", "local", "remote", "key", "checksum", "addresses": ["address/length"…],
 //!                            "counters": { name: number… } }…],
+//!              "sources": [{ "instance", "source", "prefixes", "ready" }…],
 //!              "routes": [{ "eid", "instance", "via" }…] }
+//! bgp        { "as", "router-id", "restarting",
+//!              "neighbors": [{ "address", "name", "as", "instance", "tunnel", "local", "state", "since", "router-id",
+//!                              "hold", "capabilities": [name…], "received", "advertised",
+//!                              "last-down": { "ago", "reason" }, "retry", "stale", "counters": { name: number… } }…] }
+//! bgp routes { "routes": [{ "eid", "instance", "origin", "neighbor", "best", "why-not", "stale", "as-path", "med",
+//!                           "communities": ["a:b"…] }…] }
 //! entry      { "eid", "instance", "ttl", "left", "version", "origin", "action", "authoritative", "packets", "octets",
 //!              "created", "used",
 //!              "locators": [{ "address", "priority", "weight", "multicast-priority", "multicast-weight", "local",
@@ -17,11 +24,14 @@
 //!
 //! `ttl` and `left` are seconds, `created` and `used` milliseconds since 1970; null where there is none: no TTL, an
 //! entry that stays, one that was not used, the action of an entry with locators, a tunnel without a key, `via` of a
-//! hole, `mac` of an interface that is gone. Counters at zero are there.
+//! hole, `mac` of an interface that is gone, what there is of a session only while it is up. `since`, `ago`, `retry` and
+//! `stale` are seconds, `routes` of alt the static ones. Counters at zero are there.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use altitude_control::api::{Counts, Entry, EntryLocator, PortStatus, RouteStatus, Scope, Stat, TunnelStatus};
+use altitude_control::api::{
+    Counts, Entry, EntryLocator, PortStatus, RouteStatus, Scope, SourceStatus, Stat, TunnelStatus,
+};
 use serde::{Serialize, Serializer};
 use serde_json::json;
 
@@ -36,14 +46,21 @@ pub(super) fn document(answer: &Answer) -> String {
         Answer::Ports(ports) => json!({ "ports": all(ports, PortDocument::new) }),
         Answer::Alt(alt) => json!({
             "tunnels": all(&alt.tunnels, TunnelDocument::new),
+            "sources": all(&alt.sources, SourceDocument::new),
             "routes": all(&alt.routes, RouteDocument::new),
         }),
+        Answer::Bgp(status, only) => super::bgp::document(status, only.as_deref()),
     };
     format!("{document:#}\n")
 }
 
 fn all<'a, T, D: Serialize>(items: &'a [T], document: impl Fn(&'a T) -> D) -> Vec<D> {
     items.iter().map(document).collect()
+}
+
+/// Counters as an object.
+pub(super) fn counters(stats: &[Stat]) -> impl Serialize {
+    Named(stats)
 }
 
 /// Counters as an object.
@@ -179,6 +196,7 @@ impl<'a> PortDocument<'a> {
 #[derive(Serialize)]
 struct TunnelDocument<'a> {
     name: &'a str,
+    state: &'static str,
     local: String,
     remote: String,
     key: Option<u32>,
@@ -191,6 +209,7 @@ impl<'a> TunnelDocument<'a> {
     fn new(tunnel: &'a TunnelStatus) -> Self {
         Self {
             name: &tunnel.name,
+            state: if tunnel.up { "up" } else { "down" },
             local: tunnel.local.to_string(),
             remote: tunnel.remote.to_string(),
             key: tunnel.key,
@@ -198,6 +217,21 @@ impl<'a> TunnelDocument<'a> {
             addresses: tunnel.addresses.iter().map(|(address, length)| format!("{address}/{length}")).collect(),
             counters: Named(&tunnel.stats),
         }
+    }
+}
+
+#[derive(Serialize)]
+struct SourceDocument<'a> {
+    instance: u32,
+    source: &'a str,
+    prefixes: u64,
+    ready: bool,
+}
+
+impl<'a> SourceDocument<'a> {
+    fn new(source: &'a SourceStatus) -> Self {
+        let SourceStatus { instance, source, ready, prefixes } = source;
+        Self { instance: instance.get(), source, prefixes: *prefixes, ready: *ready }
     }
 }
 

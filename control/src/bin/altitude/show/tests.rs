@@ -1,8 +1,10 @@
 //! What the tables and documents look like.
 
+mod bgp;
+
 use std::time::{Duration, UNIX_EPOCH};
 
-use altitude_control::api::{EntryLocator, Origin, RouteStatus, Scope, Stat, TunnelStatus};
+use altitude_control::api::{EntryLocator, Origin, RouteStatus, Scope, SourceStatus, Stat, TunnelStatus};
 use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Locator, Mapping, Ttl};
 use serde_json::json;
 
@@ -53,11 +55,22 @@ fn alt() -> AltStatus {
         remote: [240, 0, 254, 30].into(),
         key: None,
         checksum: true,
+        up: true,
         addresses: vec![([10, 42, 0, 1].into(), 30)],
         stats: vec![Stat::new("received", 4), Stat::new("sent", 17)],
     };
     let route = |prefix, via: Option<&str>| RouteStatus { eid: eid(prefix, 0), via: via.map(str::to_owned) };
-    AltStatus { tunnels: vec![tunnel], routes: vec![route("0.0.0.0/0", Some("alt0")), route("9.0.0.0/8", None)] }
+    let source = |instance, source: &str, ready| SourceStatus {
+        instance: InstanceId::new(instance).unwrap(),
+        source: source.to_owned(),
+        ready,
+        prefixes: 12,
+    };
+    AltStatus {
+        tunnels: vec![tunnel],
+        sources: vec![source(0, "embedded", true), source(5, "netlink:table=4342", false)],
+        routes: vec![route("0.0.0.0/0", Some("alt0")), route("9.0.0.0/8", None)],
+    }
 }
 
 fn port() -> PortStatus {
@@ -144,12 +157,16 @@ fn alt_table() {
     assert_eq!(
         text::tables(&Answer::Alt(alt()), false),
         "\
-TUNNEL  LOCAL         REMOTE        KEY  CHECKSUM  ADDRESSES     RECEIVED  SENT
-alt0    240.0.254.10  240.0.254.30    -  yes       10.42.0.1/30         4    17
+TUNNEL  STATE  LOCAL         REMOTE        KEY  CHECKSUM  ADDRESSES     RECEIVED  SENT
+alt0    up     240.0.254.10  240.0.254.30    -  yes       10.42.0.1/30         4    17
 
-EID-PREFIX  VIA
-0.0.0.0/0   alt0
-9.0.0.0/8   discard
+INSTANCE  ROUTES FROM         PREFIXES  STATE
+       0  embedded                  12  ready
+       5  netlink:table=4342        12  being read
+
+STATIC ROUTE  VIA
+0.0.0.0/0     alt0
+9.0.0.0/8     discard
 "
     );
 }
@@ -206,9 +223,13 @@ fn json_is_stable() {
         parsed(&Answer::Alt(alt())),
         json!({
             "tunnels": [{
-                "name": "alt0", "local": "240.0.254.10", "remote": "240.0.254.30", "key": null, "checksum": true,
+                "name": "alt0", "state": "up", "local": "240.0.254.10", "remote": "240.0.254.30", "key": null, "checksum": true,
                 "addresses": ["10.42.0.1/30"], "counters": { "received": 4, "sent": 17 },
             }],
+            "sources": [
+                { "instance": 0, "source": "embedded", "prefixes": 12, "ready": true },
+                { "instance": 5, "source": "netlink:table=4342", "prefixes": 12, "ready": false },
+            ],
             "routes": [
                 { "eid": "0.0.0.0/0", "instance": 0, "via": "alt0" }, { "eid": "9.0.0.0/8", "instance": 0, "via": null },
             ],
@@ -219,7 +240,9 @@ fn json_is_stable() {
 #[test]
 fn without_a_router_the_error_says_what_to_do() {
     let api = std::env::temp_dir().join(format!("altitude-none-{}.sock", std::process::id()));
-    let error = show(&Show { what: What::MapCache, json: false, all: false, api }).unwrap_err();
+    let error =
+        show(&Show { what: What::MapCache, part: None, prefix: None, neighbor: None, json: false, all: false, api })
+            .unwrap_err();
     assert!(error.starts_with("altitude: no router answers at "), "{error}");
     assert!(error.contains("start it with `altitude run`"), "{error}");
 }

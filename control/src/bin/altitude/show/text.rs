@@ -15,6 +15,7 @@ pub(super) fn tables(answer: &Answer, all: bool) -> String {
         Answer::Counters(counts) => counters(counts, all),
         Answer::Ports(list) => ports(list, all),
         Answer::Alt(status) => alt(status),
+        Answer::Bgp(status, only) => super::bgp::tables(status, only.as_deref(), all),
     }
 }
 
@@ -146,13 +147,14 @@ fn alt(status: &AltStatus) -> String {
             names.push(&stat.name);
         }
     }
-    let fixed = ["TUNNEL", "LOCAL", "REMOTE", ">KEY", "CHECKSUM", "ADDRESSES"].map(str::to_owned);
+    let fixed = ["TUNNEL", "STATE", "LOCAL", "REMOTE", ">KEY", "CHECKSUM", "ADDRESSES"].map(str::to_owned);
     let counted = names.iter().map(|name| format!(">{}", name.to_uppercase()));
     let mut tunnels = Columns::new(fixed.into_iter().chain(counted));
     for tunnel in &status.tunnels {
         let addresses = tunnel.addresses.iter().map(|(address, length)| format!("{address}/{length}"));
         let fixed = [
             tunnel.name.clone(),
+            if tunnel.up { "up" } else { "down" }.to_owned(),
             tunnel.local.to_string(),
             tunnel.remote.to_string(),
             tunnel.key.map_or("-".to_owned(), |key| key.to_string()),
@@ -162,20 +164,26 @@ fn alt(status: &AltStatus) -> String {
         let value = |name: &&str| tunnel.stats.iter().find(|stat| stat.name == **name).map_or(0, |stat| stat.value);
         tunnels.row(fixed.into_iter().chain(names.iter().map(|name| value(name).to_string())));
     }
-    let mut routes = Columns::new(["EID-PREFIX", "VIA"]);
+    let mut sources = Columns::new([">INSTANCE", "ROUTES FROM", ">PREFIXES", "STATE"]);
+    for source in &status.sources {
+        let state = if source.ready { "ready" } else { "being read" };
+        let prefixes = source.prefixes.to_string();
+        sources.row([source.instance.to_string(), source.source.clone(), prefixes, state.to_owned()]);
+    }
+    let mut routes = Columns::new(["STATIC ROUTE", "VIA"]);
     for route in &status.routes {
         routes.row([route.eid.to_string(), route.via.clone().unwrap_or_else(|| "discard".to_owned())]);
     }
-    let (tunnels, routes) = (or_nothing(&tunnels, "there is no tunnel"), or_nothing(&routes, "there is no route"));
-    format!("{tunnels}\n{routes}")
+    let (tunnels, sources) = (or_nothing(&tunnels, "there is no tunnel"), or_nothing(&sources, "there is no source"));
+    format!("{tunnels}\n{sources}\n{}", or_nothing(&routes, "there is no static route"))
 }
 
-fn or_nothing(columns: &Columns, nothing: &str) -> String {
+pub(super) fn or_nothing(columns: &Columns, nothing: &str) -> String {
     if columns.is_empty() { format!("{nothing}\n") } else { columns.render() }
 }
 
 /// Hours, minutes and seconds, days in front if there are any.
-fn clock(duration: Duration) -> String {
+pub(super) fn clock(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
     let rest = format!("{hours:02}:{:02}:{:02}", seconds / 60 % 60, seconds % 60);
