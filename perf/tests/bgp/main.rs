@@ -33,8 +33,13 @@ macro_rules! stories {
             }
 
             #[test]
-            fn a_wrong_as_is_refused_and_named() {
-                told_with(DAEMON, refusals::wrong_as);
+            fn a_neighbour_of_another_as_is_refused() {
+                told_with(DAEMON, refusals::another_as);
+            }
+
+            #[test]
+            fn a_neighbour_that_expects_another_as_refuses() {
+                told_with(DAEMON, refusals::other_as_expected);
             }
 
             #[test]

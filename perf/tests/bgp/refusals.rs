@@ -2,19 +2,24 @@
 
 use crate::pair::{OURS, Ours, Pair};
 
-pub(crate) fn wrong_as(mut pair: Pair) {
+pub(crate) fn another_as(mut pair: Pair) {
     pair.start_carrier();
     pair.start_ours(&Ours::default());
-    // It is another AS than we expect.
     pair.start_theirs(|settings| settings.asn = 65_001);
     pair.wait_we_say("we sent", "Bad Peer AS");
     assert!(!pair.neighbour().established());
-    // It expects another AS than we are: now the daemon refuses.
+    // Once it is who it should be, it is welcome.
+    pair.start_theirs(|_| ());
+    pair.wait_established();
+}
+
+pub(crate) fn other_as_expected(mut pair: Pair) {
+    pair.start_carrier();
+    pair.start_ours(&Ours::default());
     pair.start_theirs(|settings| settings.neighbours[0].asn = 65_001);
     pair.wait_we_say("the neighbour sent", "Bad Peer AS");
     assert!(!pair.neighbour().established());
-    pair.start_theirs(|_| ());
-    pair.wait_established();
+    assert!(!pair.theirs().session(OURS).unwrap().established);
 }
 
 pub(crate) fn wrong_password(mut pair: Pair) {

@@ -219,7 +219,7 @@ impl Stand {
         Ok(self.routers[place].insert(router))
     }
 
-    /// Starts a router's daemon with these settings and waits until it answers.
+    /// Starts a router's daemon with these settings, in place of one that runs, and waits until it answers.
     ///
     /// # Errors
     /// As of [`Software::start`](crate::lab::Software::start).
@@ -231,6 +231,8 @@ impl Stand {
         let Some(Bgp::Beside(software) | Bgp::Carried(software)) = self.speaks(place) else {
             panic!("{name} has no daemon");
         };
+        // An older one would hold the sockets.
+        self.daemons[place] = None;
         let daemon = software.start(&format!("{name}-bgp"), &self.namespaces[place], settings, &self.folder)?;
         self.daemons[place] = Some(daemon);
         Ok(())
