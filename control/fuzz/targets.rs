@@ -3,7 +3,27 @@
 //! Nothing panics, and what can be read can be written and reads back as the same value. A target tells whether there was
 //! anything it could read, so that a run that reaches nothing shows.
 
-use altitude_control::wire::{Message, gre::GreHeader, packet::UdpPacket};
+<<<<<<< HEAD
+use altitude_control::wire::{Message, ecm::Ecm, gre::GreHeader, packet::UdpPacket};
+=======
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use altitude_control::{
+    alt::{
+        bgp::{
+            message::{self as bgp_message, Context, Splitter},
+            peer::{ConnectionId, Peer, PeerInput, PeerOutput},
+            route::{PeerId, Update},
+            settings::{NeighborSettings, Settings},
+        },
+        tunnels::TunnelId,
+    },
+    wire::{Message, gre::GreHeader, packet::UdpPacket},
+};
+>>>>>>> f7f85cb
 use altitude_dataplane::wire::{
     checksum,
     ipv4::Ipv4Header,
@@ -14,8 +34,16 @@ use altitude_dataplane::wire::{
 /// A name, and what it does with any octets: whether it could read them.
 pub(crate) type Target = (&'static str, fn(&[u8]) -> bool);
 
+<<<<<<< HEAD
 /// Every target.
+pub(crate) const ALL: &[Target] = &[("message", message), ("packet", packet), ("gre", gre), ("ecm", ecm)];
+=======
+/// Targets that read LISP's messages and packets.
 pub(crate) const ALL: &[Target] = &[("message", message), ("packet", packet), ("gre", gre)];
+>>>>>>> f7f85cb
+
+/// Targets that read what a BGP neighbour sends.
+pub(crate) const BGP: &[Target] = &[("bgp", bgp), ("bgp_peer", bgp_peer)];
 
 /// Reads a control message.
 pub(crate) fn message(octets: &[u8]) -> bool {
@@ -33,6 +61,23 @@ pub(crate) fn message(octets: &[u8]) -> bool {
     };
     assert!(again.len() <= octets.len(), "nothing is added");
     assert_eq!(Message::parse(&again), Ok(read));
+    true
+}
+
+/// Reads an ECM, as it is and with the inner checksums put right.
+pub(crate) fn ecm(octets: &[u8]) -> bool {
+    let as_it_is = checked_ecm(octets);
+    let repaired = octets.get(4..).and_then(with_checksums);
+    repaired.is_some_and(|inner| checked_ecm(&[&octets[..4], &inner].concat())) || as_it_is
+}
+
+fn checked_ecm(octets: &[u8]) -> bool {
+    let _ = altitude_control::map_resolver::open(octets);
+    let Ok(ecm) = Ecm::parse(octets) else { return false };
+    let again = ecm.encode();
+    assert!(again.len() <= octets.len(), "nothing is added");
+    assert_eq!(Ecm::parse(&again), Ok(ecm));
+    message(ecm.datagram.payload);
     true
 }
 
@@ -92,4 +137,156 @@ fn checked_gre(octets: &[u8]) -> bool {
     assert_eq!(GreHeader::split(&again), Ok((header, payload)));
     packet(payload);
     true
+}
+
+/// We are AS 64512 at 10.42.1.1/30 and fd00::1/64, the neighbour AS 64513 at 10.42.1.2.
+pub(crate) fn bgp_settings() -> Settings {
+    let [local, remote]: [IpAddr; 2] = [[10, 42, 1, 1].into(), [10, 42, 1, 2].into()];
+    let mut neighbor = NeighborSettings::new(TunnelId(0), local, 30, remote, 64513);
+    neighbor.tunnel_addresses.push(([0xfd00, 0, 0, 0, 0, 0, 0, 1].into(), 64));
+    neighbor.passive = true;
+    Settings { asn: 64512, router_id: [10, 0, 0, 1].into(), neighbors: vec![neighbor], ..Settings::default() }
+}
+
+/// Reads a run of BGP messages, with AS numbers of either width.
+pub(crate) fn bgp(octets: &[u8]) -> bool {
+    let context = Context::new(64512, &bgp_settings().neighbors[0]);
+    let narrow = Context { four_octet: false, ..context.clone() };
+    bgp_with(octets, &narrow) | bgp_with(octets, &context)
+}
+
+fn bgp_with(octets: &[u8], context: &Context) -> bool {
+    let mut splitter = Splitter::default();
+    splitter.push(octets);
+    let mut any = false;
+    while let Some(Ok(framed)) = splitter.next() {
+        let Ok(parsed) = bgp_message::parse(framed, context) else { continue };
+        assert!(parsed.faults.len() <= framed.len());
+        let Some(message) = parsed.message else { continue };
+        any = true;
+        let mut again = Vec::new();
+        let sendable = bgp_message::encode(&message, context, &mut again).is_ok();
+        let read = messages(&again, context);
+        let bgp_message::Message::Update(update) = message else {
+            assert_eq!(read, [message]);
+            continue;
+        };
+        if context.four_octet {
+            assert!(sendable, "it has just fitted");
+            let parts = read.into_iter().map(|message| match message {
+                bgp_message::Message::Update(part) => part,
+                other => panic!("{other:?} of an UPDATE"),
+            });
+            let parts: Vec<Update> = parts.collect();
+            assert_eq!(routes(parts.iter()), routes([&update].into_iter()));
+            assert!(parts.iter().all(|part| part.attributes.is_none() || part.attributes == update.attributes));
+        }
+    }
+    any
+}
+
+/// Messages in octets that we wrote.
+fn messages(octets: &[u8], context: &Context) -> Vec<bgp_message::Message> {
+    let mut splitter = Splitter::default();
+    splitter.push(octets);
+    let mut all = Vec::new();
+    while let Some(framed) = splitter.next() {
+        let parsed = bgp_message::parse(framed.expect("framed by us"), context).expect("written by us");
+        assert_eq!(parsed.faults, []);
+        all.extend(parsed.message);
+    }
+    all
+}
+
+/// Every route withdrawn (without a next hop) and announced.
+fn routes<'a>(updates: impl Iterator<Item = &'a Update>) -> Vec<String> {
+    let mut all = Vec::new();
+    for update in updates {
+        all.extend(update.withdrawn.iter().map(|prefix| format!("{prefix}")));
+        for (next_hop, prefixes) in &update.announced {
+            all.extend(prefixes.iter().map(|prefix| format!("{prefix} by {next_hop}")));
+        }
+    }
+    all.sort_unstable();
+    all
+}
+
+/// A neighbour that says these octets after as much of a session as the first octet tells, in pieces as long as the second does.
+pub(crate) fn bgp_peer(octets: &[u8]) -> bool {
+    let (&[stage, piece], octets) = octets.split_first_chunk::<2>().unwrap_or((&[0, 0], octets));
+    let settings = bgp_settings();
+    let begun = Instant::now();
+    let mut peer = Peer::new(&settings, PeerId(0), begun, 1);
+    let mut rig = Rig { now: begun, closed: Vec::new() };
+    rig.step(&mut peer, PeerInput::Start);
+    let connection = peer.admit().expect("welcome");
+    rig.step(&mut peer, PeerInput::Accepted(connection));
+    let [open, keepalive] = greeting();
+    if stage % 3 >= 1 {
+        rig.step(&mut peer, PeerInput::Octets(connection, &open));
+    }
+    if stage % 3 == 2 {
+        rig.step(&mut peer, PeerInput::Octets(connection, &keepalive));
+        assert!(peer.session().is_some());
+    }
+    let before = peer.status().received;
+    for piece in octets.chunks(usize::from(piece).max(1)) {
+        rig.step(&mut peer, PeerInput::Octets(connection, piece));
+    }
+    let any = peer.status().received != before;
+    rig.step(&mut peer, PeerInput::Closed(connection));
+    // Whatever it was, the next attempt is a good one.
+    let end = rig.now + Duration::from_secs(600);
+    while let Some(due) = peer.due().filter(|due| *due <= end) {
+        rig.now = rig.now.max(due);
+        rig.step(&mut peer, PeerInput::Wake);
+    }
+    let connection = peer.admit().expect("welcome again");
+    rig.step(&mut peer, PeerInput::Accepted(connection));
+    rig.step(&mut peer, PeerInput::Octets(connection, &open));
+    rig.step(&mut peer, PeerInput::Octets(connection, &keepalive));
+    assert!(peer.session().is_some(), "a session again");
+    any
+}
+
+struct Rig {
+    now: Instant,
+    closed: Vec<ConnectionId>,
+}
+
+impl Rig {
+    fn step(&mut self, peer: &mut Peer, input: PeerInput<'_>) {
+        let mut todo = Vec::new();
+        peer.step(self.now, input, &mut todo);
+        for output in todo {
+            match output {
+                PeerOutput::Write(connection, _) => assert!(!self.closed.contains(&connection)),
+                PeerOutput::Close(connection) => {
+                    assert!(!self.closed.contains(&connection), "closed once");
+                    self.closed.push(connection);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// OPEN and KEEPALIVE of the neighbour.
+fn greeting() -> [Vec<u8>; 2] {
+    let open = bgp_message::Open {
+        asn: 64513,
+        hold: 90,
+        router_id: [10, 0, 0, 2].into(),
+        families: bgp_settings().neighbors[0].families,
+        route_refresh: true,
+        enhanced_refresh: true,
+        graceful: Some(bgp_message::Graceful { restarting: false, time: 120, families: vec![] }),
+        four_octet: true,
+    };
+    let context = Context::new(64512, &bgp_settings().neighbors[0]);
+    [bgp_message::Message::Open(open), bgp_message::Message::Keepalive].map(|message| {
+        let mut octets = Vec::new();
+        bgp_message::encode(&message, &context, &mut octets).expect("sendable");
+        octets
+    })
 }

@@ -82,7 +82,7 @@ faults! {
         UnknownType = "control-unknown-type",
         /// A message could not be sent: no socket of its family, or the kernel refused.
         NotSent = "control-not-sent",
-        /// A look-up found no way into the ALT.
+        /// A look-up found no way into the ALT, and no Map-Resolver to ask.
         NoAltRoute = "request-no-alt-route",
         /// A refresh found no locator to ask.
         NoRefreshLocator = "request-no-refresh-locator",
@@ -95,8 +95,15 @@ faults! {
 mod tests {
     use super::*;
     use crate::{
-        alt::{bgp::speaker::RouteFault, datagrams::DatagramFault, tunnels::GreFault},
+        alt::{
+            bgp::{message::BgpFault, speaker::RouteFault},
+            datagrams::DatagramFault,
+            rib::kernel::RibFault,
+            tunnels::GreFault,
+        },
         map_cache::CacheFault,
+        map_resolver::{ClientFault, EcmFault},
+        map_server::SiteFault,
         resolver::ResolverFault,
         responder::RequestFault,
     };
@@ -117,6 +124,11 @@ mod tests {
             names::<GreFault>(),
             names::<DatagramFault>(),
             names::<RouteFault>(),
+            names::<EcmFault>(),
+            names::<ClientFault>(),
+            names::<SiteFault>(),
+            names::<BgpFault>(),
+            names::<RibFault>(),
         ]
         .concat();
         let count = all.len();

@@ -16,6 +16,8 @@ pub mod api;
 pub mod config;
 pub mod fault;
 pub mod map_cache;
+pub mod map_resolver;
+pub mod map_server;
 pub mod os;
 pub mod prefix_map;
 pub mod publisher;

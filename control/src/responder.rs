@@ -141,6 +141,12 @@ impl Responder {
         self.database.iter().map(|(_, mapping)| mapping)
     }
 
+    /// Whether the EID is one of ours.
+    #[must_use]
+    pub fn owns(&self, eid: Eid) -> bool {
+        self.database.longest(eid).is_some()
+    }
+
     /// The answer to `request`.
     ///
     /// # Errors

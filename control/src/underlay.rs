@@ -9,6 +9,7 @@
 //! for each used next hop again, and the kernel probes it unless it is fresh anyway.
 
 mod events;
+mod reach;
 mod timers;
 
 use std::{
@@ -236,13 +237,20 @@ impl Underlay {
         }
     }
 
-    /// The port on the interface with this index, and whether it can carry frames.
-    fn port(&self, index: u32) -> Option<(PortIndex, bool)> {
+    /// The port on the interface with this index, if it is one, and whether it can carry frames. Tunnels run over others too.
+    fn port(&self, index: u32) -> Option<(Option<PortIndex>, bool)> {
         let link = self.links.get(&index)?;
-        Some((*self.ports.get(&link.name)?, link.up && link.mac.is_some()))
+        let port = self.ports.get(&link.name).copied();
+        Some((port, link.up && (link.mac.is_some() || port.is_none())))
     }
 
-    fn link_changed(&mut self, now: Instant, index: u32, before: Option<(PortIndex, bool)>, todo: &mut Vec<Output>) {
+    fn link_changed(
+        &mut self,
+        now: Instant,
+        index: u32,
+        before: Option<(Option<PortIndex>, bool)>,
+        todo: &mut Vec<Output>,
+    ) {
         let hops: Vec<_> = self.hops.keys().filter(|(at, _)| *at == index).copied().collect();
         let usable = self.port(index);
         for hop in hops {
@@ -400,7 +408,7 @@ impl Underlay {
 
     /// Asks for a next hop if asking can help, and sets the time of the next question.
     fn tend(&mut self, now: Instant, key: HopKey, todo: &mut Vec<Output>) {
-        let on_port = matches!(self.port(key.0), Some((_, true)));
+        let on_port = matches!(self.port(key.0), Some((Some(_), true)));
         let timer = Timer::Hop(key.0, key.1);
         let known = self.neighbours.get(&key).map(|neighbour| neighbour.permanent);
         let own = self.is_own(key.1);

@@ -166,7 +166,7 @@ fn lost_notifications_are_made_up_for() {
 fn a_tun_device_carries_packets_both_ways_and_vanishes() {
     let Some(lab) = Lab::new() else { return };
     let addresses = [(ip("192.0.2.1"), 30), (ip("2001:db8:1::1"), 64)];
-    let mtu = tunnel_mtu(ip(OURS), false, false);
+    let mtu = tunnel_mtu(1500, ip(OURS), false, false);
     let tun = lab.inside(|| Tun::open("alt0", mtu, &addresses)).expect("TUN");
     let shown = lab.show("addr show dev alt0");
     for part in ["mtu 1476", "192.0.2.1/30", "2001:db8:1::1/64", "UP"] {

@@ -26,10 +26,12 @@ const ARROWS: [(&str, &str, &str); 9] = [
 ];
 
 /// Machines are values: nothing of the world inside.
-const PURE: [&str; 8] = [
+const PURE: [&str; 10] = [
     "control/src/resolver",
     "control/src/responder",
     "control/src/map_cache",
+    "control/src/map_resolver",
+    "control/src/map_server",
     "control/src/publisher",
     "control/src/underlay",
     "control/src/alt/",

@@ -15,7 +15,7 @@ use altitude_control::{
     alt::{
         datagrams::{self, Engine},
         rib::{Hop, StaticRib},
-        tunnels::{Tunnel, TunnelId, Tunnels},
+        tunnels::{Options, Payload, Tunnel, TunnelId, Tunnels},
     },
     map_cache::{self, MapCache},
     resolver::{self, Resolver},
@@ -67,6 +67,7 @@ impl Node {
             key: Some(77),
             checksum: true,
             addresses: Vec::new(),
+            options: Options::default(),
         };
         let tunnels = Tunnels::new(neighbours.iter().enumerate().map(tunnel).collect()).unwrap();
         let hop = |neighbour: &Option<&str>| match neighbour {
@@ -126,15 +127,17 @@ impl Node {
                 resolver::Output::Discard(fault) => panic!("{fault:?}"),
             }
         }
-        self.perform(now, into_alt)
+        self.perform(now, into_alt, &[])
     }
 
-    fn perform(&mut self, now: Instant, todo: Vec<datagrams::Output>) -> Vec<Flight> {
+    fn perform(&mut self, now: Instant, todo: Vec<datagrams::Output>, given: &[u8]) -> Vec<Flight> {
+        let through = |tunnel, packet: &[u8]| {
+            let octets = self.tunnels.wrap(tunnel, packet).unwrap();
+            Flight::Gre { from: self.rloc, to: self.tunnels.get(tunnel).unwrap().remote, octets }
+        };
         let perform = |output| match output {
-            datagrams::Output::Forward { tunnel, packet } => {
-                let octets = self.tunnels.wrap(tunnel, &packet).unwrap();
-                Flight::Gre { from: self.rloc, to: self.tunnels.get(tunnel).unwrap().remote, octets }
-            }
+            datagrams::Output::PassOn { tunnel, length } => through(tunnel, &given[..length]),
+            datagrams::Output::Forward { tunnel, packet } => through(tunnel, &packet),
             datagrams::Output::Deliver { request, source } => {
                 let arrival = Arrival { source, destination: None };
                 let answer = self.responder.answer(now, &request, arrival).unwrap();
@@ -149,10 +152,11 @@ impl Node {
     fn receive(&mut self, now: Instant, flight: Flight) -> Vec<Flight> {
         match flight {
             Flight::Gre { from, to, octets } => {
-                let (tunnel, packet) = self.tunnels.receive(from, to, &octets).unwrap();
-                let mut todo = Vec::new();
-                self.engine.receive(now, tunnel, packet, &self.rib, &mut todo);
-                self.perform(now, todo)
+                let (tunnel, payload) = self.tunnels.receive(from, to, &octets).unwrap();
+                let Payload::Packet(packet) = payload else { panic!("{payload:?}") };
+                let (mut packet, mut todo) = (packet.to_vec(), Vec::new());
+                self.engine.receive(now, tunnel, &mut packet, &self.rib, &mut todo);
+                self.perform(now, todo, &packet)
             }
             Flight::Control { octets, .. } => {
                 let Ok(Message::MapReply(reply)) = Message::parse(&octets) else { panic!("no Map-Reply") };

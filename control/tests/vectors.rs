@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use altitude_control::wire::{MapReply, MapRequest, Message, WireError, gre, gre::GreHeader, packet::UdpPacket};
+use altitude_control::wire::{
+    MapReply, MapRequest, Message, WireError, ecm, ecm::Ecm, gre, gre::GreHeader, packet::UdpPacket,
+};
 use altitude_dataplane::{
     mapping::{Action, EidPrefix, InstanceId, Locator, Mapping},
     wire::{WireError as Malformed, udp::LISP_CONTROL},
@@ -24,6 +26,8 @@ enum Place {
     Refused(WireError),
     /// Comes back octet for octet, but answers no probe.
     FalseProbe,
+    /// An ECM comes back octet for octet, the message inside it too.
+    Ecm,
     /// A message type not spoken yet; its number is told.
     OtherType(u8),
     /// GRE with a Map-Request inside.
@@ -69,13 +73,39 @@ fn place(id: &str) -> Place {
         "K01" | "K02" => Place::OtherType(5),
         "F01" | "F02" | "F03" => Place::OtherType(6),
         "I01" | "I02" => Place::OtherType(7),
-        "X09" | "E01" | "E02" | "E03" | "E04" | "E05" => Place::OtherType(8),
+        "X09" | "E01" | "E02" | "E03" | "E04" | "E05" => Place::Ecm,
         "B01" | "B02" | "B03" | "B04" | "B05" => Place::NotControl("BGP is not spoken yet"),
         "C01" | "C02" => Place::NotControl("ICMP is the dataplane's"),
         "X10" | "X11" => Place::NotControl("LISP data packets are the dataplane's"),
         _ if id.starts_with('D') => Place::NotControl("LISP data packets are the dataplane's"),
         _ => panic!("vector {id} has no place in this test"),
     }
+}
+
+/// An ECM, and what is inside.
+fn encapsulated(vector: &Vector) {
+    let (id, read) = (&vector.id, Ecm::parse(&vector.payload).unwrap());
+    assert_eq!(read.encode(), vector.payload, "{id}");
+    assert_eq!((read.ddt, read.security.is_some()), (id == "E03", id == "E04" || id == "E05"), "{id}");
+    assert_eq!(
+        read.security.map(<[u8]>::len),
+        match id.as_str() {
+            "E04" => Some(36),
+            "E05" => Some(64),
+            _ => None,
+        }
+    );
+    let inner = read.datagram;
+    if id == "X09" {
+        let Ok(Message::MapRequest(request)) = Message::parse(inner.payload) else { panic!("{id}") };
+        assert!(request.probe, "a probe inside an ECM");
+        return;
+    }
+    assert_eq!((inner.source.port(), inner.destination.port(), inner.ttl), (61000, 4342, 64), "{id}");
+    let Ok(Message::MapRequest(request)) = Message::parse(inner.payload) else { panic!("{id}") };
+    assert_eq!(request.encode(), inner.payload, "{id}");
+    let asked = request.records[0].eid.prefix;
+    assert!(asked.contains(inner.destination.ip()) && request.itr_rlocs == [inner.source.ip()], "{id}");
 }
 
 #[test]
@@ -114,6 +144,11 @@ fn every_vector_has_its_place() {
                     assert!(reply.probe && !reply.probe_is_authoritative(), "{id}");
                     "refused"
                 }
+                Place::Ecm => {
+                    assert_eq!(read, Ok(Message::Other(ecm::TYPE)), "{id}");
+                    encapsulated(vector);
+                    "ECM"
+                }
                 Place::OtherType(number) => {
                     assert_eq!(read, Ok(Message::Other(number)), "{id}");
                     "of a type not spoken yet"
@@ -131,7 +166,8 @@ fn every_vector_has_its_place() {
         ("octet for octet", 28),
         ("locators left out", 13),
         ("refused", 15),
-        ("of a type not spoken yet", 24),
+        ("ECM", 6),
+        ("of a type not spoken yet", 18),
         ("BGP is not spoken yet", 5),
         ("ICMP is the dataplane's", 2),
         ("LISP data packets are the dataplane's", 15),

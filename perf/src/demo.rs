@@ -57,8 +57,9 @@ fn play(keep: bool) -> Result<String, LabError> {
     println!("site1 1.1.1.1 – xtr1 240.0.254.10 – core – xtr2 240.0.254.20 – site2 2.2.2.2, ALT router 240.0.254.30");
     let core = [0, 1].map(|index| Capture::start(["core1", "core2"][index], lab.core_link(index), "", lab.folder()));
     let inside = [0, 1].map(|index| Capture::start(["site1", "site2"][index], lab.site_link(index), "", lab.folder()));
-    let mut routers = lab.start_routers(Family::V4)?;
-    println!("three routers are ready: xtr1, xtr2, alt");
+    let mut routers = lab.start_routers_by_bgp(Family::V4)?;
+    println!("three routers are ready: xtr1, xtr2, alt; EID routes by BGP, signed:");
+    println!("{}", routers[2].show(&["bgp", "routes"])?.trim_end());
 
     let pings = ping(&lab)?;
     let perf = env::current_exe().map_err(LabError::os("own path"))?;
@@ -217,6 +218,7 @@ fn explain(lab: &Lab, routers: &[Router; 3]) -> Result<(), LabError> {
     println!("  ip netns exec {site1} ping 2.2.2.2");
     println!("  ip netns exec {core} tshark -i xtr1");
     println!("  {} show map-cache --api {api}", altitude.display());
+    println!("  {} show bgp --api {api}", altitude.display());
     println!("  logs and captures: {}", lab.folder().display());
     println!("  remove it: altitude-perf demo --remove (or: make demo-remove)\n");
     Ok(())

@@ -16,5 +16,7 @@
 
 pub mod bgp;
 pub mod datagrams;
+pub mod icmp;
+pub mod keepalive;
 pub mod rib;
 pub mod tunnels;

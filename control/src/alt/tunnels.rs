@@ -6,9 +6,11 @@
 //! ```
 //!
 //! Tunnels are told apart by (local, remote, key). A checksum is verified wherever there is one; sequence numbers are not
-//! spoken and ignored.
+//! spoken and ignored. No tunnel runs inside another: GRE within GRE is a loop, but for keepalives ([`keepalive`]).
 //!
 //! Sources: RFC 2784 §2, §3.1; RFC 2890 §2.1 (key).
+//!
+//! [`keepalive`]: super::keepalive
 
 #[cfg(test)]
 mod tests;
@@ -20,12 +22,14 @@ use std::{
 
 use altitude_dataplane::wire::WireError as Malformed;
 
+use super::keepalive;
 use crate::{
     fault::faults,
+    rate::Rate,
     rloc,
     wire::{
         WireError,
-        gre::{self, GreHeader},
+        gre::{self, GreHeader, Head},
     },
 };
 
@@ -49,6 +53,30 @@ pub struct Tunnel {
     pub checksum: bool,
     /// Addresses of the TUN interface with their prefix lengths.
     pub addresses: Vec<(IpAddr, u8)>,
+    /// What else it shall do.
+    pub options: Options,
+}
+
+/// What a tunnel does only where it is told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// ALT datagrams out of it; `None` is the rate of all tunnels.
+    pub ingress: Option<Rate>,
+    /// Ask the far end whether it is there.
+    pub keepalive: Option<keepalive::Settings>,
+    /// Have the kernel's GRE do the encapsulation.
+    pub kernel: bool,
+}
+
+/// What was inside a GRE packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// An IP packet.
+    Packet(&'a [u8]),
+    /// A keepalive of the far end: a GRE packet that is to go back to it as it is.
+    Keepalive(&'a [u8]),
+    /// A keepalive of ours that the far end sent back.
+    Returned,
 }
 
 /// Which of the configured tunnels: its place in the list.
@@ -98,8 +126,10 @@ pub enum TunnelError {
 faults! {
     /// Why a GRE packet was dropped.
     GreFault {
-        /// Cut off, a version or bits that are refused.
+        /// Cut off, or bits that are refused.
         Malformed = "gre-malformed",
+        /// A version other than 0.
+        Version = "gre-bad-version",
         /// A wrong checksum.
         Checksum = "gre-bad-checksum",
         /// No tunnel has this source and destination.
@@ -108,6 +138,8 @@ faults! {
         UnknownKey = "gre-unknown-key",
         /// The payload is neither IPv4 nor IPv6, or not what the header says it is.
         NotIp = "gre-not-ip",
+        /// Another GRE packet inside that is no keepalive (RFC 2784 §3.1).
+        Recursion = "gre-in-gre",
     }
 }
 
@@ -165,33 +197,59 @@ impl Tunnels {
     }
 
     /// The tunnel that `octets`, which came `from` a peer `to` an address of ours in an IP packet of protocol 47, belong to,
-    /// and the IP packet inside.
+    /// and what is inside.
     ///
     /// # Errors
     /// [`GreFault`]: drop and count.
-    pub fn receive<'a>(&self, from: IpAddr, to: IpAddr, octets: &'a [u8]) -> Result<(TunnelId, &'a [u8]), GreFault> {
+    pub fn receive<'a>(&self, from: IpAddr, to: IpAddr, octets: &'a [u8]) -> Result<(TunnelId, Payload<'a>), GreFault> {
         if !self.peers.contains(&(from, to)) {
             return Err(GreFault::UnknownPeer);
+        }
+        if gre::version(octets).is_some_and(|version| version != 0) {
+            return Err(GreFault::Version);
         }
         let (header, payload) = GreHeader::split(octets).map_err(|error| match error {
             WireError::Malformed(Malformed::Checksum(_)) => GreFault::Checksum,
             _ => GreFault::Malformed,
         })?;
-        let tunnel = self.by_ends.get(&(from, to, header.key)).ok_or(GreFault::UnknownKey)?;
+        let tunnel = *self.by_ends.get(&(from, to, header.key)).ok_or(GreFault::UnknownKey)?;
+        if header.protocol == gre::KEEPALIVE {
+            return Ok((tunnel, Payload::Returned));
+        }
         if protocol(payload) != Some(header.protocol) {
             return Err(GreFault::NotIp);
         }
-        Ok((*tunnel, payload))
+        match keepalive::inner_gre(payload) {
+            None => Ok((tunnel, Payload::Packet(payload))),
+            Some(inner) if keepalive::is_of(&inner, from, to, header.key) => {
+                Ok((tunnel, Payload::Keepalive(inner.gre)))
+            }
+            Some(_) => Err(GreFault::Recursion),
+        }
     }
 
-    /// GRE header and `packet`, to be sent from the tunnel's local end to the remote one as protocol 47. `None` if there is no
-    /// such tunnel or `packet` is no IP packet.
+    /// The GRE header to send `packet` with, from the tunnel's local end to the remote one as protocol 47. `None` if there is
+    /// no such tunnel or `packet` is no IP packet.
     #[must_use]
-    pub fn wrap(&self, tunnel: TunnelId, packet: &[u8]) -> Option<Vec<u8>> {
+    pub fn head(&self, tunnel: TunnelId, packet: &[u8]) -> Option<Head> {
         let tunnel = self.get(tunnel)?;
         let header =
             GreHeader { checksum: tunnel.checksum, key: tunnel.key, sequence: None, protocol: protocol(packet)? };
-        Some(header.encode(packet))
+        Some(header.head(packet))
+    }
+
+    /// GRE header and `packet` in one; as [`head`](Self::head).
+    #[must_use]
+    pub fn wrap(&self, tunnel: TunnelId, packet: &[u8]) -> Option<Vec<u8>> {
+        Some([self.head(tunnel, packet)?.as_slice(), packet].concat())
+    }
+
+    /// The packet that asks the far end of a tunnel for a sign of life: to be sent through the tunnel like any other.
+    #[must_use]
+    pub fn keepalive(&self, tunnel: TunnelId) -> Option<Vec<u8>> {
+        let tunnel = self.get(tunnel)?;
+        let header = GreHeader { checksum: tunnel.checksum, key: tunnel.key, sequence: None, protocol: gre::KEEPALIVE };
+        Some(keepalive::packet(tunnel.remote, tunnel.local, header.head(&[]).as_slice()))
     }
 }
 

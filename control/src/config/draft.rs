@@ -5,6 +5,7 @@ mod bgp;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+use super::roles::RolesDraft;
 pub use bgp::{AggregateDraft, AltDraft, NeighborDraft, RibDraft, Secret};
 
 /// Where a value was given.
@@ -101,6 +102,14 @@ pub struct TunnelDraft {
     /// `address/length` each.
     #[serde(default)]
     pub addresses: Vec<Given<String>>,
+    /// ALT datagrams a second.
+    pub ingress_rate: Option<Given<i64>>,
+    /// Seconds between keepalives; 0 is off.
+    pub keepalive: Option<Given<i64>>,
+    /// Lost ones in a row that end the tunnel.
+    pub keepalive_losses: Option<Given<i64>>,
+    /// The kernel's GRE instead of our own.
+    pub kernel: Option<Given<bool>>,
 }
 
 /// `[[alt.route]]`.
@@ -137,6 +146,8 @@ pub struct StaticDraft {
 pub struct Settings {
     /// Our RLOCs.
     pub rlocs: Option<Vec<Given<String>>>,
+    /// Map-Resolvers we ask.
+    pub map_resolvers: Option<Vec<Given<String>>>,
     /// Cores, as `2-5` or `0,1`.
     pub workers: Option<Given<String>>,
     /// Core.
@@ -192,6 +203,8 @@ pub struct Draft {
     pub alt: AltDraft,
     /// Static mappings.
     pub map_cache: Vec<StaticDraft>,
+    /// Map-Resolver and Map-Server.
+    pub roles: RolesDraft,
     /// The rest.
     pub settings: Settings,
 }
@@ -214,6 +227,7 @@ impl Draft {
             ribs: list(self.ribs, other.ribs),
             alt: self.alt.over(other.alt),
             map_cache: list(self.map_cache, other.map_cache),
+            roles: self.roles.over(other.roles),
             settings: self.settings.over(other.settings),
         }
     }
@@ -223,6 +237,7 @@ impl Settings {
     fn over(self, other: Self) -> Self {
         Self {
             rlocs: self.rlocs.or(other.rlocs),
+            map_resolvers: self.map_resolvers.or(other.map_resolvers),
             workers: self.workers.or(other.workers),
             control_core: self.control_core.or(other.control_core),
             xdp: self.xdp.or(other.xdp),

@@ -30,6 +30,8 @@ pub(super) fn read(text: &str) -> (Draft, Vec<Finding>) {
             "eid-prefix" => draft.eid_prefixes = list("eid-prefix", value, &mut findings),
             "map-cache" => draft.map_cache = list("map-cache", value, &mut findings),
             "alt" => alt(value, &mut draft, &mut findings),
+            "site" => draft.roles.sites = list("site", value, &mut findings),
+            "map-resolver" => draft.roles.map_resolver = single("[map-resolver]", value, &mut findings),
             _ => {
                 singles.insert(key, value);
             }
@@ -46,6 +48,8 @@ enum Owner<'a> {
     Top,
     /// `[alt]`; its keys are all optional.
     Alt,
+    /// A table of its own, with its brackets; a mistake in it leaves nothing of it.
+    Table(&'a str),
     /// An element of a list.
     Element(&'a str),
 }
@@ -69,6 +73,21 @@ fn alt(value: Spanned<DeValue<'_>>, draft: &mut Draft, findings: &mut Vec<Findin
         }
     }
     draft.alt = table(Owner::Alt, span, singles, findings).unwrap_or_default();
+}
+
+/// Reads one table; `name` is with its brackets.
+fn single<T>(name: &str, value: Spanned<DeValue<'_>>, findings: &mut Vec<Finding>) -> Option<T>
+where
+    T: for<'de> Deserialize<'de>,
+{
+    let span = value.span();
+    match value.into_inner() {
+        DeValue::Table(keys) => table(Owner::Table(name), span, keys, findings),
+        _ => {
+            findings.push(wrong(&span, format!("{name} is not a table"), format!("write {name}, with one bracket")));
+            None
+        }
+    }
 }
 
 /// Reads a list of tables; elements with a mistake are left out.
@@ -104,7 +123,7 @@ where
         let value = Spanned::new(span.clone(), DeValue::Table(keys.clone()));
         let error = match T::deserialize(value.into_deserializer()) {
             Ok(item) => {
-                return Some(item).filter(|_| !matches!(owner, Owner::Element(_)) || findings.len() == before);
+                return Some(item).filter(|_| matches!(owner, Owner::Top | Owner::Alt) || findings.len() == before);
             }
             Err(error) => error,
         };
@@ -142,6 +161,7 @@ fn structure(owner: Owner<'_>, key: Option<&str>, at: &Range<usize>, error: &Err
     }
     let unknown = what.starts_with("unknown field");
     match owner {
+        Owner::Table(name) => what = format!("{what} in {name}"),
         Owner::Element(name) => what = format!("{what} in [[{name}]]"),
         Owner::Alt => {
             what += " in [alt]";
@@ -150,8 +170,8 @@ fn structure(owner: Owner<'_>, key: Option<&str>, at: &Range<usize>, error: &Err
             }
         }
         Owner::Top if unknown => {
-            remedy +=
-                ", [[site-port]], [[core-port]], [[eid-prefix]], [[map-cache]], [alt], [[alt.tunnel]], [[alt.route]]";
+            remedy += ", [[site-port]], [[core-port]], [[eid-prefix]], [[map-cache]], [alt], [[alt.tunnel]], [[alt.route]], [[site]], \
+                 [map-resolver]";
         }
         Owner::Top => {}
     }

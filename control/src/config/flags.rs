@@ -45,7 +45,7 @@ pub fn eid_prefix(text: &str) -> Result<EidPrefixDraft, String> {
     Ok(draft)
 }
 
-/// `--alt-tunnel NAME,remote=ADDR[,local=ADDR][,key=N][,checksum][,address=ADDR/LEN]...`.
+/// `--alt-tunnel NAME,remote=ADDR[,local=ADDR][,key=N][,checksum][,address=ADDR/LEN]...` and what else a tunnel can have.
 ///
 /// # Errors
 /// What to write instead.
@@ -54,6 +54,7 @@ pub fn tunnel(text: &str) -> Result<TunnelDraft, String> {
     let (name, options) = split(text);
     let name = Given::by_flag(filled("a tunnel name", name)?, flag());
     let (mut remote, mut local, mut key, mut checksum, mut addresses) = (None, None, None, None, Vec::new());
+    let (mut ingress_rate, mut keepalive, mut keepalive_losses, mut kernel) = (None, None, None, None);
     for (option, value) in options {
         match (option, value) {
             ("remote", Some(value)) => remote = Some(Given::by_flag(value.to_owned(), flag())),
@@ -61,11 +62,23 @@ pub fn tunnel(text: &str) -> Result<TunnelDraft, String> {
             ("key", Some(value)) => key = Some(Given::by_flag(number("key", value)?, flag())),
             ("checksum", None) => checksum = Some(Given::by_flag(true, flag())),
             ("address", Some(value)) => addresses.push(Given::by_flag(value.to_owned(), flag())),
-            _ => return Err(unknown(option, "remote=ADDR, local=ADDR, key=N, checksum, address=ADDR/LEN")),
+            ("ingress-rate", Some(value)) => {
+                ingress_rate = Some(Given::by_flag(number("ingress-rate", value)?, flag()));
+            }
+            ("keepalive", Some(value)) => keepalive = Some(Given::by_flag(number("keepalive", value)?, flag())),
+            ("keepalive-losses", Some(value)) => {
+                keepalive_losses = Some(Given::by_flag(number("keepalive-losses", value)?, flag()));
+            }
+            ("kernel", None) => kernel = Some(Given::by_flag(true, flag())),
+            _ => {
+                let known = "remote=ADDR, local=ADDR, key=N, checksum, address=ADDR/LEN, ingress-rate=N, keepalive=SEC, \
+                             keepalive-losses=N, kernel";
+                return Err(unknown(option, known));
+            }
         }
     }
     let remote = remote.ok_or("the far end is missing: add ,remote=ADDR")?;
-    Ok(TunnelDraft { name, remote, local, key, checksum, addresses })
+    Ok(TunnelDraft { name, remote, local, key, checksum, addresses, ingress_rate, keepalive, keepalive_losses, kernel })
 }
 
 /// `--alt-route PREFIX=TUNNEL|discard[,instance=N][,announce]`.

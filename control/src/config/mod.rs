@@ -16,6 +16,7 @@ mod draft;
 mod file;
 pub mod flags;
 mod problem;
+pub mod roles;
 mod validate;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, path::Path, path::PathBuf, str::FromStr};
@@ -32,6 +33,7 @@ pub use draft::{
     RouteDraft, Secret, Settings, StaticDraft, TunnelDraft,
 };
 pub use problem::{Problem, Problems};
+pub use roles::{Roles, RolesDraft};
 
 /// Where the mapping API listens by default.
 pub const API_PATH: &str = "/run/altitude/map.sock";
@@ -68,6 +70,8 @@ pub struct Config {
     pub ribs: BTreeMap<InstanceId, RibSource>,
     /// Our BGP speaker, if there is one.
     pub speaker: Option<SpeakerSettings>,
+    /// What we are besides an xTR, and whom we ask.
+    pub roles: Roles,
     /// Cores the workers are pinned to, one worker each, at least one.
     pub workers: Vec<usize>,
     /// Core the control thread is pinned to, if any.
@@ -198,6 +202,20 @@ choice! {
         Notify = "notify",
         /// That it has a mapping and came from one of its locators.
         Secure = "secure",
+    }
+}
+
+choice! {
+    /// What an ITR is told about an EID that cannot be reached.
+    UnreachableName {
+        /// To forward natively for a minute (RFC 9301 §8.3).
+        NativelyForward = "natively-forward",
+        /// To drop for a minute (RFC 6836 §4.2).
+        Drop = "drop",
+        /// Nothing.
+        Silent = "silent",
+        /// An ICMP error, over the underlay.
+        Icmp = "icmp",
     }
 }
 

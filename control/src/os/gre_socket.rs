@@ -1,17 +1,24 @@
 //! A raw socket of IP protocol 47 (GRE, RFC 2784), bound to one RLOC: all tunnels of that RLOC share it.
 
 use std::{
-    io,
+    io::{self, IoSlice, IoSliceMut},
     net::{IpAddr, SocketAddr},
     ops::Range,
     os::fd::AsRawFd,
 };
 
-use nix::sys::socket::{SockaddrStorage, recvfrom};
+use nix::{
+    libc,
+    sys::socket::{
+        ControlMessageOwned, MsgFlags, SockaddrStorage, recvfrom, recvmsg, setsockopt,
+        sockopt::{Ipv4RecvErr, Ipv6RecvErr},
+    },
+};
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::explain;
+use crate::alt::keepalive::Hint;
 
 const GRE: i32 = 47;
 /// TTL and Hop Limit of the outer header.
@@ -51,9 +58,11 @@ impl GreSocket {
         if local.is_ipv4() {
             socket.set_ttl_v4(TTL)?;
             rustix::net::sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?;
+            setsockopt(&socket, Ipv4RecvErr, &true)?;
         } else {
             socket.set_unicast_hops_v6(TTL)?;
             rustix::net::sockopt::set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::DONT)?;
+            setsockopt(&socket, Ipv6RecvErr, &true)?;
         }
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
@@ -74,6 +83,42 @@ impl GreSocket {
         self.socket.send_to(gre, &SocketAddr::new(remote, 0).into()).map(drop)
     }
 
+    /// Sends a GRE packet of two parts, its header and what is inside, to `remote`.
+    ///
+    /// # Errors
+    /// As [`send_to`](Self::send_to).
+    pub fn send(&self, remote: IpAddr, head: &[u8], packet: &[u8]) -> io::Result<()> {
+        let to = SocketAddr::new(remote, 0).into();
+        let parts = [IoSlice::new(head), IoSlice::new(packet)];
+        let sent = self.socket.send_to_vectored(&parts, &to);
+        match sent {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                // An ICMP error about an earlier packet to anybody is reported by the next call, once.
+                self.socket.send_to_vectored(&parts, &to).map(drop)
+            }
+            sent => sent.map(drop),
+        }
+    }
+
+    /// The next ICMP error about a packet sent: whom it was for, and what it says. `None` if there is none, or if it is
+    /// one that says nothing of a tunnel.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is none; those of the receive call.
+    pub fn hint(&self) -> io::Result<Option<(IpAddr, Hint)>> {
+        let mut quoted = [0; 64];
+        let mut space = nix::cmsg_space!(libc::sock_extended_err, libc::sockaddr_in6);
+        let mut parts = [IoSliceMut::new(&mut quoted)];
+        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+        let message = recvmsg::<SockaddrStorage>(self.socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+        let remote = message.address.as_ref().and_then(address_of);
+        let hint = message.cmsgs()?.find_map(|control| match control {
+            ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => hint(&error),
+            _ => None,
+        });
+        Ok(remote.zip(hint))
+    }
+
     /// Receives a packet into `buffer` and returns its source and where in `buffer` the GRE packet lies. A longer packet
     /// is cut off at the end of `buffer`.
     ///
@@ -88,6 +133,17 @@ impl GreSocket {
             IpAddr::V6(_) => 0,
         };
         Ok((source, start..length))
+    }
+}
+
+/// What an ICMP error means (RFC 792; RFC 1812 §5.2.7.1; RFC 4443 §3.1, §3.4).
+const fn hint(error: &libc::sock_extended_err) -> Option<Hint> {
+    match (error.ee_origin, error.ee_type, error.ee_code) {
+        (libc::SO_EE_ORIGIN_ICMP, 3, 2) | (libc::SO_EE_ORIGIN_ICMP6, 4, 1) => Some(Hint::Protocol),
+        (libc::SO_EE_ORIGIN_ICMP, 3, 1 | 7 | 12) | (libc::SO_EE_ORIGIN_ICMP6, 1, 3) => Some(Hint::Host),
+        (libc::SO_EE_ORIGIN_ICMP, 3, 0 | 6 | 11) | (libc::SO_EE_ORIGIN_ICMP6, 1, 0) => Some(Hint::Network),
+        (libc::SO_EE_ORIGIN_ICMP, 3, 9 | 10 | 13) | (libc::SO_EE_ORIGIN_ICMP6, 1, 1) => Some(Hint::Prohibited),
+        _ => None,
     }
 }
 

@@ -47,7 +47,7 @@ pub fn bring_up(index: u32, mtu: u16) -> io::Result<()> {
     request(RouteNetlinkMessage::SetLink(message), 0, &tried)
 }
 
-fn request(message: RouteNetlinkMessage, flags: u16, tried: &str) -> io::Result<()> {
+pub(super) fn request(message: RouteNetlinkMessage, flags: u16, tried: &str) -> io::Result<()> {
     let help = |error: &io::Error| {
         let help = if error.kind() == io::ErrorKind::PermissionDenied { PRIVILEGE } else { "" };
         explain(error, tried, help)

@@ -53,7 +53,10 @@ pub mod bgp_socket;
 pub mod control_socket;
 pub mod gre_socket;
 pub mod interface;
+pub mod ip_socket;
+pub mod kernel_gre;
 pub mod netlink;
+pub mod path_mtu;
 pub mod privilege;
 pub mod tun;
 

@@ -50,6 +50,14 @@ impl Tun {
         self.index
     }
 
+    /// Changes the MTU, octets.
+    ///
+    /// # Errors
+    /// Those of the kernel, with what was tried.
+    pub fn set_mtu(&self, mtu: u16) -> io::Result<()> {
+        interface::bring_up(self.index, mtu)
+    }
+
     /// Reads one packet the kernel sends into the tunnel and returns its length, octets.
     ///
     /// # Errors
@@ -67,12 +75,16 @@ impl Tun {
     }
 }
 
-/// Largest packet a tunnel carries when the outer one is 1500 octets: less outer IP header, GRE header, and four octets
-/// each for key and checksum (RFC 2784 §2, RFC 2890 §2).
+/// Smallest MTU of a tunnel, octets: what IPv6 needs (RFC 8200 §5). Where the path carries less, outer packets are fragmented.
+const MTU_MIN: u16 = 1280;
+
+/// Largest packet a tunnel carries when the path to its far end carries `path` octets: less outer IP header, GRE header, and
+/// four octets each for key and checksum (RFC 2784 §2, RFC 2890 §2).
 #[must_use]
-pub const fn tunnel_mtu(outer: IpAddr, key: bool, checksum: bool) -> u16 {
+pub const fn tunnel_mtu(path: u16, outer: IpAddr, key: bool, checksum: bool) -> u16 {
     let ip = if outer.is_ipv4() { 20 } else { 40 };
-    1500 - ip - 4 - 4 * key as u16 - 4 * checksum as u16
+    let mtu = path.saturating_sub(ip + 4 + 4 * key as u16 + 4 * checksum as u16);
+    if mtu < MTU_MIN { MTU_MIN } else { mtu }
 }
 
 fn help(error: &io::Error) -> &'static str {
@@ -103,15 +115,19 @@ mod tests {
         let v4 = "240.0.254.10".parse().unwrap();
         let v6 = "2001:db8::1".parse().unwrap();
         let rows = [
-            // outer, key, checksum, MTU
-            (v4, false, false, 1476),
-            (v4, true, false, 1472),
-            (v4, true, true, 1468),
-            (v6, false, false, 1456),
-            (v6, true, true, 1448),
+            // path, outer, key, checksum, MTU
+            (1500, v4, false, false, 1476),
+            (1500, v4, true, false, 1472),
+            (1500, v4, true, true, 1468),
+            (1500, v6, false, false, 1456),
+            (1500, v6, true, true, 1448),
+            (1400, v4, false, false, 1376),
+            (9000, v4, false, false, 8976),
+            (1300, v6, false, false, 1280), // fragmented outside
+            (68, v4, false, false, 1280),
         ];
-        for (outer, key, checksum, mtu) in rows {
-            assert_eq!(tunnel_mtu(outer, key, checksum), mtu, "{outer} key {key} checksum {checksum}");
+        for (path, outer, key, checksum, mtu) in rows {
+            assert_eq!(tunnel_mtu(path, outer, key, checksum), mtu, "{path} {outer} key {key} checksum {checksum}");
         }
     }
 }

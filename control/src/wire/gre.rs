@@ -24,6 +24,14 @@ const VERSION: u16 = 0x0007;
 pub const IPV4: u16 = 0x0800;
 /// Protocol type of an IPv6 payload.
 pub const IPV6: u16 = 0x86dd;
+/// Protocol type of a keepalive on its way back: it has no payload.
+pub const KEEPALIVE: u16 = 0;
+
+/// The version in a GRE header, if that much of it is there.
+#[must_use]
+pub fn version(octets: &[u8]) -> Option<u16> {
+    octets.first_chunk().map(|flags| u16::from_be_bytes(*flags) & VERSION)
+}
 
 /// A GRE header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,25 +77,53 @@ impl GreHeader {
         Ok((Self { checksum: has_checksum, key, sequence, protocol }, cursor.rest()))
     }
 
-    /// Header and payload.
+    /// The header in front of `payload`, for a packet that is written in two parts.
     #[must_use]
-    pub fn encode(&self, payload: &[u8]) -> Vec<u8> {
-        let mut octets = Vec::with_capacity(Self::LENGTH_MAX + payload.len());
+    pub fn head(&self, payload: &[u8]) -> Head {
+        let mut head = Head { octets: [0; Self::LENGTH_MAX], length: 0 };
         let flag = |set: bool, bit: u16| if set { bit } else { 0 };
         let flags =
             flag(self.checksum, CHECKSUM) | flag(self.key.is_some(), KEY) | flag(self.sequence.is_some(), SEQUENCE);
-        octets.extend(flags.to_be_bytes());
-        octets.extend(self.protocol.to_be_bytes());
+        head.push(&flags.to_be_bytes());
+        head.push(&self.protocol.to_be_bytes());
         if self.checksum {
-            octets.extend([0; 4]);
+            head.push(&[0; 4]);
         }
-        octets.extend(self.key.into_iter().chain(self.sequence).flat_map(u32::to_be_bytes));
-        octets.extend(payload);
+        for word in self.key.into_iter().chain(self.sequence) {
+            head.push(&word.to_be_bytes());
+        }
         if self.checksum {
-            let sum = checksum::checksum(&octets);
-            octets[4..6].copy_from_slice(&sum.to_be_bytes());
+            // The header is of even length, so the sums of both parts add up.
+            let sum = !checksum::fold(checksum::sum(head.as_slice()) + checksum::sum(payload));
+            head.octets[4..6].copy_from_slice(&sum.to_be_bytes());
         }
-        octets
+        head
+    }
+
+    /// Header and payload.
+    #[must_use]
+    pub fn encode(&self, payload: &[u8]) -> Vec<u8> {
+        [self.head(payload).as_slice(), payload].concat()
+    }
+}
+
+/// A header as it is written: 4 to 16 octets.
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    octets: [u8; GreHeader::LENGTH_MAX],
+    length: usize,
+}
+
+impl Head {
+    /// Its octets.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.octets[..self.length]
+    }
+
+    fn push(&mut self, octets: &[u8]) {
+        self.octets[self.length..self.length + octets.len()].copy_from_slice(octets);
+        self.length += octets.len();
     }
 }
 

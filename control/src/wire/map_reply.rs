@@ -9,7 +9,10 @@
 //!
 //! Source: RFC 9301 §5.4; the S bit RFC 9303 §6.2.
 
-use altitude_dataplane::{mapping::Mapping, wire::WireError as Malformed};
+use altitude_dataplane::{
+    mapping::{Action, EidPrefix, Mapping, Ttl},
+    wire::WireError as Malformed,
+};
 
 use super::{WireError, cursor::Cursor, record};
 
@@ -37,6 +40,13 @@ pub struct MapReply {
 impl MapReply {
     /// Records that fit the Record Count.
     pub const RECORDS_MAX: usize = 255;
+
+    /// The answer that `eid` has no locators: one negative record, not authoritative (RFC 9301 §8.3, §8.4).
+    #[must_use]
+    pub fn negative(nonce: u64, eid: EidPrefix, ttl: Ttl, action: Action) -> Self {
+        let records = vec![Mapping::negative(eid, ttl, action)];
+        Self { nonce, probe: false, echo_nonce: false, records, security: None }
+    }
 
     /// Reads a whole Map-Reply.
     pub(super) fn parse(mut cursor: Cursor<'_>) -> Result<Self, WireError> {

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod cursor;
+pub mod ecm;
 mod error;
 pub mod gre;
 mod lcaf;
@@ -38,7 +39,7 @@ pub enum Message {
     MapRequest(MapRequest),
     /// Type 2.
     MapReply(MapReply),
-    /// A type not spoken yet: its number, 4 bits. Nothing else of it was read.
+    /// Another type: its number, 4 bits. Nothing else of it was read; [`ecm::TYPE`] is for [`ecm::Ecm`].
     Other(u8),
 }
 

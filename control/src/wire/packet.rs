@@ -12,6 +12,22 @@ use altitude_dataplane::wire::{
 
 use super::WireError;
 
+/// Where an IP packet goes, and its length in octets: what lies behind it is no part of it. `None` if it is none.
+#[must_use]
+pub fn destination(packet: &[u8]) -> Option<(IpAddr, usize)> {
+    match packet.first()? >> 4 {
+        4 => {
+            let (header, _) = Ipv4Header::split(packet).ok()?;
+            Some((header.destination.into(), usize::from(header.total_length)))
+        }
+        6 => {
+            let (header, _) = Ipv6Header::split(packet).ok()?;
+            Some((header.destination.into(), Ipv6Header::LENGTH + usize::from(header.payload_length)))
+        }
+        _ => None,
+    }
+}
+
 /// A UDP datagram in its IP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UdpPacket<'a> {

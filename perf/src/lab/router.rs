@@ -1,7 +1,7 @@
 //! `altitude run` in the lab.
 
 use std::{
-    env,
+    env, fs,
     net::IpAddr,
     path::{Path, PathBuf},
     process::{Command, ExitStatus},
@@ -14,6 +14,11 @@ use serde_json::Value;
 use super::{Lab, LabError, Namespace, Process, SITES, run, topology::ALT_RLOC, wait_until};
 
 const READY_LIMIT: Duration = Duration::from_secs(20);
+/// Far more than sessions and routes take; reaching it is a failure.
+const ROUTES_LIMIT: Duration = Duration::from_secs(30);
+/// AS numbers of the sites' tunnel routers and of the ALT router.
+const SITE_ASES: [u32; 2] = [64_510, 64_520];
+const ALT_AS: u32 = 64_530;
 
 /// Which address family the RLOCs are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +150,43 @@ impl Lab {
         flags
     }
 
+    /// Starts the three routers without any static route of the ALT: they learn the sites' EID-prefixes from each other by
+    /// BGP, signed (TCP-MD5). Returns when each knows them all.
+    ///
+    /// # Errors
+    /// As of [`Router::start`]; [`LabError::Late`] if the routes do not come.
+    pub fn start_routers_by_bgp(&self, family: Family) -> Result<[Router; 3], LabError> {
+        let key = self.folder().join("alt.key");
+        fs::write(&key, "the password of the demo\n").map_err(LabError::os(key.display().to_string()))?;
+        let by_bgp = |flags: Vec<String>, asn: u32, neighbors: &[(String, u32)]| {
+            let pairs = flags.chunks(2).filter(|pair| pair[0] != "--alt-route");
+            let mut flags: Vec<String> = pairs.flatten().cloned().collect();
+            flags.extend(["--alt-as".to_owned(), asn.to_string()]);
+            for (address, asn) in neighbors {
+                let neighbor = format!("{address},as={asn},password-file={}", key.display());
+                flags.extend(["--alt-neighbor".to_owned(), neighbor]);
+            }
+            flags
+        };
+        let xtrs = [0, 1].map(|index| (tunnel_address(index, 1), SITE_ASES[index]));
+        let alt = by_bgp(self.alt_flags(family), ALT_AS, &xtrs);
+        let xtr = |index: usize| {
+            let neighbor = (tunnel_address(index, 2), ALT_AS);
+            let flags = by_bgp(self.xtr_flags(index, family), SITE_ASES[index], &[neighbor]);
+            Router::start(["xtr1", "xtr2"][index], &self.xtrs[index], &flags, self.folder())
+        };
+        let alt = Router::start("alt", &self.alt, &alt, self.folder())?;
+        let routers = [xtr(0)?, xtr(1)?, alt];
+        for router in &routers {
+            wait_until("EID-prefixes of both sites by BGP", ROUTES_LIMIT, || {
+                let shown = router.show(&["bgp", "routes"])?;
+                let all = SITES.iter().flat_map(super::topology::Site::eid_prefixes);
+                Ok(all.into_iter().all(|prefix| shown.contains(&prefix)).then_some(()))
+            })?;
+        }
+        Ok(routers)
+    }
+
     /// Starts the three routers, the ALT router first.
     ///
     /// # Errors
@@ -176,8 +218,13 @@ pub fn total(json: &Value, name: &str) -> Option<u64> {
 
 /// Addresses inside the tunnel between the ALT router and xTR `index`: `end` is 1 at the xTR and 2 at the router.
 fn tunnel_addresses(index: usize, end: u8) -> String {
-    let subnet = index + 1;
-    format!("address=10.42.{subnet}.{end}/30,address=fd00:42:{subnet}::{end}/64")
+    let (subnet, address) = (index + 1, tunnel_address(index, end));
+    format!("address={address}/30,address=fd00:42:{subnet}::{end}/64")
+}
+
+/// The IPv4 one of them.
+fn tunnel_address(index: usize, end: u8) -> String {
+    format!("10.42.{}.{end}", index + 1)
 }
 
 /// The program `altitude` of this build: beside this executable, built if it is not there yet.

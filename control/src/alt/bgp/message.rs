@@ -25,7 +25,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use altitude_dataplane::mapping::Prefix;
 
-pub use encode::encode;
+pub use encode::{encode, encode_update};
 pub use fault::BgpFault;
 pub use notification::{Cease, Notification};
 pub use splitter::Splitter;

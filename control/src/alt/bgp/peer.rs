@@ -10,6 +10,7 @@
 //! Whatever a neighbour sends ends its own session at the worst. It is counted each time and told to be logged once.
 
 mod collision;
+mod sessions;
 mod values;
 
 #[cfg(test)]
@@ -22,7 +23,7 @@ pub use values::{Again, ConnectionId, DownReason, MessageCounts, PeerInput, Peer
 use super::{
     fsm::{Action, Direction, Env, Event, Fsm, Random, State},
     message::{self, BgpFault, Cease, Context, Graceful, Message, Notification, Open, Parsed, RefreshKind},
-    route::{Family, PeerId},
+    route::{Family, PeerId, Update},
     settings::{NeighborSettings, Settings},
 };
 use crate::{
@@ -30,14 +31,6 @@ use crate::{
     rate::{Bucket, Rate},
 };
 
-/// First wait after a failure; each further one doubles it (RFC 4271 §8.1.1, DampPeerOscillations).
-const BACK_OFF: Duration = Duration::from_secs(1);
-/// Longest wait.
-const BACK_OFF_MAX: Duration = Duration::from_secs(60);
-/// A session this long ends the row of failures.
-const STABLE: Duration = Duration::from_secs(60);
-/// Different reasons of failed attempts that are told between two sessions.
-const TOLD_MAX: usize = 8;
 /// KEEPALIVEs and ROUTE-REFRESHs beyond this are a flood. A stalled connection that recovers delivers at most a hold time's
 /// worth of them at once.
 const CHATTER: Rate = Rate { burst: 200, every: Duration::from_millis(50) };
@@ -212,7 +205,7 @@ impl Peer {
             }
             PeerInput::Accepted(connection) => self.accepted(now, connection, todo),
             PeerInput::Octets(connection, octets) => self.read(now, connection, octets, todo),
-            PeerInput::Send(update) => self.send(&Message::Update(update.clone()), todo),
+            PeerInput::Send(update) => self.announce(update, todo),
             PeerInput::SendEndOfRib(family) => self.send_of(family, &Message::EndOfRib(family), todo),
             PeerInput::SendRefresh(family, kind) => {
                 let spoken = self.session().is_some_and(|session| match kind {
@@ -403,84 +396,43 @@ impl Peer {
     }
 
     /// To the session, if there is one.
-    fn send(&mut self, message: &Message, todo: &mut Vec<PeerOutput>) {
+    fn announce(&mut self, update: &Update, todo: &mut Vec<PeerOutput>) {
         if let Some(&Session { connection, four_octet, .. }) = self.session() {
             self.context.four_octet = four_octet;
+            self.append(connection, todo, |context, octets| message::encode_update(update, context, octets));
+        }
+    }
+
+    /// To the session, if there is one.
+    fn send(&mut self, message: &Message, todo: &mut Vec<PeerOutput>) {
+        if let Some(&Session { connection, .. }) = self.session() {
             self.write(connection, message, todo);
         }
     }
 
-    /// Messages for the same connection one after the other become one write.
     fn write(&mut self, connection: ConnectionId, message: &Message, todo: &mut Vec<PeerOutput>) {
-        self.sent.count(message);
-        let result = match todo.last_mut() {
-            Some(PeerOutput::Write(to, octets)) if *to == connection => message::encode(message, &self.context, octets),
-            _ => {
-                let mut octets = Vec::new();
-                let result = message::encode(message, &self.context, &mut octets);
-                todo.push(PeerOutput::Write(connection, octets));
-                result
-            }
-        };
+        self.append(connection, todo, |context, octets| message::encode(message, context, octets));
+    }
+
+    /// Messages for the same connection one after the other become one write.
+    fn append(
+        &mut self,
+        connection: ConnectionId,
+        todo: &mut Vec<PeerOutput>,
+        encode: impl FnOnce(&Context, &mut Vec<u8>) -> Result<(), BgpFault>,
+    ) {
+        if !matches!(todo.last(), Some(PeerOutput::Write(to, _)) if *to == connection) {
+            todo.push(PeerOutput::Write(connection, Vec::new()));
+        }
+        let Some(PeerOutput::Write(_, octets)) = todo.last_mut() else { return };
+        let start = octets.len();
+        let result = encode(&self.context, octets);
+        self.sent.count_written(&octets[start..]);
+        if octets.is_empty() {
+            todo.pop();
+        }
         if let Err(fault) = result {
             self.fault(fault, todo);
-        }
-    }
-
-    fn up(&mut self, now: Instant, which: Which, todo: &mut Vec<PeerOutput>) {
-        if which == Which::Second {
-            std::mem::swap(&mut self.main, &mut self.second);
-        }
-        // The other connection, if it has come that far at all, has lost.
-        self.advance(now, Which::Second, Event::Collision, todo);
-        self.second = Fsm::new(Direction::Incoming);
-        self.advance(now, Which::Second, Event::Start, todo);
-        self.retry_at = None;
-        self.unwelcome = false;
-        self.since = now;
-        self.established += 1;
-        self.told = 0;
-        self.failures_told.clear();
-        if let Some(session) = self.session() {
-            todo.push(PeerOutput::Up(session.clone()));
-        }
-    }
-
-    /// A connection is over, and with it its session or an attempt.
-    fn ended(&mut self, now: Instant, reason: DownReason, session: Option<&Session>, todo: &mut Vec<PeerOutput>) {
-        // That nobody answers afterwards says less than what went wrong before.
-        if reason != DownReason::Refused || self.last_down.is_none() {
-            self.last_down = Some((now, reason.clone()));
-        }
-        let collided = is_collision(&reason);
-        let unwelcome = is_our_complaint(&reason);
-        if let Some(session) = session {
-            self.main = Fsm::new(Direction::Outgoing);
-            if now.saturating_duration_since(self.since) >= STABLE {
-                self.failures = 0;
-            }
-            self.since = now;
-            // A session that ended with a NOTIFICATION takes its routes along, and so does a tunnel that is down.
-            let keep = matches!(reason, DownReason::Closed | DownReason::Restarted);
-            let graceful = session.graceful.clone().filter(|_| keep);
-            todo.push(PeerOutput::Down { reason, graceful });
-        } else if !collided {
-            let first = self.failures_told.len() < TOLD_MAX && !self.failures_told.contains(&reason);
-            if first {
-                self.failures_told.push(reason.clone());
-            }
-            todo.push(PeerOutput::Failed { reason, first });
-        }
-        if !self.wanted || !self.link_up {
-            return;
-        }
-        self.advance(now, Which::Second, Event::Start, todo);
-        let another = self.main.connection.is_some() || self.second.connection.is_some();
-        if self.main.state == State::Idle && !another {
-            self.failures += u32::from(!collided);
-            let doubled = BACK_OFF.saturating_mul(1 << self.failures.saturating_sub(1).min(6)).min(BACK_OFF_MAX);
-            self.retry_at = Some(now + self.random.jitter(doubled));
-            self.unwelcome = unwelcome;
         }
     }
 }
@@ -492,24 +444,12 @@ enum Which {
     Second,
 }
 
-/// One of two connections was given up: no failure.
-const fn is_collision(reason: &DownReason) -> bool {
-    match reason {
-        DownReason::Sent(notification) | DownReason::Received(notification) => {
-            notification.code == 6 && notification.subcode == Cease::Collision.subcode()
+impl Which {
+    const fn other(self) -> Self {
+        match self {
+            Self::Main => Self::Second,
+            Self::Second => Self::Main,
         }
-        _ => false,
-    }
-}
-
-/// The neighbour said something that it will say again.
-const fn is_our_complaint(reason: &DownReason) -> bool {
-    match reason {
-        DownReason::Sent(notification) => {
-            matches!(notification.code, 1 | 2 | 3 | 5 | 7)
-                || (notification.code == 6 && notification.subcode == Cease::OutOfResources.subcode())
-        }
-        _ => false,
     }
 }
 

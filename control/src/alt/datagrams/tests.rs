@@ -1,11 +1,16 @@
 //! Stories with time.
 
-use altitude_dataplane::wire::checksum::checksum;
+use std::time::Duration;
+
+use altitude_dataplane::{
+    mapping::{Action, EidPrefix, Ttl},
+    wire::checksum::checksum,
+};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    alt::{rib::StaticRib, tunnels::Tunnel},
+    alt::{icmp, rib::StaticRib, tunnels::Options},
     wire::RequestRecord,
 };
 
@@ -30,6 +35,7 @@ fn tunnels() -> Tunnels {
         key: None,
         checksum: false,
         addresses: inside.iter().map(|text| (address(text), 126 - 96 * u8::from(text.contains('.')))).collect(),
+        options: Options::default(),
     };
     Tunnels::new(vec![
         tunnel("alt0", "240.0.254.10", ["10.0.0.1", "fd00::1"]),
@@ -86,10 +92,18 @@ fn receive(from: TunnelId, packet: &[u8]) -> Output {
 }
 
 fn one(engine: &mut Engine, now: Instant, from: TunnelId, packet: &[u8]) -> Output {
-    let mut todo = Vec::new();
-    engine.receive(now, from, packet, &rib(), &mut todo);
+    let (mut todo, mut given) = (Vec::new(), packet.to_vec());
+    engine.receive(now, from, &mut given, &rib(), &mut todo);
     assert_eq!(todo.len(), 1, "each packet has one fate: {todo:?}");
-    todo.remove(0)
+    let output = todo.remove(0);
+    // What goes on is the packet given: shown as one of our own, to be compared.
+    match output {
+        Output::PassOn { tunnel, length } => Output::Forward { tunnel, packet: given[..length].to_vec() },
+        output => {
+            assert_eq!(given, packet, "only what goes on is changed");
+            output
+        }
+    }
 }
 
 #[test]
@@ -124,7 +138,7 @@ fn what_is_for_the_tunnel_interface_is_the_kernels() {
         with_header_checksum(syn)
     };
     for packet in [bgp("10.0.0.1"), packet("fd00::2", address("fd00::1"), 53, 64, b"any port")] {
-        assert_eq!(receive(WEST, &packet), Output::ToTun { tunnel: WEST, packet });
+        assert_eq!(receive(WEST, &packet), Output::ToTun { tunnel: WEST, length: packet.len() });
     }
     // The address of another tunnel is not for this neighbour.
     assert_eq!(receive(EAST, &bgp("10.0.0.1")), Output::Drop(DatagramFault::NotADatagram));
@@ -325,14 +339,11 @@ fn an_instance_has_routes_of_its_own() {
     assert_eq!(negative(&output).0, "[5]2.2.2.2/32", "no ALT for this instance here");
     let rib = StaticRib::new(vec![(in_five, Hop::Tunnel(EAST))]).unwrap();
     let mut todo = Vec::new();
-    Engine::new(settings(), &tunnels()).receive(
-        Instant::now(),
-        WEST,
-        &datagram(&request, "2.2.2.2", 64),
-        &rib,
-        &mut todo,
-    );
-    assert_eq!(todo, [Output::Forward { tunnel: EAST, packet: datagram(&request, "2.2.2.2", 63) }]);
+    let mut packet = datagram(&request, "2.2.2.2", 64);
+    let length = packet.len();
+    Engine::new(settings(), &tunnels()).receive(Instant::now(), WEST, &mut packet, &rib, &mut todo);
+    assert_eq!(todo, [Output::PassOn { tunnel: EAST, length }]);
+    assert_eq!(packet, datagram(&request, "2.2.2.2", 63));
 }
 
 /// A route that makes two routers play ping-pong: the second one turns it down instead.
@@ -341,10 +352,132 @@ fn two_default_routes_that_point_at_each_other_make_no_loop() {
     let default = |tunnel| StaticRib::new(vec![(eid("0.0.0.0/0"), Hop::Tunnel(tunnel))]).unwrap();
     let mut todo = Vec::new();
     let mut engine = Engine::new(settings(), &tunnels());
-    engine.receive(Instant::now(), WEST, &datagram(&request("9.9.9.9"), "9.9.9.9", 64), &default(EAST), &mut todo);
-    let Output::Forward { packet, .. } = todo.remove(0) else { panic!("not forwarded") };
-    engine.receive(Instant::now(), WEST, &packet, &default(WEST), &mut todo);
+    let mut packet = datagram(&request("9.9.9.9"), "9.9.9.9", 64);
+    engine.receive(Instant::now(), WEST, &mut packet, &default(EAST), &mut todo);
+    assert!(matches!(todo.remove(0), Output::PassOn { tunnel: EAST, .. }));
+    engine.receive(Instant::now(), WEST, &mut packet, &default(WEST), &mut todo);
     assert_eq!(negative(&todo[0]).2, Action::NativelyForward);
+}
+
+/// ALT-10: the third choice beside a negative answer and silence, limited for each RLOC and altogether.
+#[test]
+fn where_icmp_is_chosen_the_rloc_that_asked_gets_it_within_limits() {
+    let icmp_all = Rate { burst: 4, every: Duration::from_secs(1) };
+    let mut engine =
+        Engine::new(Settings { unreachable: Unreachable::Icmp, icmp_all, watched_max: 2, ..settings() }, &tunnels());
+    let start = Instant::now();
+    let mut ask = |ms: u64, rloc: &str, asked: &str, ttl: u8| {
+        let datagram = packet(rloc, address(asked), CONTROL_PORT, ttl, &request(asked).encode());
+        (one(&mut engine, start + Duration::from_millis(ms), WEST, &datagram), datagram)
+    };
+    let (output, datagram) = ask(0, "240.0.254.10", "9.9.9.9", 64);
+    let expected = icmp::packet(icmp::Error::Unreachable, address("240.0.254.1"), address("240.0.254.10"), &datagram);
+    let (to, fault) = (address("240.0.254.10"), DatagramFault::Unreachable);
+    assert_eq!(output, Output::Icmp { to, packet: expected.unwrap(), fault });
+    let (output, datagram) = ask(0, "240.0.254.10", "2.2.2.2", 1);
+    let expected = icmp::packet(icmp::Error::TimeExceeded, address("240.0.254.1"), to, &datagram);
+    assert_eq!(output, Output::Icmp { to, packet: expected.unwrap(), fault: DatagramFault::TtlExpired });
+    let script = [
+        (0, "240.0.254.10", true),
+        (0, "240.0.254.10", false), // three for this one
+        (0, "240.0.254.11", true),
+        (0, "240.0.254.11", false), // four altogether
+        (1_000, "240.0.254.12", true),
+        (1_000, "240.0.254.13", false), // as many as are watched
+    ];
+    for (line, (ms, rloc, told)) in script.into_iter().enumerate() {
+        match ask(ms, rloc, "9.9.9.9", 64).0 {
+            Output::Icmp { to, .. } if told => assert_eq!(to, address(rloc)),
+            output => assert_eq!((output, told), (Output::Drop(DatagramFault::IcmpLimited), false), "line {line}"),
+        }
+    }
+    // A hole is known not to be a site, so it is answered.
+    assert!(matches!(ask(2_000, "240.0.254.10", "10.1.1.1", 64).0, Output::NegativeReply { .. }));
+    // We have no IPv6 RLOC to speak from.
+    let v6 = ask(9_000, "2001:db8:f::10", "2001:db8:77::1", 64).0;
+    assert_eq!(v6, Output::Drop(DatagramFault::Unreachable));
+}
+
+#[test]
+fn routes_into_a_tunnel_that_is_down_lead_nowhere() {
+    let mut engine = Engine::new(settings(), &tunnels());
+    let asks = datagram(&request("2.2.2.2"), "2.2.2.2", 64);
+    let now = Instant::now();
+    engine.set_up(EAST, false);
+    let gone = one(&mut engine, now, WEST, &asks);
+    assert_eq!(negative(&gone).1, Ttl::Minutes(1));
+    engine.set_up(EAST, true);
+    engine.set_up(TunnelId(7), true);
+    assert!(matches!(one(&mut engine, now, WEST, &asks), Output::Forward { tunnel: EAST, .. }));
+}
+
+#[test]
+fn a_tunnel_may_have_a_rate_of_its_own() {
+    let mut slow = vec![tunnels().get(WEST).unwrap().clone(), tunnels().get(EAST).unwrap().clone()];
+    slow[0].options.ingress = Some(Rate { burst: 2, every: Duration::from_secs(1) });
+    let mut engine = Engine::new(settings(), &Tunnels::new(slow).unwrap());
+    let now = Instant::now();
+    for (from, asked, passed) in [(WEST, "2.2.2.2", 2), (EAST, "1.1.1.1", 10)] {
+        let asks = datagram(&request(asked), asked, 64);
+        let forwarded =
+            (0..10).filter(|_| matches!(one(&mut engine, now, from, &asks), Output::Forward { .. })).count();
+        assert_eq!(forwarded, passed, "{from:?}");
+    }
+}
+
+#[test]
+fn what_asks_for_a_site_of_our_map_server_is_its_business() {
+    // 10.1.64.0/18 has a route, 10.1.192.0/20 is our own, and both lie inside.
+    let sites = vec![eid("10.1.0.0/16"), eid("10.1.200.0/24"), eid("10.1.192.128/25")];
+    let mut engine = Engine::new(Settings { sites, ..settings() }, &tunnels());
+    for (asked, site) in [("10.1.1.1", true), ("10.1.200.1", true), ("10.1.192.129", true), ("10.1.193.1", false)] {
+        let asks = datagram(&request(asked), asked, 1);
+        let output = one(&mut engine, Instant::now(), WEST, &asks);
+        match output {
+            Output::Site { eid, length, .. } => {
+                assert_eq!((site, eid.address, length), (true, address(asked), asks.len()))
+            }
+            output => assert!(!site && matches!(output, Output::Deliver { .. }), "{asked}: {output:?}"),
+        }
+    }
+}
+
+/// What follows an IP packet in a tunnel's payload is no part of it.
+#[test]
+fn padding_goes_no_further() {
+    let asks = datagram(&request("2.2.2.2"), "2.2.2.2", 64);
+    let padded = [&asks[..], &[0; 18]].concat();
+    assert_eq!(receive(WEST, &padded), receive(WEST, &asks));
+}
+
+/// MR-4, MR-5, MR-6.
+#[test]
+fn a_map_resolver_hands_on_what_has_a_route_and_answers_what_is_in_no_site() {
+    let mut engine = Engine::new(settings(), &tunnels());
+    let now = Instant::now();
+    let mut ask = |asked: &str, rloc: &str, ttl: u8| {
+        let request = request(asked);
+        let payload = request.encode();
+        let (source, destination) = (SocketAddr::new(address(rloc), 61000), (address(asked), CONTROL_PORT).into());
+        let datagram = UdpPacket { source, destination, ttl, payload: &payload };
+        let ask = Ask { packet: &datagram.encode(), datagram, eid: Eid { instance: V0, address: address(asked) } };
+        let mut todo = Vec::new();
+        engine.resolve(now, &ask, request, &rib(), &mut todo);
+        assert_eq!(todo.len(), 1);
+        todo.remove(0)
+    };
+    let Output::Forward { tunnel: EAST, packet } = ask("2.2.2.2", "240.0.254.77", 9) else { panic!("not forwarded") };
+    let sent = UdpPacket::parse(&packet).unwrap();
+    assert_eq!((sent.source.to_string(), sent.ttl), ("240.0.254.77:61000".to_owned(), 9), "the answer's way back");
+    assert_eq!(sent.payload, request("2.2.2.2").encode());
+    assert!(matches!(ask("10.1.192.9", "240.0.254.77", 9), Output::Deliver { .. }));
+    let to = "240.0.254.10:61000".parse().unwrap();
+    let hole = (Ttl::Minutes(15), Action::NativelyForward, to);
+    for (asked, about) in [("10.1.1.1", "10.1.0.0/18"), ("9.9.9.9", "8.0.0.0/7")] {
+        let output = ask(asked, "240.0.254.10", 9);
+        let (prefix, ttl, action, to) = negative(&output);
+        assert_eq!((prefix.as_str(), (ttl, action, to)), (about, hole), "{asked}");
+    }
 }
 
 proptest! {
@@ -368,7 +501,7 @@ proptest! {
                 }
             }
             one(&mut engine, start + Duration::from_millis(now), TunnelId(from), &packet);
-            prop_assert!(engine.each.len() <= 8);
+            prop_assert!(engine.refusals.watched() <= 8);
         }
     }
 

@@ -25,6 +25,7 @@ fn tunnel(name: &str, remote: &str, key: Option<u32>) -> Tunnel {
         key,
         checksum: key == Some(7),
         addresses: Vec::new(),
+        options: Options::default(),
     }
 }
 
@@ -51,14 +52,14 @@ fn a_packet_belongs_to_the_tunnel_of_its_ends_and_key() {
         ("240.0.254.3", ours, "00000800", Err(GreFault::UnknownPeer)),
         ("240.0.254.1", "240.0.254.11", "00000800", Err(GreFault::UnknownPeer)), // not our end
         ("240.0.254.1", ours, "80000800de830000", Err(GreFault::Checksum)),
-        ("240.0.254.1", ours, "00010800", Err(GreFault::Malformed)), // version 1
+        ("240.0.254.1", ours, "00010800", Err(GreFault::Version)), // version 1: PPTP's
         ("240.0.254.1", ours, "40000800", Err(GreFault::Malformed)), // routing
-        ("240.0.254.1", ours, "000086dd", Err(GreFault::NotIp)),     // says IPv6, is IPv4
+        ("240.0.254.1", ours, "000086dd", Err(GreFault::NotIp)),   // says IPv6, is IPv4
         ("240.0.254.1", ours, "00000806", Err(GreFault::NotIp)),
     ] {
         let packet = [octets(header), inner.clone()].concat();
         let got = tunnels.receive(address(from), address(to), &packet);
-        assert_eq!(got, expected.map(|tunnel| (tunnel, &inner[..])), "{from} to {to}, {header}");
+        assert_eq!(got, expected.map(|tunnel| (tunnel, Payload::Packet(&inner[..]))), "{from} to {to}, {header}");
     }
     for (header, fault) in [("000008", GreFault::Malformed), ("00000800", GreFault::NotIp)] {
         assert_eq!(tunnels.receive(address("240.0.254.1"), address(ours), &octets(header)), Err(fault));
@@ -77,7 +78,7 @@ fn what_is_wrapped_comes_out_of_the_same_tunnel_at_the_other_end() {
     for (id, tunnel) in here.iter() {
         for inner in [octets(INNER), six.clone()] {
             let packet = here.wrap(id, &inner).unwrap();
-            assert_eq!(there.receive(tunnel.local, tunnel.remote, &packet), Ok((id, &inner[..])));
+            assert_eq!(there.receive(tunnel.local, tunnel.remote, &packet), Ok((id, Payload::Packet(&inner[..]))));
             let overhead = 4 + if tunnel.key.is_some() { 4 } else { 0 } + if tunnel.checksum { 4 } else { 0 };
             assert_eq!(packet.len(), inner.len() + overhead);
         }
@@ -87,6 +88,47 @@ fn what_is_wrapped_comes_out_of_the_same_tunnel_at_the_other_end() {
     assert_eq!(here.wrap(TunnelId(0), &[0x10]), None);
     assert_eq!(here.named("alt2"), Some(TunnelId(2)));
     assert_eq!(here.named("alt3"), None);
+}
+
+/// As routers of other makers do it: whoever has the far end forwards the inner packet, and it comes back.
+#[test]
+fn keepalives_go_there_and_back_and_nothing_else_in_gre_does() {
+    let here = tunnels();
+    let ours = address("240.0.254.10");
+    for (id, tunnel) in here.iter() {
+        let there = Tunnels::new(vec![Tunnel { local: tunnel.remote, remote: ours, ..tunnel.clone() }]).unwrap();
+        let sent = here.wrap(id, &here.keepalive(id).unwrap()).unwrap();
+        let Ok((TunnelId(0), Payload::Keepalive(back))) = there.receive(ours, tunnel.remote, &sent) else {
+            panic!("{:?}", there.receive(ours, tunnel.remote, &sent))
+        };
+        assert_eq!(here.receive(tunnel.remote, ours, back), Ok((id, Payload::Returned)));
+        // A checksum and a key stand on the way back too.
+        assert_eq!((back[0] & 0x80 != 0, back.len()), (tunnel.checksum, (sent.len() - 20) / 2));
+    }
+    let peer = address("240.0.254.1");
+    let inner = |from: &str, to: &str, gre: &str| {
+        [octets("00000800"), keepalive::packet(address(from), address(to), &octets(gre))].concat()
+    };
+    for (what, packet) in [
+        ("to somebody else", inner("240.0.254.10", "240.0.254.9", "00000000")),
+        ("from somebody else", inner("240.0.254.9", "240.0.254.1", "00000000")),
+        ("addressed to us", inner("240.0.254.1", "240.0.254.10", "00000000")),
+        ("with a packet in it", inner("240.0.254.10", "240.0.254.1", "00000800450000")),
+        ("of another tunnel", inner("240.0.254.10", "240.0.254.1", "2000000000000007")),
+        ("cut off", inner("240.0.254.10", "240.0.254.1", "0000")),
+        ("of another version", inner("240.0.254.10", "240.0.254.1", "00010000")),
+    ] {
+        assert_eq!(here.receive(peer, address("240.0.254.10"), &packet), Err(GreFault::Recursion), "{what}");
+    }
+    let six = address("2001:db8::10");
+    let v6 = Tunnels::new(vec![Tunnel {
+        local: six,
+        remote: address("2001:db8::1"),
+        ..tunnel("alt0", "240.0.254.1", None)
+    }]);
+    let v6 = v6.unwrap();
+    let sent = v6.keepalive(TunnelId(0)).unwrap();
+    assert_eq!((sent[0], sent[6], sent.len()), (0x60, 47, 44));
 }
 
 #[test]
@@ -124,7 +166,8 @@ proptest! {
         let (from, to) = (address("240.0.254.1"), address("240.0.254.10"));
         let _ = tunnels.receive(from, to, &packet);
         let packet = [&flags.to_be_bytes(), &packet[..]].concat();
-        if let Ok((id, inner)) = tunnels.receive(from, to, &packet) {
+        if let Ok((id, payload)) = tunnels.receive(from, to, &packet) {
+            let (Payload::Packet(inner) | Payload::Keepalive(inner)) = payload else { return Ok(()) };
             prop_assert!(tunnels.get(id).is_some_and(|tunnel| tunnel.remote == from) && packet.ends_with(inner));
         }
     }

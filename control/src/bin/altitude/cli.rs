@@ -203,10 +203,12 @@ pub(crate) struct Run {
     ///
     /// Repeatable. `local` is our first RLOC of the remote's family if not given. `key` (0 to 4294967295) and
     /// `checksum` must be the same at both ends. `address` (repeatable) numbers the interface; routing daemons and
-    /// ping use it, look-ups do not.
+    /// ping use it, look-ups do not. `keepalive` asks the far end every so many seconds whether it is there, and
+    /// `keepalive-losses` [default: 3] unanswered ones end the tunnel. `ingress-rate` [default: 20000] is how many look-ups
+    /// a second are taken from it. `kernel` has the kernel's GRE do the work, where it has one.
     #[arg(
         long,
-        value_name = "NAME,remote=ADDR[,local=ADDR][,key=N][,checksum][,address=ADDR/LEN]...",
+        value_name = "NAME,remote=ADDR[,local=ADDR][,key=N][,checksum][,address=ADDR/LEN][,OPTION=N]...",
         value_parser = flags::tunnel,
         help_heading = "LISP+ALT"
     )]
@@ -252,6 +254,12 @@ pub(crate) struct Run {
     /// it for one instance alone: 5=netlink:table=4343.
     #[arg(long, value_name = "[IID=]SOURCE", value_parser = flags::rib, help_heading = "LISP+ALT")]
     alt_rib: Vec<RibDraft>,
+
+    /// Map-Resolver that is asked about EIDs which no ALT route leads to [default: none].
+    ///
+    /// Repeatable: the next one is asked when one gives no answer. With one, refreshes of what is known go there too.
+    #[arg(long, value_name = "ADDR", help_heading = "Mapping system")]
+    map_resolver: Vec<String>,
 
     /// Cores of the workers, one worker each: numbers and ranges [default: the last core].
     ///
@@ -355,8 +363,11 @@ impl Run {
     /// The flags as a configuration, to be laid over the file's.
     pub(crate) fn draft(&self) -> Draft {
         let rlocs = self.rloc.iter().map(|rloc| Given::by_flag(rloc.clone(), format!("--rloc {rloc}"))).collect();
+        let server = |server: &String| Given::by_flag(server.clone(), format!("--map-resolver {server}"));
+        let servers = self.map_resolver.iter().map(server).collect();
         let settings = Settings {
             rlocs: Some(rlocs).filter(|rlocs: &Vec<_>| !rlocs.is_empty()),
+            map_resolvers: Some(servers).filter(|servers: &Vec<_>| !servers.is_empty()),
             workers: given("workers", self.workers.as_ref()),
             control_core: given("control-core", self.control_core.as_ref()),
             xdp: given("xdp", self.xdp.as_ref()),
@@ -388,6 +399,7 @@ impl Run {
                 ..AltDraft::default()
             },
             map_cache: Vec::new(),
+            roles: altitude_control::config::RolesDraft::default(),
             settings,
         }
     }

@@ -8,7 +8,9 @@ mod clients;
 mod messages;
 mod restart;
 pub(crate) mod ribs;
+mod roles;
 mod tables;
+mod tunnels;
 mod view;
 
 use std::{
@@ -28,6 +30,8 @@ use altitude_control::{
     config::{Config, SpeakerSettings},
     fault::{ControlFault, Tally},
     map_cache::{self, CacheFault, Cached, MapCache},
+    map_resolver::{Choice, ClientFault, EcmFault, MapResolver},
+    map_server::{self, MapServer, SiteFault},
     os::api_socket::Connection,
     publisher::{self, Publisher},
     resolver::{self, Resolver, ResolverFault},
@@ -47,6 +51,7 @@ use signal_hook_mio::v1_0::Signals;
 use self::{
     bgp::{Connections, Ending},
     restart::Mark,
+    tunnels::TunnelState,
 };
 use super::{
     run::{Kernel, RunError, SITE_HOSTS_MAX, Sockets},
@@ -92,6 +97,9 @@ struct Faults {
     gre: Tally<GreFault>,
     datagram: Tally<DatagramFault>,
     rib: Tally<RibFault>,
+    ecm: Tally<EcmFault>,
+    client: Tally<ClientFault>,
+    site: Tally<SiteFault>,
 }
 
 /// Messages by kind, and what met a bound.
@@ -102,6 +110,9 @@ struct Traffic {
     map_replies_in: u64,
     map_replies_out: u64,
     alt_forwarded: u64,
+    /// Map-Requests that our Map-Server handed to an ETR.
+    map_requests_to_sites: u64,
+    icmp_errors_out: u64,
     misses: u64,
     /// EIDs that nobody answered for.
     given_up: u64,
@@ -109,13 +120,6 @@ struct Traffic {
     paths_refused: u64,
     /// API clients turned away because as many are connected as may be.
     clients_refused: u64,
-}
-
-/// GRE packets of one tunnel.
-#[derive(Default)]
-struct TunnelTraffic {
-    received: u64,
-    sent: u64,
 }
 
 /// The control thread's state.
@@ -140,6 +144,14 @@ pub(crate) struct Driver<'a> {
     mark: Option<Mark>,
     next_touch: Option<Instant>,
     engine: Engine,
+    /// What the engine last said; kept for its memory.
+    datagrams: Vec<datagrams::Output>,
+    map_resolver: Option<MapResolver>,
+    map_server: MapServer,
+    /// Whom we ask ourselves.
+    map_resolvers: Choice,
+    /// EID-prefixes of our Map-Server's sites that are served now: what the ALT is to be told of.
+    announced: BTreeSet<EidPrefix>,
     faults: Faults,
     traffic: Traffic,
     /// Source of nonces, seeded once by the operating system (behaviour rule G-7).
@@ -152,7 +164,9 @@ pub(crate) struct Driver<'a> {
     limbo: usize,
     /// Publications so far.
     generation: u64,
-    tunnel_traffic: Vec<TunnelTraffic>,
+    tunnel_states: Vec<TunnelState>,
+    /// When the MTUs of tunnels are to be looked at.
+    next_paths: Option<Instant>,
     started: Instant,
     buffer: Vec<u8>,
 }
@@ -178,7 +192,7 @@ impl<'a> Driver<'a> {
         let rib = Routes {
             fixed: StaticRib::new(routes).map_err(|error| unfit(&error))?,
             speaker: speaker(config, mark.as_ref(), now)?,
-            kernel: ribs::tables(config, &sockets, now),
+            kernel: ribs::tables(config, now),
         };
         let mut driver = Self {
             config,
@@ -208,7 +222,15 @@ impl<'a> Driver<'a> {
                 publisher::Settings { rlocs: config.rlocs.clone(), hosts_max: SITE_HOSTS_MAX },
                 writer,
             ),
-            engine: Engine::new(datagrams::Settings::new(config.rlocs.clone(), own), &tunnels),
+            engine: Engine::new(engine_settings(config, own), &tunnels),
+            datagrams: Vec::new(),
+            map_resolver: config.roles.map_resolver.clone().map(MapResolver::new),
+            map_server: MapServer::new(map_server::Settings {
+                unreachable: config.roles.unreachable,
+                ..map_server::Settings::new(config.roles.sites.clone(), config.rlocs.clone())
+            }),
+            map_resolvers: Choice::new(config.roles.map_resolvers.clone()),
+            announced: BTreeSet::new(),
             tunnels,
             faults: Faults::default(),
             traffic: Traffic::default(),
@@ -219,13 +241,15 @@ impl<'a> Driver<'a> {
             next_age: now + AGE_EVERY,
             limbo: 0,
             generation: 0,
-            tunnel_traffic: config.tunnels.iter().map(|_| TunnelTraffic::default()).collect(),
+            tunnel_states: config.tunnels.iter().map(|t| TunnelState::new(t.options.keepalive, now)).collect(),
+            next_paths: None,
             started: now,
             buffer: vec![0; MESSAGE_MAX],
         };
         driver.register()?;
         driver.fill(now);
         driver.steer()?;
+        driver.watch_tunnels(now);
         Ok(driver)
     }
 
@@ -254,13 +278,16 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// What is known before the first packet: our EID-prefixes and the static mappings.
+    /// What is known before the first packet: our EID-prefixes, the static mappings and the sites.
     fn fill(&mut self, now: Instant) {
         for mapping in &self.config.database {
             self.publisher.own(mapping.eid);
         }
         for mapping in &self.config.map_cache {
             self.cache(now, map_cache::Input::Static(mapping.clone()));
+        }
+        for up in self.map_server.configured() {
+            self.map_server_step(now, up);
         }
         self.publish(now);
     }
@@ -374,6 +401,7 @@ impl<'a> Driver<'a> {
             self.resolver.due(),
             self.map_cache.due(),
             self.kernel.underlay.due(),
+            self.tunnels_due(),
             self.tables_due(),
             self.speaker_due(),
             self.next_touch,
@@ -400,6 +428,7 @@ impl<'a> Driver<'a> {
         if past(self.kernel.underlay.due()) {
             self.learn(now, altitude_control::underlay::Input::Wake);
         }
+        self.wake_tunnels(now);
         self.wake_tables(now);
         self.wake_speaker(now);
         if past(self.next_touch) {
@@ -467,6 +496,15 @@ fn speaker(config: &Config, mark: Option<&Mark>, now: Instant) -> Result<Option<
     let settings = SpeakerSettings { restarting, ..settings.clone() };
     let speaker = Speaker::new(settings, now, u64::from_ne_bytes(random()?));
     speaker.map(Some).map_err(|error| RunError::Unfit(error.to_string()))
+}
+
+fn engine_settings(config: &Config, database: Vec<EidPrefix>) -> datagrams::Settings {
+    datagrams::Settings {
+        sites: config.roles.sites.iter().flat_map(|site| site.eids.clone()).collect(),
+        ingress: config.roles.ingress,
+        unreachable: config.roles.unreachable,
+        ..datagrams::Settings::new(config.rlocs.clone(), database)
+    }
 }
 
 /// Octets from the operating system's generator.

@@ -32,6 +32,10 @@ pub struct AltDraft {
     pub announce_database: Option<Given<bool>>,
     /// Seconds.
     pub restart_time: Option<Given<i64>>,
+    /// A name of [`UnreachableName`](crate::config::UnreachableName).
+    pub unreachable: Option<Given<String>>,
+    /// ALT datagrams a second.
+    pub ingress_rate: Option<Given<i64>>,
 }
 
 impl AltDraft {
@@ -42,6 +46,8 @@ impl AltDraft {
             rib: self.rib.or(other.rib),
             announce_database: self.announce_database.or(other.announce_database),
             restart_time: self.restart_time.or(other.restart_time),
+            unreachable: self.unreachable.or(other.unreachable),
+            ingress_rate: self.ingress_rate.or(other.ingress_rate),
         }
     }
 }

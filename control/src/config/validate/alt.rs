@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Findings, Unique, eid_prefix, values};
+use super::{Findings, Unique, eid_prefix, roles, values};
 use crate::{
     alt::tunnels::TUNNELS_MAX,
     config::{Draft, Given, Hop, Port, Route, Tunnel, TunnelDraft, TunnelId},
@@ -86,7 +86,8 @@ fn tunnel(item: &TunnelDraft, rlocs: &[Given<IpAddr>], findings: &mut Findings) 
     }
     let checksum = item.checksum.as_ref().is_some_and(|given| given.value);
     let addresses = addresses.into_iter().flatten().collect();
-    let tunnel = Tunnel { name, local, remote, key: key.flatten(), checksum, addresses };
+    let options = roles::options(item, findings);
+    let tunnel = Tunnel { name, local, remote, key: key.flatten(), checksum, addresses, options };
     (findings.list.len() == before).then_some(tunnel)
 }
 

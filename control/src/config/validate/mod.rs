@@ -4,6 +4,7 @@ mod alt;
 mod bgp;
 mod ports;
 mod rib;
+mod roles;
 mod settings;
 mod sites;
 mod values;
@@ -77,6 +78,7 @@ pub(super) fn validate(
     let around =
         bgp::Around { tunnels: &tunnels, rlocs: &rlocs, database: &database, routes: &routes, folder: source.folder() };
     let speaker = bgp::speaker(draft, &around, findings);
+    let roles = roles::roles(draft, &rlocs, &database, &map_cache, findings);
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
     let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
@@ -91,6 +93,7 @@ pub(super) fn validate(
             routes,
             ribs,
             speaker,
+            roles,
             workers: tuning.workers,
             control_core: tuning.control_core,
             xdp: tuning.xdp,
@@ -142,7 +145,8 @@ fn complete(draft: &Draft, findings: &mut Findings) {
     let place = &Place::Whole;
     let (site, core) = (!draft.site_ports.is_empty(), !draft.core_ports.is_empty());
     let eids = !draft.eid_prefixes.is_empty();
-    if !site && !core && !eids && draft.tunnels.is_empty() {
+    let role = draft.roles.map_resolver.is_some() || !draft.roles.sites.is_empty();
+    if !site && !core && !eids && !role && draft.tunnels.is_empty() {
         findings.missing(
             place,
             "there is nothing to do: neither ports nor ALT tunnels",

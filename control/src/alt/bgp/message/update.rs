@@ -1,4 +1,9 @@
 //! UPDATE, received: routes withdrawn and announced (RFC 4271 §4.3, §6.3, RFC 7606).
+//!
+//! `netgauze-bgp-pkt` reads the values of the attributes; the lists around them are taken apart here. The library loses its place
+//! at an error, where RFC 7606 wants the routes behind it, and its values would have to be turned into ours. That it is faster
+//! comes on top: 1M prefixes, 5 of 6 IPv4, as 1M / 200k / 10k messages with a path of 5 ASes and 2 communities took 0.74 / 0.27 /
+//! 0.06 s here and 1.09 / 0.38 / 0.06 s in the library (2 cores of a shared machine, release build, one run).
 
 use std::net::IpAddr;
 
@@ -45,7 +50,7 @@ pub(super) fn update(body: &[u8], context: &Context, faults: &mut Vec<BgpFault>)
         update.announced.push((next_hop.unwrap_or(context.remote), announced));
         found.withdraw |= next_hop.is_none();
     }
-    if let Some(reach) = found.reach.take() {
+    if let Some(reach) = found.reach.take().filter(|reach| !reach.prefixes.is_empty()) {
         update.announced.push((reach.next_hop, reach.prefixes));
     }
     let attributes = if reachable {

@@ -61,7 +61,7 @@ impl Peer {
 
     /// Whether the connection an acceptable OPEN came on stays; the other one is ended if so, and if there is one.
     fn stays(&mut self, now: Instant, which: Which, open: &Open, todo: &mut Vec<PeerOutput>) -> bool {
-        let other = if which == Which::Main { Which::Second } else { Which::Main };
+        let other = which.other();
         let ours_is_preferred = match self.open.router_id.cmp(&open.router_id) {
             // The same identifier in two ASes: the larger AS number (RFC 6286 §2.3).
             Ordering::Equal => self.open.asn > open.asn,

@@ -16,17 +16,22 @@ use crate::alt::{
 fn two_that_both_dial_agree_on_one_connection_at_any_timing() {
     for seed in 0..500 {
         let mut world = World::new(seed);
-        world.random_latency = true;
-        world.start();
-        world.run_for(Duration::from_secs(30));
+        // From a quick network to one where a dial may be given up before it is answered.
+        world.latency_max = Duration::from_millis([20, 200, 2500][seed as usize % 3]);
+        world.input(0, PeerInput::Start);
+        let offset = world.latency();
+        world.run_for(offset);
+        world.input(1, PeerInput::Start);
+        world.run_for(Duration::from_secs(120));
         assert_eq!(world.states(), [State::Established; 2], "seed {seed}");
         assert!(world.ups(0) >= 1 && world.ups(1) >= 1);
-        // It settles within the first second or two, and for good.
+        // It settles soon and for good, and nothing is left over.
         for side in &world.sides {
             let status = side.peer.status();
             assert!(status.established <= 2, "seed {seed}: {} sessions", status.established);
-            assert!(world.now - status.since > Duration::from_secs(25), "seed {seed}: a late session");
+            assert!(world.now - status.since > Duration::from_secs(60), "seed {seed}: a late session");
         }
+        assert_eq!(world.wires.len(), 2, "seed {seed}: more than one connection");
     }
 }
 
@@ -192,6 +197,273 @@ fn one_side_may_wait_for_the_other() {
     assert_eq!(world.dials, 1);
 }
 
+#[test]
+fn a_neighbour_that_says_nothing_or_half_of_it_loses_its_own_session_alone() {
+    let half = solo_open(64513)[..25].to_vec();
+    for said in [&[][..], &half] {
+        let mut solo = Solo::new();
+        let connection = solo.accepted();
+        solo.octets(connection, said);
+        solo.until(Duration::from_secs(239));
+        assert_eq!(solo.peer.state(), State::OpenSent);
+        solo.until(Duration::from_secs(241));
+        assert_eq!(solo.notifications(), [(4, 0)]);
+        assert_eq!(solo.logged(), [BgpFault::HoldExpired]);
+    }
+}
+
+#[test]
+fn half_a_message_in_a_session_is_ended_by_the_hold_timer() {
+    let mut solo = Solo::new();
+    let connection = solo.established();
+    let whole = encoded(&Message::Update(update(64513, "10.42.1.2", &["10.1.0.0/16"])));
+    solo.octets(connection, &whole[..30]);
+    solo.until(Duration::from_secs(95));
+    assert_eq!(solo.notifications(), [(4, 0)]);
+    assert_eq!(solo.peer.status().received.updates, 0);
+}
+
+#[test]
+fn a_flood_of_small_messages_ends_the_session_and_is_logged_once() {
+    let mut solo = Solo::new();
+    let connection = solo.established();
+    let flood: Vec<u8> = (0..1000).flat_map(|_| encoded(&Message::Keepalive)).collect();
+    solo.octets(connection, &flood);
+    assert_eq!(solo.notifications(), [(6, 8)]);
+    assert_eq!(solo.logged(), [BgpFault::Flood]);
+    assert!(solo.peer.status().received.keepalives < 300);
+    assert_eq!(solo.peer.admit(), None, "not at once again");
+    // As many in the time they should take are fine.
+    let mut solo = Solo::new();
+    let connection = solo.established();
+    for _ in 0..1000 {
+        solo.now += Duration::from_millis(100);
+        solo.octets(connection, &encoded(&Message::Keepalive));
+    }
+    assert_eq!(solo.peer.state(), State::Established);
+}
+
+#[test]
+fn broken_routes_are_counted_each_and_logged_once_and_the_session_stays() {
+    let mut solo = Solo::new();
+    let connection = solo.established();
+    // Another first AS.
+    let broken = encoded(&Message::Update(update(64999, "10.42.1.2", &["10.1.0.0/16"])));
+    for _ in 0..1000 {
+        solo.octets(connection, &broken);
+    }
+    assert_eq!(solo.peer.state(), State::Established);
+    assert_eq!(solo.logged(), [BgpFault::FirstAs]);
+    assert_eq!(solo.peer.status().faults.get(BgpFault::FirstAs), 1000);
+    let withdrawn = solo.seen.iter().filter(|output| matches!(output, PeerOutput::Update(_))).count();
+    assert_eq!(withdrawn, 1000);
+}
+
+#[test]
+fn nonsense_ends_the_session_and_the_neighbour_is_kept_away_for_a_while() {
+    let mut solo = Solo::new();
+    let connection = solo.established();
+    solo.octets(connection, b"GET / HTTP/1.1\r\nHost: example.net\r\n\r\n");
+    assert_eq!(solo.notifications(), [(1, 1)]);
+    assert_eq!(solo.logged(), [BgpFault::MessageMalformed]);
+    solo.octets(connection, &encoded(&Message::Keepalive));
+    assert_eq!(solo.notifications(), [(1, 1)], "what comes afterwards is nobody's");
+    assert_eq!(solo.peer.admit(), None);
+    solo.until(Duration::from_secs(2));
+    assert!(solo.peer.admit().is_some());
+}
+
+#[test]
+fn a_second_connection_is_turned_away_while_the_session_is_fine() {
+    let mut solo = Solo::new();
+    let first = solo.established();
+    let second = solo.accepted();
+    let written = solo.written.len();
+    solo.octets(second, &solo_open(64513));
+    assert_eq!(solo.notifications(), [(6, 7)]);
+    assert_eq!(solo.peer.session().map(|session| session.connection), Some(first));
+    let probe = &solo.written[written];
+    assert_eq!((probe.0, &probe.1[..]), (first, &encoded(&Message::Keepalive)[..]), "is the old one alive?");
+    // Half-open connections do not pile up: a new one replaces the one before.
+    let third = solo.accepted();
+    let fourth = solo.accepted();
+    assert!(solo.closed.contains(&third) && !solo.closed.contains(&fourth));
+}
+
+#[test]
+fn an_operator_may_clear_a_session_and_a_limit_may_keep_it_down() {
+    let mut solo = Solo::new();
+    solo.established();
+    let again = Again::After(Duration::ZERO);
+    solo.step(PeerInput::Stop { cease: Cease::Reset, text: "", again });
+    assert_eq!(solo.notifications(), [(6, 4)]);
+    assert!(solo.peer.admit().is_some(), "at once");
+    let mut solo = Solo::new();
+    solo.established();
+    let again = Again::After(Duration::from_secs(300));
+    solo.step(PeerInput::Stop { cease: Cease::MaxPrefixes, text: "", again });
+    assert_eq!(solo.notifications(), [(6, 1)]);
+    solo.until(Duration::from_secs(299));
+    assert_eq!(solo.peer.admit(), None);
+    solo.until(Duration::from_secs(301));
+    assert!(solo.peer.admit().is_some());
+}
+
+#[test]
+fn what_the_neighbour_does_not_speak_is_not_sent() {
+    let mut solo = Solo::new();
+    let connection = solo.accepted();
+    let open = Open {
+        families: Families { v4: true, v6: false },
+        route_refresh: false,
+        enhanced_refresh: false,
+        graceful: None,
+        ..their_open(64513)
+    };
+    solo.octets(connection, &encoded(&Message::Open(open)));
+    solo.octets(connection, &encoded(&Message::Keepalive));
+    assert_eq!(solo.peer.state(), State::Established);
+    let written = solo.written.len();
+    solo.step(PeerInput::SendRefresh(Family::V4, RefreshKind::Request));
+    solo.step(PeerInput::SendRefresh(Family::V4, RefreshKind::Begin));
+    solo.step(PeerInput::SendEndOfRib(Family::V6));
+    assert_eq!(solo.written.len(), written);
+    solo.step(PeerInput::SendEndOfRib(Family::V4));
+    assert_eq!(solo.written.len(), written + 1);
+    solo.step(PeerInput::Closed(connection));
+    assert!(matches!(solo.seen.last(), Some(PeerOutput::Down { reason: DownReason::Closed, graceful: None })));
+}
+
+#[test]
+fn our_restart_is_told_until_it_is_over() {
+    let mut settings = settings()[0].clone();
+    settings.restarting = true;
+    let mut solo = Solo::with(&settings);
+    let restarting = |solo: &mut Solo| {
+        let connection = solo.accepted();
+        let (_, octets) = solo.written.iter().rev().find(|(to, _)| *to == connection).expect("an OPEN");
+        let parsed = message::parse(octets, &Context::new(64513, &solo.peer.settings)).expect("an OPEN");
+        let Some(Message::Open(open)) = parsed.message else { panic!("an OPEN") };
+        open.graceful.expect("the capability")
+    };
+    let graceful = restarting(&mut solo);
+    assert_eq!((graceful.restarting, graceful.families[0]), (true, (Family::V4, true)));
+    solo.step(PeerInput::Restarted);
+    let graceful = restarting(&mut solo);
+    assert_eq!((graceful.restarting, graceful.families[0]), (false, (Family::V4, false)));
+}
+
+/// One peer that waits for its neighbour, whose part the test plays.
+struct Solo {
+    now: Instant,
+    begun: Instant,
+    peer: Peer,
+    /// What was written, and to which connection.
+    written: Vec<(ConnectionId, Vec<u8>)>,
+    closed: Vec<ConnectionId>,
+    seen: Vec<PeerOutput>,
+}
+
+impl Solo {
+    fn new() -> Self {
+        Self::with(&settings()[0])
+    }
+
+    fn with(settings: &Settings) -> Self {
+        let mut settings = settings.clone();
+        settings.neighbors[0].passive = true;
+        let now = Instant::now();
+        let peer = Peer::new(&settings, PeerId(0), now, 1);
+        let mut solo = Self { now, begun: now, peer, written: vec![], closed: vec![], seen: vec![] };
+        solo.step(PeerInput::Start);
+        solo
+    }
+
+    fn step(&mut self, input: PeerInput<'_>) {
+        let mut todo = Vec::new();
+        self.peer.step(self.now, input, &mut todo);
+        for output in todo {
+            match output {
+                PeerOutput::Write(connection, octets) => {
+                    assert!(!self.closed.contains(&connection), "nothing is written to a closed connection");
+                    self.written.push((connection, octets));
+                }
+                PeerOutput::Close(connection) => self.closed.push(connection),
+                other => self.seen.push(other),
+            }
+        }
+    }
+
+    fn accepted(&mut self) -> ConnectionId {
+        let connection = self.peer.admit().expect("welcome");
+        self.step(PeerInput::Accepted(connection));
+        connection
+    }
+
+    fn octets(&mut self, connection: ConnectionId, octets: &[u8]) {
+        self.step(PeerInput::Octets(connection, octets));
+    }
+
+    fn established(&mut self) -> ConnectionId {
+        let connection = self.accepted();
+        self.octets(connection, &solo_open(64513));
+        self.octets(connection, &encoded(&Message::Keepalive));
+        assert_eq!(self.peer.state(), State::Established);
+        connection
+    }
+
+    /// Lets the time since the beginning become `time`.
+    fn until(&mut self, time: Duration) {
+        let end = self.begun + time;
+        while let Some(due) = self.peer.due().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.step(PeerInput::Wake);
+        }
+        self.now = end;
+    }
+
+    /// Codes of the NOTIFICATIONs written.
+    fn notifications(&self) -> Vec<(u8, u8)> {
+        let context = Context::new(64513, &self.peer.settings);
+        let mut found = Vec::new();
+        for (_, octets) in &self.written {
+            let mut splitter = message::Splitter::default();
+            splitter.push(octets);
+            while let Some(octets) = splitter.next() {
+                let parsed = message::parse(octets.expect("framed"), &context).expect("read");
+                if let Some(Message::Notification(notification)) = parsed.message {
+                    found.push((notification.code, notification.subcode));
+                }
+            }
+        }
+        found
+    }
+
+    /// Faults worth a line in the log.
+    fn logged(&self) -> Vec<BgpFault> {
+        let logged = |output: &PeerOutput| match output {
+            PeerOutput::Fault { fault, first: true } => Some(*fault),
+            _ => None,
+        };
+        self.seen.iter().filter_map(logged).collect()
+    }
+}
+
+fn encoded(message: &Message) -> Vec<u8> {
+    let mut octets = Vec::new();
+    message::encode(message, &Context::new(64513, &settings()[1].neighbors[0]), &mut octets).expect("sendable");
+    octets
+}
+
+fn their_open(asn: u32) -> Open {
+    let settings = &settings()[1];
+    Open { asn, ..our_open(settings, &settings.neighbors[0]) }
+}
+
+fn solo_open(asn: u32) -> Vec<u8> {
+    encoded(&Message::Open(their_open(asn)))
+}
+
 fn failure(output: &PeerOutput) -> Option<(&DownReason, bool)> {
     match output {
         PeerOutput::Failed { reason, first } => Some((reason, *first)),
@@ -268,7 +540,8 @@ struct World {
     /// Last arrival on a connection: what is sent later never overtakes.
     order: BTreeMap<(usize, ConnectionId), Instant>,
     random: Random,
-    random_latency: bool,
+    /// Anything below; 10 ms flat if it is zero.
+    latency_max: Duration,
     /// Attempts to connect vanish.
     blackhole: bool,
     /// All vanishes.
@@ -299,7 +572,7 @@ impl World {
             wires: BTreeMap::new(),
             order: BTreeMap::new(),
             random: Random(seed),
-            random_latency: false,
+            latency_max: Duration::ZERO,
             blackhole: false,
             deaf: false,
             dials: 0,
@@ -351,10 +624,11 @@ impl World {
     }
 
     fn latency(&mut self) -> Duration {
-        if !self.random_latency {
+        if self.latency_max.is_zero() {
             return Duration::from_millis(10);
         }
-        self.random.jitter(Duration::from_millis(80)) - Duration::from_millis(60)
+        // What jitter leaves out of four times as much.
+        self.latency_max * 4 - self.random.jitter(self.latency_max * 4)
     }
 
     fn fly(&mut self, at: Instant, to: usize, what: Flying) {

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     alt::bgp::{
         fsm::State,
-        message::{BgpFault, Cease, Graceful, Message, Notification, RefreshKind},
+        message::{BgpFault, Cease, Graceful, HEADER, Message, Notification, RefreshKind},
         route::{Family, PeerId, Update},
         settings::Families,
     },
@@ -192,12 +192,31 @@ pub struct MessageCounts {
 
 impl MessageCounts {
     pub(super) const fn count(&mut self, message: &Message) {
-        *match message {
-            Message::Open(_) => &mut self.opens,
-            Message::Update(_) | Message::EndOfRib(_) => &mut self.updates,
-            Message::Keepalive => &mut self.keepalives,
-            Message::Notification(_) => &mut self.notifications,
-            Message::RouteRefresh { .. } => &mut self.refreshes,
+        let kind = match message {
+            Message::Open(_) => 1,
+            Message::Update(_) | Message::EndOfRib(_) => 2,
+            Message::Notification(_) => 3,
+            Message::Keepalive => 4,
+            Message::RouteRefresh { .. } => 5,
+        };
+        self.count_kind(kind);
+    }
+
+    /// Counts each of a run of messages that we wrote.
+    pub(super) fn count_written(&mut self, mut octets: &[u8]) {
+        while let Some(header) = octets.first_chunk::<HEADER>() {
+            self.count_kind(header[18]);
+            octets = &octets[usize::from(u16::from_be_bytes([header[16], header[17]]))..];
+        }
+    }
+
+    const fn count_kind(&mut self, kind: u8) {
+        *match kind {
+            1 => &mut self.opens,
+            2 => &mut self.updates,
+            3 => &mut self.notifications,
+            4 => &mut self.keepalives,
+            _ => &mut self.refreshes,
         } += 1;
     }
 }

@@ -17,6 +17,7 @@ use std::{
 
 use altitude_control::{
     alt::bgp::{
+        message::BgpFault,
         peer::ConnectionId,
         route::PeerId,
         settings::NeighborSettings,
@@ -24,6 +25,7 @@ use altitude_control::{
     },
     os::bgp_socket::{self, BgpListener, FarEnd},
 };
+use altitude_dataplane::mapping::EidPrefix;
 use mio::{Interest, Token, net::TcpStream};
 
 use super::{
@@ -189,6 +191,14 @@ impl<'a> Driver<'a> {
                 // Look-ups ask the speaker itself.
                 Output::Changed(_) => {}
             }
+        }
+    }
+
+    /// No longer announces a prefix, unless the configuration has it announced.
+    pub(super) fn withdraw(&mut self, now: Instant, eid: EidPrefix) {
+        let configured = self.config.speaker.as_ref().is_some_and(|speaker| speaker.originate.contains(&eid));
+        if !configured {
+            self.speak(now, Input::Withdraw(eid));
         }
     }
 
@@ -399,6 +409,10 @@ impl<'a> Driver<'a> {
             }
             Event::Failed { peer, reason } => {
                 tracing::info!(neighbor = name(*peer), %reason, "no BGP session yet; tried again");
+            }
+            // Both sides dialled at once; it happens whenever two routers start together.
+            Event::Fault { peer, fault: BgpFault::Collision } => {
+                tracing::debug!(neighbor = name(*peer), "of two BGP connections one was given up");
             }
             Event::Fault { peer, fault } => {
                 let fault = altitude_control::fault::Fault::name(*fault);

@@ -1,4 +1,4 @@
-//! Control messages: UDP 4342, GRE tunnels, TUN devices.
+//! Control messages on UDP 4342, and what our own resolver and responder say.
 
 use std::{
     io,
@@ -7,11 +7,11 @@ use std::{
 };
 
 use altitude_control::{
-    alt::{datagrams, tunnels::TunnelId},
     fault::ControlFault,
+    map_resolver::enclose,
     resolver,
     responder::Arrival,
-    wire::{MapRequest, Message},
+    wire::{MapRequest, Message, ecm},
 };
 use altitude_dataplane::mapping::Eid;
 use rand_chacha::rand_core::Rng;
@@ -19,7 +19,7 @@ use rand_chacha::rand_core::Rng;
 use super::{Driver, ROUND};
 
 /// UDP port of the LISP control plane.
-const CONTROL_PORT: u16 = 4342;
+pub(super) const CONTROL_PORT: u16 = 4342;
 
 impl Driver<'_> {
     /// Reads one UDP 4342 socket; true if it may have more.
@@ -44,12 +44,14 @@ impl Driver<'_> {
         match Message::parse(octets) {
             Ok(Message::MapReply(reply)) => {
                 self.traffic.map_replies_in += 1;
+                self.map_resolvers.answered(reply.nonce);
                 self.resolve(now, resolver::Input::Reply(reply));
             }
             Ok(Message::MapRequest(request)) => {
                 self.traffic.map_requests_in += 1;
                 self.answer(now, &request, Arrival { source: from, destination: Some(local) });
             }
+            Ok(Message::Other(ecm::TYPE)) => self.encapsulated(now, from, octets),
             Ok(Message::Other(kind)) => {
                 tracing::debug!(%from, kind, "control message of a type not spoken here");
                 self.faults.control.count(ControlFault::UnknownType);
@@ -70,7 +72,7 @@ impl Driver<'_> {
                 resolver::Output::Request { target, refresh: false, instance, message } => {
                     self.request(now, Eid { instance, address: target }, &message);
                 }
-                resolver::Output::Request { message, .. } => self.refresh(&message),
+                resolver::Output::Request { target, message, .. } => self.refresh(now, target, &message),
                 resolver::Output::Install(mappings) => {
                     self.cache(now, altitude_control::map_cache::Input::Install(mappings));
                 }
@@ -84,7 +86,8 @@ impl Driver<'_> {
         }
     }
 
-    /// Sends a Map-Request into the ALT, from one of our RLOCs to the EID itself (RFC 6836 §3, §5.1).
+    /// Sends a Map-Request into the ALT, from one of our RLOCs to the EID itself (RFC 6836 §3, §5.1). What no ALT route leads
+    /// to is asked of a Map-Resolver (RFC 9301 §8.1).
     fn request(&mut self, now: Instant, target: Eid, message: &MapRequest) {
         // Source and destination of one packet are of one family. Without an RLOC of the EID's family the EID that asks
         // stands in; the answer goes to the ITR-RLOCs inside in any case.
@@ -95,15 +98,28 @@ impl Driver<'_> {
         if self.engine.originate(message, source, target.address, target.instance, &self.rib, &mut todo) {
             self.traffic.map_requests_out += 1;
             tracing::debug!(eid = %target, nonce = format_args!("{:#018x}", message.nonce), "Map-Request into the ALT");
-        } else {
+        } else if !self.ask_resolver(now, target.address, message) {
             self.faults.control.count(ControlFault::NoAltRoute);
         }
-        self.perform(now, todo);
+        self.perform(now, &mut todo, &mut []);
     }
 
-    /// Sends a Map-Request about a cached prefix to one of its locators: refreshes stay off the ALT (RFC 6836 §5.1,
-    /// RFC 9301 §5.3).
-    fn refresh(&mut self, message: &MapRequest) {
+    /// Sends a Map-Request to our Map-Resolver; false if there is none.
+    fn ask_resolver(&mut self, now: Instant, target: IpAddr, message: &MapRequest) -> bool {
+        let Some(server) = self.map_resolvers.ask(now, message.nonce) else { return false };
+        let Some(octets) = enclose(message, self.rloc_of(target), target) else { return false };
+        self.traffic.map_requests_out += 1;
+        tracing::debug!(eid = %target, %server, nonce = format_args!("{:#018x}", message.nonce), "Map-Request to a Map-Resolver");
+        self.send(SocketAddr::new(server, CONTROL_PORT), &octets);
+        true
+    }
+
+    /// Sends a Map-Request about a cached prefix: refreshes stay off the ALT (RFC 6836 §5.1), so it goes to the Map-Resolver,
+    /// or without one to one of the prefix's locators (RFC 9301 §5.3).
+    fn refresh(&mut self, now: Instant, target: IpAddr, message: &MapRequest) {
+        if self.ask_resolver(now, target, message) {
+            return;
+        }
         let eid = message.records.first().map(|record| record.eid);
         let cached = eid.and_then(|eid| self.map_cache.get(&eid));
         let locator = cached.and_then(|cached| {
@@ -118,11 +134,11 @@ impl Driver<'_> {
         self.send(SocketAddr::new(locator, CONTROL_PORT), &message.encode());
     }
 
-    fn rloc_of(&self, like: IpAddr) -> Option<IpAddr> {
+    pub(super) fn rloc_of(&self, like: IpAddr) -> Option<IpAddr> {
         self.config.rlocs.iter().copied().find(|rloc| rloc.is_ipv4() == like.is_ipv4())
     }
 
-    fn answer(&mut self, now: Instant, request: &MapRequest, arrival: Arrival) {
+    pub(super) fn answer(&mut self, now: Instant, request: &MapRequest, arrival: Arrival) {
         match self.responder.answer(now, request, arrival) {
             Ok(answer) => {
                 self.traffic.map_replies_out += 1;
@@ -134,7 +150,7 @@ impl Driver<'_> {
     }
 
     /// Sends from port 4342 of our RLOC of the destination's family.
-    fn send(&mut self, to: SocketAddr, octets: &[u8]) {
+    pub(super) fn send(&mut self, to: SocketAddr, octets: &[u8]) {
         let socket = self.sockets.control.iter().find(|socket| socket.local().is_ipv4() == to.is_ipv4());
         let sent = socket.is_some_and(|socket| match socket.send_to(to, octets) {
             Ok(()) => true,
@@ -145,93 +161,6 @@ impl Driver<'_> {
         });
         if !sent {
             self.faults.control.count(ControlFault::NotSent);
-        }
-    }
-
-    /// Reads one GRE socket; true if it may have more.
-    pub(super) fn serve_gre(&mut self, index: usize, now: Instant) -> bool {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let local = self.sockets.gre[index].local();
-        let mut more = true;
-        for _ in 0..ROUND {
-            match self.sockets.gre[index].receive(&mut buffer) {
-                Ok((from, gre)) => self.tunnelled(now, from, local, &buffer[gre]),
-                Err(error) => {
-                    more = error.kind() != io::ErrorKind::WouldBlock;
-                    break;
-                }
-            }
-        }
-        self.buffer = buffer;
-        more
-    }
-
-    fn tunnelled(&mut self, now: Instant, from: IpAddr, local: IpAddr, gre: &[u8]) {
-        match self.tunnels.receive(from, local, gre) {
-            Ok((tunnel, packet)) => {
-                self.tunnel_traffic[tunnel.0].received += 1;
-                let mut todo = Vec::new();
-                self.engine.receive(now, tunnel, packet, &self.rib, &mut todo);
-                self.perform(now, todo);
-            }
-            Err(fault) => self.faults.gre.count(fault),
-        }
-    }
-
-    /// Reads packets that the kernel sends into a tunnel; true if it may have more.
-    pub(super) fn serve_tun(&mut self, tunnel: TunnelId) -> bool {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let mut more = true;
-        for _ in 0..ROUND {
-            let Some(tun) = &self.sockets.tuns[tunnel.0] else { break };
-            match tun.receive(&mut buffer) {
-                Ok(length) => self.send_through(tunnel, &buffer[..length]),
-                Err(error) => {
-                    more = error.kind() != io::ErrorKind::WouldBlock;
-                    break;
-                }
-            }
-        }
-        self.buffer = buffer;
-        more
-    }
-
-    /// Does what the ALT engine says.
-    fn perform(&mut self, now: Instant, todo: Vec<datagrams::Output>) {
-        for output in todo {
-            match output {
-                datagrams::Output::Forward { tunnel, packet } => {
-                    self.traffic.alt_forwarded += 1;
-                    self.send_through(tunnel, &packet);
-                }
-                datagrams::Output::Deliver { request, source } => {
-                    self.traffic.map_requests_in += 1;
-                    self.answer(now, &request, Arrival { source, destination: None });
-                }
-                datagrams::Output::ToTun { tunnel, packet } => {
-                    let tun = self.sockets.tuns[tunnel.0].as_ref();
-                    if tun.is_none_or(|tun| tun.send(&packet).is_err()) {
-                        self.faults.control.count(ControlFault::TunnelNotSent);
-                    }
-                }
-                datagrams::Output::NegativeReply { to, message } => {
-                    self.traffic.map_replies_out += 1;
-                    self.send(to, &message.encode());
-                }
-                datagrams::Output::Drop(fault) => self.faults.datagram.count(fault),
-            }
-        }
-    }
-
-    fn send_through(&mut self, tunnel: TunnelId, packet: &[u8]) {
-        let ends = &self.config.tunnels[tunnel.0];
-        let socket = self.sockets.gre.iter().find(|socket| socket.local() == ends.local);
-        let gre = self.tunnels.wrap(tunnel, packet);
-        let sent = socket.zip(gre).is_some_and(|(socket, gre)| socket.send_to(ends.remote, &gre).is_ok());
-        if sent {
-            self.tunnel_traffic[tunnel.0].sent += 1;
-        } else {
-            self.faults.control.count(ControlFault::TunnelNotSent);
         }
     }
 }

@@ -14,16 +14,20 @@ use altitude_control::{
     os::netlink::table::RouteTable,
 };
 
-use super::{Driver, Sockets};
+use nix::net::if_::if_nametoindex;
+
+use super::Driver;
 
 /// Datagrams of the kernel's taken in one round: some ten thousand routes.
 const ROUND: usize = 16;
 
 /// A machine for each table that is a source, in the order of their instances; their sockets are in the same order.
-pub(super) fn tables(config: &Config, sockets: &Sockets, now: Instant) -> Vec<KernelRib> {
-    let tuns = sockets.tuns.iter().enumerate();
+///
+/// The interfaces are there by now, be they TUN devices of ours or the kernel's GRE.
+pub(super) fn tables(config: &Config, now: Instant) -> Vec<KernelRib> {
+    let tunnels = config.tunnels.iter().enumerate();
     let devices: BTreeMap<u32, TunnelId> =
-        tuns.filter_map(|(id, tun)| Some((tun.as_ref()?.index(), TunnelId(id)))).collect();
+        tunnels.filter_map(|(id, tunnel)| Some((if_nametoindex(tunnel.name.as_str()).ok()?, TunnelId(id)))).collect();
     let table = |(instance, source): (&_, &RibSource)| match source {
         RibSource::Netlink { table } => Some(KernelRib::new(*instance, *table, devices.clone(), now)),
         RibSource::Static | RibSource::Embedded => None,

@@ -95,6 +95,7 @@ impl Driver<'_> {
         for input in inputs {
             self.learn(now, input);
         }
+        self.check_tunnels(now);
         Ok(())
     }
 
@@ -139,7 +140,11 @@ impl Driver<'_> {
     }
 
     fn watch(&mut self, now: Instant, watches: Vec<Watch>) {
-        for watch in watches {
+        // The far end of a tunnel stays watched, whether it is a locator or not.
+        let tunnels = &self.config.tunnels;
+        let is_kept =
+            |watch: &Watch| matches!(watch, Watch::Stop(to) if tunnels.iter().any(|tunnel| tunnel.remote == *to));
+        for watch in watches.into_iter().filter(|watch| !is_kept(watch)) {
             self.learn(
                 now,
                 match watch {

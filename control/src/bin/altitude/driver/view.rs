@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use altitude_control::{
     alt::{
         bgp::speaker::Speaker,
+        keepalive,
         rib::{Hop, kernel::KernelRib},
     },
     api::{
@@ -71,15 +72,20 @@ impl View for Driver<'_> {
     }
 
     fn alt(&self) -> AltStatus {
-        let tunnels = self.config.tunnels.iter().zip(&self.tunnel_traffic).map(|(tunnel, traffic)| TunnelStatus {
+        let tunnels = self.config.tunnels.iter().zip(&self.tunnel_states).map(|(tunnel, state)| TunnelStatus {
             name: tunnel.name.clone(),
             local: tunnel.local,
             remote: tunnel.remote,
             key: tunnel.key,
             checksum: tunnel.checksum,
-            up: true,
+            up: state.liveness.state() == keepalive::State::Up,
             addresses: tunnel.addresses.clone(),
-            stats: vec![Stat::new("received", traffic.received), Stat::new("sent", traffic.sent)],
+            stats: vec![
+                Stat::new("received", state.received),
+                Stat::new("sent", state.sent),
+                Stat::new("icmp-hints", state.liveness.hint().1),
+                Stat::new("mtu", state.mtu.map_or(0, u64::from)),
+            ],
         });
         let routes = self.rib.fixed.routes().map(|(eid, hop)| RouteStatus {
             eid,
@@ -171,6 +177,8 @@ impl Driver<'_> {
             Stat::new("map-replies-sent", traffic.map_replies_out),
             Stat::new("map-replies-received", traffic.map_replies_in),
             Stat::new("alt-datagrams-forwarded", traffic.alt_forwarded),
+            Stat::new("map-requests-to-sites", traffic.map_requests_to_sites),
+            Stat::new("icmp-errors-sent", traffic.icmp_errors_out),
             Stat::new("map-cache-entries", self.map_cache.len() as u64),
             Stat::new("map-requests-pending", self.resolver.pending().count() as u64),
             Stat::new("entries-refused", self.publisher.refused()),
@@ -193,6 +201,9 @@ impl Driver<'_> {
         add(&mut stats, &faults.cache);
         add(&mut stats, &faults.gre);
         add(&mut stats, &faults.datagram);
+        add(&mut stats, &faults.ecm);
+        add(&mut stats, &faults.client);
+        add(&mut stats, &faults.site);
         add(&mut stats, &faults.rib);
         let undecoded = self.sockets.tables.iter().map(RouteTable::undecoded).sum();
         stats.extend(bgp::totals(self.rib.speaker.as_ref()));

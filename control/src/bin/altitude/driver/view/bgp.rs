@@ -138,7 +138,8 @@ pub(super) fn routes(settings: &Settings, speaker: &Speaker, asked: RoutesAsked,
 /// The last prefix that the order of routes can have before this one.
 fn before(eid: &EidPrefix) -> Option<EidPrefix> {
     let EidPrefix { instance, prefix } = *eid;
-    let within = |address: IpAddr, length| Prefix::new(address, length).ok().map(|prefix| EidPrefix { instance, prefix });
+    let within =
+        |address: IpAddr, length| Prefix::new(address, length).ok().map(|prefix| EidPrefix { instance, prefix });
     let (address, length) = (prefix.address(), prefix.length());
     match (address, length) {
         (IpAddr::V6(_), 0) => within(Ipv4Addr::BROADCAST.into(), 32),
@@ -206,11 +207,11 @@ fn as_path(path: &AsPath) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use altitude_control::alt::{
         bgp::route::{Attributes, Origin},
         rib::Hop,
     };
-    use super::*;
 
     fn route(peer: usize, path: &[u32], med: u32) -> RouteView {
         RouteView {

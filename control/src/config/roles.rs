@@ -1,0 +1,80 @@
+//! What a router may be besides an xTR: ALT router with wishes, Map-Resolver, Map-Server; and whom an ITR asks.
+
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+use super::Given;
+use crate::{alt::datagrams::Unreachable, map_resolver, map_server::Site, rate::Rate};
+
+/// ALT datagrams a second out of one tunnel by default.
+pub const INGRESS_RATE: u32 = 20_000;
+/// Keepalives lost in a row that end a tunnel, by default.
+pub const KEEPALIVE_LOSSES: u32 = 3;
+
+/// The checked roles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roles {
+    /// Whom we ask about EIDs that no ALT route leads to, in this order.
+    pub map_resolvers: Vec<IpAddr>,
+    /// We are a Map-Resolver.
+    pub map_resolver: Option<map_resolver::Settings>,
+    /// Sites of our Map-Server; none: we are no Map-Server.
+    pub sites: Vec<Site>,
+    /// What is said about EIDs that cannot be reached.
+    pub unreachable: Unreachable,
+    /// ALT datagrams out of each tunnel that has no rate of its own.
+    pub ingress: Rate,
+}
+
+/// `[map-resolver]`: its presence makes us one.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct MapResolverDraft {
+    /// `address/length` each.
+    pub clients: Option<Vec<Given<String>>>,
+    /// Map-Requests of one client a second.
+    pub client_rate: Option<Given<i64>>,
+    /// Map-Requests for one EID a second.
+    pub eid_rate: Option<Given<i64>>,
+}
+
+/// `[[site]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SiteDraft {
+    /// What operators call it.
+    pub name: Given<String>,
+    /// `address/length` each.
+    pub eid_prefixes: Vec<Given<String>>,
+    /// Whether parts of them may be registered.
+    pub more_specifics: Option<Given<bool>>,
+    /// RLOCs.
+    #[serde(default)]
+    pub etrs: Vec<Given<String>>,
+    /// Instance-ID.
+    pub instance: Option<Given<i64>>,
+}
+
+/// The roles as they were written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RolesDraft {
+    /// Role of a Map-Resolver.
+    pub map_resolver: Option<MapResolverDraft>,
+    /// Sites.
+    pub sites: Vec<SiteDraft>,
+}
+
+impl RolesDraft {
+    /// What is given here, and from `other` what is not given here.
+    #[must_use]
+    pub fn over(self, other: Self) -> Self {
+        Self {
+            map_resolver: self.map_resolver.or(other.map_resolver),
+            sites: if self.sites.is_empty() { other.sites } else { self.sites },
+        }
+    }
+}

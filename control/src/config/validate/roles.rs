@@ -1,0 +1,189 @@
+//! Map-Resolver, Map-Server, and the ALT router's single values.
+
+use std::{net::IpAddr, time::Duration};
+
+use altitude_dataplane::mapping::{EidPrefix, Mapping};
+
+use super::{Findings, Unique, eid_prefix, values};
+use crate::{
+    alt::{datagrams::Unreachable, keepalive, tunnels},
+    config::{
+        Draft, Given, Place, Roles, TunnelDraft, UnreachableName,
+        roles::{INGRESS_RATE, KEEPALIVE_LOSSES, MapResolverDraft, SiteDraft},
+    },
+    map_resolver,
+    map_server::Site,
+    rate::Rate,
+};
+
+/// Most datagrams or Map-Requests a second that a rate may allow.
+const RATE_MAX: i64 = 10_000_000;
+
+/// Reads them all; `map_cache` is what a Map-Resolver answers by itself.
+pub(super) fn roles(
+    draft: &Draft,
+    rlocs: &[Given<IpAddr>],
+    database: &[Given<Mapping>],
+    map_cache: &[Mapping],
+    findings: &mut Findings,
+) -> Roles {
+    let alt = &draft.alt;
+    let map_resolvers = map_resolvers(draft, rlocs, database, findings);
+    let own: Vec<IpAddr> = rlocs.iter().map(|rloc| rloc.value).collect();
+    let sites = sites(&draft.roles.sites, &own, findings);
+    let map_resolver = draft.roles.map_resolver.as_ref();
+    let map_resolver = map_resolver.map(|given| map_resolver_role(given, &own, map_cache, findings));
+    if own.is_empty() && (map_resolver.is_some() || !sites.is_empty() || !map_resolvers.is_empty()) {
+        findings.missing(
+            &Place::Whole,
+            "a Map-Resolver, a Map-Server, and whoever asks one need an address",
+            "add --rloc ADDR or rlocs = [...]: our address in the core",
+        );
+    }
+    Roles {
+        map_resolvers,
+        map_resolver,
+        sites,
+        unreachable: unreachable(alt.unreachable.as_ref(), findings),
+        ingress: alt
+            .ingress_rate
+            .as_ref()
+            .and_then(|given| rate(given, "ingress-rate", findings))
+            .unwrap_or(per_second(INGRESS_RATE)),
+    }
+}
+
+/// What a tunnel does only where it is told to.
+pub(super) fn options(item: &TunnelDraft, findings: &mut Findings) -> tunnels::Options {
+    let ingress = item.ingress_rate.as_ref().and_then(|given| rate(given, "ingress-rate", findings));
+    let every: Option<u64> =
+        item.keepalive.as_ref().and_then(|given| values::number(given, "keepalive", 0..=3600, findings));
+    let losses = item.keepalive_losses.as_ref();
+    let losses = losses.and_then(|given| values::number(given, "keepalive-losses", 1..=255, findings));
+    let keepalive = every.filter(|seconds| *seconds > 0).map(|seconds| keepalive::Settings {
+        every: Duration::from_secs(seconds),
+        losses: losses.unwrap_or(KEEPALIVE_LOSSES),
+    });
+    if let (Some(given), None) = (&item.keepalive_losses, keepalive) {
+        findings.wrong(
+            &given.place,
+            "keepalive-losses counts keepalives, and none are sent",
+            "add keepalive = SECONDS",
+        );
+    }
+    let kernel = item.kernel.as_ref().is_some_and(|given| given.value);
+    tunnels::Options { ingress, keepalive, kernel }
+}
+
+fn unreachable(given: Option<&Given<String>>, findings: &mut Findings) -> Unreachable {
+    match given.and_then(|given| values::choice(given, "unreachable", findings)) {
+        None | Some(UnreachableName::NativelyForward) => Unreachable::NativelyForward,
+        Some(UnreachableName::Drop) => Unreachable::Drop,
+        Some(UnreachableName::Silent) => Unreachable::Silent,
+        Some(UnreachableName::Icmp) => Unreachable::Icmp,
+    }
+}
+
+fn rate(given: &Given<i64>, name: &str, findings: &mut Findings) -> Option<Rate> {
+    values::number(given, name, 1..=RATE_MAX, findings).map(per_second)
+}
+
+/// As many at once as in a second.
+fn per_second(count: u32) -> Rate {
+    Rate { burst: count, every: Duration::from_secs(1) / count }
+}
+
+/// Whom we ask: neither ourselves nor anybody who needs LISP to be reached (RFC 9301 §8.1).
+fn map_resolvers(
+    draft: &Draft,
+    rlocs: &[Given<IpAddr>],
+    database: &[Given<Mapping>],
+    findings: &mut Findings,
+) -> Vec<IpAddr> {
+    let mut seen = Unique::new();
+    let mut found = Vec::new();
+    for given in draft.settings.map_resolvers.iter().flatten() {
+        let Some(address) = findings_rloc(given, findings) else { continue };
+        let within = database.iter().map(|own| own.value.eid).find(|eid| eid.prefix.contains(address));
+        if let Some(eid) = within {
+            let what = format!("Map-Resolver {address} lies inside our own EID-prefix {eid}");
+            findings.wrong(&given.place, what, "a Map-Resolver is reached over the core: give its address there");
+        } else if rlocs.iter().any(|rloc| rloc.value == address) {
+            let what = format!("Map-Resolver {address} is our own RLOC");
+            findings.wrong(&given.place, what, "give the address of another router, or write [map-resolver] to be one");
+        } else if !seen.first(address) {
+            findings.wrong(&given.place, format!("Map-Resolver {address} is given twice"), "keep one");
+        } else if !rlocs.is_empty() && !rlocs.iter().any(|rloc| rloc.value.is_ipv4() == address.is_ipv4()) {
+            let what = format!("no RLOC is of the family of Map-Resolver {address}");
+            findings.wrong(&given.place, what, "give an RLOC of that family, or another address of the Map-Resolver");
+        } else {
+            found.push(address);
+        }
+    }
+    found
+}
+
+fn findings_rloc(given: &Given<String>, findings: &mut Findings) -> Option<IpAddr> {
+    let address = values::rloc(given, findings);
+    findings.gap(address)
+}
+
+fn map_resolver_role(
+    given: &MapResolverDraft,
+    rlocs: &[IpAddr],
+    map_cache: &[Mapping],
+    findings: &mut Findings,
+) -> map_resolver::Settings {
+    let mut settings = map_resolver::Settings::new(rlocs.to_vec());
+    settings.mappings = map_cache.to_vec();
+    let clients = given.clients.iter().flatten();
+    settings.clients = clients.filter_map(|prefix| values::eid_prefix(prefix, findings)).collect();
+    if let Some(given) = &given.client_rate {
+        settings.each_client = rate(given, "client-rate", findings).unwrap_or(settings.each_client);
+    }
+    if let Some(given) = &given.eid_rate {
+        settings.each_eid = rate(given, "eid-rate", findings).unwrap_or(settings.each_eid);
+    }
+    settings
+}
+
+fn sites(drafts: &[SiteDraft], own: &[IpAddr], findings: &mut Findings) -> Vec<Site> {
+    let (mut names, mut prefixes) = (Unique::new(), Unique::new());
+    let mut sites = Vec::new();
+    for item in drafts {
+        let place = &item.name.place;
+        let name = item.name.value.clone();
+        if name.trim().is_empty() {
+            findings.wrong(place, "a site without a name", "name it after its place or customer");
+        } else if !names.first(name.clone()) {
+            findings.wrong(place, format!("site {name} is given twice"), "give each site a name of its own");
+        }
+        if item.eid_prefixes.is_empty() {
+            findings.wrong(place, format!("site {name} has no EID-prefixes"), "add eid-prefixes = [\"10.1.1.0/24\"]");
+        }
+        let eids: Vec<Option<EidPrefix>> =
+            item.eid_prefixes.iter().map(|prefix| eid_prefix(prefix, item.instance.as_ref(), findings)).collect();
+        for eid in eids.iter().flatten() {
+            if !prefixes.first(*eid) {
+                let what = format!("EID-prefix {eid} is given for two sites, or twice for one");
+                findings.wrong(place, what, "a prefix belongs to one site");
+            }
+        }
+        let etrs: Vec<Option<IpAddr>> = item.etrs.iter().map(|etr| findings_rloc(etr, findings)).collect();
+        if etrs.iter().flatten().any(|etr| own.contains(etr)) {
+            let what = format!("an ETR of site {name} is our own RLOC");
+            findings.wrong(place, what, "write its EID-prefixes as [[eid-prefix]]: they are then answered for here");
+        }
+        if item.etrs.is_empty() {
+            let what = format!("site {name} has no ETRs");
+            findings.wrong(place, what, "add etrs = [\"RLOC\"]: where its Map-Requests go");
+        }
+        sites.push(Site {
+            name,
+            eids: eids.into_iter().flatten().collect(),
+            more_specifics: item.more_specifics.as_ref().is_some_and(|given| given.value),
+            etrs: etrs.into_iter().flatten().collect(),
+        });
+    }
+    sites
+}

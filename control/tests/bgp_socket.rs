@@ -1,0 +1,223 @@
+//! TCP for BGP against a real kernel: two network namespaces joined by a veth pair.
+//!
+//! Needs root; without it every test says so and passes.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    net::IpAddr,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use altitude_control::os::bgp_socket::{BGP_PORT, BgpListener, FarEnd, connected, dial, settle};
+use mio::net::TcpStream;
+use nix::{
+    sched::{CloneFlags, setns},
+    unistd::geteuid,
+};
+
+const OURS: [&str; 2] = ["10.42.1.1", "fd42::1"];
+const THEIRS: [&str; 2] = ["10.42.1.2", "fd42::2"];
+
+/// Far more than anything here takes; reaching it is a failure.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_connection_carries_octets_both_ways_and_no_further_than_the_next_hop() {
+    let Some(lab) = Lab::new() else { return };
+    for (ours, theirs) in OURS.into_iter().zip(THEIRS) {
+        let listener = lab.listen(ours, &[plain(theirs)]).expect("listen");
+        assert_eq!(listener.local(), ip(ours));
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let mut dialled = lab.dial(theirs, plain(ours)).expect("dial");
+        let (mut accepted, from) = until(|| listener.accept().ok());
+        assert_eq!(from, ip(theirs));
+        settle(&accepted, &plain(theirs)).expect("settle");
+        until(|| connected(&dialled).expect("connected").then_some(()));
+        assert_eq!(dialled.peer_addr().unwrap().port(), BGP_PORT);
+        for (one, other) in [(&mut dialled, &mut accepted)] {
+            exchange(one, other);
+            exchange(other, one);
+        }
+        if ip(ours).is_ipv4() {
+            assert_eq!((dialled.ttl().unwrap(), accepted.ttl().unwrap()), (1, 1));
+        }
+    }
+}
+
+#[test]
+fn the_same_password_connects_and_another_does_not() {
+    let Some(lab) = Lab::new() else { return };
+    for (ours, theirs) in OURS.into_iter().zip(THEIRS) {
+        let listener = lab.listen(ours, &[signed(theirs, "correct horse")]).expect("listen");
+        for (far, counter) in [(signed(ours, "battery staple"), "TCPMD5Failure"), (plain(ours), "TCPMD5NotFound")] {
+            let before = lab.counter(counter);
+            let dialled = lab.dial(theirs, far).expect("dial");
+            until(|| (lab.counter(counter) > before).then_some(()));
+            assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock, "{counter}");
+            assert!(!connected(&dialled).expect("still trying"));
+        }
+        let mut dialled = lab.dial(theirs, signed(ours, "correct horse")).expect("dial");
+        let (mut accepted, _) = until(|| listener.accept().ok());
+        until(|| connected(&dialled).expect("connected").then_some(()));
+        exchange(&mut dialled, &mut accepted);
+        exchange(&mut accepted, &mut dialled);
+        // Another password later, then none.
+        listener.sign(&signed(theirs, "battery staple")).expect("sign");
+        drop((dialled, accepted));
+        let dialled = lab.dial(theirs, signed(ours, "battery staple")).expect("dial");
+        until(|| connected(&dialled).expect("connected").then_some(()));
+        listener.sign(&plain(theirs)).expect("sign");
+        let dialled = lab.dial(theirs, plain(ours)).expect("dial");
+        until(|| connected(&dialled).expect("connected").then_some(()));
+    }
+}
+
+#[test]
+fn what_may_have_passed_a_router_is_dropped_where_ttl_security_is_asked_for() {
+    let Some(lab) = Lab::new() else { return };
+    for (ours, theirs) in OURS.into_iter().zip(THEIRS) {
+        let listener = lab.listen(ours, &[secure(theirs)]).expect("listen");
+        let before = lab.counter("TCPMinTTLDrop");
+        let lower = lab.dial(theirs, plain(ours)).expect("dial");
+        until(|| (lab.counter("TCPMinTTLDrop") > before).then_some(()));
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(!connected(&lower).expect("still trying"));
+        let mut dialled = lab.dial(theirs, secure(ours)).expect("dial");
+        let (mut accepted, _) = until(|| listener.accept().ok());
+        settle(&accepted, &secure(theirs)).expect("settle");
+        until(|| connected(&dialled).expect("connected").then_some(()));
+        exchange(&mut dialled, &mut accepted);
+        exchange(&mut accepted, &mut dialled);
+    }
+}
+
+#[test]
+fn refusals_and_mistakes_are_told_with_what_to_do() {
+    let Some(lab) = Lab::new() else { return };
+    let refused = lab.dial(OURS[0], plain(THEIRS[0])).expect("dial");
+    let error = until(|| connected(&refused).err());
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    let error = lab.listen("192.0.2.1", &[]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+    let text = error.to_string();
+    assert!(text.contains("192.0.2.1") && text.contains("give an interface"), "{text}");
+    let _first = lab.listen(OURS[0], &[]).expect("listen");
+    let text = lab.listen(OURS[0], &[]).unwrap_err().to_string();
+    assert!(text.contains("another BGP speaker"), "{text}");
+    let long = "x".repeat(81);
+    let text = lab.listen(OURS[1], &[signed(THEIRS[1], &long)]).unwrap_err().to_string();
+    assert!(text.contains("1 to 80 octets"), "{text}");
+}
+
+fn plain(address: &str) -> FarEnd<'_> {
+    FarEnd { address: ip(address), password: None, ttl_security: false }
+}
+
+fn secure(address: &str) -> FarEnd<'_> {
+    FarEnd { ttl_security: true, ..plain(address) }
+}
+
+fn signed<'a>(address: &str, password: &'a str) -> FarEnd<'a> {
+    FarEnd { address: ip(address), password: Some(password), ttl_security: false }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// What `attempt` comes to at last.
+fn until<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited in vain");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn exchange(from: &mut TcpStream, to: &mut TcpStream) {
+    let mut octets = [0; 32];
+    from.write_all(b"a message of some octets").expect("write");
+    let length = until(|| to.read(&mut octets).ok());
+    assert_eq!(&octets[..length], b"a message of some octets");
+}
+
+/// Two namespaces; removed again when dropped.
+struct Lab {
+    ours: String,
+    theirs: String,
+}
+
+impl Lab {
+    fn new() -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        if !geteuid().is_root() {
+            println!("SKIP: network namespaces need root");
+            return None;
+        }
+        let name = format!("altbgp-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let lab = Self { ours: format!("{name}-a"), theirs: format!("{name}-b") };
+        let (ours, theirs) = (&lab.ours, &lab.theirs);
+        for namespace in [ours, theirs] {
+            run(&format!("netns add {namespace}"));
+            run(&format!("-n {namespace} link set lo up"));
+        }
+        run(&format!("link add alt0 netns {ours} type veth peer name alt0 netns {theirs}"));
+        for (namespace, addresses) in [(ours, OURS), (theirs, THEIRS)] {
+            run(&format!("-n {namespace} addr add {}/30 dev alt0", addresses[0]));
+            run(&format!("-n {namespace} addr add {}/64 dev alt0 nodad", addresses[1]));
+            run(&format!("-n {namespace} link set alt0 up"));
+        }
+        Some(lab)
+    }
+
+    fn listen(&self, local: &str, far: &[FarEnd<'_>]) -> io::Result<BgpListener> {
+        inside(&self.ours, || BgpListener::open(ip(local), far))
+    }
+
+    /// From the namespace that has `local`.
+    fn dial(&self, local: &str, far: FarEnd<'_>) -> io::Result<TcpStream> {
+        let namespace = if OURS.contains(&local) { &self.ours } else { &self.theirs };
+        inside(namespace, || dial(ip(local), &far))
+    }
+
+    /// One of the kernel's counters of TCP, in our namespace.
+    fn counter(&self, name: &str) -> u64 {
+        let text = inside(&self.ours, || fs::read_to_string("/proc/thread-self/net/netstat").expect("counters"));
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("TcpExt:")).collect();
+        let [names, values] = lines[..] else { panic!("{text}") };
+        let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+        let (_, value) = pairs.find(|(found, _)| *found == name).expect("a counter of this name");
+        value.parse().expect("a number")
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for namespace in [&self.ours, &self.theirs] {
+            let _ = Command::new("ip").args(["netns", "del", namespace]).status();
+        }
+    }
+}
+
+fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let entered = scope.spawn(|| {
+            let file = File::open(format!("/run/netns/{namespace}")).expect("namespace");
+            setns(file, CloneFlags::CLONE_NEWNET).expect("enter the namespace");
+            work()
+        });
+        entered.join().expect("thread")
+    })
+}
+
+fn run(arguments: &str) {
+    let output = Command::new("ip").args(arguments.split_whitespace()).output().expect("iproute2 is installed");
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
