@@ -82,7 +82,8 @@ fn play(plan: Plan, choice: &Choice) -> Result<String, LabError> {
     let mut stand = if choice.keep { Stand::to_keep(plan)? } else { Stand::new(plan)? };
     let start = Instant::now();
     stand.start()?;
-    println!("{} routers run after {:.1} s", stand.plan.routers.len(), start.elapsed().as_secs_f64());
+    let count = stand.routers.iter().flatten().count();
+    println!("{count} routers run after {:.1} s", start.elapsed().as_secs_f64());
     stand.wait_converged(CONVERGE_LIMIT)?;
     println!("every router knows every site after {:.1} s", start.elapsed().as_secs_f64());
     let pings = ping_all(&stand)?;
@@ -105,6 +106,11 @@ fn ping_all(stand: &Stand) -> Result<String, LabError> {
             let pings = stand.ping(from.name, to.name, PINGS)?;
             println!("ping {} → {}, both families: {} of {} answered", from.name, to.name, pings.answered, pings.sent);
             all = Pings { sent: all.sent + pings.sent, answered: all.answered + pings.answered };
+            if pings.answered != pings.sent {
+                for name in [from.name, to.name] {
+                    println!("{name} counters:\n{}", stand.router(name).show(&["counters"])?.trim_end());
+                }
+            }
         }
     }
     let result = format!("pings {}/{}", all.answered, all.sent);

@@ -32,7 +32,9 @@ const AGAIN: Duration = Duration::from_millis(250);
 pub struct Asker {
     gre: GreSocket,
     control: UdpSocket,
-    rloc: (Ipv4Addr, Ipv6Addr),
+    /// Each look-up has an RLOC of its own out of these 2^16.
+    block: Ipv4Addr,
+    rloc6: Ipv6Addr,
     router: Ipv4Addr,
     nonce: u64,
 }
@@ -51,14 +53,20 @@ pub struct Answer {
 }
 
 impl Asker {
-    /// Opens the sockets of an ITR with these RLOCs, whose tunnel leads to `router`.
+    /// Opens the sockets of an ITR with these RLOCs, and all of the /16 `block`, whose tunnel leads to `router`.
     ///
     /// # Errors
     /// [`LabError::Os`].
-    pub fn open(namespace: &Namespace, rloc: (Ipv4Addr, Ipv6Addr), router: Ipv4Addr) -> Result<Self, LabError> {
-        let open = move || Ok((GreSocket::open(rloc.0.into())?, UdpSocket::bind((rloc.0, CONTROL_PORT))?));
+    pub fn open(
+        namespace: &Namespace,
+        rloc: (Ipv4Addr, Ipv6Addr),
+        block: Ipv4Addr,
+        router: Ipv4Addr,
+    ) -> Result<Self, LabError> {
+        let any = (Ipv4Addr::UNSPECIFIED, CONTROL_PORT);
+        let open = move || Ok((GreSocket::open(rloc.0.into())?, UdpSocket::bind(any)?));
         let (gre, control) = namespace.inside(open)?.map_err(LabError::os("the asker's sockets"))?;
-        Ok(Self { gre, control, rloc, router, nonce: 0 })
+        Ok(Self { gre, control, block, rloc6: rloc.1, router, nonce: 0 })
     }
 
     /// Sends one Map-Request for `eid` and returns its nonce.
@@ -67,11 +75,12 @@ impl Asker {
     /// [`LabError::Os`].
     pub fn ask(&mut self, eid: IpAddr) -> Result<u64, LabError> {
         self.nonce += 1;
+        let rloc = IpAddr::from(Ipv4Addr::from_bits(self.block.to_bits() | self.nonce as u32 & 0xffff));
         let asked = EidPrefix::host(Eid { instance: InstanceId::DEFAULT, address: eid });
-        let request = MapRequest::lookup(self.nonce, None, &[self.rloc.0.into()], asked).encode();
+        let request = MapRequest::lookup(self.nonce, None, &[rloc], asked).encode();
         let (source, protocol): (IpAddr, u16) = match eid {
-            IpAddr::V4(_) => (self.rloc.0.into(), gre::IPV4),
-            IpAddr::V6(_) => (self.rloc.1.into(), gre::IPV6),
+            IpAddr::V4(_) => (rloc, gre::IPV4),
+            IpAddr::V6(_) => (self.rloc6.into(), gre::IPV6),
         };
         let packet = UdpPacket {
             source: SocketAddr::new(source, CONTROL_PORT),

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::plan::{Bgp, Plan, Role, RouterPlan, SitePlan, TunnelPlan};
+use super::plan::{AggregatePlan, Bgp, Plan, Role, RouterPlan, SitePlan, TunnelPlan};
 use crate::lab::Software;
 
 /// The slides' two sites: FRR speaks BGP on their ALT router as Quagga did, Altitude itself on the xTRs.
@@ -48,7 +48,7 @@ pub fn levels() -> Plan {
         asker("asker1", 91),
         asker("asker2", 92),
     ];
-    routers[2].aggregates = vec!["10.1.0.0/16", "2001:db8:1::/48"];
+    routers[2].aggregates = aggregates(&["edge1", "edge2"]);
     let mut all = tunnels(&[[2, 0], [2, 1], [3, 0], [3, 1], [4, 2], [5, 2], [6, 3]], true);
     all.extend(tunnels(&[[7, 5], [8, 6]], false));
     Plan { name: "levels", about: "three levels of ALT routers, seven of them, two ways", routers, tunnels: all }
@@ -73,7 +73,7 @@ pub fn mixed() -> Plan {
         router("xtr2", 20, 64_702, Bgp::Embedded, Some(two)),
         asker("asker", 91),
     ];
-    routers[2].aggregates = vec!["10.1.0.0/16", "2001:db8:1::/48"];
+    routers[2].aggregates = aggregates(&["frr"]);
     let mut all = tunnels(&[[0, 1], [1, 2], [2, 3], [3, 4]], true);
     all.extend(tunnels(&[[5, 3]], false));
     Plan { name: "mixed", about: "FRR, Altitude and BIRD as ALT routers in one chain", routers, tunnels: all }
@@ -112,6 +112,11 @@ fn router(name: &'static str, last: u8, asn: u32, bgp: Bgp, site: Option<SitePla
 
 fn asker(name: &'static str, last: u8) -> RouterPlan {
     RouterPlan { name, rloc: rloc(last), role: Role::Asker, site: None, aggregates: Vec::new() }
+}
+
+/// What stands for the first of two regions, beyond these neighbours.
+fn aggregates(components: &[&'static str]) -> Vec<AggregatePlan> {
+    ["10.1.0.0/16", "2001:db8:1::/48"].map(|prefix| AggregatePlan { prefix, components: components.to_vec() }).to_vec()
 }
 
 fn tunnels(pairs: &[[usize; 2]], cable: bool) -> Vec<TunnelPlan> {

@@ -2,19 +2,13 @@
 
 use std::{fmt::Write, net::Ipv4Addr};
 
-use super::plan::{Bgp, Plan, Role, TUNNEL_LENGTHS};
+use super::plan::{AggregatePlan, Bgp, Plan, Role, TUNNEL_LENGTHS};
 use crate::lab::{BgpNeighbour, BgpSettings};
 
 /// Kernel table for what daemons learn of EIDs.
 pub(super) const TABLE: u32 = 4342;
 /// Hold time of all sessions, seconds: the smallest there is.
 const HOLD: u16 = 3;
-
-/// The line of an aggregate of `prefix` that hides what these neighbours send of it.
-#[must_use]
-pub fn aggregate_lines(prefix: &str, components: &[String]) -> String {
-    format!("\n[[alt.aggregate]]\nprefix = \"{prefix}\"\ncomponents = {components:?}\nsummary-only = true\n")
-}
 
 impl Plan {
     /// Altitude's configuration of a router. Neighbours come last, so that lines added to it speak of the last of them.
@@ -43,8 +37,11 @@ impl Plan {
             text.push_str(&self.tunnel_lines(tunnel, end));
         }
         if bgp == Bgp::Embedded {
-            for aggregate in &plan.aggregates {
-                text.push_str(&aggregate_lines(aggregate, &self.components(router)));
+            for AggregatePlan { prefix, components } in &plan.aggregates {
+                let names = components.iter().map(|name| self.address_of(router, name));
+                let names: Vec<String> = names.map(|address| format!("\"{address}\"")).collect();
+                let _ = write!(text, "\n[[alt.aggregate]]\nprefix = \"{prefix}\"\nsummary-only = true\n");
+                let _ = writeln!(text, "components = [{}]", names.join(", "));
             }
             for (tunnel, end) in self.speaking(router) {
                 let (remote, asn) = (self.inside(tunnel, 1 - end).0, self.asn_beyond(tunnel, end));
@@ -64,10 +61,10 @@ impl Plan {
         text
     }
 
-    /// The neighbours below: those whose sites an aggregate of this router stands for.
-    fn components(&self, router: usize) -> Vec<String> {
-        let below = self.speaking(router).filter(|&(tunnel, end)| self.far(tunnel, end).site.is_some());
-        below.map(|(tunnel, end)| self.inside(tunnel, 1 - end).0.to_string()).collect()
+    /// The address of a router's neighbour of this name.
+    fn address_of(&self, router: usize, name: &str) -> Ipv4Addr {
+        let tunnel = self.tunnel_between(self.routers[router].name, name);
+        self.inside(tunnel, self.tunnels[tunnel].end_at(self.place(name)).unwrap_or_default()).0
     }
 
     /// The tunnels of a router to which there is a BGP speaker at the far end.

@@ -18,8 +18,7 @@ mod watch;
 
 pub use asker::{Answer, Asker};
 pub use catalogue::{daemons, levels, mixed, pair, slides};
-pub use config::aggregate_lines;
-pub use plan::{Bgp, Plan, Role, RouterPlan, SitePlan, TunnelPlan};
+pub use plan::{AggregatePlan, Bgp, Plan, Role, RouterPlan, SitePlan, TunnelPlan};
 pub use routes::{EidRoute, Neighbour};
 pub use stand::{Cut, Stand};
 pub use watch::{Watched, watch_cut};

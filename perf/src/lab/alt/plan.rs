@@ -28,8 +28,17 @@ pub struct RouterPlan {
     pub role: Role,
     /// Makes it an xTR.
     pub site: Option<SitePlan>,
-    /// Prefixes that it announces in place of what lies in them.
-    pub aggregates: Vec<&'static str>,
+    /// What it announces in place of what lies in it.
+    pub aggregates: Vec<AggregatePlan>,
+}
+
+/// A prefix that is announced in place of those in it.
+#[derive(Debug, Clone)]
+pub struct AggregatePlan {
+    /// Which.
+    pub prefix: &'static str,
+    /// Names of the neighbours that announce what is in it (rule ALT-8).
+    pub components: Vec<&'static str>,
 }
 
 /// What runs in a router's namespace.
@@ -138,6 +147,12 @@ impl Plan {
             return Ipv4Addr::new(240, 1, tunnel as u8 + 1, end as u8 + 1);
         }
         self.routers[self.tunnels[tunnel].ends[end]].rloc.0
+    }
+
+    /// The /16 whose every address is an asker's RLOC: a site answers each RLOC a few times only (RFC 9301 §5.4).
+    #[must_use]
+    pub fn askers_block(&self, router: usize) -> Ipv4Addr {
+        Ipv4Addr::new(240, 100 + router as u8, 0, 0)
     }
 
     /// Whether all that it needs is installed; what to do if not.

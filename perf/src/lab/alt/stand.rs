@@ -144,6 +144,13 @@ impl Stand {
             outside.address(plan.rloc.0.into(), RLOC_LENGTHS.0)?;
             outside.address(plan.rloc.1.into(), RLOC_LENGTHS.1)?;
         }
+        for (asker, plan) in self.plan.routers.iter().enumerate().filter(|(_, plan)| plan.role == Role::Asker) {
+            let block = self.plan.askers_block(asker);
+            self.namespaces[asker].ip(&format!("route add local {block}/16 dev lo"))?;
+            for other in self.namespaces.iter().enumerate().filter(|(other, _)| *other != asker) {
+                other.1.ip(&format!("route add {block}/16 via {}", plan.rloc.0))?;
+            }
+        }
         for (place, host) in self.hosts.iter().enumerate() {
             host.as_ref().map_or(Ok(()), |host| self.cable_site(place, host))?;
         }
@@ -248,7 +255,12 @@ impl Stand {
     pub fn asker(&self, name: &str) -> Result<Asker, LabError> {
         let place = self.plan.place(name);
         let (tunnel, end) = self.plan.tunnels_of(place).next().expect("an asker's tunnel");
-        Asker::open(&self.namespaces[place], self.plan.routers[place].rloc, self.plan.outside(tunnel, 1 - end))
+        Asker::open(
+            &self.namespaces[place],
+            self.plan.routers[place].rloc,
+            self.plan.askers_block(place),
+            self.plan.outside(tunnel, 1 - end),
+        )
     }
 
     /// Cuts the cable between two routers.
