@@ -88,6 +88,17 @@ enum Task {
         #[command(flatten)]
         traffic: Traffic,
     },
+    /// The ALT at scale: a million EID-prefixes through the BGP speaker, beside BIRD, and Map-Requests through the tunnels
+    ///
+    /// Prefixes are those of the folder in ALTITUDE_DATA or ../shared/data, split over 4 neighbours; where they are absent, as
+    /// many of the same lengths. BIRD takes part if it is installed. Less is better, but for datagrams.
+    Alt {
+        /// One JSON object a line instead of the table
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        choice: bench::alt::Choice,
+    },
     /// Sends packets at a rate, or counts them: the veth bench's generator and sink, for two boxes
     Gen(Box<r#gen::Arguments>),
     /// One HTML page with curves and tables of what benches printed with --json
@@ -153,6 +164,11 @@ enum Part {
         #[command(flatten)]
         counted: bench::mem::Counted,
     },
+    AltScale {
+        #[arg(long)]
+        quick: bool,
+    },
+    AltSpeaker,
 }
 
 #[derive(Subcommand)]
@@ -209,6 +225,10 @@ fn main() -> ExitCode {
             let options = bench::lpm::Options { effort: measure.effort(), table, only, quick };
             bench::lpm::bench(&report, &options).map_err(|error| error.to_string())
         }
+        Task::Alt { json, choice } => {
+            let report = bench::Report::start(json, "4 neighbours, 1 thread, CPU time, peak of resident memory");
+            bench::alt::bench(&report, &choice)
+        }
         Task::Gen(arguments) => r#gen::run(&arguments),
         Task::Report { inputs, output } => write_report(&inputs, &output),
         Task::Inside { part } => inside(part),
@@ -254,6 +274,8 @@ fn inside(part: Part) -> Result<(), String> {
             say(&bench::forward(&device, &stop, || println!("ready"))?)
         }
         Part::Count { counted } => counted.run(),
+        Part::AltScale { quick } => say(&bench::alt::scale_inside(quick)?),
+        Part::AltSpeaker => bench::alt::serve(&stop, || println!("ready")),
         Part::Sink { interface, probes } => {
             let sink = Sink::attach(&interface, probes)?;
             println!("ready");

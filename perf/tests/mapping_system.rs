@@ -6,6 +6,8 @@
 //!   ▲                                                 │
 //!   └──────────────── Map-Reply, natively ────────────┘
 //! ```
+//!
+//! xtr2 has a tunnel too, and an ALT route for site 1's IPv4 prefix alone.
 
 use std::{fs, net::IpAddr, time::Duration};
 
@@ -31,12 +33,12 @@ fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-/// An xTR without any tunnel.
-fn xtr(lab: &Lab, index: usize) -> Router {
+/// An xTR that asks the Map-Resolver for what `more` has no way to.
+fn xtr(lab: &Lab, index: usize, more: &str) -> Router {
     let site = &SITES[index];
     let [v4, v6] = site.eid_prefixes();
     let flags = format!(
-        "--site-port site --core-port core --rloc {} --eid-prefix {v4} --eid-prefix {v6} --map-resolver {MR} --workers 0",
+        "--site-port site --core-port core --rloc {} --eid-prefix {v4} --eid-prefix {v6} --map-resolver {MR} --workers 0 {more}",
         site.rloc.0
     );
     Router::start(["xtr1", "xtr2"][index], &lab.xtrs[index], &words(&flags), lab.folder()).unwrap()
@@ -79,7 +81,7 @@ fn sites_of_the_map_server() -> String {
 
 fn alt_router() -> String {
     let mut config = format!("rlocs = [\"{ALT}\"]\n");
-    for (name, remote) in [("alt1", MR), ("alt2", MS)] {
+    for (name, remote) in [("alt1", MR), ("alt2", MS), ("alt3", "240.0.254.20")] {
         config += &format!("[[alt.tunnel]]\nname = \"{name}\"\nremote = \"{remote}\"\n");
     }
     for prefix in SITES.iter().flat_map(lab::Site::eid_prefixes) {
@@ -107,7 +109,8 @@ fn an_itr_gets_its_answer_from_the_etr_through_map_resolver_alt_and_map_server()
         start(&lab, "ms", &ms, &sites_of_the_map_server()),
         start(&lab, "mr", &mr, &map_resolver()),
     ];
-    let xtrs = [xtr(&lab, 0), xtr(&lab, 1)];
+    let tunnel = format!("--alt-tunnel alt0,remote={ALT},address=10.42.9.1/30 --alt-route 1.1.0.0/16=alt0");
+    let xtrs = [xtr(&lab, 0, ""), xtr(&lab, 1, &tunnel)];
     let at = |name| Link { namespace: &lab.core, name };
     let filter = "udp port 4342 or proto 47";
     let captures = ["xtr1", "alt", "xtr2"].map(|name| Capture::start(name, at(name), filter, lab.folder()).unwrap());
@@ -147,6 +150,22 @@ fn an_itr_gets_its_answer_from_the_etr_through_map_resolver_alt_and_map_server()
     }
     assert!(seen(&second, 2, nonce, false).is_empty() && seen(&second, 2, nonce, true).is_empty());
 
+    // ITR-48: what has an ALT route is asked over the ALT, the rest at the Map-Resolver. ALT-6: from an RLOC, not from the
+    // tunnel's address.
+    let from_xtr2 = |kind, in_gre| -> Vec<(IpAddr, IpAddr)> {
+        let wanted = |packet: &&Packet| match packet.kind {
+            Kind::Control { message, tunnelled, .. } => {
+                (message, tunnelled) == (kind, in_gre) && packet.headers[0].source.to_string() == etr
+            }
+            _ => false,
+        };
+        third.iter().filter(wanted).map(|packet| (packet.headers[1].source, packet.headers[1].destination)).collect()
+    };
+    let [v4, v6] = [lab.hosts(0)[0], lab.hosts(0)[1]];
+    assert_eq!(from_xtr2(1, true), [(SITES[1].rloc.0.into(), v4)]);
+    // Without an IPv6 RLOC the EID that asks stands in.
+    assert_eq!(from_xtr2(8, false), [(lab.hosts(1)[1], v6)]);
+
     // A hole in the ALT router's aggregate: told natively, and forwarded natively.
     let _ = lab.ping(0, [3, 3, 3, 3].into(), 1).unwrap();
     let known = || Ok(Some(xtrs[0].show(&["map-cache"])?).filter(|shown| shown.contains("3.0.0.0/8")));
@@ -156,7 +175,7 @@ fn an_itr_gets_its_answer_from_the_etr_through_map_resolver_alt_and_map_server()
     let [alt, ms, mr] = &routers;
     assert_eq!(counter(ms, "map_requests_to_sites"), 4, "two xTRs, two families");
     assert_eq!(counter(alt, "alt_datagrams_forwarded"), 4);
-    assert_eq!(counter(mr, "map_requests_received"), 5);
+    assert_eq!(counter(mr, "map_requests_received"), 4, "both of xtr1, one of xtr2, and the hole");
     for (name, router) in [("alt", alt), ("ms", ms), ("mr", mr)] {
         let json: Value = serde_json::from_str(&router.show(&["counters", "--json"]).unwrap()).unwrap();
         let faults = json["control"].as_object().unwrap().iter().filter(|(name, count)| {

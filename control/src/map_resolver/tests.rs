@@ -52,7 +52,7 @@ fn ask(resolver: &mut MapResolver, now: Instant, from: &str, octets: &[u8]) -> F
     assert_eq!(todo.len(), 1);
     match todo.remove(0) {
         Output::Resolve { ask, request } => {
-            assert_eq!((ask.packet, &request), (opened.packet, &opened.request), "unaltered");
+            assert_eq!((ask.packet, *request), (opened.packet, opened.request), "unaltered");
             assert_eq!(ask.datagram.payload, opened.datagram.payload);
             Fate::Resolved(ask.datagram.source.to_string(), ask.eid.to_string(), ask.datagram.ttl)
         }
@@ -86,7 +86,7 @@ fn the_rloc_that_asks_is_the_source_on_the_alt() {
         ("2001:db8:a::10", "2001:db8:b::20", &[ITR, v6], "[2001:db8:f::10]:61000"),
     ] {
         let octets = message(inner_source, asked, rlocs, 64);
-        let host = format!("{asked}");
+        let host = asked.to_owned();
         let fate = ask(&mut MapResolver::new(open_to_all()), Instant::now(), ITR, &octets);
         assert_eq!(fate, resolved(expected, &host), "{inner_source} {rlocs:?}");
     }

@@ -2,6 +2,7 @@
 //!
 //! A rate alone says more of the machine than of the program; the ratio is what is compared and kept.
 
+pub mod alt;
 mod device;
 pub mod generator;
 pub mod lpm;
@@ -35,7 +36,7 @@ pub struct Effort {
 /// One figure: a line of the table, an object of `--json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
-    /// `lpm`, `mem`, `veth`.
+    /// `lpm`, `mem`, `veth`, `alt`.
     pub bench: &'static str,
     /// What was done to which packets: `encap/v4v4/64/10k`, `v4/dfz/rand/b32`.
     pub case: String,
@@ -43,7 +44,7 @@ pub struct Row {
     pub subject: &'static str,
     /// Median over the rounds, in `unit`.
     pub value: f64,
-    /// Unit of `value`: `Mpps`, `ns`, `octets`, `µs`, `Mpps/CPU-second`.
+    /// Unit of `value`: `Mpps`, `ns`, `octets`, `µs`, `Mpps/CPU-second`, `CPU-s`, `GiB`.
     pub unit: &'static str,
     /// What `ratio` compares with; `None` if nothing was measured beside it.
     #[serde(skip_serializing_if = "Option::is_none")]

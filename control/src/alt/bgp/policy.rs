@@ -3,15 +3,14 @@
 use altitude_dataplane::mapping::Prefix;
 
 use super::{
-    route::{AsPath, Attributes, Foreign, Segment},
+    route::{AsPath, Attributes, Segment},
     settings::{PrefixList, Rule},
 };
 
 /// Most AS numbers of one segment (RFC 4271 §4.3).
 const SEGMENT_MAX: usize = 255;
-/// Attribute flags (RFC 4271 §4.3).
+/// Attribute flag (RFC 4271 §4.3).
 const TRANSITIVE: u8 = 0x40;
-const PARTIAL: u8 = 0x20;
 /// LOCAL_PREF where none was given.
 const LOCAL_PREF: u32 = 100;
 
@@ -32,7 +31,8 @@ impl PrefixList {
 /// Attributes as a neighbour is told them; `asn` is ours.
 ///
 /// To another AS: our AS number in front of the path, no LOCAL_PREF (RFC 4271 §5.1.5), and MED only of our own routes
-/// (§5.1.4). Attributes not understood go on as partial if they are transitive, and end here otherwise (§5).
+/// (§5.1.4). Attributes not understood go on if they are transitive, and end here otherwise (§5); they were marked as partial when
+/// they were read.
 pub(super) fn exported(attributes: &Attributes, asn: u32, external: bool) -> Attributes {
     let own = attributes.as_path.0.is_empty();
     let foreign = attributes.foreign.iter().filter(|foreign| foreign.flags & TRANSITIVE != 0);
@@ -44,7 +44,7 @@ pub(super) fn exported(attributes: &Attributes, asn: u32, external: bool) -> Att
         atomic_aggregate: attributes.atomic_aggregate,
         aggregator: attributes.aggregator,
         communities: attributes.communities.clone(),
-        foreign: foreign.map(|foreign| Foreign { flags: foreign.flags | PARTIAL, ..foreign.clone() }).collect(),
+        foreign: foreign.cloned().collect(),
     }
 }
 
@@ -66,7 +66,10 @@ fn prepended(path: &AsPath, asn: u32) -> AsPath {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alt::bgp::{rib::tests::attributes, route::Origin};
+    use crate::alt::bgp::{
+        rib::tests::attributes,
+        route::{Foreign, Origin},
+    };
 
     fn rule(permit: bool, prefix: &str, ge: u8, le: u8) -> Rule {
         Rule { permit, prefix: prefix.parse().unwrap(), ge, le }
@@ -102,7 +105,7 @@ mod tests {
         for (before, after) in [
             (path(&[]), path(&[sequence(&[9])])),
             (path(&[sequence(&[1, 2])]), path(&[sequence(&[9, 1, 2])])),
-            (path(&[set.clone()]), path(&[sequence(&[9]), set.clone()])),
+            (path(std::slice::from_ref(&set)), path(&[sequence(&[9]), set.clone()])),
             (path(&[sequence(&[1]), set.clone()]), path(&[sequence(&[9, 1]), set])),
             (path(&[sequence(&full)]), path(&[sequence(&[9]), sequence(&full)])),
         ] {
@@ -124,7 +127,7 @@ mod tests {
         };
         let out = exported(&learned, 64512, true);
         let expected = Attributes {
-            foreign: [Foreign { flags: 0xe0, kind: 99, value: [1].into() }].into(),
+            foreign: [Foreign { flags: 0xc0, kind: 99, value: [1].into() }].into(),
             ..attributes(&[64512, 64513])
         };
         assert_eq!(out, expected);

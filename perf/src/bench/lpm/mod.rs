@@ -14,7 +14,7 @@ mod dpdk;
 mod lookups;
 mod mappings;
 mod model;
-mod random;
+pub(super) mod random;
 mod small;
 mod subject;
 mod table;
@@ -144,6 +144,16 @@ struct Bench<'a> {
     writer: Option<CoreId>,
     /// Whether any case was wanted.
     matched: Cell<bool>,
+}
+
+/// The prefixes of both real tables, or of generated ones where those are absent; few of them if `quick`.
+///
+/// # Errors
+/// A file that is there and cannot be read.
+pub(super) fn prefixes(quick: bool) -> Result<Vec<altitude_dataplane::mapping::Prefix>, LpmError> {
+    let table = |family| if quick { Ok(Table::generated(family, 50)) } else { Table::usual(family) };
+    let tables = Family::ALL.into_iter().map(table).collect::<Result<Vec<_>, _>>()?;
+    Ok(tables.into_iter().flat_map(|table| table.prefixes).collect())
 }
 
 /// Measures everything; the calling thread is pinned to the last core.

@@ -2,14 +2,14 @@
 
 /// SplitMix64 of a seed: the same numbers on every machine and in every run.
 #[derive(Debug, Clone)]
-pub(super) struct Random(u64);
+pub(in crate::bench) struct Random(u64);
 
 impl Random {
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(in crate::bench) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(super) const fn next(&mut self) -> u64 {
+    pub(in crate::bench) const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -17,7 +17,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    pub(super) const fn wide(&mut self) -> u128 {
+    pub(in crate::bench) const fn wide(&mut self) -> u128 {
         ((self.next() as u128) << 64) | self.next() as u128
     }
 
@@ -25,18 +25,18 @@ impl Random {
     ///
     /// # Panics
     /// If `bound` is 0.
-    pub(super) const fn below(&mut self, bound: usize) -> usize {
+    pub(in crate::bench) const fn below(&mut self, bound: usize) -> usize {
         assert!(bound > 0, "nothing to draw from");
         // The high half of the product: even to within 2⁻³² for the bounds of a bench, and no division.
         ((self.next() as u128 * bound as u128) >> 64) as usize
     }
 
     /// 0 ≤ x < 1.
-    pub(super) const fn unit(&mut self) -> f64 {
+    pub(in crate::bench) const fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub(in crate::bench) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }
@@ -45,13 +45,13 @@ impl Random {
 
 /// Zipf's law with exponent 1 over ranks 0 … n − 1: rank k is drawn in proportion to 1 ÷ (k + 1).
 #[derive(Debug)]
-pub(super) struct Zipf {
+pub(in crate::bench) struct Zipf {
     /// Sums of the shares up to and with each rank; the last is 1.
     cumulative: Vec<f64>,
 }
 
 impl Zipf {
-    pub(super) fn new(ranks: usize) -> Self {
+    pub(in crate::bench) fn new(ranks: usize) -> Self {
         let mut sum = 0.0;
         let mut cumulative: Vec<f64> = (1..=ranks)
             .map(|rank| {
@@ -63,7 +63,7 @@ impl Zipf {
         Self { cumulative }
     }
 
-    pub(super) fn rank(&self, random: &mut Random) -> usize {
+    pub(in crate::bench) fn rank(&self, random: &mut Random) -> usize {
         let drawn = random.unit();
         self.cumulative.partition_point(|share| *share <= drawn).min(self.cumulative.len() - 1)
     }
