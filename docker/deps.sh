@@ -16,8 +16,9 @@ build="ca-certificates clang gcc git libc6-dev libelf-dev libpcap-dev linux-libc
 # kits for other generators (perf/trex, perf/pktgen) are tried with: scapy, Lua, shellcheck.
 lab="ethtool iproute2 iputils-ping lua5.4 procps python3-scapy shellcheck tcpdump tshark util-linux"
 
-# A userspace LISP router, DPDK's look-up tables and forwarder, and a processor that counts instructions.
-peers="dpdk-dev libdpdk-dev openoverlayrouter valgrind"
+# A userspace LISP router, DPDK's look-up tables and forwarder, a processor that counts instructions; and the BGP daemons
+# that the ALT meets, which the lab runs from folders of its own.
+peers="bird2 dpdk-dev frr gobgpd libdpdk-dev openoverlayrouter valgrind"
 
 # A container engine and what makes base images where no registry can be reached: for docker/compose.yml and its test.
 containers="debootstrap docker-compose docker.io"
@@ -72,6 +73,15 @@ if [ -n "$missing" ]; then
     echo "deps: installing$missing"
     # tshark asks whether everybody may capture: the lab captures as root, so no.
     echo "wireshark-common wireshark-common/install-setuid boolean false" | $sudo debconf-set-selections
+    # The lab starts daemons itself: those that packages bring stay down while they are installed (exit 101 of this file
+    # says so), unless the machine has a policy of its own.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | $sudo tee "$policy" >/dev/null
+        $sudo chmod 755 "$policy"
+        trap '$sudo rm -f "$policy"' EXIT
+        trap 'exit 1' HUP INT TERM
+    fi
     $sudo apt-get update -qq
     $sudo env DEBIAN_FRONTEND=noninteractive $install -qq >/dev/null
 fi

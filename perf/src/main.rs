@@ -15,7 +15,7 @@ use std::{
 
 use altitude_perf::{
     bench::{self, Device, Sink, Traffic},
-    demo, r#gen, lab, report, tcp,
+    demo, r#gen, lab, labs, report, tcp,
 };
 use clap::{Parser, Subcommand};
 use signal_hook::consts::SIGTERM;
@@ -41,6 +41,8 @@ enum Task {
         #[arg(long, conflicts_with = "keep")]
         remove: bool,
     },
+    /// An ALT with BGP in namespaces: builds it, shows that it works, removes it
+    Lab(labs::Choice),
     /// The map-cache's longest-prefix match, beside DIR-24-8 and DPDK's rte_lpm and rte_lpm6
     ///
     /// Tables are those of the folder in ALTITUDE_DATA or ../shared/data (`dfz`); where they are absent, tables of the
@@ -206,6 +208,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Task::Demo { keep, .. } => return demo::show(keep),
+        Task::Lab(choice) => return labs::show(&choice),
         Task::Mem { measure, choice } => {
             let report = bench::Report::start(measure.json, "in the process, 2048 frames a worker, CPU time");
             bench::mem::bench(&report, measure.effort(), &choice)

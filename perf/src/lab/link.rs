@@ -43,12 +43,15 @@ pub fn veth(one: Link, other: Link, mtu: u16) -> Result<(), LabError> {
 }
 
 impl Link<'_> {
-    /// Gives the interface an address.
+    /// Gives the interface an address, usable at once.
     ///
     /// # Errors
     /// [`LabError::Refused`] with what `ip` said.
     pub fn address(&self, address: IpAddr, length: u8) -> Result<(), LabError> {
-        self.namespace.ip(&format!("address add {address}/{length} dev {}", self.name)).map(drop)
+        // Without detection of duplicates an IPv6 address is tentative yet for a moment, and cannot be bound; with this it
+        // never is.
+        let flag = if address.is_ipv6() { "nodad" } else { "" };
+        self.namespace.ip(&format!("address add {address}/{length} dev {} {flag}", self.name)).map(drop)
     }
 
     /// Sets the interface's MAC address.

@@ -3,7 +3,9 @@
 //! Everything made here goes away again: on drop, on SIGINT and SIGTERM (after [`remove_on_signal`]), and what a killed
 //! run left over at the next start. Nothing is waited for by the clock: each wait names its condition and a limit.
 
+pub mod alt;
 mod capture;
+mod daemon;
 mod judge;
 mod link;
 mod namespace;
@@ -14,6 +16,7 @@ mod topology;
 mod traffic;
 
 pub use capture::Capture;
+pub use daemon::{BgpNeighbour, BgpSettings, Daemon, Route, Session, Software};
 pub use judge::{Asked, Core, judge_core, judge_site};
 pub use link::{Link, veth};
 pub use namespace::{Namespace, remove_left_over, remove_on_signal, work_folder};
@@ -21,7 +24,7 @@ pub use packet::{Header, Kind, Packet, read};
 pub use process::{Process, run, wait_until};
 pub use router::{Family, Router, altitude_binary, total};
 pub use topology::{CORE_MTU, Lab, SITES, Site};
-pub use traffic::{PING_TOS, PING_TTL, Pings};
+pub use traffic::{PING_TOS, PING_TTL, Pings, ping};
 
 use std::time::Duration;
 

@@ -10,13 +10,17 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
 
-use super::{LabError, run};
+use super::{LabError, daemon, run};
 
 /// What the name of a lab's folder starts with, in the folder for temporary files.
 const FOLDER: &str = "altitude-lab-";
@@ -126,9 +130,10 @@ fn made() -> std::sync::MutexGuard<'static, Vec<String>> {
 /// Ends what runs in the namespace and removes its name. Best effort: it may be half made or half gone.
 fn remove(name: &str) {
     let pids = run(Command::new("ip").args(["netns", "pids", name])).unwrap_or_default();
-    for pid in pids.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+    for pid in pids.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()) {
         // Only programs that the lab started can be in a namespace that the lab made.
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+        daemon::remove_scratch(pid);
     }
     let _ = run(Command::new("ip").args(["netns", "del", name]));
 }

@@ -120,6 +120,51 @@ impl Process {
         }
     }
 
+    /// Waits until `condition`, which is about this program, gives a value.
+    ///
+    /// # Errors
+    /// [`LabError::Ended`] if the program ends before, [`LabError::Late`] after `limit`, or what the condition failed
+    /// with.
+    pub fn wait_for<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut condition: impl FnMut() -> Result<Option<T>, LabError>,
+    ) -> Result<T, LabError> {
+        let waited = wait_until(what, limit, || {
+            let ended = self.child.try_wait().map_err(LabError::os(&self.name))?;
+            match (condition()?, ended) {
+                (Some(value), _) => Ok(Some(value)),
+                (None, None) => Ok(None),
+                (None, Some(status)) => Err(LabError::Ended { name: self.name.clone(), status, log: self.tail() }),
+            }
+        });
+        match waited {
+            Err(LabError::Late { what, limit, .. }) => {
+                Err(LabError::Late { what, limit, log: format!(": {}", self.tail()) })
+            }
+            other => other,
+        }
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// [`LabError::Os`] if it is gone.
+    pub fn signal(&self, signal: Signal) -> Result<(), LabError> {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal)
+            .map_err(|error| LabError::os(format!("{signal} to {}", self.name))(error.into()))
+    }
+
+    /// Ends it by SIGKILL.
+    ///
+    /// # Errors
+    /// [`LabError::Os`] if it cannot be killed or waited for.
+    pub fn kill(&mut self) -> Result<(), LabError> {
+        self.child.kill().map_err(LabError::os(&self.name))?;
+        self.child.wait().map(drop).map_err(LabError::os(&self.name))
+    }
+
     /// Waits for its end.
     ///
     /// # Errors

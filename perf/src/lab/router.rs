@@ -56,9 +56,17 @@ impl Router {
     /// [`LabError::Ended`] with what it printed, [`LabError::Late`].
     pub fn start(name: &str, namespace: &Namespace, flags: &[String], folder: &Path) -> Result<Self, LabError> {
         let mut router = Self::launch(name, namespace, flags, folder)?;
-        router.process.wait_line(READY_LIMIT, is_ready)?;
-        wait_until("API socket", READY_LIMIT, || Ok(router.api.exists().then_some(())))?;
+        router.wait_ready()?;
         Ok(router)
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// [`LabError::Ended`] with what it printed, [`LabError::Late`].
+    pub fn wait_ready(&mut self) -> Result<(), LabError> {
+        self.process.wait_line(READY_LIMIT, is_ready)?;
+        wait_until("API socket", READY_LIMIT, || Ok(self.api.exists().then_some(())))
     }
 
     /// The same without waiting.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Lab, LabError, Process, SITES, run};
+use super::{Lab, LabError, Namespace, Process, SITES, run};
 
 const LISTEN_LIMIT: Duration = Duration::from_secs(10);
 const TRANSFER_LIMIT: Duration = Duration::from_secs(60);
@@ -25,22 +25,30 @@ pub struct Pings {
     pub answered: u32,
 }
 
+/// Pings `to` from a host, `count` times, ten a second; the first one is not retried.
+///
+/// # Errors
+/// [`LabError::Wrong`] if `ping` printed no summary.
+pub fn ping(host: &Namespace, to: IpAddr, count: u32) -> Result<Pings, LabError> {
+    let mut command = host.command("ping");
+    command.args(["-n", "-c", &count.to_string(), "-i", "0.1", "-W", "3"]);
+    command.args(["-t", &PING_TTL.to_string(), "-Q", &PING_TOS.to_string(), &to.to_string()]);
+    // Lost packets make ping exit with 1: they are the caller's to judge.
+    let printed = match run(&mut command) {
+        Ok(printed) => printed,
+        Err(LabError::Refused { said, .. }) => said,
+        Err(error) => return Err(error),
+    };
+    summary(&printed).ok_or_else(|| LabError::Wrong(format!("ping {to}: {printed}")))
+}
+
 impl Lab {
-    /// Pings `to` from the host of site `from`, `count` times, ten a second; the first one is not retried.
+    /// Pings `to` from the host of site `from`, as [`ping`].
     ///
     /// # Errors
     /// [`LabError::Wrong`] if `ping` printed no summary.
     pub fn ping(&self, from: usize, to: IpAddr, count: u32) -> Result<Pings, LabError> {
-        let mut command = self.sites[from].command("ping");
-        command.args(["-n", "-c", &count.to_string(), "-i", "0.1", "-W", "3"]);
-        command.args(["-t", &PING_TTL.to_string(), "-Q", &PING_TOS.to_string(), &to.to_string()]);
-        // Lost packets make ping exit with 1: they are the caller's to judge.
-        let printed = match run(&mut command) {
-            Ok(printed) => printed,
-            Err(LabError::Refused { said, .. }) => said,
-            Err(error) => return Err(error),
-        };
-        summary(&printed).ok_or_else(|| LabError::Wrong(format!("ping {to}: {printed}")))
+        ping(&self.sites[from], to, count)
     }
 
     /// Sends `octets` over one TCP connection from site 1's host to site 2's, every octet checked; `perf` is the

@@ -1,0 +1,182 @@
+//! `altitude-perf lab`: ALTs to look at, each built by one command.
+
+use std::{
+    net::IpAddr,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use crate::lab::{
+    self, LabError, Pings,
+    alt::{self, Cut, Plan, Role, Stand},
+};
+
+/// Until every router knows every site.
+const CONVERGE_LIMIT: Duration = Duration::from_secs(30);
+/// Until look-ups are answered again after a cut, or a mended cable carries them again.
+const CUT_LIMIT: Duration = Duration::from_secs(30);
+/// Echo requests between each two sites and family.
+const PINGS: u32 = 5;
+
+/// All there are.
+fn catalogue() -> [Plan; 3] {
+    [alt::slides(), alt::levels(), alt::mixed()]
+}
+
+/// What `altitude-perf lab` is asked to do.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Choice {
+    /// Which lab
+    #[arg(required_unless_present_any = ["list", "remove"])]
+    name: Option<String>,
+    /// Leave it standing and say how to look around
+    #[arg(long)]
+    keep: bool,
+    /// Cut links in the middle, by timers and with the link seen down, and print how soon look-ups succeed again
+    #[arg(long, conflicts_with = "keep")]
+    cut: bool,
+    /// Names of the labs
+    #[arg(long)]
+    list: bool,
+    /// Only remove what an earlier --keep left standing; of all labs if none is named
+    #[arg(long, conflicts_with_all = ["keep", "cut"])]
+    remove: bool,
+}
+
+/// Does it, printing what happens.
+#[must_use]
+pub fn show(choice: &Choice) -> ExitCode {
+    let plans: Vec<Plan> =
+        catalogue().into_iter().filter(|plan| choice.name.as_ref().is_none_or(|name| plan.name == name)).collect();
+    if plans.is_empty() {
+        let names = catalogue().map(|plan| plan.name).join(", ");
+        println!("lab: failed: there is no lab {}: {names}", choice.name.as_deref().unwrap_or_default());
+        return ExitCode::from(2);
+    }
+    if choice.list {
+        plans.iter().for_each(|plan| println!("{:<8} {}", plan.name, plan.about));
+        return ExitCode::SUCCESS;
+    }
+    if choice.remove {
+        let removed: Vec<String> = plans.iter().flat_map(Stand::remove_kept).collect();
+        println!("removed: {}", if removed.is_empty() { "nothing was left".into() } else { removed.join(" ") });
+        return ExitCode::SUCCESS;
+    }
+    let start = Instant::now();
+    let Some(plan) = plans.into_iter().next() else { return ExitCode::FAILURE };
+    match plan.available().map_err(LabError::Wrong).and_then(|()| play(plan, choice)) {
+        Ok(result) => {
+            println!("lab: ok {result}, {:.1} s in all", start.elapsed().as_secs_f64());
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            println!("lab: failed: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play(plan: Plan, choice: &Choice) -> Result<String, LabError> {
+    lab::remove_on_signal()?;
+    println!("{}: {}", plan.name, plan.about);
+    let mut stand = if choice.keep { Stand::to_keep(plan)? } else { Stand::new(plan)? };
+    let start = Instant::now();
+    stand.start()?;
+    let count = stand.routers.iter().flatten().count();
+    println!("{count} routers run after {:.1} s", start.elapsed().as_secs_f64());
+    stand.wait_converged(CONVERGE_LIMIT)?;
+    println!("every router knows every site after {:.1} s", start.elapsed().as_secs_f64());
+    let pings = ping_all(&stand)?;
+    if choice.cut {
+        return cut_all(&mut stand);
+    }
+    if choice.keep {
+        stand.keep();
+        explain(&stand)?;
+    }
+    Ok(pings)
+}
+
+/// Every site's host pings every other's.
+fn ping_all(stand: &Stand) -> Result<String, LabError> {
+    let sites = || stand.plan.routers.iter().filter(|router| router.site.is_some());
+    let mut all = Pings { sent: 0, answered: 0 };
+    for from in sites() {
+        for to in sites().filter(|to| to.name != from.name) {
+            let pings = stand.ping(from.name, to.name, PINGS)?;
+            println!("ping {} → {}, both families: {} of {} answered", from.name, to.name, pings.answered, pings.sent);
+            all = Pings { sent: all.sent + pings.sent, answered: all.answered + pings.answered };
+            if pings.answered != pings.sent {
+                for name in [from.name, to.name] {
+                    println!("{name} counters:\n{}", stand.router(name).show(&["counters"])?.trim_end());
+                }
+            }
+        }
+    }
+    let result = format!("pings {}/{}", all.answered, all.sent);
+    if all.answered != all.sent {
+        return Err(LabError::Wrong(result));
+    }
+    Ok(result)
+}
+
+/// Cuts what look-ups go over, near the aggregator that must choose anew and behind the core that it chose, and mends
+/// it again.
+fn cut_all(stand: &mut Stand) -> Result<String, LabError> {
+    let mut results = Vec::new();
+    for (asker, chooser, far, xtr) in [("asker1", "agg1", "agg2", "edge3"), ("asker2", "agg2", "agg1", "edge1")] {
+        let router = &stand.plan.routers[stand.plan.place(xtr)];
+        let Some(site) = &router.site else { continue };
+        let (eid, etr): (IpAddr, IpAddr) = (site.host.0.into(), router.rloc.0.into());
+        let mut itr = stand.asker(asker)?;
+        for how in [Cut::LinkDown, Cut::Silent] {
+            for beyond in [false, true] {
+                let Some(core) = stand.way(chooser, eid)? else {
+                    return Err(LabError::Wrong(format!("{chooser} knows no way to {eid}")));
+                };
+                let end = if beyond { far } else { chooser };
+                let watched = alt::watch_cut(stand, &mut itr, (eid, etr), ((end, &core), how), CUT_LIMIT)?;
+                println!(
+                    "{asker} asks for {eid} of {xtr}; cut {end}–{core}, {how:?}: answered again after {} ms, {} of {} \
+                     look-ups lost, {} wrong answers",
+                    watched.recovery.as_millis(),
+                    watched.lost,
+                    watched.asked,
+                    watched.wrong.len()
+                );
+                watched.wrong.iter().for_each(|wrong| println!("  {wrong}"));
+                results.push((how, watched));
+                stand.mend(end, &core)?;
+                stand.wait_neighbours(CUT_LIMIT)?;
+            }
+        }
+    }
+    let worst = |how: Cut| {
+        let times = results.iter().filter(|(cut, _)| *cut == how).map(|(_, watched)| watched.recovery.as_millis());
+        times.max().unwrap_or_default()
+    };
+    let wrong: usize = results.iter().map(|(_, watched)| watched.wrong.len()).sum();
+    Ok(format!(
+        "worst recovery {} ms with the link seen down, {} ms by timers, {wrong} wrong answers",
+        worst(Cut::LinkDown),
+        worst(Cut::Silent)
+    ))
+}
+
+/// Says how to look around in what is left standing.
+fn explain(stand: &Stand) -> Result<(), LabError> {
+    let altitude = lab::altitude_binary()?;
+    println!("\nleft standing; look around as root:");
+    for (plan, router) in stand.plan.routers.iter().zip(&stand.routers) {
+        if let Some(router) = router {
+            println!("  {} show alt --api {}", altitude.display(), router.api.display());
+        }
+        if let (Some(site), Role::Alt { .. }) = (&plan.site, plan.role) {
+            println!("  ip netns exec {}-{} ping …", stand.owner(), site.name);
+        }
+    }
+    stand.daemons.iter().flatten().for_each(|daemon| println!("  {}", daemon.prompt()));
+    println!("  configurations, logs and captures: {}", stand.folder().display());
+    println!("  remove it: altitude-perf lab {} --remove\n", stand.plan.name);
+    Ok(())
+}
