@@ -5,8 +5,8 @@
 #   docker/deps.sh --check    installs nothing; exit 1 and the missing packages if there are any
 #   docker/deps.sh --list     prints the packages, one a line
 #
-# Group names (build, lab, peers) after the option choose groups; without one, build and lab. `peers` holds what the
-# benches and tests compare with; without them they say SKIP.
+# Group names (build, lab, peers, containers) after the option choose groups; without one, build and lab. `peers` holds
+# what the benches and tests compare with, `containers` a container engine; without them they say SKIP.
 set -eu
 
 # libxdp is built from its crate's sources: clang and llvm for its BPF objects, libpcap-dev, m4 and pkg-config for its
@@ -19,14 +19,17 @@ lab="ethtool iproute2 iputils-ping lua5.4 procps python3-scapy shellcheck tcpdum
 # A userspace LISP router, DPDK's look-up tables and forwarder, and a processor that counts instructions.
 peers="dpdk-dev libdpdk-dev openoverlayrouter valgrind"
 
+# A container engine and what makes base images where no registry can be reached: for docker/compose.yml and its test.
+containers="debootstrap docker-compose docker.io"
+
 mode=install
 groups=
 for word in "$@"; do
     case $word in
         --check | --list) mode=${word#--} ;;
-        build | lab | peers) groups="$groups $word" ;;
+        build | lab | peers | containers) groups="$groups $word" ;;
         *)
-            echo "usage: docker/deps.sh [--check|--list] [build] [lab] [peers]" >&2
+            echo "usage: docker/deps.sh [--check|--list] [build] [lab] [peers] [containers]" >&2
             exit 2
             ;;
     esac

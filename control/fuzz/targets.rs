@@ -3,9 +3,6 @@
 //! Nothing panics, and what can be read can be written and reads back as the same value. A target tells whether there was
 //! anything it could read, so that a run that reaches nothing shows.
 
-<<<<<<< HEAD
-use altitude_control::wire::{Message, ecm::Ecm, gre::GreHeader, packet::UdpPacket};
-=======
 use std::{
     net::IpAddr,
     time::{Duration, Instant},
@@ -21,9 +18,8 @@ use altitude_control::{
         },
         tunnels::TunnelId,
     },
-    wire::{Message, gre::GreHeader, packet::UdpPacket},
+    wire::{Message, ecm::Ecm, gre::GreHeader, packet::UdpPacket},
 };
->>>>>>> f7f85cb
 use altitude_dataplane::wire::{
     checksum,
     ipv4::Ipv4Header,
@@ -34,13 +30,8 @@ use altitude_dataplane::wire::{
 /// A name, and what it does with any octets: whether it could read them.
 pub(crate) type Target = (&'static str, fn(&[u8]) -> bool);
 
-<<<<<<< HEAD
-/// Every target.
-pub(crate) const ALL: &[Target] = &[("message", message), ("packet", packet), ("gre", gre), ("ecm", ecm)];
-=======
 /// Targets that read LISP's messages and packets.
-pub(crate) const ALL: &[Target] = &[("message", message), ("packet", packet), ("gre", gre)];
->>>>>>> f7f85cb
+pub(crate) const ALL: &[Target] = &[("message", message), ("packet", packet), ("gre", gre), ("ecm", ecm)];
 
 /// Targets that read what a BGP neighbour sends.
 pub(crate) const BGP: &[Target] = &[("bgp", bgp), ("bgp_peer", bgp_peer)];

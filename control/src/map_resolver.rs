@@ -90,7 +90,7 @@ pub enum Output<'a> {
         /// The datagram as it goes on.
         ask: Ask<'a>,
         /// The Map-Request in it.
-        request: MapRequest,
+        request: Box<MapRequest>,
     },
     /// Send this Map-Reply from port 4342, on the underlay.
     Reply {
@@ -173,7 +173,7 @@ impl MapResolver {
         }
         let source = source(&request, &datagram).ok_or(ClientFault::NoItrRloc)?;
         let datagram = UdpPacket { source, ttl: datagram.ttl - 1, ..datagram };
-        Ok(Output::Resolve { ask: Ask { packet, datagram, eid }, request })
+        Ok(Output::Resolve { ask: Ask { packet, datagram, eid }, request: Box::new(request) })
     }
 
     /// Whether `from` may have the answer sent where the request says: to itself, or from one client to others.

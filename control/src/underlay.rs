@@ -326,9 +326,9 @@ impl Underlay {
             }
         };
         let before = std::mem::replace(&mut watched.route, route);
-        if hop_of(before) != hop_of(route) {
+        if before.hop() != route.hop() {
             self.leave(before, destination);
-            if let Some(hop) = hop_of(route) {
+            if let Some(hop) = route.hop() {
                 self.join(now, hop, destination, todo);
             }
         }
@@ -397,7 +397,7 @@ impl Underlay {
     }
 
     fn leave(&mut self, route: Route, destination: IpAddr) {
-        let Some(key) = hop_of(route) else { return };
+        let Some(key) = route.hop() else { return };
         let Some(hop) = self.hops.get_mut(&key) else { return };
         hop.users.remove(&destination);
         if hop.users.is_empty() {
@@ -493,13 +493,6 @@ impl Underlay {
         let Some(source) = link.mac.filter(|_| link.up) else { return Err(Progress::LinkDown) };
         let neighbour = self.neighbours.get(&hop).ok_or(Progress::WaitingForNeighbour)?;
         Ok(Adjacency { port, destination: neighbour.mac, source, vlan: None, mtu: link.mtu })
-    }
-}
-
-const fn hop_of(route: Route) -> Option<HopKey> {
-    match route {
-        Route::Via { hop, .. } => Some(hop),
-        Route::Unknown | Route::Unreachable => None,
     }
 }
 

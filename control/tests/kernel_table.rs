@@ -48,7 +48,7 @@ fn what_was_there_before_what_comes_and_what_goes() {
          route add 2001:db8:1::/48 via fd00:42::2 dev alt1 table 4342\n",
     );
     let mut table = lab.table();
-    table.until(|rib| rib.is_read());
+    table.until(altitude_control::alt::rib::kernel::KernelRib::is_read);
     for (address, expected) in [
         ("10.1.1.1", tunnel(0)),
         ("10.1.9.1", tunnel(0)), // the longer one leads to no tunnel
@@ -84,7 +84,7 @@ fn what_was_there_before_what_comes_and_what_goes() {
 fn a_table_that_does_not_exist_is_empty_and_may_come_later() {
     let Some(lab) = Lab::new() else { return };
     let mut table = lab.table();
-    table.until(|rib| rib.is_read());
+    table.until(altitude_control::alt::rib::kernel::KernelRib::is_read);
     assert!(table.rib.is_empty());
     lab.ip("route add 10.1.0.0/16 dev alt0 table 4342");
     table.until(|rib| hop(rib, "10.1.1.1") == tunnel(0));
@@ -126,7 +126,7 @@ fn an_address_that_goes_takes_its_routes_with_it() {
 fn lost_notifications_are_made_up_for() {
     let Some(lab) = Lab::new() else { return };
     let mut table = lab.table();
-    table.until(|rib| rib.is_read());
+    table.until(altitude_control::alt::rib::kernel::KernelRib::is_read);
     setsockopt(&table.socket, sockopt::RcvBuf, &1).expect("the smallest buffer");
     let mut batch: String = (0..250).map(|n| format!("route add 10.9.{n}.0/24 dev alt0 table {TABLE}\n")).collect();
     batch.extend((0..249).map(|n| format!("route del 10.9.{n}.0/24 dev alt0 table {TABLE}\n")));
@@ -141,7 +141,7 @@ fn a_big_table_is_read_in_parts() {
     let route = |n: u32| format!("route add 10.{}.{}.0/24 dev alt{} table {TABLE}\n", n / 250, n % 250, n % 2);
     lab.batch(&(0..20_000).map(route).collect::<String>());
     let mut table = lab.table();
-    table.until(|rib| rib.is_read());
+    table.until(altitude_control::alt::rib::kernel::KernelRib::is_read);
     assert_eq!((table.rib.len(), table.hop("10.79.249.1")), (20_000, tunnel(1)));
     assert!(table.rounds > 20_000 * 40 / (16 * 32_768), "{} rounds", table.rounds);
     lab.ip(&format!("route flush table {TABLE}"));

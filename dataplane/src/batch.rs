@@ -21,7 +21,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    cache::{Entry, Lookups, Snapshot, Way, prefetch},
+    cache::{Entry, Lookups, Ours, Snapshot, Way, prefetch},
     decap::{self, CorePacket, is_for_etr},
     encap::{self, Context, Setup, SitePacket},
     frame::{Frame, Umem},
@@ -43,6 +43,9 @@ enum Packet {
     Lost(Reason),
 }
 
+/// In the word of a packet of either path: its source was looked up too.
+pub(crate) const ASKS: u64 = 1 << 58;
+
 /// A [`Packet`] in one word, with its kind in the top two bits: the paths leave them free.
 #[derive(Debug, Clone, Copy)]
 struct Word(u64);
@@ -60,6 +63,17 @@ impl Word {
     }
 
     #[inline(always)]
+    const fn asks(self) -> bool {
+        self.0 & ASKS != 0
+    }
+
+    /// The hash of a site packet's flow; of others, a number that leads nowhere.
+    #[inline(always)]
+    const fn flow(self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline(always)]
     const fn packet(self) -> Packet {
         let rest = self.0 & !(3 << Self::KIND);
         match self.0 >> Self::KIND {
@@ -73,66 +87,88 @@ impl Word {
 /// The frames of a batch, in their order, and what they have looked up. Never allocates after it was made.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    packets: Vec<Word>,
-    lookups: Pairs,
-}
-
-/// The addresses of a batch, in the order of its frames. Sources and destinations are looked up apart: those of one kind
-/// are found at about the same depth of the table, and a look-up of many takes as long as its longest.
-#[derive(Debug)]
-pub(crate) struct Pairs {
+    packets: [Word; TOGETHER],
+    /// Of the packets that ask.
     sources: Lookups,
+    /// Of all.
     destinations: Lookups,
 }
 
-impl Pairs {
-    fn new(capacity: usize) -> Self {
-        Self { sources: Lookups::new(capacity), destinations: Lookups::new(capacity) }
+/// What the frames of a batch have looked up, in their order. Sources apart from destinations: most need no look-up, and
+/// those of one kind are found at about the same depth of the table.
+pub(crate) struct Questions<'a, 'b> {
+    cache: &'b Snapshot<'a>,
+    /// What is ours in the instance asked about last: mostly that of the next packet too.
+    ours: (InstanceId, Ours<'a>),
+    sources: &'b mut Lookups,
+    destinations: &'b mut Lookups,
+}
+
+impl Questions<'_, '_> {
+    /// Whether an address lies in one of our EID-prefixes; `None` if it has to be looked up.
+    pub(crate) fn is_ours(&mut self, instance: InstanceId, address: IpAddr) -> Option<bool> {
+        self.meet(instance);
+        self.ours.1.holds(address)
     }
 
-    fn clear(&mut self) {
-        self.sources.clear();
-        self.destinations.clear();
+    /// As [`is_ours`](Self::is_ours), of an IPv4 address.
+    #[inline(always)]
+    pub(crate) fn is_ours_v4(&mut self, instance: InstanceId, address: u32) -> Option<bool> {
+        self.meet(instance);
+        self.ours.1.holds_v4(address)
     }
 
-    fn look_up(&mut self, cache: &Snapshot<'_>) {
-        cache.lookup_all(&mut self.sources);
-        cache.lookup_all(&mut self.destinations);
+    /// As [`is_ours`](Self::is_ours), of an IPv6 address.
+    #[inline(always)]
+    pub(crate) fn is_ours_v6(&mut self, instance: InstanceId, address: u128) -> Option<bool> {
+        self.meet(instance);
+        self.ours.1.holds_v6(address)
     }
 
-    /// Adds the addresses of a packet.
-    pub(crate) fn push(&mut self, instance: InstanceId, source: IpAddr, destination: IpAddr) {
-        self.sources.push(instance, source);
+    #[inline(always)]
+    fn meet(&mut self, instance: InstanceId) {
+        if instance != self.ours.0 {
+            self.ours = (instance, self.cache.ours(instance));
+        }
+    }
+
+    /// Has a packet's destination looked up, and its source where there is one to look up.
+    pub(crate) fn push(&mut self, instance: InstanceId, source: Option<IpAddr>, destination: IpAddr) {
+        if let Some(source) = source {
+            self.sources.push(instance, source);
+        }
         self.destinations.push(instance, destination);
     }
 
     /// As [`push`](Self::push), of IPv4.
     #[inline(always)]
-    pub(crate) fn push_v4(&mut self, instance: InstanceId, source: u32, destination: u32) {
-        self.sources.push_v4(instance, source);
+    pub(crate) fn push_v4(&mut self, instance: InstanceId, source: Option<u32>, destination: u32) {
+        if let Some(source) = source {
+            self.sources.push_v4(instance, source);
+        }
         self.destinations.push_v4(instance, destination);
     }
 
-    /// Keeps the place of a frame that has nothing to look up.
-    fn skip(&mut self) {
-        self.sources.skip();
-        self.destinations.skip();
+    /// As [`push`](Self::push), of IPv6.
+    #[inline(always)]
+    pub(crate) fn push_v6(&mut self, instance: InstanceId, source: Option<u128>, destination: u128) {
+        if let Some(source) = source {
+            self.sources.push_v6(instance, source);
+        }
+        self.destinations.push_v6(instance, destination);
     }
 }
 
-/// Where the packets of a batch go, in the order of its frames; `None` for what found nothing. Beside the batch, because
-/// it is good for one turn only.
-pub(crate) type Ways<'a> = [Option<Way<'a>>; TOGETHER];
-
 /// A frame whose look-ups are done.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Found<'a> {
+pub(crate) struct Found {
     packet: Packet,
+    /// Only of a packet that asked.
     source: Option<Entry>,
-    destination: Option<(Entry, Way<'a>)>,
+    destination: Option<Entry>,
 }
 
-impl Found<'_> {
+impl Found {
     /// Decides on the frame, and readies it if it can be sent.
     #[inline(always)]
     pub(crate) fn decide(self, umem: &mut Umem, frame: &mut Frame, role: &PortRole, context: &Context<'_>) -> Verdict {
@@ -145,67 +181,79 @@ impl Found<'_> {
     }
 }
 
-impl Batch {
+impl Default for Batch {
     /// With all its memory.
-    pub(crate) fn new() -> Self {
-        Self { packets: Vec::with_capacity(TOGETHER), lookups: Pairs::new(TOGETHER) }
+    fn default() -> Self {
+        let lookups = || Lookups::new(TOGETHER);
+        let nothing = Word::new(Packet::Lost(Reason::SiteTruncated));
+        Self { packets: [nothing; TOGETHER], sources: lookups(), destinations: lookups() }
     }
+}
 
+impl Batch {
     /// Reads `frames`, which came in by a port with this role, and looks up where they go. At most [`TOGETHER`].
-    pub(crate) fn look_up<'a>(
+    pub(crate) fn look_up(
         &mut self,
         umem: &Umem,
         frames: &[Frame],
         role: &PortRole,
-        cache: &Snapshot<'a>,
+        cache: &Snapshot<'_>,
         setup: &Setup,
-    ) -> Ways<'a> {
-        let site = |octets: &[u8], lookups: &mut Pairs| {
-            encap::read(octets, role.instance, setup, lookups).map_or_else(Packet::Lost, Packet::Site)
-        };
-        let core = |octets: &[u8], lookups: &mut Pairs| {
-            decap::read(octets, setup, lookups).map_or_else(Packet::Lost, Packet::Core)
-        };
+    ) {
+        let ours = (role.instance, cache.ours(role.instance));
         // The side of the port decides which path a frame takes; three loops, so that each is short.
-        match (role.site, role.core) {
-            (true, false) => self.read(umem, frames, site),
-            (_, true) if !role.site => self.read(umem, frames, core),
-            _ => self.read(umem, frames, |octets, lookups| {
-                if role.core && is_for_etr(octets, &setup.rlocs) {
-                    core(octets, lookups)
-                } else {
-                    site(octets, lookups)
-                }
-            }),
+        let (site, core) = (role.site, role.core);
+        if site && !core {
+            self.read(umem, frames, cache, ours, |octets, questions| {
+                encap::read(octets, role.instance, setup, questions).map_or_else(Packet::Lost, Packet::Site)
+            });
+        } else if core && !site {
+            self.read(umem, frames, cache, ours, |octets, questions| {
+                decap::read(octets, setup, questions).map_or_else(Packet::Lost, Packet::Core)
+            });
+        } else {
+            self.read(umem, frames, cache, ours, |octets, questions| match core && is_for_etr(octets, &setup.rlocs) {
+                true => decap::read(octets, setup, questions).map_or_else(Packet::Lost, Packet::Core),
+                false => encap::read(octets, role.instance, setup, questions).map_or_else(Packet::Lost, Packet::Site),
+            });
         }
-        self.ways(cache, setup.source_check)
+        self.ask(cache, setup.source_check);
     }
 
     #[inline(never)]
-    fn read(&mut self, umem: &Umem, frames: &[Frame], read: impl Fn(&[u8], &mut Pairs) -> Packet) {
-        self.packets.clear();
-        self.lookups.clear();
+    fn read<'a>(
+        &mut self,
+        umem: &Umem,
+        frames: &[Frame],
+        cache: &Snapshot<'a>,
+        ours: (InstanceId, Ours<'a>),
+        read: impl Fn(&[u8], &mut Questions<'a, '_>) -> Packet,
+    ) {
+        let Self { packets, sources, destinations } = self;
+        sources.clear();
+        destinations.clear();
+        let mut questions = Questions { cache, ours, sources, destinations };
         for frame in frames.iter().take(AHEAD) {
             umem.prefetch(frame);
         }
-        for (index, frame) in frames.iter().enumerate() {
+        for (index, (frame, word)) in frames.iter().zip(packets).enumerate() {
             if let Some(next) = frames.get(index + AHEAD) {
                 umem.prefetch(next);
             }
-            let packet = read(umem.octets(frame), &mut self.lookups);
+            let packet = read(umem.octets(frame), &mut questions);
             if let Packet::Lost(_) = packet {
-                self.lookups.skip();
+                questions.destinations.skip();
             }
-            self.packets.push(Word::new(packet));
+            *word = Word::new(packet);
         }
     }
 
-    /// Looks all addresses up, follows the entries, and asks for what they lead to.
+    /// Looks all addresses up, and asks for what the entries lead to.
     #[inline(never)]
-    fn ways<'a>(&mut self, cache: &Snapshot<'a>, source_check: SourceCheck) -> Ways<'a> {
-        let Self { packets, lookups } = self;
-        lookups.look_up(cache);
-        let Pairs { sources, destinations } = lookups;
+    fn ask(&mut self, cache: &Snapshot<'_>, source_check: SourceCheck) {
+        let Self { packets, sources, destinations } = self;
+        cache.lookup_all(sources);
+        cache.lookup_all(destinations);
         for entry in sources.all_found().flatten() {
             cache.prefetch(entry);
         }
@@ -221,26 +269,21 @@ impl Batch {
                 cache.prefetch_members(entry);
             }
         }
-        let mut ways = [None; TOGETHER];
-        for ((way, packet), entry) in ways.iter_mut().zip(packets).zip(destinations.all_found()) {
-            let flow = if let Packet::Site(site) = packet.packet() { site.flow() } else { 0 };
-            *way = entry.map(|entry| cache.way(entry, flow));
-            if let Some(Way::Tunnel(outer)) = way {
-                prefetch(*outer);
+        // The way is not kept, but found again where it is taken: that costs less than to write it down and read it back.
+        for (entry, word) in destinations.all_found().zip(packets) {
+            if let Some(Way::Tunnel(outer)) = entry.map(|entry| cache.way(entry, word.flow())) {
+                prefetch(outer);
             }
         }
-        ways
     }
 
     /// The frames that were looked up last, in their order.
     #[inline(always)]
-    pub(crate) fn found<'a>(&self, ways: &Ways<'a>) -> impl Iterator<Item = Found<'a>> {
-        let Pairs { sources, destinations } = &self.lookups;
-        let entries = sources.all_found().zip(destinations.all_found().zip(ways));
-        self.packets.iter().zip(entries).map(|(packet, (source, (entry, way)))| Found {
-            packet: packet.packet(),
-            source,
-            destination: entry.zip(*way),
+    pub(crate) fn found(&self) -> impl Iterator<Item = Found> {
+        let mut sources = self.sources.all_found();
+        self.packets.iter().zip(self.destinations.all_found()).map(move |(word, destination)| {
+            let source = if word.asks() { sources.next().flatten() } else { None };
+            Found { packet: word.packet(), source, destination }
         })
     }
 }

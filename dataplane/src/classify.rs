@@ -5,8 +5,8 @@
 //! The rules are those of a router that trusts nobody: version, header length, total length and IPv4 header checksum
 //! are checked before any field is used; octets beyond the total length are padding.
 //!
-//! Nearly all IPv4 headers are [`Plain`]; a path reads such a one in a few instructions, without asking what is wrong
-//! with it. Whatever is not plain goes through [`IpHeader`], which tells.
+//! Nearly all headers are [`Plain`] or [`PlainV6`]; a path reads such a one in a few instructions, without asking what is
+//! wrong with it. Whatever is not plain goes through [`IpHeader`], which tells.
 
 #![forbid(unsafe_code)]
 
@@ -189,23 +189,24 @@ impl Plain {
         let head: &[u8; Self::LENGTH] = packet.first_chunk()?;
         let (words, _) = head.as_chunks::<4>();
         let word = |index: usize| u32::from_be_bytes(words[index]);
-        // Whether the sum is zero, which here is all ones, does not depend on the order of octets (RFC 1071 §2). Five
-        // words add up to less than 2³⁵.
-        let sum: u64 = (0..5).map(|index| u64::from(u32::from_ne_bytes(words[index]))).sum();
-        let sum = (sum >> 32) + (sum & 0xffff_ffff);
-        let sum = (sum >> 16) + (sum & 0xffff);
-        // At most 0x10000, which is not zero either.
-        let sum = (sum >> 16) + (sum & 0xffff);
+        let addresses: [u8; 8] = head[12..20].try_into().expect("8 octets");
+        // Whether the sum is zero modulo 0xffff does not depend on the order of octets (RFC 1071 §2); all zero, which must
+        // not pass, it never is with a version in it.
+        let pair = u64::from_ne_bytes(addresses);
+        let sum: u64 = (0..3).map(|index| u64::from(u32::from_ne_bytes(words[index]))).sum();
+        let sum = sum + (pair >> 32) + (pair & 0xffff_ffff);
+        // Both at once, or the compiler takes them apart and puts them together again.
+        let addresses = u64::from_be_bytes(addresses);
         let total = word(0) as u16;
         let right = (head[0] == 0x45)
             & (usize::from(total) >= Self::LENGTH)
             & (usize::from(total) <= packet.len())
             // More fragments, or an offset.
             & (word(1) & 0x3fff == 0)
-            & (sum == 0xffff);
+            & is_multiple_of_ffff(sum);
         right.then(|| Self {
-            source: word(3),
-            destination: word(4),
+            source: (addresses >> 32) as u32,
+            destination: addresses as u32,
             tos: head[1],
             ttl: head[8],
             protocol: head[9],
@@ -214,6 +215,61 @@ impl Plain {
             ports: word(5),
         })
     }
+}
+
+/// Whether `sum` modulo 0xffff is 0, without a division: the product with the inverse of 0xffff modulo 2⁶⁴ is the quotient
+/// of a multiple, and above all quotients for any other.
+#[inline(always)]
+const fn is_multiple_of_ffff(sum: u64) -> bool {
+    const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
+    sum.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
+}
+
+/// An IPv6 header as nearly all are: followed by a transport protocol with ports, the packet complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlainV6 {
+    /// Source address.
+    pub source: u128,
+    /// Destination address.
+    pub destination: u128,
+    /// Hops left.
+    pub ttl: u8,
+    /// What follows.
+    pub protocol: u8,
+    /// Octets of the whole packet, header included: at least [`LENGTH`](Self::LENGTH).
+    pub total: usize,
+    /// The first word behind the header: both ports.
+    pub ports: u32,
+}
+
+impl PlainV6 {
+    /// Octets that are read: the header and the ports.
+    pub const LENGTH: usize = 44;
+
+    /// As [`Plain::read`].
+    #[inline(always)]
+    #[must_use]
+    pub fn read(packet: &[u8]) -> Option<Self> {
+        let head: &[u8; Self::LENGTH] = packet.first_chunk()?;
+        let address = |at: usize| u128::from_be_bytes(head[at..at + 16].try_into().expect("16 octets"));
+        let total = 40 + usize::from(u16::from_be_bytes([head[4], head[5]]));
+        let protocol = head[6];
+        let right = (head[0] >> 4 == 6) & (total >= Self::LENGTH) & (total <= packet.len()) & has_ports(protocol);
+        right.then(|| Self {
+            source: address(8),
+            destination: address(24),
+            ttl: head[7],
+            protocol,
+            total,
+            ports: u32::from_be_bytes([head[40], head[41], head[42], head[43]]),
+        })
+    }
+}
+
+/// Whether the header of a transport protocol begins with two ports.
+#[inline(always)]
+const fn has_ports(protocol: u8) -> bool {
+    (protocol == TCP) | (protocol == UDP) | (protocol == SCTP)
 }
 
 /// Our routing locators, by family: looked through for every packet.
@@ -249,8 +305,15 @@ impl Rlocs {
     pub fn contains(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(v4) => self.contains_v4(v4.to_bits()),
-            IpAddr::V6(v6) => self.v6.contains(&v6.to_bits()),
+            IpAddr::V6(v6) => self.contains_v6(v6.to_bits()),
         }
+    }
+
+    /// As [`contains`](Self::contains), of an IPv6 address.
+    #[inline(always)]
+    #[must_use]
+    pub fn contains_v6(&self, address: u128) -> bool {
+        self.v6.contains(&address)
     }
 
     /// As [`contains`](Self::contains), of an IPv4 address.
@@ -297,6 +360,13 @@ pub(crate) const fn may_be_martian(address: u32) -> bool {
     FIRST[(address >> 24) as usize]
 }
 
+/// As [`may_be_martian`], of an IPv6 address.
+#[inline(always)]
+pub(crate) const fn may_be_martian_v6(address: u128) -> bool {
+    // First octets 0x00, 0xfe and 0xff.
+    ((address >> 120) as u8).wrapping_add(2) < 3
+}
+
 /// The keys of the flow hash, drawn from one seed.
 #[derive(Debug, Clone, Copy)]
 pub struct FlowKey([u64; 3]);
@@ -317,7 +387,6 @@ impl FlowKey {
     #[inline]
     #[must_use]
     pub fn flow(self, packet: &[u8], header: &IpHeader) -> u32 {
-        let Self([first, second, third]) = self;
         let (protocol, at, whole) = match header.source {
             IpAddr::V4(_) => (header.protocol, header.length, header.part == Part::Whole),
             IpAddr::V6(_) => match ipv6::transport(header.protocol, &packet[header.length..header.total]) {
@@ -326,14 +395,15 @@ impl FlowKey {
             },
         };
         let ports = match packet[..header.total].get(at..).and_then(<[u8]>::first_chunk) {
-            Some(ports) if whole && matches!(protocol, TCP | UDP | SCTP) => u32::from_be_bytes(*ports),
+            Some(ports) if whole && has_ports(protocol) => u32::from_be_bytes(*ports),
             _ => 0,
         };
         let addresses = match (header.source, header.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 u64::from(source.to_bits()) << 32 | u64::from(destination.to_bits())
             }
-            (source, destination) => fold(wide(source) ^ first, second) ^ fold(wide(destination) ^ second, third),
+            (IpAddr::V6(source), IpAddr::V6(destination)) => self.addresses_v6(source.to_bits(), destination.to_bits()),
+            _ => unreachable!("both addresses of a header are of one family"),
         };
         self.mix(addresses, ports, protocol)
     }
@@ -342,15 +412,29 @@ impl FlowKey {
     #[inline(always)]
     #[must_use]
     pub fn flow_plain(self, header: &Plain) -> u32 {
-        let ports = if matches!(header.protocol, TCP | UDP | SCTP) { header.ports } else { 0 };
+        let ports = std::hint::select_unpredictable(has_ports(header.protocol), header.ports, 0);
         self.mix(u64::from(header.source) << 32 | u64::from(header.destination), ports, header.protocol)
+    }
+
+    /// The same for IPv6.
+    #[inline(always)]
+    #[must_use]
+    pub fn flow_plain_v6(self, header: &PlainV6) -> u32 {
+        self.mix(self.addresses_v6(header.source, header.destination), header.ports, header.protocol)
+    }
+
+    #[inline(always)]
+    fn addresses_v6(self, source: u128, destination: u128) -> u64 {
+        let Self([first, second, third]) = self;
+        let pair = |address: u128, other: u64| fold((address >> 64) as u64 ^ other, address as u64 ^ second);
+        pair(source, first) ^ pair(destination, third)
     }
 
     #[inline(always)]
     fn mix(self, addresses: u64, ports: u32, protocol: u8) -> u32 {
-        let Self([first, second, third]) = self;
+        let Self([first, _, third]) = self;
         let rest = u64::from(ports) << 8 | u64::from(protocol);
-        let hash = fold(fold(addresses ^ first, second) ^ rest, third);
+        let hash = fold(addresses ^ first, rest ^ third);
         (hash >> 32) as u32 ^ hash as u32
     }
 

@@ -10,9 +10,9 @@
 use std::net::IpAddr;
 
 use crate::{
-    batch::Pairs,
+    batch::{self, Questions},
     cache::{Entry, Way},
-    classify::{Fault, IpHeader, Part, Plain, Rlocs, is_martian, may_be_martian},
+    classify::{Fault, IpHeader, Part, Plain, PlainV6, Rlocs, is_martian, may_be_martian, may_be_martian_v6},
     encap::{Context, Setup, readdress, rewrite_word, tos_and_ttl},
     frame::{Frame, Umem},
     mapping::{Adjacency, Eid, InstanceId},
@@ -48,12 +48,14 @@ pub(crate) struct CorePacket(pub(crate) u64);
 
 impl CorePacket {
     const V4: u64 = 1 << 56;
+    const ASKS: u64 = batch::ASKS;
 
     #[inline(always)]
-    fn new(outer: &Outer, total: u16, v4: bool) -> Self {
+    fn new(outer: &Outer, total: u16, v4: bool, asks: bool) -> Self {
         let v4 = if v4 { Self::V4 } else { 0 };
+        let asks = if asks { Self::ASKS } else { 0 };
         let places = (outer.length as u64) << 24 | (outer.link as u64) << 48;
-        Self(u64::from(outer.instance.get()) | u64::from(total) << 32 | places | v4)
+        Self(u64::from(outer.instance.get()) | u64::from(total) << 32 | places | v4 | asks)
     }
 
     fn instance(self) -> InstanceId {
@@ -108,28 +110,63 @@ fn miss(inner: &[u8], instance: InstanceId, wanted: Wanted) -> Miss {
     Miss { wanted, destination: Eid { instance, address: destination }, source }
 }
 
-/// Checks all that needs no table, and has both inner addresses looked up.
+/// Checks all that needs no entry, and has the inner destination looked up; the source where its entry is needed.
 ///
 /// # Errors
 /// Why the packet is dropped; then nothing is looked up.
 #[inline(always)]
-pub(crate) fn read(octets: &[u8], setup: &Setup, lookups: &mut Pairs) -> Result<CorePacket, Reason> {
-    let rlocs = &setup.rlocs;
-    let outer = match read_plain(octets, rlocs) {
+pub(crate) fn read(octets: &[u8], setup: &Setup, questions: &mut Questions<'_, '_>) -> Result<CorePacket, Reason> {
+    match read_plain(octets, &setup.rlocs) {
+        Some(outer) => read_inner(octets, &outer, setup, questions),
+        None => read_any(octets, setup, questions),
+    }
+}
+
+/// As [`read`], of whatever a frame may hold.
+#[inline(never)]
+fn read_any(octets: &[u8], setup: &Setup, questions: &mut Questions<'_, '_>) -> Result<CorePacket, Reason> {
+    let outer = match read_plain_v6(octets, &setup.rlocs) {
         Some(outer) => outer,
-        None => read_outer(octets, rlocs)?,
+        None => read_outer(octets, &setup.rlocs)?,
+    };
+    read_inner(octets, &outer, setup, questions)
+}
+
+/// The part of [`read`] behind the outer headers.
+#[inline(always)]
+fn read_inner(
+    octets: &[u8],
+    outer: &Outer,
+    setup: &Setup,
+    questions: &mut Questions<'_, '_>,
+) -> Result<CorePacket, Reason> {
+    let Setup { rlocs, source_check, .. } = setup;
+    // Spoofed if it is ours: packets of the site do not come out of a tunnel (RFC 7835 §2.2.4).
+    let asks = |ours: Option<bool>| match ours {
+        Some(true) => Err(Reason::InnerSourceLocal),
+        Some(false) => Ok(*source_check != SourceCheck::Standard),
+        None => Ok(true),
     };
     let inner = &octets[outer.length..outer.length + outer.inner];
     if let Some(Plain { source, destination, total, .. }) = Plain::read(inner) {
         let odd = may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination);
         if !odd {
-            lookups.push_v4(outer.instance, source, destination);
-            return Ok(CorePacket::new(&outer, total, true));
+            let asks = asks(questions.is_ours_v4(outer.instance, source))?;
+            questions.push_v4(outer.instance, asks.then_some(source), destination);
+            return Ok(CorePacket::new(outer, total, true, asks));
+        }
+    } else if let Some(PlainV6 { source, destination, total, .. }) = PlainV6::read(inner) {
+        let odd = may_be_martian_v6(source) | may_be_martian_v6(destination) | rlocs.contains_v6(destination);
+        if !odd {
+            let asks = asks(questions.is_ours_v6(outer.instance, source))?;
+            questions.push_v6(outer.instance, asks.then_some(source), destination);
+            return Ok(CorePacket::new(outer, total as u16, false, asks));
         }
     }
-    let header = read_inner(inner, rlocs)?;
-    lookups.push(outer.instance, header.source, header.destination);
-    Ok(CorePacket::new(&outer, header.total as u16, header.source.is_ipv4()))
+    let header = read_any_inner(inner, rlocs)?;
+    let asks = asks(questions.is_ours(outer.instance, header.source))?;
+    questions.push(outer.instance, asks.then_some(header.source), header.destination);
+    Ok(CorePacket::new(outer, header.total as u16, header.source.is_ipv4(), asks))
 }
 
 /// The outer headers of nearly all packets over IPv4: as [`OuterHeader`](crate::mapping::OuterHeader) writes them, with
@@ -164,6 +201,36 @@ fn read_plain(octets: &[u8], rlocs: &Rlocs) -> Option<Outer> {
     })
 }
 
+/// As [`read_plain`], over IPv6.
+#[inline(always)]
+fn read_plain_v6(octets: &[u8], rlocs: &Rlocs) -> Option<Outer> {
+    const LINK: usize = 14;
+    const LENGTH: usize = LINK + 40 + UdpHeader::LENGTH + DataHeader::LENGTH;
+    let head: &[u8; LENGTH] = octets.first_chunk()?;
+    let ip = PlainV6::read(&octets[LINK..])?;
+    let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let flags = head[62];
+    let right = ([head[12], head[13]] == IPV6.to_be_bytes())
+        & (ip.protocol == UDP)
+        & (ip.ports as u16 == LISP_DATA)
+        & (ip.total >= LENGTH - LINK)
+        // UDP length and checksum: zero is what LISP sends, over IPv6 too (RFC 6935 §5).
+        & (word(58) == (ip.total as u32 - 40) << 16)
+        & (flags & lisp::K == 0)
+        & !may_be_martian_v6(ip.source)
+        & rlocs.contains_v6(ip.destination);
+    if !right {
+        return None;
+    }
+    let instance = if flags & lisp::I == 0 { 0 } else { word(66) >> 8 };
+    Some(Outer {
+        link: LINK,
+        length: LENGTH,
+        inner: ip.total - (LENGTH - LINK),
+        instance: InstanceId::new(instance).unwrap_or_default(),
+    })
+}
+
 /// Decides on a packet by what was found for its inner source and destination, and readies the inner one if it can be
 /// delivered.
 #[inline(always)]
@@ -172,18 +239,20 @@ pub(crate) fn decap(
     frame: &mut Frame,
     packet: CorePacket,
     source: Option<Entry>,
-    destination: Option<(Entry, Way<'_>)>,
+    destination: Option<Entry>,
     context: &Context<'_>,
 ) -> Verdict {
-    // Spoofed: packets of the site do not come out of a tunnel (RFC 7835 §2.2.4).
+    // As in `read`.
     if source.is_some_and(|source| context.cache.is_local(source)) {
         return Verdict::Drop(Reason::InnerSourceLocal);
     }
-    let Some((entry, way)) = destination else {
+    let Some(entry) = destination else {
         // Asked last, because packets of an unknown instance find nothing anyway.
         let known = context.cache.knows(packet.instance());
         return Verdict::Drop(if known { Reason::InnerDestinationForeign } else { Reason::UnknownInstance });
     };
+    // Of a host: no flow is needed to tell.
+    let way = context.cache.way(entry, 0);
     let (Way::Deliver(_) | Way::Unresolved) = way else { return Verdict::Drop(Reason::InnerDestinationForeign) };
     let level = context.setup.source_check;
     if level == SourceCheck::Secure {
@@ -219,11 +288,11 @@ fn deliver(
     adjacency: &Adjacency,
     context: &Context<'_>,
 ) -> Result<(), Reason> {
-    let octets = umem.octets(frame);
-    let head = |at: usize| octets.get(at..).and_then(<[u8]>::first_chunk);
-    let Some((outer, inner)) = head(packet.link()).zip(head(packet.outer())) else {
+    let Some((front, inner)) = umem.octets_mut(frame).split_at_mut_checked(packet.outer()) else {
         return Err(Reason::OuterTruncated);
     };
+    let outer = front.get(packet.link()..).and_then(<[u8]>::first_chunk);
+    let Some((outer, inner)) = outer.zip(inner.first_chunk_mut()) else { return Err(Reason::OuterTruncated) };
     let (outer_tos, outer_ttl) = tos_and_ttl(outer, outer[0] >> 4 == 4);
     let (tos, ttl) = tos_and_ttl(inner, packet.is_v4());
     let ecn = Ecn::combine(tos, outer_tos);
@@ -238,11 +307,14 @@ fn deliver(
     if packet.total() > usize::from(mtu) {
         return Err(Reason::InnerTooBig);
     }
-    let inner = readdress(umem, frame, packet.outer(), packet.total(), packet.is_v4(), adjacency);
-    let Some(head) = inner.and_then(<[u8]>::first_chunk_mut) else { return Err(Reason::NoHeadroom) };
     // DSCP by the uniform model (RFC 9300 §5.3, RFC 2983 §3).
-    rewrite(head, packet.is_v4(), (ttl, hops), (tos, outer_tos & 0xfc | codepoint));
-    counters.ecn_odd.add(u64::from(ecn.odd));
+    rewrite(inner, packet.is_v4(), (ttl, hops), (tos, outer_tos & 0xfc | codepoint));
+    if !readdress(umem, frame, packet.outer(), packet.total(), packet.is_v4(), adjacency) {
+        return Err(Reason::NoHeadroom);
+    }
+    if ecn.odd {
+        counters.ecn_odd.add(1);
+    }
     counters.decapsulated.add(1);
     Ok(())
 }
@@ -323,7 +395,8 @@ fn inner_reason(fault: Fault) -> Reason {
 }
 
 /// Reads an inner header that is not plain, or not of a packet that may come out of a tunnel (RFC 7835 §2.2.4).
-fn read_inner(inner: &[u8], rlocs: &Rlocs) -> Result<IpHeader, Reason> {
+#[inline(never)]
+fn read_any_inner(inner: &[u8], rlocs: &Rlocs) -> Result<IpHeader, Reason> {
     let header = IpHeader::read(inner).map_err(inner_reason)?;
     if is_martian(header.source) {
         return Err(Reason::InnerSourceMartian);

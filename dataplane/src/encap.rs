@@ -15,9 +15,9 @@
 use std::sync::Arc;
 
 use crate::{
-    batch::Pairs,
+    batch::{self, Questions},
     cache::{Entry, Snapshot, Way},
-    classify::{self, Fault, FlowKey, IpHeader, Plain, Rlocs, is_martian, may_be_martian},
+    classify::{self, Fault, FlowKey, IpHeader, Plain, PlainV6, Rlocs, is_martian, may_be_martian, may_be_martian_v6},
     counters::Counters,
     frame::{Frame, Umem},
     mapping::{Adjacency, Eid, InstanceId, OuterHeader, Patch},
@@ -63,18 +63,26 @@ pub(crate) struct SitePacket(pub(crate) u64);
 impl SitePacket {
     const V4: u64 = 1 << 56;
     const EXPIRED: u64 = 1 << 57;
+    const ASKS: u64 = batch::ASKS;
 
     #[inline(always)]
-    fn new(flow: u32, total: u16, link: usize, v4: bool, ttl: u8) -> Self {
+    fn new(flow: u32, total: u16, link: usize, v4: bool, ttl: u8, asks: bool) -> Self {
         let v4 = if v4 { Self::V4 } else { 0 };
         let expired = if ttl <= 1 { Self::EXPIRED } else { 0 };
-        Self(u64::from(flow) | u64::from(total) << 32 | (link as u64) << 48 | v4 | expired)
+        let asks = if asks { Self::ASKS } else { 0 };
+        Self(u64::from(flow) | u64::from(total) << 32 | (link as u64) << 48 | v4 | expired | asks)
     }
 
     /// The hash of its flow.
     #[inline(always)]
     pub(crate) const fn flow(self) -> u32 {
         self.0 as u32
+    }
+
+    /// Whether only the entry of its source tells whether it is one of ours.
+    #[inline(always)]
+    const fn asks(self) -> bool {
+        self.0 & Self::ASKS != 0
     }
 
     /// Octets of the IP packet.
@@ -113,7 +121,8 @@ impl From<Fault> for Reason {
     }
 }
 
-/// Checks all that needs no table, and has both addresses looked up.
+/// Checks all that needs no entry, and has the destination looked up; the source only where there is no other way to tell
+/// whether it is ours.
 ///
 /// # Errors
 /// Why the packet is dropped; then nothing is looked up.
@@ -122,28 +131,54 @@ pub(crate) fn read(
     octets: &[u8],
     instance: InstanceId,
     setup: &Setup,
-    lookups: &mut Pairs,
+    questions: &mut Questions<'_, '_>,
 ) -> Result<SitePacket, Reason> {
     const LINK: usize = 14;
     let Setup { rlocs, key, .. } = setup;
-    if let Some((link, packet)) = octets.split_first_chunk::<LINK>()
-        && [link[12], link[13]] == IPV4.to_be_bytes()
+    let Some((link, packet)) = octets.split_first_chunk::<LINK>() else { return Err(Reason::SiteTruncated) };
+    let ethertype = u16::from_be_bytes([link[12], link[13]]);
+    if ethertype == IPV4
         && let Some(header) = Plain::read(packet)
     {
         let Plain { source, destination, total, ttl, .. } = header;
         let odd = may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination);
         if !odd {
-            lookups.push_v4(instance, source, destination);
-            let flow = key.flow_plain(&header);
-            return Ok(SitePacket::new(flow, total, LINK, true, ttl));
+            let asks = asks(questions.is_ours_v4(instance, source))?;
+            questions.push_v4(instance, asks.then_some(source), destination);
+            return Ok(SitePacket::new(key.flow_plain(&header), total, LINK, true, ttl, asks));
+        }
+    } else if ethertype == IPV6
+        && let Some(header) = PlainV6::read(packet)
+    {
+        let PlainV6 { source, destination, total, ttl, .. } = header;
+        let odd = may_be_martian_v6(source) | may_be_martian_v6(destination) | rlocs.contains_v6(destination);
+        if !odd {
+            let asks = asks(questions.is_ours_v6(instance, source))?;
+            questions.push_v6(instance, asks.then_some(source), destination);
+            return Ok(SitePacket::new(key.flow_plain_v6(&header), total as u16, LINK, false, ttl, asks));
         }
     }
-    read_any(octets, instance, setup, lookups)
+    read_any(octets, instance, setup, questions)
+}
+
+/// Whether a source's entry has to be asked for, by what is known of whether it is ours. LISP must not touch what is no
+/// packet of ours, whatever the cache says of its destination (RFC 9300 §4.2).
+#[inline(always)]
+fn asks(ours: Option<bool>) -> Result<bool, Reason> {
+    match ours {
+        Some(false) => Err(Reason::SourceNotLocal),
+        ours => Ok(ours.is_none()),
+    }
 }
 
 /// As [`read`], of whatever a frame may hold.
 #[inline(never)]
-fn read_any(octets: &[u8], instance: InstanceId, setup: &Setup, lookups: &mut Pairs) -> Result<SitePacket, Reason> {
+fn read_any(
+    octets: &[u8],
+    instance: InstanceId,
+    setup: &Setup,
+    questions: &mut Questions<'_, '_>,
+) -> Result<SitePacket, Reason> {
     let (link, header) = IpHeader::in_frame(octets)?;
     if is_martian(header.source) {
         return Err(Reason::SourceMartian);
@@ -154,9 +189,10 @@ fn read_any(octets: &[u8], instance: InstanceId, setup: &Setup, lookups: &mut Pa
     if setup.rlocs.contains(header.destination) {
         return Err(Reason::DestinationRloc);
     }
-    lookups.push(instance, header.source, header.destination);
+    let asks = asks(questions.is_ours(instance, header.source))?;
+    questions.push(instance, asks.then_some(header.source), header.destination);
     let flow = setup.key.flow(&octets[link..], &header);
-    Ok(SitePacket::new(flow, header.total as u16, link, header.source.is_ipv4(), header.ttl))
+    Ok(SitePacket::new(flow, header.total as u16, link, header.source.is_ipv4(), header.ttl, asks))
 }
 
 /// What is asked for if there is no mapping.
@@ -185,26 +221,39 @@ pub(crate) fn encap(
     instance: InstanceId,
     packet: SitePacket,
     source: Option<Entry>,
-    destination: Option<(Entry, Way<'_>)>,
+    destination: Option<Entry>,
     context: &Context<'_>,
 ) -> Verdict {
-    // LISP must not touch what is no packet of ours, whatever the cache says of its destination.
-    if !source.is_some_and(|source| context.cache.is_local(source)) {
+    if packet.asks() && !source.is_some_and(|source| context.cache.is_local(source)) {
         return Verdict::Drop(Reason::SourceNotLocal);
     }
     if packet.is_expired() {
         return Verdict::Refuse(Reason::TtlExpired, Notice::TimeExceeded);
     }
-    let Some((entry, way)) = destination else { return miss(umem.octets(frame), instance) };
+    let Some(entry) = destination else { return miss(umem.octets(frame), instance) };
     let total = packet.total();
-    match way {
-        Way::Tunnel(outer) => {
-            if total > outer.inner_limit() {
-                return too_big(umem.octets(frame), outer.inner_limit());
-            }
-            context.cache.hit(entry, total);
-            encapsulate(umem, frame, packet, outer, &context.setup.counters)
-        }
+    let Way::Tunnel(outer) = context.cache.way(entry, packet.flow()) else {
+        return without_tunnel(umem, frame, instance, packet, entry, context);
+    };
+    if total > outer.inner_limit() {
+        return too_big(umem.octets(frame), outer.inner_limit());
+    }
+    context.cache.hit(entry, total);
+    encapsulate(umem, frame, packet, outer, &context.setup.counters)
+}
+
+/// What becomes of a packet whose destination is known, but is not at the end of a tunnel.
+#[inline(never)]
+fn without_tunnel(
+    umem: &mut Umem,
+    frame: &mut Frame,
+    instance: InstanceId,
+    packet: SitePacket,
+    entry: Entry,
+    context: &Context<'_>,
+) -> Verdict {
+    let total = packet.total();
+    match context.cache.way(entry, packet.flow()) {
         Way::Native(adjacency) => {
             if total > usize::from(adjacency.mtu) {
                 return too_big(umem.octets(frame), usize::from(adjacency.mtu));
@@ -212,7 +261,8 @@ pub(crate) fn encap(
             context.cache.hit(entry, total);
             forward_natively(umem, frame, packet, adjacency, &context.setup.counters)
         }
-        Way::Request => miss(umem.octets(frame), instance),
+        // Into a tunnel since a moment ago: there is one after all, but asking once more does no harm.
+        Way::Request | Way::Tunnel(_) => miss(umem.octets(frame), instance),
         Way::Deliver(_) | Way::Unresolved => Verdict::Drop(Reason::DestinationLocal),
         Way::Drop(reason) => {
             context.cache.hit(entry, total);
@@ -242,7 +292,7 @@ fn encapsulate(
         return Verdict::Drop(Reason::NoHeadroom);
     }
     let source_port = classify::source_port(packet.flow());
-    outer.stamp(umem.octets_mut(frame), Patch { inner_length: total as u16, ttl, tos, source_port });
+    outer.stamp(umem.octets_mut(frame), &Patch { inner_length: total as u16, ttl, tos, source_port });
     counters.encapsulated.add(1);
     Verdict::Send(outer.port())
 }
@@ -255,33 +305,33 @@ fn forward_natively(
     counters: &Counters,
 ) -> Verdict {
     let v4 = packet.is_v4();
-    let Some(inner) = readdress(umem, frame, packet.link(), packet.total(), v4, adjacency) else {
+    let inner = umem.octets_mut(frame).get_mut(packet.link()..).and_then(<[u8]>::first_chunk_mut);
+    let Some(head) = inner else { return Verdict::Drop(Reason::SiteTruncated) };
+    take_hop(head, v4);
+    if !readdress(umem, frame, packet.link(), packet.total(), v4, adjacency) {
         return Verdict::Drop(Reason::NoHeadroom);
-    };
-    if let Some(head) = inner.first_chunk_mut() {
-        take_hop(head, v4);
     }
     counters.native.add(1);
     Verdict::Send(adjacency.port)
 }
 
 /// Replaces all that lies in front of the IP packet, `skip` octets, by the link-layer header of `adjacency`, cuts off
-/// what lies behind it, and gives the packet; `None` if there is no room.
+/// what lies behind it; false if there is no room.
 #[inline(always)]
-pub(crate) fn readdress<'a>(
-    umem: &'a mut Umem,
+#[must_use]
+pub(crate) fn readdress(
+    umem: &mut Umem,
     frame: &mut Frame,
     skip: usize,
     total: usize,
     v4: bool,
     adjacency: &Adjacency,
-) -> Option<&'a mut [u8]> {
-    if !umem.replace_front(frame, skip, adjacency.link_length(), total) {
-        return None;
+) -> bool {
+    let room = umem.replace_front(frame, skip, adjacency.link_length(), total);
+    if room {
+        adjacency.write(if v4 { IPV4 } else { IPV6 }, umem.octets_mut(frame));
     }
-    let octets = umem.octets_mut(frame);
-    let link = adjacency.write(if v4 { IPV4 } else { IPV6 }, octets);
-    octets.get_mut(link..)
+    room
 }
 
 /// Takes one hop off, with the IPv4 checksum adjusted, and gives TOS and the new TTL. The old one is above 0.
@@ -291,9 +341,7 @@ fn take_hop(head: &mut [u8; 20], v4: bool) -> (u8, u8) {
     let ttl = ttl.wrapping_sub(1);
     if v4 {
         head[8] = ttl;
-        // The TTL is the high octet of its word: whatever the word was, it is now less by this much.
-        let sealed = checksum::adjust(u16::from_be_bytes([head[10], head[11]]), 0x0100, 0);
-        head[10..12].copy_from_slice(&sealed.to_be_bytes());
+        [head[10], head[11]] = checksum::after_hop([head[10], head[11]]);
     } else {
         head[7] = ttl;
     }

@@ -117,9 +117,9 @@ pub struct Worker {
     /// Frames of one port, before they are decided on.
     frames: Vec<Frame>,
     /// What is known of them meanwhile.
-    batch: Option<Batch>,
+    batch: Option<Box<Batch>>,
     /// The same for a frame that comes alone: one that was held, or part of one that was split.
-    single: Batch,
+    single: Box<Batch>,
     outgoing: Vec<Outgoing>,
     /// `None`: frames are not held.
     held: Option<HoldQueue>,
@@ -180,8 +180,8 @@ impl Worker {
         let most = 2 * (batch * roles.len() + held);
         Self {
             frames: Vec::with_capacity(batch),
-            batch: Some(Batch::new()),
-            single: Batch::new(),
+            batch: Some(Box::default()),
+            single: Box::default(),
             limit: batch,
             outgoing: roles.iter().map(|_| Outgoing { frames: Vec::with_capacity(2 * most), refused: 0 }).collect(),
             held: (hold == Hold::Queue).then(|| HoldQueue::new(held)),
@@ -233,8 +233,8 @@ impl Worker {
         let Some(mut batch) = self.batch.take() else { unreachable!("it is always put back") };
         while !frames.is_empty() {
             let count = frames.len().min(TOGETHER);
-            let ways = batch.look_up(&self.umem, &frames[..count], &role, cache, &self.setup);
-            for (found, mut frame) in batch.found(&ways).zip(frames.drain(..count)) {
+            batch.look_up(&self.umem, &frames[..count], &role, cache, &self.setup);
+            for (mut frame, found) in frames.drain(..count).zip(batch.found()) {
                 let context = Context { cache, setup: &self.setup };
                 let verdict = found.decide(&mut self.umem, &mut frame, &role, &context);
                 self.carry_out(verdict, frame, ingress, cache, now);
@@ -246,8 +246,8 @@ impl Worker {
     /// The same for one frame; true if it goes out as a packet.
     fn forward(&mut self, mut frame: Frame, ingress: PortIndex, cache: &Snapshot<'_>, now: Instant) -> bool {
         let role = self.setup.ports[usize::from(ingress)];
-        let ways = self.single.look_up(&self.umem, std::slice::from_ref(&frame), &role, cache, &self.setup);
-        let found = self.single.found(&ways).next().expect("one was looked up");
+        self.single.look_up(&self.umem, std::slice::from_ref(&frame), &role, cache, &self.setup);
+        let found = self.single.found().next().expect("one was looked up");
         let context = Context { cache, setup: &self.setup };
         let verdict = found.decide(&mut self.umem, &mut frame, &role, &context);
         self.carry_out(verdict, frame, ingress, cache, now)

@@ -33,10 +33,8 @@ fn sites_talk_over_an_alt_of_bgp_alone() {
 
     // A router that is stopped says so, and its EID-prefixes are gone at its neighbour's neighbour.
     assert!(xtr2.stop().unwrap().success());
-    wait_until("withdrawal", LIMIT, || {
-        Ok((!xtr1.show(&["bgp", "routes"])?.contains("2.2.0.0/16")).then_some(()))
-    })
-    .unwrap();
+    wait_until("withdrawal", LIMIT, || Ok((!xtr1.show(&["bgp", "routes"])?.contains("2.2.0.0/16")).then_some(())))
+        .unwrap();
     let down = alt.show(&["bgp", "--neighbor", "10.42.2.1"]).unwrap();
     assert!(down.contains("the neighbour sent Cease, Administrative Shutdown"), "{down}");
     let rest = xtr1.show(&["bgp", "routes"]).unwrap();

@@ -267,7 +267,7 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
         }
         Some(Detail::Bgp) => {
             let status = view.bgp();
-            for speaker in &status.speaker {
+            if let Some(speaker) = &status.speaker {
                 group(&mut |out| bgp::put_speaker(out, speaker));
             }
             for neighbor in &status.neighbors {
@@ -281,7 +281,7 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
             for route in &routes {
                 group(&mut |out| bgp::put_route(out, route));
             }
-            for next in &next {
+            if let Some(next) = &next {
                 group(&mut |out| bgp::put_cursor(out, next));
             }
         }

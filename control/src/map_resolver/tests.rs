@@ -52,7 +52,7 @@ fn ask(resolver: &mut MapResolver, now: Instant, from: &str, octets: &[u8]) -> F
     assert_eq!(todo.len(), 1);
     match todo.remove(0) {
         Output::Resolve { ask, request } => {
-            assert_eq!((ask.packet, &request), (opened.packet, &opened.request), "unaltered");
+            assert_eq!((ask.packet, *request), (opened.packet, opened.request), "unaltered");
             assert_eq!(ask.datagram.payload, opened.datagram.payload);
             Fate::Resolved(ask.datagram.source.to_string(), ask.eid.to_string(), ask.datagram.ttl)
         }

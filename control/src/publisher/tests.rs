@@ -215,7 +215,7 @@ fn the_same_locators_in_two_instances_are_two_sets() {
         let entry = snapshot.lookup(InstanceId::new(instance).unwrap(), ip("2.2.2.2")).unwrap();
         let Way::Tunnel(outer) = snapshot.way(entry, 0) else { panic!("no tunnel") };
         let mut frame = [0; OUTER_MAX];
-        outer.stamp(&mut frame, Patch { inner_length: 20, ttl: 64, tos: 0, source_port: 0 });
+        outer.stamp(&mut frame, &Patch { inner_length: 20, ttl: 64, tos: 0, source_port: 0 });
         u32::from_be_bytes(frame[outer.len() - 4..outer.len()].try_into().unwrap()) >> 8
     };
     assert_eq!((length(0), length(7)), (0, 7), "each header carries its own Instance-ID");

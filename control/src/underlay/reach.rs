@@ -2,7 +2,17 @@
 
 use std::net::IpAddr;
 
-use super::{Route, Underlay};
+use super::{HopKey, Route, Underlay};
+
+impl Route {
+    /// Where it leads, if anywhere.
+    pub(super) const fn hop(self) -> Option<HopKey> {
+        match self {
+            Self::Via { hop, .. } => Some(hop),
+            Self::Unknown | Self::Unreachable => None,
+        }
+    }
+}
 
 impl Underlay {
     /// Whether the kernel has a route to a watched destination out of a link that can carry packets, be it a port of ours or

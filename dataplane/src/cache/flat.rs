@@ -15,13 +15,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::{
     grow::words,
     store::{InstanceState, Retired, Store},
-    tables::{BLOCK, Block, FALLBACK, FLAT, FLAT_BLOCK, JUNCTION, Root, SHORT},
+    tables::{BLOCK, Block, FALLBACK, FINE, FLAT, FLAT_BLOCK, JUNCTION, Root, SHORT, UNCOVERED},
     trie::{Draft, Key},
 };
 use crate::mapping::InstanceId;
 
-/// Length of the prefixes that a block's cell stands for.
-const FINE: u32 = FLAT + FLAT_BLOCK;
 /// Cells of a block.
 const CELLS: u32 = 1 << FLAT_BLOCK;
 /// Blocks of a root: the fallback, by the first octet, and 2^16 cells.
@@ -31,6 +29,20 @@ const JUNCTIONS: usize = 512;
 
 /// A cell: number of the block, place in it.
 type Cell = (u32, u32);
+
+const fn is_junction(held: u32) -> bool {
+    held & (BLOCK | JUNCTION) == JUNCTION && held != UNCOVERED
+}
+
+/// The block that a cell leads to.
+const fn block_of(held: u32) -> u32 {
+    (held & !BLOCK) >> FLAT_BLOCK
+}
+
+/// What a cell says of a slot; 0 for none.
+const fn covered_by(slot: u32) -> u32 {
+    if slot == 0 { UNCOVERED } else { slot }
+}
 
 impl Store {
     pub(super) fn insert_flat(&mut self, root: Root, key: &Key, slot: u32) {
@@ -62,7 +74,7 @@ impl Store {
             if word as u32 == 0 {
                 let cell = self.fine_cell(root, key);
                 let cover = self.cover_of(cell);
-                self.cell(cell).store(cover, Ordering::Release);
+                self.cell(cell).store(covered_by(cover), Ordering::Release);
                 self.retire(Retired::Junction(junction.base));
             }
         } else {
@@ -100,8 +112,8 @@ impl Store {
     /// Lets a slot cover a cell; 0 uncovers it.
     fn set_cover(&mut self, cell: Cell, slot: u32) {
         let held = self.cell(cell).load(Ordering::Relaxed);
-        if held & JUNCTION == 0 {
-            return self.cell(cell).store(slot, Ordering::Release);
+        if !is_junction(held) {
+            return self.cell(cell).store(covered_by(slot), Ordering::Release);
         }
         let leaf = if slot == 0 { 0 } else { self.own_leaf(slot) };
         self.set_leaf(held & !JUNCTION, false, leaf);
@@ -131,7 +143,7 @@ impl Store {
             }
             let (first, count) =
                 if key.length > FLAT { (key.head(FINE) % CELLS, 1 << (FINE - key.length)) } else { (0, CELLS) };
-            (first..first + count).for_each(|place| change(self, (held & !BLOCK, place)));
+            (first..first + count).for_each(|place| change(self, (block_of(held), place)));
         }
     }
 
@@ -144,25 +156,30 @@ impl Store {
         let held = self.cell(coarse).load(Ordering::Relaxed);
         let place = key.head(FINE) % CELLS;
         if held & BLOCK != 0 {
-            return (held & !BLOCK, place);
+            return (block_of(held), place);
         }
         let block = self.blocks.allocate(&self.tables.blocks, 1).expect("no memory left for the map-cache");
         self.blocks_used += 1;
+        self.fill(block, held);
+        self.cell(coarse).store(BLOCK | block << FLAT_BLOCK, Ordering::Release);
+        (block, place)
+    }
+
+    /// Writes the same into all cells of a block that was just handed out.
+    fn fill(&self, block: u32, held: u32) {
         // SAFETY: just handed out, so committed and unseen.
         unsafe { self.tables.blocks.put(block, Block(std::array::from_fn(|_| AtomicU32::new(held)))) };
-        self.cell(coarse).store(block | BLOCK, Ordering::Release);
-        (block, place)
     }
 
     /// The junction in the cell of a prefix's /24, made if there is none, as the root of what is below.
     fn junction(&mut self, root: Root, key: &Key) -> Root {
         let cell = self.fine_cell(root, key);
         let held = self.cell(cell).load(Ordering::Relaxed);
-        if held & JUNCTION != 0 {
+        if is_junction(held) {
             return Root { base: held & !JUNCTION, bits: FINE, lone: true };
         }
         let base = self.lone_word();
-        let leaf = if held == 0 { 0 } else { self.own_leaf(held) };
+        let leaf = if held == UNCOVERED { 0 } else { self.own_leaf(held) };
         self.tables.word(base).store(u64::from(leaf) << 32, Ordering::Relaxed);
         self.cell(cell).store(base | JUNCTION, Ordering::Release);
         Root { base, bits: FINE, lone: true }
@@ -187,12 +204,12 @@ impl Store {
         if held & BLOCK == 0 {
             return;
         }
-        let block = held & !BLOCK;
+        let block = block_of(held);
         let cells = self.tables.block(block);
         let first = cells[0].load(Ordering::Relaxed);
         // Only a prefix that covers the whole /16 is the same in all; a junction never is.
         let same = cells.iter().all(|cell| cell.load(Ordering::Relaxed) == first);
-        if same && first & JUNCTION == 0 && self.records.length(first) <= FLAT {
+        if same && (first == UNCOVERED || (first & JUNCTION == 0 && self.records.length(first) <= FLAT)) {
             self.cell(coarse).store(first, Ordering::Release);
             self.retire(Retired::Blocks { base: block, count: 1 });
         }
@@ -212,6 +229,7 @@ impl Store {
         // Without memory for it the old root goes on serving.
         let Some(base) = self.blocks.allocate(&self.tables.blocks, ROOT_BLOCKS) else { return };
         self.blocks_used += ROOT_BLOCKS;
+        (base..base + ROOT_BLOCKS as u32).for_each(|block| self.fill(block, UNCOVERED));
         let root = Root::new(base, FLAT);
         for slot in slots {
             // What stood in the old root had a leaf of its own there.

@@ -4,31 +4,25 @@
 //! next, and by the time its turn comes again the line is there. No step depends on data by a branch: an address that is
 //! done goes on to node 0, which has no ways and changes nothing.
 //!
-//! Under a flat root ([`flat`](super::flat)) a batch takes two such steps at most.
+//! The steps themselves are in [`descend`](super::descend); here is who goes down with whom.
 //!
 //! The same code is compiled twice, for any x86-64 and for x86-64-v3, whose single instructions for counting and masking
 //! bits make up most of a step; [`Walk::best`] chooses once, at start.
 
 use std::{
-    hint::select_unpredictable,
     net::IpAddr,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use super::{
+    descend::{FEW, GROUP, Owner, descend_flat, descend_nodes, end_odd, first_word, flat_one, nodes_one},
     lookups::{Lookups, Wanted},
-    memory::prefetch,
-    tables::{BLOCK, DEEP, FALLBACK, FLAT, FLAT_BLOCK, JUNCTION, Node, Root, SHORT, STRIDE, Tables},
+    tables::{FLAT, Root, Tables},
 };
 use crate::mapping::InstanceId;
 
-/// Addresses that go down side by side.
-const GROUP: usize = 64;
-/// As many are quicker one by one than a group is made ready: when little arrives, a turn has few packets, or one.
-const FEW: usize = 4;
-
 /// A family's addresses: their first bits in front.
-trait Address: Copy {
+pub(super) trait Address: Copy + Default + PartialEq {
     const V6: bool;
     /// All bits, from the top.
     fn bits(self) -> u128;
@@ -36,6 +30,8 @@ trait Address: Copy {
     fn head(self, count: u32) -> u32;
     /// The 64 bits behind the first `count`, from the top.
     fn tail(self, count: u32) -> u64;
+    /// The eight bits behind the first `count`: where it looks in a block.
+    fn octet(self, count: u32) -> u32;
 }
 
 impl Address for u32 {
@@ -54,6 +50,11 @@ impl Address for u32 {
     fn tail(self, count: u32) -> u64 {
         u64::from(self) << 32 << count
     }
+
+    #[inline(always)]
+    fn octet(self, count: u32) -> u32 {
+        self >> (24 - count) & 0xff
+    }
 }
 
 impl Address for u128 {
@@ -71,6 +72,11 @@ impl Address for u128 {
     #[inline(always)]
     fn tail(self, count: u32) -> u64 {
         (self << count >> 64) as u64
+    }
+
+    #[inline(always)]
+    fn octet(self, count: u32) -> u32 {
+        (self >> (120 - count)) as u32 & 0xff
     }
 }
 
@@ -118,7 +124,7 @@ impl Walk {
 
 #[cfg(target_arch = "x86_64")]
 mod v3 {
-    use super::{IpAddr, Lookups, Tables};
+    use super::{IpAddr, Lookups, Owner, Quick, Tables};
 
     #[target_feature(enable = "bmi1,bmi2,popcnt,lzcnt,avx2")]
     pub(super) fn one(tables: &Tables, instance: u32, address: IpAddr) -> u32 {
@@ -127,7 +133,24 @@ mod v3 {
 
     #[target_feature(enable = "bmi1,bmi2,popcnt,lzcnt,avx2")]
     pub(super) fn all(tables: &Tables, lookups: &mut Lookups) {
-        super::all(tables, lookups);
+        match super::quick(tables, lookups) {
+            Quick::Done => {}
+            Quick::Odd(owner) => odd(tables, owner, lookups),
+            Quick::No => any(tables, lookups),
+        }
+    }
+
+    // Functions of their own: what the quick way does not need shall not cost it a large frame.
+    #[inline(never)]
+    #[target_feature(enable = "bmi1,bmi2,popcnt,lzcnt,avx2")]
+    fn odd(tables: &Tables, owner: Owner, lookups: &mut Lookups) {
+        super::odd(tables, owner, lookups);
+    }
+
+    #[inline(never)]
+    #[target_feature(enable = "bmi1,bmi2,popcnt,lzcnt,avx2")]
+    fn any(tables: &Tables, lookups: &mut Lookups) {
+        super::any(tables, lookups);
     }
 }
 
@@ -140,14 +163,76 @@ fn one(tables: &Tables, instance: u32, address: IpAddr) -> u32 {
 }
 
 #[inline(always)]
+fn single<A: Address>(tables: &Tables, instance: u32, address: A) -> u32 {
+    let root = tables.root(instance, A::V6);
+    if !A::V6 && root.bits == FLAT {
+        return flat_one(tables, (instance, root), address);
+    }
+    let word = tables.word(first_word(root) + address.head(root.bits)).load(Ordering::Acquire);
+    nodes_one(tables, (instance, root), word, root.bits, address)
+}
+
+/// All addresses of a batch.
 fn all(tables: &Tables, lookups: &mut Lookups) {
-    let Lookups { v4, v6, repeats, found, tickets, instance, mixed, .. } = lookups;
+    match quick(tables, lookups) {
+        Quick::Done => {}
+        Quick::Odd(owner) => odd(tables, owner, lookups),
+        Quick::No => any(tables, lookups),
+    }
+}
+
+/// What became of a batch on the quick way.
+enum Quick {
+    /// All were looked up.
+    Done,
+    /// All but those that found no slot in the cells of their root.
+    Odd(Owner),
+    /// It is not for such batches.
+    No,
+}
+
+/// The quick way: IPv4, one instance, a flat root, an address for each ticket.
+#[inline(always)]
+fn quick(tables: &Tables, lookups: &mut Lookups) -> Quick {
+    let Lookups { v4, found, tickets, instance, mixed, .. } = lookups;
+    let found = &mut found[..*tickets];
+    if *mixed || v4.count != *tickets || found.len() > GROUP || found.len() <= FEW {
+        return Quick::No;
+    }
+    let index = tables.instance_index(*instance);
+    let root = tables.root(index, false);
+    if root.bits != FLAT {
+        return Quick::No;
+    }
+    let odd = descend_flat(tables, root, v4.all().0, found);
+    if odd { Quick::Odd((index, root)) } else { Quick::Done }
+}
+
+#[inline(always)]
+fn odd(tables: &Tables, owner: Owner, lookups: &mut Lookups) {
+    let Lookups { v4, found, tickets, .. } = lookups;
+    end_odd(tables, owner, v4.all().0, &mut found[..*tickets]);
+}
+
+#[inline(always)]
+fn any(tables: &Tables, lookups: &mut Lookups) {
+    let Lookups { v4, v6, places, straight, slots, found, tickets, instance, mixed } = lookups;
     let found = &mut found[..*tickets];
     let shared = (!*mixed).then_some(*instance);
-    look_up(tables, v4, shared, found);
-    look_up(tables, v6, shared, found);
-    for &ticket in repeats.iter() {
-        found[ticket as usize] = found[ticket as usize - 1];
+    // An address for each ticket: what is found needs no telling.
+    if v4.count == *tickets {
+        return look_up(tables, v4, shared, found);
+    }
+    if v6.count == *tickets {
+        return look_up(tables, v6, shared, found);
+    }
+    let (of_v4, of_v6) = slots[1..].split_at_mut(places.len());
+    look_up(tables, v4, shared, &mut of_v4[..v4.count]);
+    look_up(tables, v6, shared, &mut of_v6[..v6.count]);
+    let (first, rest) = found.split_at_mut(*straight);
+    first.copy_from_slice(&slots[1..=*straight]);
+    for (slot, &place) in rest.iter_mut().zip(&places[*straight..]) {
+        *slot = slots[place as usize];
     }
 }
 
@@ -155,281 +240,81 @@ fn all(tables: &Tables, lookups: &mut Lookups) {
 ///
 /// Loops and not `for_each`, which the compiler may keep as a function of its own: one for any x86-64.
 #[inline(always)]
-fn look_up<A: Address>(tables: &Tables, all: &[Wanted<A>], shared: Option<InstanceId>, found: &mut [u32]) {
-    if all.is_empty() {
+fn look_up<A: Address>(tables: &Tables, wanted: &Wanted<A>, shared: Option<InstanceId>, found: &mut [u32]) {
+    let (addresses, instances) = wanted.all();
+    if addresses.is_empty() {
         return;
     }
     let Some(instance) = shared else {
-        for group in all.chunks(GROUP) {
-            descend_mixed(tables, group, found);
+        for ((addresses, instances), found) in
+            addresses.chunks(GROUP).zip(instances.chunks(GROUP)).zip(found.chunks_mut(GROUP))
+        {
+            look_up_mixed(tables, addresses, instances, found);
         }
         return;
     };
     let index = tables.instance_index(instance);
-    let root = tables.root(index, A::V6);
-    if all.len() <= FEW {
-        for Wanted { address, ticket, .. } in all {
-            found[*ticket as usize] = single(tables, index, *address);
+    let owner = (index, tables.root(index, A::V6));
+    if addresses.len() <= FEW {
+        for (address, slot) in addresses.iter().zip(found) {
+            *slot = single(tables, index, *address);
         }
-    } else if !A::V6 && root.bits == FLAT {
-        for group in all.chunks(GROUP) {
-            descend_flat(tables, root, group, found);
+        return;
+    }
+    for (addresses, found) in addresses.chunks(GROUP).zip(found.chunks_mut(GROUP)) {
+        look_up_shared(tables, |_| owner, addresses, found);
+    }
+}
+
+/// At most [`GROUP`] addresses under roots of one width, or under one flat root; `owner` tells each one's.
+#[inline(always)]
+fn look_up_shared<A: Address>(tables: &Tables, owner: impl Fn(usize) -> Owner, addresses: &[A], found: &mut [u32]) {
+    let bits = owner(0).1.bits;
+    if !A::V6 && bits == FLAT {
+        if descend_flat(tables, owner(0).1, addresses, found) {
+            end_odd(tables, owner(0), addresses, found);
         }
-    } else {
-        for group in all.chunks(GROUP) {
-            descend_nodes(tables, |_| (index, root), group, found);
-        }
+        return;
     }
-}
-
-/// One step down: the way that the next six bits take, and what covers it.
-///
-/// Returns the child, 0 for none, and leaves `best` at the last leaf that covers the address.
-#[inline(always)]
-fn step(node: &Node, rest: u64, best: &mut u32) -> u32 {
-    let way = rest >> (64 - STRIDE);
-    let below = (1 << way) - 1;
-    // Ordering 1: what the array holds is seen once its place is.
-    let leaves = node.leaf_base.load(Ordering::Acquire);
-    let children = node.child_base.load(Ordering::Acquire);
-    let leaf = leaves.wrapping_add((node.starts & (below << 1 | 1)).count_ones()).wrapping_sub(1);
-    let child = children.wrapping_add((node.children & below).count_ones());
-    // Either is as likely: a branch would be mispredicted every other time.
-    *best = select_unpredictable(node.covered >> way & 1 == 1, leaf, *best);
-    select_unpredictable(node.children >> way & 1 == 1, child, 0)
-}
-
-/// Where a root's words begin.
-#[inline(always)]
-const fn first_word(root: Root) -> u32 {
-    if root.bits > STRIDE { root.base + FALLBACK } else { root.base }
-}
-
-/// The steps from a root until the way of IPv6 hosts parts.
-#[inline(always)]
-const fn steps(root: Root) -> u32 {
-    (DEEP - root.bits) / STRIDE
-}
-
-#[inline(always)]
-fn single<A: Address>(tables: &Tables, instance: u32, address: A) -> u32 {
-    let root = tables.root(instance, A::V6);
-    if !A::V6 && root.bits == FLAT {
-        let cell = tables.cell(root_cell(tables, root, address));
-        return flat_slot(tables, root, cell, address);
+    let mut words: [*const AtomicU64; GROUP] = [std::ptr::null(); GROUP];
+    for (lane, (word, address)) in words.iter_mut().zip(addresses).enumerate() {
+        *word = tables.words.address(first_word(owner(lane).1) + address.head(bits));
     }
-    let word = tables.word(first_word(root) + address.head(root.bits)).load(Ordering::Acquire);
-    let (mut node, mut best) = (word as u32, (word >> 32) as u32);
-    let mut rest = address.tail(root.bits);
-    for _ in 0..steps(root) {
-        if node == 0 {
-            break;
-        }
-        node = step(tables.node(node), rest, &mut best);
-        rest <<= STRIDE;
-    }
-    if A::V6 && node != 0 {
-        if let Some(slot) = tables.find_host(instance, address.bits()) {
-            return slot;
-        }
-        best = beneath(tables, node, (address.bits() << DEEP >> 64) as u64, best);
-    }
-    finish(tables, root, address, best)
-}
-
-/// Goes on from `node` to the end.
-fn beneath(tables: &Tables, mut node: u32, mut rest: u64, mut best: u32) -> u32 {
-    while node != 0 {
-        node = step(tables.node(node), rest, &mut best);
-        rest <<= STRIDE;
-    }
-    best
-}
-
-/// The slot in leaf `best`, or what the fallback has.
-#[inline(always)]
-fn finish<A: Address>(tables: &Tables, root: Root, address: A, best: u32) -> u32 {
-    let leaf = if best == 0 && root.bits > STRIDE {
-        tables.word(root.base + address.head(SHORT)).load(Ordering::Acquire) as u32
-    } else {
-        best
-    };
-    tables.leaf(leaf).load(Ordering::Acquire)
-}
-
-/// Where a flat root keeps the cell of an address: behind the block of the fallback.
-#[inline(always)]
-fn root_cell<A: Address>(tables: &Tables, root: Root, address: A) -> *const AtomicU32 {
-    tables.blocks.address(root.base + 1).cast::<AtomicU32>().wrapping_add(address.head(FLAT) as usize)
-}
-
-/// The last cell on the way of an address: in a block, or in the root. The root is small enough to stay in the
-/// second-level cache.
-#[inline(always)]
-fn flat_place<A: Address>(tables: &Tables, root: Root, address: A) -> *const AtomicU32 {
-    let outer = root_cell(tables, root, address);
-    let cell = tables.cell(outer);
-    let inner = tables.blocks.address(cell & !BLOCK).cast::<AtomicU32>().wrapping_add(block_place(address));
-    select_unpredictable(cell & BLOCK != 0, inner, outer)
-}
-
-/// What a cell of a flat root, not yet looked into, means for an address.
-fn flat_slot<A: Address>(tables: &Tables, root: Root, mut cell: u32, address: A) -> u32 {
-    if cell & BLOCK != 0 {
-        cell = tables.block(cell & !BLOCK)[block_place(address)].load(Ordering::Acquire);
-    }
-    if cell & JUNCTION != 0 {
-        let junction = tables.word(cell & !JUNCTION).load(Ordering::Acquire);
-        let best = beneath(tables, junction as u32, address.tail(FLAT + FLAT_BLOCK), (junction >> 32) as u32);
-        cell = tables.leaf(best).load(Ordering::Acquire);
-    }
-    if cell == 0 {
-        return tables.block(root.base)[address.head(SHORT) as usize].load(Ordering::Acquire);
-    }
-    cell
-}
-
-/// The place in its block that an address looks at.
-#[inline(always)]
-fn block_place<A: Address>(address: A) -> usize {
-    (address.tail(FLAT) >> (64 - FLAT_BLOCK)) as usize
+    descend_nodes(tables, &words, bits, owner, addresses, found);
 }
 
 /// Addresses of several instances: those under roots of the same width go down together.
 #[inline(always)]
-fn descend_mixed<A: Address>(tables: &Tables, group: &[Wanted<A>], found: &mut [u32]) {
+fn look_up_mixed<A: Address>(tables: &Tables, addresses: &[A], instances: &[InstanceId], found: &mut [u32]) {
     let mut owners = [(0, Root::new(0, 0)); GROUP];
     let mut last = None;
-    for (lane, wanted) in group.iter().enumerate() {
-        owners[lane] = match last {
-            Some((instance, owner)) if instance == wanted.instance => owner,
+    for (owner, &instance) in owners.iter_mut().zip(instances) {
+        *owner = match last {
+            Some((before, owner)) if before == instance => owner,
             _ => {
-                let index = tables.instance_index(wanted.instance);
+                let index = tables.instance_index(instance);
                 (index, tables.root(index, A::V6))
             }
         };
-        last = Some((wanted.instance, owners[lane]));
+        last = Some((instance, *owner));
     }
-    let mut left: u64 = u64::MAX >> (GROUP - group.len());
+    let mut left: u64 = u64::MAX >> (GROUP - addresses.len());
     while left != 0 {
-        let bits = owners[left.trailing_zeros() as usize].1.bits;
-        let mut some = [group[0]; GROUP];
-        let mut theirs = owners;
+        let first = owners[left.trailing_zeros() as usize].1;
+        let together = |root: Root| root.bits == first.bits && (root.bits != FLAT || root == first);
+        let (mut some, mut theirs, mut lanes) = ([A::default(); GROUP], owners, [0_u8; GROUP]);
         let mut count = 0;
-        for lane in (0..group.len()).filter(|lane| left >> lane & 1 == 1) {
-            if owners[lane].1.bits == bits {
-                (some[count], theirs[count]) = (group[lane], owners[lane]);
+        for lane in (0..addresses.len()).filter(|lane| left >> lane & 1 == 1) {
+            if together(owners[lane].1) {
+                (some[count], theirs[count], lanes[count]) = (addresses[lane], owners[lane], lane as u8);
                 count += 1;
             }
         }
-        for (lane, owner) in owners.iter().enumerate().take(group.len()) {
-            left &= !(u64::from(owner.1.bits == bits) << lane);
-        }
-        if !A::V6 && bits == FLAT {
-            for (wanted, (_, root)) in some[..count].iter().zip(&theirs) {
-                let cell = tables.cell(root_cell(tables, *root, wanted.address));
-                found[wanted.ticket as usize] = flat_slot(tables, *root, cell, wanted.address);
-            }
-        } else {
-            descend_nodes(tables, |lane| theirs[lane], &some[..count], found);
-        }
-    }
-}
-
-/// At most [`GROUP`] addresses under one flat root.
-#[inline(always)]
-fn descend_flat<A: Address>(tables: &Tables, root: Root, group: &[Wanted<A>], found: &mut [u32]) {
-    for wanted in group {
-        prefetch(flat_place(tables, root, wanted.address));
-    }
-    for wanted in group {
-        let mut slot = tables.cell(flat_place(tables, root, wanted.address));
-        if slot == 0 || slot & JUNCTION != 0 {
-            slot = flat_slot(tables, root, slot, wanted.address);
-        }
-        found[wanted.ticket as usize] = slot;
-    }
-}
-
-/// At most [`GROUP`] addresses side by side, under roots of one width; `owner` tells each one's instance and root.
-#[inline(always)]
-fn descend_nodes<A: Address>(
-    tables: &Tables,
-    owner: impl Fn(usize) -> (u32, Root),
-    group: &[Wanted<A>],
-    found: &mut [u32],
-) {
-    let count = group.len().min(GROUP);
-    let group = &group[..count];
-    let bits = owner(0).1.bits;
-    let mut words: [*const AtomicU64; GROUP] = [std::ptr::null(); GROUP];
-    let mut nodes = [0_u32; GROUP];
-    let mut rests = [0_u64; GROUP];
-    let mut best = [0_u32; GROUP];
-    for (lane, wanted) in group.iter().enumerate() {
-        words[lane] = tables.words.address(first_word(owner(lane).1) + wanted.address.head(bits));
-        rests[lane] = wanted.address.tail(bits);
-        prefetch(words[lane]);
-    }
-    let base = tables.nodes.address(0);
-    let mut busy = 0;
-    for lane in 0..count {
-        // SAFETY: a word of the root, as in `Tables::word`.
-        let word = unsafe { &*words[lane] }.load(Ordering::Acquire);
-        (nodes[lane], best[lane]) = (word as u32, (word >> 32) as u32);
-        busy |= nodes[lane];
-        prefetch(base.wrapping_add(nodes[lane] as usize));
-    }
-    for _ in 0..steps(owner(0).1) {
-        if busy == 0 {
-            break;
-        }
-        busy = 0;
-        for lane in 0..count {
-            // SAFETY: a node that a word or a node leads to, as in `Tables::node`.
-            let node = unsafe { &*base.wrapping_add(nodes[lane] as usize) };
-            let child = step(node, rests[lane], &mut best[lane]);
-            rests[lane] <<= STRIDE;
-            nodes[lane] = child;
-            busy |= child;
-            prefetch(base.wrapping_add(child as usize));
-        }
-    }
-    for &best in &best[..count] {
-        prefetch(tables.leaves.address(best));
-    }
-    for (lane, wanted) in group.iter().enumerate() {
-        found[wanted.ticket as usize] = finish(tables, owner(lane).1, wanted.address, best[lane]);
-    }
-    if A::V6 && busy != 0 {
-        deepen(tables, group, &nodes, owner, &best, found);
-    }
-}
-
-/// Finds the hosts and the longest prefixes among addresses that have a node at depth [`DEEP`].
-#[inline(always)]
-fn deepen<A: Address>(
-    tables: &Tables,
-    group: &[Wanted<A>],
-    deep: &[u32; GROUP],
-    owner: impl Fn(usize) -> (u32, Root),
-    best: &[u32; GROUP],
-    found: &mut [u32],
-) {
-    let lanes = || (0..group.len()).filter(|&lane| deep[lane] != 0);
-    for lane in lanes() {
-        tables.prefetch_host(owner(lane).0, group[lane].address.bits());
-    }
-    for lane in lanes() {
-        let address = group[lane].address.bits();
-        let slot = &mut found[group[lane].ticket as usize];
-        if let Some(host) = tables.find_host(owner(lane).0, address) {
-            *slot = host;
-            continue;
-        }
-        let leaf = beneath(tables, deep[lane], (address << DEEP >> 64) as u64, best[lane]);
-        if leaf != best[lane] {
-            *slot = tables.leaf(leaf).load(Ordering::Acquire);
+        let mut slots = [0; GROUP];
+        look_up_shared(tables, |lane| theirs[lane], &some[..count], &mut slots[..count]);
+        for (slot, &lane) in slots.iter().zip(&lanes[..count]) {
+            found[usize::from(lane)] = *slot;
+            left &= !(1 << lane);
         }
     }
 }

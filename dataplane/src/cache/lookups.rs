@@ -1,25 +1,29 @@
 //! A batch of addresses on its way through the table: what a worker fills, and what it reads afterwards.
+//!
+//! ```text
+//! ticket  0 1 2 3 4     places ─▶ a b b c d     each address once, in one array for its family
+//! address a b b c d                             found by place, then told to the tickets
+//! ```
+//!
+//! Addresses are plain arrays, for they are looked up by the million: a batch of one family whose addresses differ has
+//! every address at its ticket's place, and what is found goes straight to the tickets.
 
 use std::net::IpAddr;
 
 use super::entry::Entry;
 use crate::mapping::InstanceId;
 
-/// No address: an Instance-ID has 24 bits.
-const NONE: u64 = u64::MAX;
-
 /// Addresses that are looked up together; a worker owns one and fills it anew for each batch.
 #[derive(Debug)]
 pub struct Lookups {
-    pub(super) v4: Vec<Wanted<u32>>,
-    pub(super) v6: Vec<Wanted<u128>>,
-    /// Tickets of addresses that repeat the one before, as in a train of packets, or where one host talks to many: they
-    /// find what that one found.
-    pub(super) repeats: Vec<u32>,
-    /// The address before, if it was of IPv4, with its instance; [`NONE`] otherwise.
-    last_v4: u64,
-    /// The same of IPv6.
-    last_v6: (u128, u64),
+    pub(super) v4: Wanted<u32>,
+    pub(super) v6: Wanted<u128>,
+    /// By ticket: where in [`slots`](Self::slots) what it finds will be. As long as the capacity.
+    pub(super) places: Box<[u32]>,
+    /// So many tickets from the first on have the first IPv4 addresses, and their places are not written.
+    pub(super) straight: usize,
+    /// What was found, if tickets and addresses differ: 0 for tickets without an address, then IPv4, then IPv6.
+    pub(super) slots: Box<[u32]>,
     /// By ticket: slots, zero where nothing was found. As long as the capacity.
     pub(super) found: Box<[u32]>,
     /// Given out: at least as many as there are addresses.
@@ -29,26 +33,59 @@ pub struct Lookups {
     pub(super) mixed: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+/// The addresses of one family, without those that repeat the one before, as in a train of packets, or where one host
+/// talks to many.
+#[derive(Debug)]
 pub(super) struct Wanted<A> {
-    pub(super) address: A,
-    pub(super) instance: InstanceId,
-    pub(super) ticket: u32,
+    addresses: Box<[A]>,
+    instances: Box<[InstanceId]>,
+    pub(super) count: usize,
+}
+
+impl<A: Copy + Default + PartialEq> Wanted<A> {
+    fn new(capacity: usize) -> Self {
+        let (addresses, instances) = (vec![A::default(); capacity].into(), vec![InstanceId::DEFAULT; capacity].into());
+        Self { addresses, instances, count: 0 }
+    }
+
+    /// The addresses, and the instance of each.
+    #[inline(always)]
+    pub(super) fn all(&self) -> (&[A], &[InstanceId]) {
+        (&self.addresses[..self.count], &self.instances[..self.count])
+    }
+
+    /// Adds an address unless it is the one added last.
+    ///
+    /// # Safety
+    /// There are fewer than the capacity.
+    #[inline(always)]
+    unsafe fn put(&mut self, instance: InstanceId, address: A) {
+        let (addresses, instances) = (self.addresses.as_mut_ptr(), self.instances.as_mut_ptr());
+        // SAFETY: `count` is below the capacity, as promised, and with it the place of the last one.
+        unsafe {
+            let last = self.count.wrapping_sub(1);
+            if last < self.count && *addresses.add(last) == address && *instances.add(last) == instance {
+                return;
+            }
+            addresses.add(self.count).write(address);
+            instances.add(self.count).write(instance);
+        }
+        self.count += 1;
+    }
 }
 
 impl Lookups {
     /// Room for `capacity` addresses; nothing is allocated afterwards.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let (v4, v6) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
-        let (repeats, found) = (Vec::with_capacity(capacity), vec![0; capacity].into());
+        let zeroes = |count| vec![0; count].into();
         Self {
-            v4,
-            v6,
-            repeats,
-            last_v4: NONE,
-            last_v6: (0, NONE),
-            found,
+            v4: Wanted::new(capacity),
+            v6: Wanted::new(capacity),
+            places: zeroes(capacity),
+            straight: 0,
+            slots: zeroes(1 + 2 * capacity),
+            found: zeroes(capacity),
             tickets: 0,
             instance: InstanceId::DEFAULT,
             mixed: false,
@@ -58,11 +95,8 @@ impl Lookups {
     /// Forgets all addresses.
     #[inline]
     pub fn clear(&mut self) {
-        self.v4.clear();
-        self.v6.clear();
-        self.repeats.clear();
-        (self.last_v4, self.last_v6.1) = (NONE, NONE);
-        (self.tickets, self.mixed) = (0, false);
+        (self.v4.count, self.v6.count) = (0, 0);
+        (self.tickets, self.straight, self.mixed) = (0, 0, false);
     }
 
     /// Adds an address; returns the ticket for what will be found.
@@ -81,37 +115,45 @@ impl Lookups {
     #[inline(always)]
     pub fn push_v4(&mut self, instance: InstanceId, address: u32) -> usize {
         let ticket = self.ticket();
-        let this = u64::from(instance.get()) << 32 | u64::from(address);
-        if this == self.last_v4 {
-            self.repeats.push(ticket as u32);
-            return ticket;
-        }
-        (self.last_v4, self.last_v6.1) = (this, NONE);
         self.meet(instance);
-        put(&mut self.v4, Wanted { address, instance, ticket: ticket as u32 });
+        // SAFETY: `ticket` checked that fewer tickets than the capacity were given out, and each put one in at most.
+        unsafe { self.v4.put(instance, address) };
+        self.places[ticket] = self.v4.count as u32;
         ticket
-    }
-
-    #[inline(always)]
-    fn meet(&mut self, instance: InstanceId) {
-        if self.v4.len() + self.v6.len() == 0 {
-            self.instance = instance;
-        }
-        self.mixed |= self.instance != instance;
     }
 
     /// As [`push`](Self::push), an IPv6 address.
     #[inline(always)]
     pub fn push_v6(&mut self, instance: InstanceId, address: u128) -> usize {
         let ticket = self.ticket();
-        let this = (address, u64::from(instance.get()));
-        if this == self.last_v6 {
-            self.repeats.push(ticket as u32);
-            return ticket;
-        }
-        (self.last_v4, self.last_v6) = (NONE, this);
         self.meet(instance);
-        put(&mut self.v6, Wanted { address, instance, ticket: ticket as u32 });
+        // SAFETY: as in `push_v4`.
+        unsafe { self.v6.put(instance, address) };
+        self.places[ticket] = (self.found.len() + self.v6.count) as u32;
+        ticket
+    }
+
+    /// As [`push_v4`](Self::push_v4) of each of them in their order; returns the first one's ticket.
+    ///
+    /// # Panics
+    /// Beyond the capacity.
+    #[inline]
+    pub fn push_all_v4(&mut self, instance: InstanceId, addresses: &[u32]) -> usize {
+        let (ticket, from) = (self.tickets, self.v4.count);
+        let until = from + addresses.len();
+        if !addresses.is_empty() {
+            self.meet(instance);
+        }
+        self.v4.addresses[from..until].copy_from_slice(addresses);
+        self.v4.instances[from..until].fill(instance);
+        if self.straight == ticket && from == ticket {
+            self.straight = until;
+        } else {
+            for (place, index) in self.places[ticket..ticket + addresses.len()].iter_mut().zip(from as u32 + 1..) {
+                *place = index;
+            }
+        }
+        (self.v4.count, self.tickets) = (until, ticket + addresses.len());
         ticket
     }
 
@@ -122,15 +164,22 @@ impl Lookups {
     #[inline]
     pub fn skip(&mut self) -> usize {
         let ticket = self.ticket();
-        self.found[ticket] = 0;
-        (self.last_v4, self.last_v6.1) = (NONE, NONE);
+        self.places[ticket] = 0;
         ticket
+    }
+
+    #[inline(always)]
+    fn meet(&mut self, instance: InstanceId) {
+        if self.v4.count + self.v6.count == 0 {
+            self.instance = instance;
+        }
+        self.mixed |= self.instance != instance;
     }
 
     #[inline(always)]
     fn ticket(&mut self) -> usize {
         let ticket = self.tickets;
-        assert!(ticket < self.found.len(), "more addresses than there is room for");
+        assert!(ticket < self.places.len(), "more addresses than there is room for");
         self.tickets += 1;
         ticket
     }
@@ -149,17 +198,5 @@ impl Lookups {
     #[inline(always)]
     pub fn all_found(&self) -> impl Iterator<Item = Option<Entry>> {
         self.found[..self.tickets].iter().map(|slot| Entry::from_slot(*slot))
-    }
-}
-
-/// Appends to a vector that has room: both have the capacity of all tickets together.
-#[inline(always)]
-fn put<A>(wanted: &mut Vec<Wanted<A>>, item: Wanted<A>) {
-    debug_assert!(wanted.len() < wanted.capacity());
-    // SAFETY: `ticket` checked that fewer than `capacity` tickets were given out, and each put one item into one vector
-    // at most.
-    unsafe {
-        wanted.as_mut_ptr().add(wanted.len()).write(item);
-        wanted.set_len(wanted.len() + 1);
     }
 }

@@ -108,13 +108,22 @@ impl<T> Arena<T> {
     /// # Safety
     /// The range is committed, and nobody holds a reference into it.
     pub(super) unsafe fn clear(&self, from: usize, count: usize) {
-        let start = self.base.as_ptr().addr() + from * size_of::<T>();
-        let octets = count * size_of::<T>();
-        if start.is_multiple_of(4096) && octets.is_multiple_of(4096) && octets >= HUGE {
-            return self.advise(from, count, libc::MADV_DONTNEED);
+        const PAGE: usize = 4096;
+        let octets = size_of::<T>();
+        let base = self.base.as_ptr().addr();
+        let (start, end) = (base + from * octets, base + (from + count) * octets);
+        let (first, last) = (start.next_multiple_of(PAGE), end / PAGE * PAGE);
+        // Only where pages begin and end with values; they do where it matters.
+        let whole = PAGE.is_multiple_of(octets) && last.saturating_sub(first) >= HUGE;
+        let (first, last) =
+            if whole { ((first - base) / octets, (last - base) / octets) } else { (from + count, from + count) };
+        if last > first {
+            self.advise(first, last - first, libc::MADV_DONTNEED);
         }
-        // SAFETY: committed and unread, as promised; zero octets are a `T`.
-        unsafe { ptr::write_bytes(self.base.as_ptr().add(from), 0, count) };
+        for (from, until) in [(from, first), (last, from + count)] {
+            // SAFETY: committed and unread, as promised; zero octets are a `T`.
+            unsafe { ptr::write_bytes(self.base.as_ptr().add(from), 0, until - from) };
+        }
     }
 
     /// The value `index`.
@@ -125,6 +134,16 @@ impl<T> Arena<T> {
     pub(super) unsafe fn get(&self, index: u32) -> &T {
         // SAFETY: committed, as promised; zero octets and everything written through `put` are a `T`.
         unsafe { &*self.base.as_ptr().add(index as usize) }
+    }
+
+    /// The `count` values from `index` on.
+    ///
+    /// # Safety
+    /// As of [`get`](Self::get), for each of them.
+    #[inline(always)]
+    pub(super) unsafe fn slice(&self, index: u32, count: usize) -> &[T] {
+        // SAFETY: as in `get`.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(index as usize), count) }
     }
 
     /// Where value `index` lies; never followed here.

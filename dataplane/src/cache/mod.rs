@@ -1,7 +1,7 @@
 //! The map-cache that workers read: longest-prefix match per Instance-ID and family, one writer, lock-free readers.
 //!
-//! One table answers both questions of a packet: is its source ours ([`Snapshot::is_local`]), and where does its destination
-//! live ([`Snapshot::way`]). The control thread owns the [`Writer`]; each worker owns a [`Reader`] and takes one
+//! One table answers both questions of a packet: is its source ours ([`Snapshot::ours`], else [`Snapshot::is_local`]), and
+//! where does its destination live ([`Snapshot::way`]). The control thread owns the [`Writer`]; each worker owns a [`Reader`] and takes one
 //! [`Snapshot`] per turn. The start of a turn is its quiescent state: the writer uses memory anew only after every worker
 //! has passed one.
 //!
@@ -12,7 +12,8 @@
 //!
 //! Read it from below:
 //! * `tables`: all that workers can reach, and how it hangs together.
-//! * `lookup`: how they go through it, one address or a batch; `lookups`: such a batch.
+//! * `lookup`, `descend`: how they go through it, one address or a batch; `lookups`: such a batch.
+//! * `ours`: what is local, as a list for what is asked of sources.
 //! * `trie`, `flat`, `hosts`, `grow`: how the writer changes it under their eyes; `values`: locator-sets, headers, next hops.
 //! * `quiescence`: when memory may be used anew. All reasoning about memory order is there, with loom models.
 //! * `memory`: arenas that never move; `store`, `records`: the writer's own books.
@@ -22,6 +23,7 @@
 #![allow(unsafe_code)]
 
 mod atomics;
+mod descend;
 mod entry;
 mod flat;
 mod grow;
@@ -30,6 +32,7 @@ mod hosts;
 mod lookup;
 mod lookups;
 mod memory;
+mod ours;
 mod quiescence;
 mod records;
 mod store;
@@ -49,6 +52,7 @@ use hits::{Tallies, Tally};
 use lookup::Walk;
 pub use lookups::Lookups;
 pub use memory::prefetch;
+pub use ours::Ours;
 use quiescence::{Grace, Presence, quiescence};
 use records::Records;
 use store::{LIMBO_MAX, Retired, Store};
@@ -172,6 +176,10 @@ impl Writer {
         if let Some(slot) = self.store.records.find(&eid) {
             let (old, new) = (self.store.action_of(slot), self.store.action(&forwarding));
             self.store.set_action(slot, new);
+            if old.is_local() != new.is_local() {
+                self.store.forget_entry(eid, old.is_local());
+                self.store.note_entry(eid, new.is_local());
+            }
             self.store.leave(old);
             return Ok(());
         }
@@ -190,6 +198,7 @@ impl Writer {
         self.store.set_action(slot, action);
         let state = self.store.count(eid.instance, v6, 1);
         self.store.insert(root, &Key::new(state.index, &eid), slot);
+        self.store.note_entry(eid, action.is_local());
         self.store.grow_if_wanted(eid.instance, state, v6);
         Ok(())
     }
@@ -223,9 +232,11 @@ impl Writer {
         if let Some(root) = self.store.root(state, v6) {
             self.store.withdraw(root, &Key::new(state.index, eid), slot);
         }
-        self.store.leave(self.store.action_of(slot));
+        let action = self.store.action_of(slot);
+        self.store.leave(action);
         self.store.records.strike(slot);
         self.store.retire(Retired::Slot(slot));
+        self.store.forget_entry(*eid, action.is_local());
         self.store.drop_if_empty(eid.instance, v6);
         true
     }
@@ -306,6 +317,13 @@ impl<'a> Snapshot<'a> {
         self.walk.all(self.tables, lookups);
     }
 
+    /// What is ours in an instance: quicker than the entry of an address, where it can tell.
+    #[inline]
+    #[must_use]
+    pub fn ours(&self, instance: InstanceId) -> Ours<'a> {
+        self.tables.ours(self.tables.instance_index(instance))
+    }
+
     /// Whether the prefix of `entry` is one of ours.
     #[inline]
     #[must_use]
@@ -354,7 +372,7 @@ impl<'a> Snapshot<'a> {
     /// Whether any entry exists for the instance: tells an unknown Instance-ID from an unknown EID.
     #[must_use]
     pub fn knows(&self, instance: InstanceId) -> bool {
-        self.tables.instance_index(instance) != 0
+        self.tables.has_prefixes(self.tables.instance_index(instance))
     }
 
     /// Counts a packet of `octets` for `entry`, in this worker's own counters.

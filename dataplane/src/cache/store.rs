@@ -11,8 +11,9 @@ use super::{
     Memory,
     entry::Action,
     memory::{Arrays, Blocks},
+    ours::{Book, Masked},
     records::Records,
-    tables::{Hashed, Instance, Line, Members, Node, STRIDE, Tables},
+    tables::{DEFAULT, Hashed, Instance, Line, Members, Node, STRIDE, Tables},
     values::Headers,
 };
 use crate::{
@@ -37,6 +38,7 @@ pub(super) enum Retired {
     Adjacency(u32),
     Instance(u32),
     Slot(u32),
+    Ours { v6: bool, base: u32, count: u32 },
 }
 
 /// What the writer knows of an Instance-ID.
@@ -62,10 +64,14 @@ pub(super) struct Store {
     pub(super) lines: Arrays,
     pub(super) headers: Arrays,
     pub(super) adjacencies: Arrays,
+    pub(super) ours4: Arrays,
+    pub(super) ours6: Arrays,
     pub(super) words: Blocks,
     pub(super) hosts: Blocks,
     pub(super) instance_indices: Arrays,
     pub(super) instances: HashMap<InstanceId, InstanceState>,
+    /// What is local, by instance and family: only where something is.
+    pub(super) ours: HashMap<(InstanceId, bool), Book>,
     /// Hosts in each block of 2^62 addresses that has some: instance index and first 66 bits.
     pub(super) crowds: HashMap<(u32, u128), u32>,
     /// Places of the host table that are taken, those of hosts that left included.
@@ -84,6 +90,8 @@ impl Store {
         let empty = words.allocate(&tables.words, 1 << STRIDE);
         assert_eq!(empty, Some(0), "the empty root is the first block");
         let arrays = |limit| Arrays::new(limit);
+        let mut instance_indices = arrays(tables.instances.limit());
+        assert_eq!(instance_indices.allocate(&tables.instances, 1), DEFAULT, "the default instance is the first");
         Self {
             nodes: arrays(tables.nodes.limit()),
             leaves: arrays(tables.leaves.limit()),
@@ -93,10 +101,13 @@ impl Store {
             lines: arrays(tables.lines.limit()),
             headers: arrays(tables.headers.limit()),
             adjacencies: arrays(tables.adjacencies.limit()),
-            instance_indices: arrays(tables.instances.limit()),
+            ours4: arrays(tables.ours4.limit()),
+            ours6: arrays(tables.ours6.limit()),
+            instance_indices,
             words,
             hosts: Blocks::default(),
             instances: HashMap::new(),
+            ours: HashMap::new(),
             crowds: HashMap::new(),
             host_places: 0,
             live_hosts: 0,
@@ -111,8 +122,8 @@ impl Store {
     /// Whether one more change finds room whatever it needs.
     pub(super) fn has_room(&self) -> bool {
         const ARRAYS: usize = 32;
-        let Self { nodes, leaves, lines, headers, adjacencies, instance_indices, .. } = self;
-        let all = [nodes, leaves, lines, headers, adjacencies, instance_indices];
+        let Self { nodes, leaves, lines, headers, adjacencies, ours4, ours6, instance_indices, .. } = self;
+        let all = [nodes, leaves, lines, headers, adjacencies, ours4, ours6, instance_indices];
         all.iter().all(|arrays| arrays.has_room(ARRAYS))
     }
 
@@ -144,6 +155,8 @@ impl Store {
             Retired::Instance(index) => self.instance_indices.release(index, 1),
             Retired::Junction(word) => self.junctions.push(word),
             Retired::Slot(slot) => self.records.release(slot),
+            Retired::Ours { v6: false, base, count } => self.ours4.release(base, count as usize),
+            Retired::Ours { v6: true, base, count } => self.ours6.release(base, count as usize),
             Retired::Words { base, count } => {
                 // SAFETY: nothing leads to the block, and every worker has begun a turn since.
                 unsafe { self.words.release(&self.tables.words, base, count as usize) };
@@ -192,6 +205,11 @@ impl Store {
         if let Some(state) = self.instances.get(&instance) {
             return Some(*state);
         }
+        if instance == InstanceId::DEFAULT {
+            let state = InstanceState { index: DEFAULT, prefixes: [0; 2] };
+            self.instances.insert(instance, state);
+            return Some(state);
+        }
         self.make_index_room()?;
         let index = self.instance_indices.allocate(&self.tables.instances, 1);
         // SAFETY: just handed out.
@@ -224,8 +242,11 @@ impl Store {
         let values = self.lines.extent().1 * (size_of::<Line>() + size_of::<Members>())
             + self.headers.extent().1 * size_of::<OuterHeader>()
             + self.adjacencies.extent().1 * size_of::<Adjacency>()
+            + self.ours4.extent().1 * size_of::<Masked<u32>>()
+            + self.ours6.extent().1 * size_of::<Masked<u128>>()
             + self.records.slots() * size_of::<Action>();
-        let books = self.instances.allocation_size() + self.crowds.allocation_size() + self.shared.octets();
+        let local: usize = self.ours.values().map(Book::octets).sum();
+        let books = local + self.instances.allocation_size() + self.crowds.allocation_size() + self.shared.octets();
         let limbo = self.limbo.capacity() * size_of::<(u64, Retired)>();
         let records = self.records.octets() + books + limbo;
         let counters = self.records.slots() * readers * size_of::<Volume>();
@@ -246,6 +267,9 @@ impl Store {
     /// Forgets an instance without prefixes.
     fn drop_instance(&mut self, instance: InstanceId) {
         let Some(state) = self.instances.remove(&instance) else { return };
+        if instance == InstanceId::DEFAULT {
+            return;
+        }
         // Closed up by writing a new table: places of an open table cannot be emptied under readers that probe it.
         let log = Hashed::from_word(self.tables.index.load(Ordering::Relaxed)).log;
         if self.rebuild_index(log).is_some() {
@@ -272,6 +296,7 @@ impl Store {
         let all: Vec<u64> = self
             .instances
             .iter()
+            .filter(|(instance, _)| **instance != InstanceId::DEFAULT)
             .map(|(instance, state)| u64::from(state.index) << 32 | (u64::from(instance.get()) + 1))
             .collect();
         all.into_iter().for_each(|word| self.enter_index(table, word));

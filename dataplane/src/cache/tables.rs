@@ -19,7 +19,10 @@ use std::{
 
 use foldhash::fast::FixedState;
 
-use super::memory::{Arena, prefetch};
+use super::{
+    memory::{Arena, prefetch},
+    ours::Masked,
+};
 use crate::mapping::{Adjacency, InstanceId, OuterHeader};
 
 /// Bits that one node decides.
@@ -30,10 +33,16 @@ pub(super) const DEEP: u32 = 66;
 pub(super) const FLAT: u32 = 16;
 /// Bits of a block below it.
 pub(super) const FLAT_BLOCK: u32 = 8;
-/// In a cell of a flat root that is no slot: the rest is the index of a block.
+/// Set in a place among the cells of all blocks, and in a cell that is no slot but leads to a block: it holds the place of
+/// that block's first cell.
 pub(super) const BLOCK: u32 = 1 << 31;
-/// In a cell of a block that is no slot: the rest is the index of a word with a child and a leaf.
+/// In a cell that is no slot: the rest is the index of a word with a child and a leaf.
 pub(super) const JUNCTION: u32 = 1 << 30;
+/// In a cell that nothing covers: a junction to the word at index 0, below which there is nothing. So that one bit tells
+/// slots from all else.
+pub(super) const UNCOVERED: u32 = JUNCTION;
+/// Length of the prefixes that a block's cell stands for.
+pub(super) const FINE: u32 = FLAT + FLAT_BLOCK;
 /// Words in front of a root of more than [`STRIDE`] bits: leaves of prefixes shorter than [`SHORT`], by the first
 /// octet. A default route would otherwise be written to every word of the root.
 pub(super) const FALLBACK: u32 = 256;
@@ -57,10 +66,15 @@ pub(super) struct Node {
     pub(super) leaf_base: AtomicU32,
 }
 
-/// The roots of one Instance-ID; zero is none.
+/// Index of the default instance, whether it has prefixes or not: most tables have no other.
+pub(super) const DEFAULT: u32 = 1;
+
+/// The roots of one Instance-ID by family, and what is local in it; zero is none.
 #[derive(Default)]
 pub(super) struct Instance {
     pub(super) roots: [AtomicU64; 2],
+    /// Lists of local EID-prefixes: see [`ours`](super::ours).
+    pub(super) ours: [AtomicU64; 2],
 }
 
 /// 256 cells of a flat root, or below one of its cells.
@@ -85,6 +99,12 @@ impl Root {
 
     pub(super) const fn new(base: u32, bits: u32) -> Self {
         Self { base, bits, lone: false }
+    }
+
+    /// Of a flat root, behind the block of the fallback: place of its first cell.
+    #[inline(always)]
+    pub(super) const fn first_cell(self) -> u32 {
+        BLOCK | (self.base + 1) << FLAT_BLOCK
     }
 
     pub(super) const fn word(self) -> u64 {
@@ -152,6 +172,9 @@ pub(super) struct Tables {
     pub(super) members: Arena<Members>,
     pub(super) headers: Arena<OuterHeader>,
     pub(super) adjacencies: Arena<Adjacency>,
+    /// Local EID-prefixes of IPv4 and of IPv6.
+    pub(super) ours4: Arena<Masked<u32>>,
+    pub(super) ours6: Arena<Masked<u128>>,
     /// [`Hashed`] into `words`: Instance-ID + 1 below, index of the instance above.
     pub(super) index: AtomicU64,
     /// [`Hashed`] into `hosts`.
@@ -170,13 +193,15 @@ impl Tables {
             actions: Arena::reserve((entries * 2 + 1).min(1 << 30), true),
             words: Arena::reserve(1 << 28, false),
             // A flat root, and one for every prefix at most: they may lie as far apart as they can.
-            blocks: Arena::reserve((entries + (1 << 11)).min(1 << 24), true),
+            blocks: Arena::reserve((entries + (1 << 11)).min(1 << 22), true),
             hosts: Arena::reserve((entries * 16).min(1 << 28), true),
             instances: Arena::reserve(entries * 2, false),
             lines: Arena::reserve((entries * 8).min(1 << 28), true),
             members: Arena::reserve((entries * 8).min(1 << 28), false),
             headers: Arena::reserve((entries * 4).min(1 << 28), true),
             adjacencies: Arena::reserve(entries * 4, true),
+            ours4: Arena::reserve(entries * 4, false),
+            ours6: Arena::reserve(entries * 4, false),
             index: AtomicU64::new(0),
             host_table: AtomicU64::new(0),
             hasher: FixedState::with_seed(seed),
@@ -184,7 +209,7 @@ impl Tables {
         // Index 0 of each means "none", and is read: a node without ways, a leaf without entry, an empty root.
         let ready = tables.nodes.commit(1)
             && tables.leaves.commit(1)
-            && tables.instances.commit(1)
+            && tables.instances.commit(2)
             && tables.words.commit(1 << STRIDE)
             && tables.actions.commit(1)
             && tables.hosts.commit(1);
@@ -229,11 +254,18 @@ impl Tables {
         words
     }
 
-    /// What a cell of a block holds.
+    /// The cells of all blocks, to be kept while many are read: where the one at place 0 would be, for places have
+    /// [`BLOCK`] set.
     #[inline(always)]
-    pub(super) fn cell(&self, place: *const AtomicU32) -> u32 {
+    pub(super) fn cells(&self) -> *const AtomicU32 {
+        self.blocks.address(0).cast::<AtomicU32>().wrapping_sub(BLOCK as usize)
+    }
+
+    /// What the cell at a place holds.
+    #[inline(always)]
+    pub(super) fn cell(&self, cells: *const AtomicU32, place: u32) -> u32 {
         // SAFETY: as in `block`: places are computed inside a flat root or one of its blocks.
-        unsafe { &*place }.load(Ordering::Acquire)
+        unsafe { &*cells.wrapping_add(place as usize) }.load(Ordering::Acquire)
     }
 
     #[inline(always)]
@@ -249,8 +281,12 @@ impl Tables {
     }
 
     /// The instance's index; 0, which has no prefixes, if nothing is known of it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn instance_index(&self, instance: InstanceId) -> u32 {
+        if instance == InstanceId::DEFAULT { DEFAULT } else { self.find_instance(instance) }
+    }
+
+    fn find_instance(&self, instance: InstanceId) -> u32 {
         let table = self.index.load(Ordering::Acquire);
         if table == 0 {
             return 0;
@@ -281,6 +317,11 @@ impl Tables {
             0 => Root::new(0, STRIDE),
             word => Root::from_word(word),
         }
+    }
+
+    /// Whether an instance has any root, and thus any prefix.
+    pub(super) fn has_prefixes(&self, instance: u32) -> bool {
+        self.instance(instance).roots.iter().any(|root| root.load(Ordering::Acquire) != 0)
     }
 
     /// The slot of a /128, if it is there.

@@ -253,9 +253,12 @@ fn empties(mut writer: Writer, model: Model) {
     }
     let Store { nodes, leaves, blocks_used, adjacencies, instance_indices, instances, crowds, live_hosts, .. } =
         &writer.store;
-    let all = [nodes, leaves, adjacencies, instance_indices];
-    for (name, arrays) in ["nodes", "leaves", "next hops", "instances"].into_iter().zip(all) {
-        assert_eq!(arrays.extent().0, 0, "{name} leaked");
+    // The default instance keeps its index.
+    let ours = [&writer.store.ours4, &writer.store.ours6];
+    let all = [(nodes, 0), (leaves, 0), (adjacencies, 0), (instance_indices, 1), (ours[0], 0), (ours[1], 0)];
+    let names = ["nodes", "leaves", "next hops", "instances", "ours v4", "ours v6"];
+    for (name, (arrays, kept)) in names.into_iter().zip(all) {
+        assert_eq!(arrays.extent().0, kept, "{name} leaked");
     }
     assert_eq!((instances.len(), crowds.len(), *live_hosts, *blocks_used), (0, 0, 0, 0));
 }
@@ -382,6 +385,47 @@ fn a_batch_may_mix_instances_with_roots_of_any_width() {
             })
             .collect();
         agree(&snapshot, &mut model, &mut lookups, &eids);
+    }
+}
+
+/// Arrays of addresses, beside pushes, repeats and skips, under a flat root that then fills with hosts: slots, junctions
+/// and nothing in all numbers.
+#[test]
+fn arrays_of_addresses_find_what_each_finds_alone() {
+    let mut random = Random(12);
+    let (mut writer, mut readers) = new(200_000, 1);
+    let mut put = |number: u32, length| {
+        let prefix = Prefix::new(IpAddr::from(number.to_be_bytes()), length).unwrap();
+        let _ = writer.insert(EidPrefix { instance: InstanceId::DEFAULT, prefix }, forwarding(u64::from(number)));
+    };
+    (0..70_000).for_each(|net: u32| put(0x0a00_0000 + (net << 8), 24));
+    (0..20_000).for_each(|host: u32| put(0x0b00_0000 + host * 7, 32));
+    let state = writer.store.instances[&InstanceId::DEFAULT];
+    assert_eq!(writer.store.root(state, false).unwrap().bits, tables::FLAT);
+    let snapshot = readers[0].snapshot();
+    let mut lookups = Lookups::new(200);
+    for round in 0..2000 {
+        lookups.clear();
+        let mut asked: Vec<Option<u32>> = Vec::new();
+        for part in 0..1 + round % 3 {
+            let base = random.pick(&[0x0a00_0000, 0x0b00_0000, 0x0b00_0000, 0xe000_0000]);
+            let spread = random.pick(&[1, 7, 300]);
+            let addresses: Vec<u32> =
+                (0..random.below(50)).map(|_| base + random.below(20_000) as u32 * spread).collect();
+            assert_eq!(lookups.push_all_v4(InstanceId::DEFAULT, &addresses), asked.len());
+            asked.extend(addresses.iter().copied().map(Some));
+            if part == 1 {
+                assert_eq!(lookups.skip(), asked.len());
+                lookups.push_v4(InstanceId::DEFAULT, base);
+                lookups.push_v4(InstanceId::DEFAULT, base);
+                asked.extend([None, Some(base), Some(base)]);
+            }
+        }
+        snapshot.lookup_all(&mut lookups);
+        for (ticket, address) in asked.into_iter().enumerate() {
+            let alone = address.and_then(|bits| snapshot.lookup(InstanceId::DEFAULT, IpAddr::from(bits.to_be_bytes())));
+            assert_eq!(lookups.found(ticket), alone, "{address:?}");
+        }
     }
 }
 

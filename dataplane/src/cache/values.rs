@@ -67,16 +67,25 @@ impl Tables {
     pub(super) fn way(&self, entry: Entry, flow: u32) -> Way<'_> {
         let action = self.action(entry);
         let slot = (flow >> (32 - SLOTS.ilog2())) as usize;
+        // What most entries are by themselves, so that nothing waits for a jump whose target has to be read.
+        if action.kind() == Kind::NARROW {
+            let Line(words) = self.line(action.index());
+            let name = words[slot / NAMES].load(Ordering::Acquire) >> (slot % NAMES * NAME as usize) & 15;
+            return match words[NAMES..].get(name as usize) {
+                Some(header) => Way::Tunnel(self.header(header.load(Ordering::Acquire))),
+                None if name == NAME_REQUEST => Way::Request,
+                None => Way::Drop(Reason::NoUsableLocator),
+            };
+        }
+        if action.kind() == Kind::DELIVER {
+            return Way::Deliver(self.adjacency(action.index()));
+        }
+        self.rare_way(action, slot)
+    }
+
+    #[inline(never)]
+    fn rare_way(&self, action: Action, slot: usize) -> Way<'_> {
         match action.kind() {
-            Kind::NARROW => {
-                let Line(words) = self.line(action.index());
-                let name = words[slot / NAMES].load(Ordering::Acquire) >> (slot % NAMES * NAME as usize) & 15;
-                match words[NAMES..].get(name as usize) {
-                    Some(header) => Way::Tunnel(self.header(header.load(Ordering::Acquire))),
-                    None if name == NAME_REQUEST => Way::Request,
-                    None => Way::Drop(Reason::NoUsableLocator),
-                }
-            }
             Kind::WIDE => {
                 let Line(words) = self.line(action.index() + (slot / WIDE) as u32);
                 match words[slot % WIDE].load(Ordering::Acquire) {
@@ -85,7 +94,6 @@ impl Tables {
                     header => Way::Tunnel(self.header(header)),
                 }
             }
-            Kind::DELIVER => Way::Deliver(self.adjacency(action.index())),
             Kind::NATIVE => Way::Native(self.adjacency(action.index())),
             Kind::UNRESOLVED => Way::Unresolved,
             Kind::REQUEST => Way::Request,

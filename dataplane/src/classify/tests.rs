@@ -59,11 +59,54 @@ proptest! {
         }
     }
 
+    /// The same for IPv6.
+    #[test]
+    fn plain_v6_headers_are_those_that_the_general_way_reads_too(octets in arbitrary_v6()) {
+        let key = FlowKey::new(7);
+        let general = IpHeader::read(&octets).ok().filter(|header| {
+            let ports = matches!(header.protocol, TCP | UDP | SCTP);
+            header.source.is_ipv6() && ports && header.total >= PlainV6::LENGTH
+        });
+        let plain = PlainV6::read(&octets);
+        prop_assert_eq!(plain.is_some(), general.is_some());
+        if let (Some(plain), Some(general)) = (plain, general) {
+            prop_assert_eq!(IpAddr::V6(plain.source.into()), general.source);
+            prop_assert_eq!(IpAddr::V6(plain.destination.into()), general.destination);
+            prop_assert_eq!((plain.ttl, plain.protocol, plain.total), (general.ttl, general.protocol, general.total));
+            prop_assert_eq!(key.flow_plain_v6(&plain), key.flow(&octets, &general));
+        }
+    }
+
     /// Every martian is suspected.
     #[test]
-    fn no_martian_is_overlooked(address: u32) {
+    fn no_martian_is_overlooked(address: u32, high: u16, low in prop_oneof![Just(0), Just(1), any::<u128>()]) {
         prop_assert!(may_be_martian(address) || !is_martian_v4(address));
+        for v6 in [low, u128::from(high) << 112 | low >> 16] {
+            prop_assert!(may_be_martian_v6(v6) || !is_martian(IpAddr::V6(v6.into())));
+        }
     }
+
+    #[test]
+    fn multiples_of_ffff_are_told(quotient: u32, rest in 0..0xffff_u64) {
+        prop_assert_eq!(is_multiple_of_ffff(u64::from(quotient) * 0xffff + rest), rest == 0);
+    }
+}
+
+/// An IPv6 packet, right or nearly so.
+fn arbitrary_v6() -> impl Strategy<Value = Vec<u8>> {
+    let first = prop_oneof![9 => Just(0x60_u8), 1 => any::<u8>()];
+    let next = prop_oneof![6 => prop_oneof![Just(TCP), Just(UDP), Just(SCTP)], 2 => any::<u8>()];
+    let payload = prop_oneof![1 => 0..6_u16, 4 => 0..60_u16, 1 => any::<u16>()];
+    (first, next, payload, any::<[u8; 32]>(), any::<[u8; 6]>(), 0..120_usize).prop_map(
+        |(first, next, payload, addresses, rest, length)| {
+            let mut octets = vec![first, 0, 0, 0, 0, 0, next, rest[0]];
+            octets[4..6].copy_from_slice(&payload.to_be_bytes());
+            octets.extend(addresses);
+            octets.extend(&rest[1..]);
+            octets.resize(length, 0);
+            octets
+        },
+    )
 }
 
 #[test]

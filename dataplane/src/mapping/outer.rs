@@ -187,7 +187,7 @@ impl OuterHeader {
     /// Without a VLAN tag the length is known beforehand: the copy is a few moves of whole registers, and one comparison
     /// carries every access.
     #[inline(always)]
-    pub fn stamp(&self, frame: &mut [u8], patch: Patch) {
+    pub fn stamp(&self, frame: &mut [u8], patch: &Patch) {
         match self.len() {
             PLAIN_V4 if let Some(header) = frame.first_chunk_mut::<PLAIN_V4>() => {
                 header.copy_from_slice(&self.octets[..PLAIN_V4]);
@@ -201,8 +201,9 @@ impl OuterHeader {
         }
     }
 
+    #[cold]
     #[inline(never)]
-    fn stamp_tagged(&self, frame: &mut [u8], patch: Patch) {
+    fn stamp_tagged(&self, frame: &mut [u8], patch: &Patch) {
         let header = &mut frame[..self.len()];
         header.copy_from_slice(&self.octets[..self.len()]);
         let ip = &mut header[self.link as usize..];
@@ -214,7 +215,7 @@ impl OuterHeader {
     }
 
     #[inline(always)]
-    fn patch_v4(&self, ip: &mut [u8], patch: Patch) {
+    fn patch_v4(&self, ip: &mut [u8], patch: &Patch) {
         let udp_length = patch.inner_length + UDP_LISP as u16;
         let total = udp_length + 20;
         ip[1] = patch.tos;
@@ -230,7 +231,7 @@ impl OuterHeader {
 }
 
 #[inline(always)]
-fn patch_v6(ip: &mut [u8], patch: Patch) {
+fn patch_v6(ip: &mut [u8], patch: &Patch) {
     let udp_length = patch.inner_length + UDP_LISP as u16;
     ip[0] = 0x60 | patch.tos >> 4;
     ip[1] = patch.tos << 4;
@@ -260,7 +261,7 @@ mod tests {
             OuterHeader::new(&adjacency(None), [203, 0, 113, 1].into(), [203, 0, 113, 2].into(), InstanceId::DEFAULT)
                 .unwrap();
         let mut frame = [0xee; OUTER_MAX];
-        header.stamp(&mut frame, PATCH);
+        header.stamp(&mut frame, &PATCH);
         let shown: String = frame[..header.len()].iter().map(|octet| format!("{octet:02x}")).collect();
         assert_eq!(shown, expected);
         assert_eq!(header.inner_limit(), 1464);
@@ -277,7 +278,7 @@ mod tests {
         )
         .unwrap();
         let mut frame = [0; OUTER_MAX];
-        header.stamp(&mut frame, Patch { tos: 0xb9, ..PATCH });
+        header.stamp(&mut frame, &Patch { tos: 0xb9, ..PATCH });
         assert_eq!(header.len(), 18 + 56);
         assert_eq!(frame[12..18], [0x81, 0, 0, 7, 0x86, 0xdd]);
         assert_eq!(frame[18..26], [0x6b, 0x90, 0, 0, 0, 61, 17, 63]);
@@ -294,7 +295,7 @@ mod tests {
         let mut frame = [0; OUTER_MAX];
         for tos in 0..=255 {
             for (ttl, inner_length) in [(1, 20), (64, 1464), (255, 65_479)] {
-                header.stamp(&mut frame, Patch { inner_length, ttl, tos, source_port: 0xffff });
+                header.stamp(&mut frame, &Patch { inner_length, ttl, tos, source_port: 0xffff });
                 let sum: u32 = frame[14..34].chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
                 assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff, "tos {tos} ttl {ttl}");
             }

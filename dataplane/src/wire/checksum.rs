@@ -66,9 +66,26 @@ pub const fn adjust(checksum: u16, old: u16, new: u16) -> u16 {
     !fold(!checksum as u32 + !old as u32 + new as u32)
 }
 
+/// `checksum`, as it lies in the header, after the TTL that it covers became less by one: the high octet of its word,
+/// so the sum grew by 0x0100 (RFC 1141), and 0xffff is to be 0x0000 (RFC 1624 §3).
+#[inline(always)]
+#[must_use]
+pub fn after_hop(checksum: [u8; 2]) -> [u8; 2] {
+    // Sums do not depend on the order of octets (RFC 1071 §2).
+    let sum = u32::from(u16::from_ne_bytes(checksum)) + u32::from(u16::from_ne_bytes([1, 0]));
+    ((sum + u32::from(sum >= 0xffff)) as u16).to_ne_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hop_less_is_a_word_less_by_0x0100() {
+        for sealed in 0..=u16::MAX {
+            assert_eq!(after_hop(sealed.to_be_bytes()), adjust(sealed, 0x0100, 0).to_be_bytes(), "{sealed:#06x}");
+        }
+    }
 
     #[test]
     fn sums_agree_with_the_definition() {

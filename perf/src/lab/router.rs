@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Lab, LabError, Namespace, Process, SITES, run, topology::ALT_RLOC, wait_until};
+use super::{Lab, LabError, Namespace, Process, SITES, Site, run, topology::ALT_RLOC, wait_until};
 
 const READY_LIMIT: Duration = Duration::from_secs(20);
 /// Far more than sessions and routes take; reaching it is a failure.
@@ -172,8 +172,8 @@ impl Lab {
         for router in &routers {
             wait_until("EID-prefixes of both sites by BGP", ROUTES_LIMIT, || {
                 let shown = router.show(&["bgp", "routes"])?;
-                let all = SITES.iter().flat_map(super::topology::Site::eid_prefixes);
-                Ok(all.into_iter().all(|prefix| shown.contains(&prefix)).then_some(()))
+                let mut all = SITES.iter().flat_map(Site::eid_prefixes);
+                Ok(all.all(|prefix| shown.contains(&prefix)).then_some(()))
             })?;
         }
         Ok(routers)

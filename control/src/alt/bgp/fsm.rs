@@ -188,8 +188,8 @@ impl Fsm {
     pub(super) fn step(&mut self, event: Event, env: &mut Env<'_>, todo: &mut Vec<Action>) {
         match self.state {
             State::Idle => idle::on(self, &event, env, todo),
-            State::Connect => connect::on(self, event, env, todo),
-            State::Active => active::on(self, event, env, todo),
+            State::Connect => connect::on(self, &event, env, todo),
+            State::Active => active::on(self, &event, env, todo),
             State::OpenSent => open_sent::on(self, event, env, todo),
             State::OpenConfirm => open_confirm::on(self, event, env, todo),
             State::Established => established::on(self, event, env, todo),

@@ -105,7 +105,7 @@ mod tests {
         for (before, after) in [
             (path(&[]), path(&[sequence(&[9])])),
             (path(&[sequence(&[1, 2])]), path(&[sequence(&[9, 1, 2])])),
-            (path(&[set.clone()]), path(&[sequence(&[9]), set.clone()])),
+            (path(std::slice::from_ref(&set)), path(&[sequence(&[9]), set.clone()])),
             (path(&[sequence(&[1]), set.clone()]), path(&[sequence(&[9, 1]), set])),
             (path(&[sequence(&full)]), path(&[sequence(&[9]), sequence(&full)])),
         ] {

@@ -283,7 +283,7 @@ impl Speaker {
 
     fn drive_all(&mut self, input: &PeerInput<'_>, todo: &mut Vec<Output>) {
         for peer in (0..self.neighbors.len()).map(PeerId) {
-            self.drive(peer, input.clone(), todo);
+            self.drive(peer, *input, todo);
         }
     }
 

@@ -435,7 +435,7 @@ fn what_asks_for_a_site_of_our_map_server_is_its_business() {
         let output = one(&mut engine, Instant::now(), WEST, &asks);
         match output {
             Output::Site { eid, length, .. } => {
-                assert_eq!((site, eid.address, length), (true, address(asked), asks.len()))
+                assert_eq!((site, eid.address, length), (true, address(asked), asks.len()));
             }
             output => assert!(!site && matches!(output, Output::Deliver { .. }), "{asked}: {output:?}"),
         }

@@ -31,7 +31,7 @@ use altitude_control::{
     fault::{ControlFault, Tally},
     map_cache::{self, CacheFault, Cached, MapCache},
     map_resolver::{Choice, ClientFault, EcmFault, MapResolver},
-    map_server::{self, MapServer, SiteFault},
+    map_server::{MapServer, SiteFault},
     os::api_socket::Connection,
     publisher::{self, Publisher},
     resolver::{self, Resolver, ResolverFault},
@@ -82,10 +82,6 @@ const RECLAIM_EVERY: Duration = Duration::from_millis(100);
 const MESSAGE_MAX: usize = 65_536;
 /// How long neighbours may take to hear that the router ends.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// Map-Requests waiting for an answer at one time.
-const PENDING_MAX: usize = 8192;
-/// Records taken from one Map-Reply.
-const RECORDS_MAX: usize = 64;
 
 /// How often each fault was seen.
 #[derive(Default)]
@@ -208,27 +204,17 @@ impl<'a> Driver<'a> {
             next_client: CLIENT,
             steering,
             workers,
-            resolver: Resolver::new(resolver::Settings {
-                itr_rlocs: config.rlocs.clone(),
-                database: own.clone(),
-                shortest_v4: 8,
-                shortest_v6: 16,
-                pending_max: PENDING_MAX,
-                records_max: RECORDS_MAX,
-            }),
+            resolver: Resolver::new(messages::resolver_settings(config, own.clone())),
             responder: Responder::new(responder::Settings::new(config.database.clone(), config.rlocs.clone())),
             map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }, now),
             publisher: Publisher::new(
                 publisher::Settings { rlocs: config.rlocs.clone(), hosts_max: SITE_HOSTS_MAX },
                 writer,
             ),
-            engine: Engine::new(engine_settings(config, own), &tunnels),
+            engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
             datagrams: Vec::new(),
             map_resolver: config.roles.map_resolver.clone().map(MapResolver::new),
-            map_server: MapServer::new(map_server::Settings {
-                unreachable: config.roles.unreachable,
-                ..map_server::Settings::new(config.roles.sites.clone(), config.rlocs.clone())
-            }),
+            map_server: MapServer::new(roles::server_settings(config)),
             map_resolvers: Choice::new(config.roles.map_resolvers.clone()),
             announced: BTreeSet::new(),
             tunnels,
@@ -496,15 +482,6 @@ fn speaker(config: &Config, mark: Option<&Mark>, now: Instant) -> Result<Option<
     let settings = SpeakerSettings { restarting, ..settings.clone() };
     let speaker = Speaker::new(settings, now, u64::from_ne_bytes(random()?));
     speaker.map(Some).map_err(|error| RunError::Unfit(error.to_string()))
-}
-
-fn engine_settings(config: &Config, database: Vec<EidPrefix>) -> datagrams::Settings {
-    datagrams::Settings {
-        sites: config.roles.sites.iter().flat_map(|site| site.eids.clone()).collect(),
-        ingress: config.roles.ingress,
-        unreachable: config.roles.unreachable,
-        ..datagrams::Settings::new(config.rlocs.clone(), database)
-    }
 }
 
 /// Octets from the operating system's generator.

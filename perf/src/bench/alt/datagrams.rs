@@ -204,7 +204,8 @@ fn send(packets: &[Vec<u8>], stop: &AtomicBool) -> io::Result<()> {
 
 /// The others: they count.
 fn receive(stop: &AtomicBool, arrived: &AtomicU64) -> io::Result<()> {
-    let sockets = (1..feed::NEIGHBORS).map(|index| GreSocket::open(far(index).into())).collect::<Result<Vec<_>, _>>()?;
+    let sockets =
+        (1..feed::NEIGHBORS).map(|index| GreSocket::open(far(index).into())).collect::<Result<Vec<_>, _>>()?;
     let mut buffer = [0; LONGEST];
     while !stop.load(Ordering::Relaxed) {
         let mut fds: Vec<PollFd> = sockets.iter().map(|one| PollFd::new(one.as_fd(), PollFlags::POLLIN)).collect();

@@ -181,7 +181,8 @@ fn over_tcp(report: &Report, choice: &Choice, perf: &Path) -> Result<(), String>
             theirs.push(tcp::run(Subject::Bird, &feeds, perf).map_err(|error| error.to_string())?);
         }
     }
-    let measures: [(&str, &str, fn(&Cost) -> f64); 3] = [
+    type Measure = (&'static str, &'static str, fn(&Cost) -> f64);
+    let measures: [Measure; 3] = [
         ("scale/tcp", "CPU-s", |cost| cost.cpu.as_secs_f64()),
         ("scale/tcp/memory", "GiB", |cost| cost.peak as f64 / GIB),
         ("scale/tcp/elapsed", "s", |cost| cost.elapsed.as_secs_f64()),

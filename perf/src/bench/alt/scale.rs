@@ -65,7 +65,7 @@ pub(super) fn run(feeds: &[Feed]) -> Outcome {
             if !piece.is_empty() {
                 step(&mut speaker, Input::Octets(*connection, piece), &mut todo);
             }
-            for output in todo.drain(..).collect::<Vec<_>>() {
+            for output in std::mem::take(&mut todo) {
                 if let Output::Write { connection, octets } = output {
                     sent[connection.peer().0].extend_from_slice(&octets);
                     step(&mut speaker, Input::Drained(connection), &mut todo);

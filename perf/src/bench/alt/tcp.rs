@@ -54,9 +54,7 @@ pub(super) fn run(subject: Subject, feeds: &Arc<Vec<Feed>>, perf: &Path) -> Resu
         far.address(feed::address6(index, 2).into(), 64)?;
     }
     let process = match subject {
-        Subject::Altitude => {
-            Process::start("altitude", device.command(perf).args(["inside", "alt-speaker"]), &folder)?
-        }
+        Subject::Altitude => Process::start("altitude", device.command(perf).args(["inside", "alt-speaker"]), &folder)?,
         Subject::Bird => {
             let configuration = folder.join("bird.conf");
             fs::write(&configuration, bird()).map_err(LabError::os("bird.conf"))?;

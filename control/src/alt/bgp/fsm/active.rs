@@ -2,9 +2,9 @@
 
 use super::{Action, Direction, Env, Event, Fsm};
 
-pub(super) fn on(fsm: &mut Fsm, event: Event, env: &mut Env<'_>, todo: &mut Vec<Action>) {
+pub(super) fn on(fsm: &mut Fsm, event: &Event, env: &mut Env<'_>, todo: &mut Vec<Action>) {
     match event {
-        Event::Accepted(connection) if fsm.direction == Direction::Incoming => fsm.open(connection, env, todo),
+        Event::Accepted(connection) if fsm.direction == Direction::Incoming => fsm.open(*connection, env, todo),
         Event::ConnectRetryExpired if fsm.direction == Direction::Outgoing => fsm.dial(env, todo),
         Event::Stop(_) | Event::Abort(_) | Event::Collision => fsm.give_up(todo),
         // None of these comes without a connection.

@@ -3,7 +3,7 @@
 use super::{Action, Env, Event, Fsm};
 use crate::alt::bgp::peer::DownReason;
 
-pub(super) fn on(fsm: &mut Fsm, event: Event, env: &mut Env<'_>, todo: &mut Vec<Action>) {
+pub(super) fn on(fsm: &mut Fsm, event: &Event, env: &mut Env<'_>, todo: &mut Vec<Action>) {
     match event {
         Event::Connected => {
             if let Some(connection) = fsm.connection {

@@ -5,9 +5,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use altitude_dataplane::mapping::Prefix;
-use netgauze_bgp_pkt::path_attribute::{
-    Aggregator, As2Aggregator, As2PathSegment, As4Aggregator, As4Path, As4PathSegment, AsPath as WireAsPath,
-    AsPathSegmentType, Communities, LocalPreference, MultiExitDiscriminator, NextHop, Origin as WireOrigin,
+use netgauze_bgp_pkt::{
+    community::Community,
+    path_attribute::{
+        Aggregator, As2Aggregator, As2PathSegment, As4Aggregator, As4Path, As4PathSegment, AsPath as WireAsPath,
+        AsPathSegmentType, Communities, LocalPreference, MultiExitDiscriminator, NextHop, Origin as WireOrigin,
+    },
 };
 use netgauze_parse_utils::{
     reader::SliceReader,
@@ -305,7 +308,7 @@ fn communities(attribute: &Attribute<'_>) -> Option<Box<[u32]>> {
         return None;
     }
     let read = attribute.read::<Communities>()?;
-    Some(read.communities().iter().map(|community| community.value()).collect())
+    Some(read.communities().iter().map(Community::value).collect())
 }
 
 /// The family at the front of a multiprotocol attribute, `Err` if it is none of ours.

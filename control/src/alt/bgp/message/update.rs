@@ -37,7 +37,8 @@ pub(super) fn update(body: &[u8], context: &Context, faults: &mut Vec<BgpFault>)
         }
         withdrawn.extend(prefixes);
     }
-    if !context.families.v4 && !(withdrawn_run.is_empty() && announced_run.is_empty()) {
+    let has_v4 = !withdrawn_run.is_empty() || !announced_run.is_empty();
+    if has_v4 && !context.families.v4 {
         faults.push(BgpFault::FamilyNotNegotiated);
         withdrawn.retain(|prefix| Family::of(prefix) == Family::V6);
         announced.clear();

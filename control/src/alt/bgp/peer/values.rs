@@ -29,7 +29,7 @@ impl ConnectionId {
 }
 
 /// What happens to a neighbour.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerInput<'a> {
     /// Run; also after a [`Stop`](Self::Stop), and at once where a back-off is waited for.
     Start,

@@ -65,7 +65,7 @@ fn some_attributes(peer: usize, index: u8) -> Attributes {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Change {
     Learn { peer: usize, prefix: Prefix, attributes: u8, dampened: bool },
     Forget { peer: usize, prefix: Prefix },
@@ -127,7 +127,9 @@ impl Model {
             _ => None,
         };
         let external = |source: &RouteSource| peer(source).is_some_and(|peer| NEIGHBORS[peer].1);
-        let beaten_by: [&dyn Fn(&(RouteSource, &Attributes), &(RouteSource, &Attributes)) -> bool; 8] = [
+        type Route<'a> = (RouteSource, &'a Attributes);
+        type Rule<'a> = &'a dyn Fn(&Route<'_>, &Route<'_>) -> bool;
+        let beaten_by: [Rule<'_>; 8] = [
             &|one, other| peer(&other.0).is_none() && peer(&one.0).is_some(),
             &|one, other| {
                 let preference = |(source, attributes): &(RouteSource, &Attributes)| match external(source) {

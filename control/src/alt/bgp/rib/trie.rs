@@ -425,7 +425,7 @@ mod tests {
                 holding.reverse();
                 prop_assert_eq!(trie.matches(Key::left(address)).collect::<Vec<_>>(), holding.clone());
                 // Some are not live, as routes whose last path is held back.
-                let live = |number: u32| number % 4 != 0;
+                let live = |number: u32| !number.is_multiple_of(4);
                 let around = holding.iter().find(|(_, number)| live(*number)).map_or(0, |(length, _)| *length);
                 let allowed = |length: u8| {
                     let gap = Prefix::new(address, length).unwrap();

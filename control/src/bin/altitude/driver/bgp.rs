@@ -209,7 +209,13 @@ impl<'a> Driver<'a> {
     }
 
     pub(super) fn wake_speaker(&mut self, now: Instant) {
-        if self.rib.speaker.as_ref().and_then(|speaker| speaker.due()).is_some_and(|due| due <= now) {
+        if self
+            .rib
+            .speaker
+            .as_ref()
+            .and_then(altitude_control::alt::bgp::speaker::Speaker::due)
+            .is_some_and(|due| due <= now)
+        {
             self.speak(now, Input::Wake);
         }
         self.bgp.open.retain(|_, connection| {

@@ -7,19 +7,37 @@ use std::{
 };
 
 use altitude_control::{
+    config::Config,
     fault::ControlFault,
     map_resolver::enclose,
     resolver,
     responder::Arrival,
     wire::{MapRequest, Message, ecm},
 };
-use altitude_dataplane::mapping::Eid;
+use altitude_dataplane::mapping::{Eid, EidPrefix};
 use rand_chacha::rand_core::Rng;
 
 use super::{Driver, ROUND};
 
 /// UDP port of the LISP control plane.
 pub(super) const CONTROL_PORT: u16 = 4342;
+
+/// Map-Requests waiting for an answer at one time.
+const PENDING_MAX: usize = 8192;
+/// Records taken from one Map-Reply.
+const RECORDS_MAX: usize = 64;
+
+/// What the resolver is told.
+pub(super) fn resolver_settings(config: &Config, database: Vec<EidPrefix>) -> resolver::Settings {
+    resolver::Settings {
+        itr_rlocs: config.rlocs.clone(),
+        database,
+        shortest_v4: 8,
+        shortest_v6: 16,
+        pending_max: PENDING_MAX,
+        records_max: RECORDS_MAX,
+    }
+}
 
 impl Driver<'_> {
     /// Reads one UDP 4342 socket; true if it may have more.

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use altitude_control::{
     alt::bgp::speaker,
+    config::Config,
     map_resolver::{self, EcmFault, Opened, open},
     map_server,
     responder::Arrival,
@@ -12,6 +13,14 @@ use altitude_control::{
 use altitude_dataplane::mapping::Eid;
 
 use super::{Driver, messages::CONTROL_PORT};
+
+/// What the Map-Server is told.
+pub(super) fn server_settings(config: &Config) -> map_server::Settings {
+    map_server::Settings {
+        unreachable: config.roles.unreachable,
+        ..map_server::Settings::new(config.roles.sites.clone(), config.rlocs.clone())
+    }
+}
 
 impl Driver<'_> {
     /// Takes in an Encapsulated Control Message: a Map-Server hands us, the ETR, a Map-Request, or an ITR asks us, its
@@ -47,7 +56,7 @@ impl Driver<'_> {
                 map_resolver::Output::Resolve { ask, request } => {
                     tracing::debug!(%from, eid = %ask.eid, "Map-Request of a client");
                     let mut todo = Vec::new();
-                    self.engine.resolve(now, &ask, request, &self.rib, &mut todo);
+                    self.engine.resolve(now, &ask, *request, &self.rib, &mut todo);
                     self.perform(now, &mut todo, &mut ask.packet.to_vec());
                 }
                 map_resolver::Output::Reply { to, message } => {

@@ -13,11 +13,14 @@ use altitude_control::{
         keepalive::{self, Liveness},
         tunnels::{Payload, TunnelId},
     },
+    config::Config,
     fault::ControlFault,
     os::{path_mtu::path_mtu, tun::tunnel_mtu},
     responder::Arrival,
     underlay,
 };
+
+use altitude_dataplane::mapping::EidPrefix;
 
 use super::{Driver, ROUND};
 
@@ -36,6 +39,16 @@ pub(super) struct TunnelState {
 impl TunnelState {
     pub(super) fn new(settings: Option<keepalive::Settings>, now: Instant) -> Self {
         Self { liveness: Liveness::new(settings, now), received: 0, sent: 0, mtu: None }
+    }
+}
+
+/// What the ALT engine is told.
+pub(super) fn engine_settings(config: &Config, database: Vec<EidPrefix>) -> datagrams::Settings {
+    datagrams::Settings {
+        sites: config.roles.sites.iter().flat_map(|site| site.eids.clone()).collect(),
+        ingress: config.roles.ingress,
+        unreachable: config.roles.unreachable,
+        ..datagrams::Settings::new(config.rlocs.clone(), database)
     }
 }
 
