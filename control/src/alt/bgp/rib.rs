@@ -58,6 +58,8 @@ struct Origin(u16);
 impl Origin {
     const LOCAL: Self = Self(u16::MAX);
     const AGGREGATE: Self = Self(u16::MAX - 1);
+    /// Nobody, where no route is selected.
+    const NOBODY: Self = Self(u16::MAX - 2);
 
     const fn of(source: RouteSource) -> Self {
         match source {
@@ -128,6 +130,8 @@ pub(super) struct Shown<'a> {
 pub(super) struct Table {
     tries: [Trie; 2],
     destinations: Slab<Destination>,
+    /// Who the selected route of each destination is from: all that a look-up reads beside the trie.
+    ways: Vec<Origin>,
     routes: Slab<Route>,
     pub(super) attributes: Interner,
     neighbors: Vec<Neighbor>,
@@ -153,6 +157,7 @@ impl Table {
         Self {
             tries: [Trie::new(), Trie::new()],
             destinations: Slab::new(),
+            ways: Vec::new(),
             routes: Slab::new(),
             attributes: Interner::new(),
             neighbors: neighbors.map(neighbor).collect(),
@@ -265,20 +270,18 @@ impl Table {
         }
     }
 
-    /// Who the longest match is from.
-    pub(super) fn lookup(&self, address: IpAddr) -> Option<(Prefix, RouteSource)> {
-        let trie = &self.tries[usize::from(!address.is_ipv4())];
-        let mut matches = trie.matches(Key::left(address));
-        matches.find_map(|(_, number)| {
-            let destination = &self.destinations[number];
-            let selected = destination.selected.then(|| &self.routes[destination.first])?;
-            Some((destination.prefix, selected.origin.source()))
+    /// The length of the longest match, and who its route is from.
+    pub(super) fn lookup(&self, address: IpAddr) -> Option<(u8, RouteSource)> {
+        let mut matches = self.tries[usize::from(!address.is_ipv4())].matches(Key::left(address));
+        matches.find_map(|(length, number)| {
+            let way = self.ways.get(number as usize).filter(|way| **way != Origin::NOBODY)?;
+            Some((length, way.source()))
         })
     }
 
     /// The widest prefix around `address` inside its longest match that no other route reaches into.
     pub(super) fn gap(&self, address: IpAddr) -> Prefix {
-        let around = self.lookup(address).map_or(0, |(prefix, _)| prefix.length());
+        let around = self.lookup(address).map_or(0, |(length, _)| length);
         let live = |number: u32| self.destinations[number].selected;
         let length = self.tries[usize::from(!address.is_ipv4())].gap(Key::left(address), around, &live);
         Prefix::new(address, length).expect("a length of the family")

@@ -325,8 +325,8 @@ impl Speaker {
 
 impl Rib for Speaker {
     fn route(&self, instance: InstanceId, eid: IpAddr) -> Option<(Prefix, Hop)> {
-        let (prefix, source) = self.tables.get(&instance)?.lookup(eid)?;
-        Some((prefix, self.hop(source)))
+        let (length, source) = self.tables.get(&instance)?.lookup(eid)?;
+        Some((Prefix::new(eid, length).expect("a length of the family"), self.hop(source)))
     }
 
     fn gap(&self, instance: InstanceId, eid: IpAddr) -> Prefix {

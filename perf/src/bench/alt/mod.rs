@@ -90,14 +90,21 @@ pub fn bench(report: &Report, choice: &Choice) -> Result<(), String> {
             report.row(&row(case, "altitude", value, unit));
         }
     }
+    let sockets = || {
+        lab::available()?;
+        // A run that is killed leaves nothing behind, and nothing is left of earlier ones.
+        lab::remove_on_signal().map_err(|error| error.to_string())?;
+        lab::remove_left_over(&format!("alt{}", std::process::id()));
+        Ok::<(), String>(())
+    };
     if wants("scale/tcp") {
-        match lab::available() {
+        match sockets() {
             Ok(()) => over_tcp(report, choice, &perf)?,
             Err(why) => report.skip("scale/tcp", &why),
         }
     }
     if wants("datagrams/gre") {
-        match lab::available() {
+        match sockets() {
             Ok(()) => {
                 let rates = (0..choice.rounds).map(|_| datagrams::through_sockets(choice.quick));
                 let rates = rates.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// How long one exchange may take, on a machine that has other things to do.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(300);
 const READY: Duration = Duration::from_secs(60);
 
 /// Who stands in the middle.
@@ -32,8 +32,7 @@ pub(super) struct Cost {
 /// Whether BIRD is installed.
 pub(super) fn has_bird() -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
-    let folders = env::split_paths(&path).chain(["/usr/sbin".into()]);
-    folders.into_iter().any(|folder| folder.join("bird").is_file())
+    ["bird", "birdc"].iter().all(|program| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
 /// Runs the load through `subject`.
@@ -60,12 +59,15 @@ pub(super) fn run(subject: Subject, feeds: &Arc<Vec<Feed>>, perf: &Path) -> Resu
             let configuration = folder.join("bird.conf");
             fs::write(&configuration, bird()).map_err(LabError::os("bird.conf"))?;
             let control = folder.join("bird.ctl");
-            let mut command = bird_command(&device);
+            let mut command = device.command("bird");
             Process::start("bird", command.arg("-f").arg("-c").arg(&configuration).arg("-s").arg(&control), &folder)?
         }
     };
-    let ready = || Ok(listens(&device)?.then_some(()));
-    wait_until("speaker that listens", READY, ready)?;
+    let ready = || match subject {
+        Subject::Altitude => Ok(process.output().contains("ready").then_some(())),
+        Subject::Bird => Ok(bird_waits(&folder.join("bird.ctl")).then_some(())),
+    };
+    wait_until("speaker that waits for neighbours", READY, ready)?;
     let meters = [Meter::Process(process.id())];
     let before = read_all(&meters)?;
     let of_world = feeds.clone();
@@ -77,17 +79,10 @@ pub(super) fn run(subject: Subject, feeds: &Arc<Vec<Feed>>, perf: &Path) -> Resu
     Ok(Cost { cpu, elapsed, peak })
 }
 
-fn bird_command(namespace: &Namespace) -> Command {
-    let sbin = Path::new("/usr/sbin/bird");
-    if sbin.is_file() { namespace.command(sbin) } else { namespace.command("bird") }
-}
-
-/// Whether somebody listens on BGP's port.
-fn listens(namespace: &Namespace) -> Result<bool, LabError> {
-    let table = lab::run(namespace.command("cat").arg("/proc/net/tcp"))?;
-    // Local address and port in hexadecimal, then the remote ones, then the state: 0A is LISTEN.
-    let lines = table.lines().filter(|line| line.contains(":00B3 00000000:0000 0A"));
-    Ok(lines.count() >= 1)
+/// Whether BIRD knows its interfaces and waits for all its neighbours; one that comes before that finds next hops unknown.
+fn bird_waits(control: &Path) -> bool {
+    let said = lab::run(Command::new("birdc").arg("-s").arg(control).args(["show", "protocols"])).unwrap_or_default();
+    said.matches("Passive").count() == feed::NEIGHBORS
 }
 
 /// VmHWM, octets.

@@ -135,10 +135,16 @@ impl Table {
 
     /// Notes the destination in the log if its selection is not `before` any more.
     pub(super) fn note(&mut self, number: u32, before: Selection) {
-        if self.choice(number) == before {
+        let choice = self.choice(number);
+        if choice == before {
             return;
         }
         self.changed = true;
+        let place = number as usize;
+        if place >= self.ways.len() {
+            self.ways.resize(place + 1, Origin::NOBODY);
+        }
+        self.ways[place] = choice.map_or(Origin::NOBODY, |(origin, _)| origin);
         if self.readers > 0 {
             let destination = &mut self.destinations[number];
             destination.noted = Some(self.log.note(number, destination.noted));
