@@ -97,20 +97,20 @@ fn bad_gre_is_counted_by_its_reason_and_spares_what_runs_through_the_tunnel() {
 fn keepalives_tell_that_the_far_end_is_gone_and_that_it_is_back() {
     let Some(lab) = Lab::new() else { return };
     let left = lab.router("left", &[",keepalive=1,keepalive-losses=2"]);
-    let up = |up: u8| format!("\"up\": {up}");
+    let is = |show: &str, state: &str| show.contains(&format!("\"state\": \"{state}\""));
     // The far end does not watch, but answers: it need not be configured.
     let right = lab.router("right", &[]);
-    left.until("a tunnel that is up", |show| show.contains(&up(1)) && !show.contains("\"received\": 0"));
+    left.until("a tunnel that is up", |show| is(show, "up") && !show.contains("\"received\": 0"));
     drop(right);
-    left.until("a silent far end", |show| show.contains(&up(0)));
+    left.until("a silent far end", |show| is(show, "down"));
     assert!(left.log().contains("down: no keepalive came back"), "{}", left.log());
     // Nobody there speaks GRE, and the kernel says so: a hint.
     left.until("ICMP hints", |show| !show.contains("\"icmp-hints\": 0"));
     let _right = lab.router("right", &[]);
-    left.until("a far end that is back", |show| show.contains(&up(1)));
+    left.until("a far end that is back", |show| is(show, "up"));
     // A link is seen at once, without any keepalive.
     lab.ip("left", "link set core down");
-    left.until("a link that is down", |show| show.contains(&up(0)));
+    left.until("a link that is down", |show| is(show, "down"));
     assert!(left.log().contains("down: no link or route to the far end"), "{}", left.log());
 }
 
@@ -130,7 +130,7 @@ fn an_icmp_error_of_the_underlay_is_a_hint_and_nothing_more() {
     // Without keepalives the tunnel stays up.
     let left = lab.router("left", &[]);
     lab.inside("left", || std::net::UdpSocket::bind("10.42.0.1:0").unwrap().send_to(b"x", "10.42.0.2:9").unwrap());
-    left.until("ICMP hints", |show| !show.contains("\"icmp-hints\": 0") && show.contains("\"up\": 1"));
+    left.until("ICMP hints", |show| !show.contains("\"icmp-hints\": 0") && show.contains("\"state\": \"up\""));
 }
 
 #[test]
