@@ -31,7 +31,7 @@ use std::{
     time::Instant,
 };
 
-use altitude_dataplane::mapping::{Eid, InstanceId};
+use altitude_dataplane::mapping::Eid;
 
 pub use self::{
     fault::DatagramFault,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use altitude_dataplane::{
-    mapping::{Action, EidPrefix, Prefix, Ttl},
+    mapping::{Action, EidPrefix, InstanceId, Prefix, Ttl},
     wire::checksum::checksum,
 };
 use proptest::prelude::*;
@@ -338,8 +338,8 @@ fn nothing_is_said_of_what_lost_its_route_a_moment_ago() {
 fn originate(settings: Settings, rloc: &str, asked: &str) -> (bool, Vec<Output>) {
     let mut todo = Vec::new();
     let engine = Engine::new(settings, &tunnels());
-    let routed =
-        engine.originate(Instant::now(), &request(asked), address(rloc), address(asked), V0, &rib(), &mut todo);
+    let target = Eid { instance: V0, address: address(asked) };
+    let routed = engine.originate(Instant::now(), &request(asked), address(rloc), target, &rib(), &mut todo);
     (routed, todo)
 }
 
