@@ -18,7 +18,7 @@ use crate::lab::{
 /// Owner of the namespaces of a demo that is left standing.
 const KEPT: &str = "altdemo";
 /// Echo requests per family.
-const PINGS: u32 = 20;
+const PINGS: u16 = 20;
 /// Octets of the big TCP transfer.
 const TRANSFER: u64 = 200_000_000;
 /// Small transfers before it, captured whole: as many flows, whose outer source ports must differ.
@@ -142,7 +142,7 @@ fn judge(core: Captures, inside: Captures) -> Result<(), LabError> {
 /// Whether the last echo reply of both families is there.
 fn both_families_ended(packets: &[Packet]) -> bool {
     // Echo replies: ICMP type 0, ICMPv6 type 129.
-    [0, 129].iter().all(|reply| packets.iter().any(|packet| packet.icmp == Some((*reply, PINGS as u16))))
+    [0, 129].iter().all(|reply| packets.iter().any(|packet| packet.icmp == Some((*reply, PINGS))))
 }
 
 /// Whether an address is of one of the sites.

@@ -18,7 +18,7 @@ const CUT_LIMIT: Duration = Duration::from_secs(30);
 /// The lab with two ways through its middle.
 const CUTTABLE: &str = "levels";
 /// Echo requests between each two sites and family.
-const PINGS: u32 = 5;
+const PINGS: u16 = 5;
 
 /// All there are.
 fn catalogue() -> [Plan; 3] {

@@ -11,7 +11,7 @@ use altitude_perf::lab::{
 };
 
 const LIMIT: Duration = Duration::from_secs(40);
-const PINGS: u32 = 3;
+const PINGS: u16 = 3;
 
 /// Builds a plan, starts it, and waits until every router knows every site; or says why it cannot be here.
 fn standing(plan: Plan) -> Option<Stand> {

@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::Path, time::Duration};
 
 use altitude_perf::lab::{self, Capture, Family, Kind, Lab, Link, PING_TOS, PING_TTL, Packet, Pings, SITES};
 
-const PINGS: u32 = 5;
+const PINGS: u16 = 5;
 const TRANSFER: u64 = 2_000_000;
 const LIMIT: Duration = Duration::from_secs(20);
 

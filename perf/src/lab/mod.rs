@@ -6,6 +6,7 @@
 pub mod alt;
 mod capture;
 mod daemon;
+mod echo;
 mod judge;
 mod link;
 mod namespace;
@@ -17,6 +18,7 @@ mod traffic;
 
 pub use capture::Capture;
 pub use daemon::{BgpNeighbour, BgpSettings, Daemon, Route, Session, Software};
+pub use echo::{PING_TOS, PING_TTL, Pings, ping};
 pub use judge::{Asked, Core, judge_core, judge_site};
 pub use link::{Link, veth};
 pub use namespace::{Namespace, remove_left_over, remove_on_signal, work_folder};
@@ -24,7 +26,6 @@ pub use packet::{Header, Kind, Packet, read};
 pub use process::{Process, run, wait_until};
 pub use router::{Family, Router, altitude_binary, total};
 pub use topology::{CORE_MTU, Lab, SITES, Site};
-pub use traffic::{PING_TOS, PING_TTL, Pings, ping};
 
 use std::time::Duration;
 

@@ -6,48 +6,17 @@ use std::{
     time::Duration,
 };
 
-use super::{Lab, LabError, Namespace, Process, SITES, run};
+use super::{Lab, LabError, Pings, Process, SITES, ping};
 
 const LISTEN_LIMIT: Duration = Duration::from_secs(10);
 const TRANSFER_LIMIT: Duration = Duration::from_secs(60);
-
-/// TTL that echo requests leave their host with: none of the defaults, so that a copy is no accident.
-pub const PING_TTL: u8 = 41;
-/// TOS that echo requests leave their host with: DSCP AF11, not ECN-capable.
-pub const PING_TOS: u8 = 0x28;
-
-/// What `ping` counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pings {
-    /// Requests.
-    pub sent: u32,
-    /// Replies.
-    pub answered: u32,
-}
-
-/// Pings `to` from a host, `count` times, ten a second; the first one is not retried.
-///
-/// # Errors
-/// [`LabError::Wrong`] if `ping` printed no summary.
-pub fn ping(host: &Namespace, to: IpAddr, count: u32) -> Result<Pings, LabError> {
-    let mut command = host.command("ping");
-    command.args(["-n", "-c", &count.to_string(), "-i", "0.1", "-W", "3"]);
-    command.args(["-t", &PING_TTL.to_string(), "-Q", &PING_TOS.to_string(), &to.to_string()]);
-    // Lost packets make ping exit with 1: they are the caller's to judge.
-    let printed = match run(&mut command) {
-        Ok(printed) => printed,
-        Err(LabError::Refused { said, .. }) => said,
-        Err(error) => return Err(error),
-    };
-    summary(&printed).ok_or_else(|| LabError::Wrong(format!("ping {to}: {printed}")))
-}
 
 impl Lab {
     /// Pings `to` from the host of site `from`, as [`ping`].
     ///
     /// # Errors
-    /// [`LabError::Wrong`] if `ping` printed no summary.
-    pub fn ping(&self, from: usize, to: IpAddr, count: u32) -> Result<Pings, LabError> {
+    /// [`LabError::Os`].
+    pub fn ping(&self, from: usize, to: IpAddr, count: u16) -> Result<Pings, LabError> {
         ping(&self.sites[from], to, count)
     }
 
@@ -80,28 +49,5 @@ impl Lab {
     #[must_use]
     pub fn hosts(&self, index: usize) -> [IpAddr; 2] {
         [SITES[index].host.0.into(), SITES[index].host.1.into()]
-    }
-}
-
-/// Reads `20 packets transmitted, 20 received, …`.
-fn summary(printed: &str) -> Option<Pings> {
-    let line = printed.lines().find(|line| line.contains("packets transmitted"))?;
-    let number = |word: &str| {
-        let part = line.split(", ").find(|part| part.contains(word))?;
-        part.split_whitespace().find_map(|token| token.parse().ok())
-    };
-    Some(Pings { sent: number("transmitted")?, answered: number("received")? })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Pings, summary};
-
-    #[test]
-    fn the_summary_is_read_with_and_without_losses() {
-        let text = "PING\n\n--- 2.2.2.2 ping statistics ---\n20 packets transmitted, 18 received, +1 errors, 10% packet \
-                    loss, time 1919ms\n";
-        assert_eq!(summary(text), Some(Pings { sent: 20, answered: 18 }));
-        assert_eq!(summary("connect: Network is unreachable"), None);
     }
 }

@@ -298,11 +298,11 @@ impl Stand {
     /// Pings a host of `to`'s site from a host of `from`'s, both families; `count` requests each.
     ///
     /// # Errors
-    /// [`LabError::Wrong`] if `ping` printed no summary.
+    /// [`LabError::Os`].
     ///
     /// # Panics
     /// If either has no site.
-    pub fn ping(&self, from: &str, to: &str, count: u32) -> Result<Pings, LabError> {
+    pub fn ping(&self, from: &str, to: &str, count: u16) -> Result<Pings, LabError> {
         let host = self.hosts[self.plan.place(from)].as_ref().expect("a site");
         let site = self.plan.routers[self.plan.place(to)].site.as_ref().expect("a site");
         let targets: [IpAddr; 2] = [site.host.0.into(), site.host.1.into()];
