@@ -14,6 +14,12 @@ build: deps  ## builds the programs altitude and altitude-perf
 demo: build  ## two sites talk, in namespaces; KEEP=1 leaves them standing
 	@$(PERF) demo $(if $(KEEP),--keep)
 
+lab: build   ## ALTs with BGP, in namespaces: NAME=slides|levels|mixed, KEEP=1, CUT=1 (levels: links go)
+	@$(PERF) lab $(or $(NAME),levels) $(if $(KEEP),--keep) $(if $(CUT),--cut)
+
+lab-remove: build ## removes what `make lab KEEP=1` left standing
+	@$(PERF) lab --remove
+
 demo-remove: build ## removes what `make demo KEEP=1` left standing
 	@$(PERF) demo --remove
 
@@ -36,4 +42,4 @@ deps:        ## installs the system packages that are missing
 clean:       ## removes what was built
 	cargo clean
 
-.PHONY: help build demo demo-remove test lint bench deps clean
+.PHONY: help build demo demo-remove lab lab-remove test lint bench deps clean

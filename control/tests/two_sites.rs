@@ -118,7 +118,8 @@ impl Node {
         for output in todo {
             match output {
                 resolver::Output::Request { target, instance, message, .. } => {
-                    self.engine.originate(&message, self.rloc, target, instance, &self.rib, &mut into_alt);
+                    let target = Eid { instance, address: target };
+                    self.engine.originate(now, &message, self.rloc, target, &self.rib, &mut into_alt);
                 }
                 resolver::Output::Install(records) => {
                     self.cache.step(now, map_cache::Input::Install(records), &|_| 0, &mut told);

@@ -7,6 +7,7 @@
 //!   EID in our database ─────────────────────────────▶ Deliver
 //!   EID of a site of our Map-Server ─────────────────▶ Site
 //!   route through another tunnel ────────────────────▶ PassOn, TTL one less
+//!   no way on any more, since a moment ago ──────────▶ Drop: another way may be coming
 //!   hole in an aggregate of ours ────────────────────▶ NegativeReply, ACT 1, 15 min
 //!   no way on ───────────────────────────────────────▶ NegativeReply, 1 min, or Icmp, or nothing
 //! ```
@@ -30,7 +31,7 @@ use std::{
     time::Instant,
 };
 
-use altitude_dataplane::mapping::{Eid, InstanceId};
+use altitude_dataplane::mapping::Eid;
 
 pub use self::{
     fault::DatagramFault,
@@ -38,7 +39,7 @@ pub use self::{
 };
 use self::{
     packet::{datagram, lower_ttl, map_request},
-    refuse::{Dead, Refusals},
+    refuse::{Dead, Refusals, went_lately},
 };
 use super::{
     rib::{Hop, Rib},
@@ -216,29 +217,29 @@ impl Engine {
     /// Sends a Map-Request of ours for `target` into the ALT. Its IP source is `rloc`; an ITR without an RLOC of the
     /// target's family gives the EID that asks instead, and where `rloc` is of the other family all the same, the tunnel's
     /// own address stands in. True if it is on its way, or answered by a hole in an aggregate of ours; false if the ALT has no
-    /// route for it.
+    /// route for it, or lost it a moment ago.
     pub fn originate(
         &self,
+        now: Instant,
         request: &MapRequest,
         rloc: IpAddr,
-        target: IpAddr,
-        instance: InstanceId,
+        target: Eid,
         rib: &dyn Rib,
         todo: &mut Vec<Output>,
     ) -> bool {
-        match rib.lookup(instance, target) {
+        match rib.lookup(target.instance, target.address) {
             None => false,
+            Some(Hop::Discard) if went_lately(now, target, rib) => false,
             Some(Hop::Discard) => {
-                let eid = Eid { instance, address: target };
                 let to = answer_address(request, (rloc, CONTROL_PORT).into(), self.refusals.families());
-                todo.extend(to.map(|to| self.negative(request, eid, Dead::Hole, to, rib)));
+                todo.extend(to.map(|to| self.negative(request, target, Dead::Hole, to, rib)));
                 to.is_some()
             }
             Some(Hop::Tunnel(tunnel)) => {
                 let payload = &request.encode();
                 let source = (rloc, CONTROL_PORT).into();
                 let datagram = UdpPacket { source, destination: source, ttl: TTL, payload };
-                let sent = self.send(&datagram, target, tunnel);
+                let sent = self.send(&datagram, target.address, tunnel);
                 let done = sent.is_ok();
                 todo.push(sent.unwrap_or_else(Output::Drop));
                 done

@@ -7,9 +7,10 @@
 //! ```
 
 pub mod kernel;
+pub mod lately;
 pub mod sources;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Instant};
 
 use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Prefix};
 
@@ -38,6 +39,12 @@ pub trait Rib {
     /// The widest prefix around `eid` inside its longest match that no other route reaches into: what a negative answer may
     /// speak of.
     fn gap(&self, instance: InstanceId, eid: IpAddr) -> Prefix;
+
+    /// Whether a route of more than `length` bits (`None`: of any) that held `eid` went lately: another may be on its way.
+    fn went_lately(&self, now: Instant, eid: Eid, length: Option<u8>) -> bool {
+        let _ = (now, eid, length);
+        false
+    }
 }
 
 /// Why routes were refused.

@@ -141,6 +141,8 @@ pub(super) struct Table {
     /// Aggregates whose components stay here.
     summaries: Vec<Prefix>,
     changed: bool,
+    /// Prefixes without a usable route of a neighbour's any more, since this was asked last.
+    lost: Vec<Prefix>,
     counts: (usize, usize),
 }
 
@@ -165,6 +167,7 @@ impl Table {
             readers: 0,
             summaries: Vec::new(),
             changed: false,
+            lost: Vec::new(),
             counts: (0, 0),
         }
     }
@@ -333,6 +336,11 @@ impl Table {
     /// Whether any selection has changed since this was asked last.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
+    }
+
+    /// The prefixes whose last route, a neighbour's, has gone since this was asked last; some may have one again.
+    pub(super) fn take_lost(&mut self) -> Vec<Prefix> {
+        std::mem::take(&mut self.lost)
     }
 
     fn session(&self, source: RouteSource, family: Family) -> u16 {

@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
+use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Prefix};
 
 pub use event::{Event, RouteFault};
 use neighbor::Neighbor;
@@ -41,7 +41,7 @@ use super::{
     settings::Settings,
 };
 use crate::alt::{
-    rib::{Hop, Rib},
+    rib::{Hop, Rib, lately::Lately},
     tunnels::TunnelId,
 };
 
@@ -149,6 +149,7 @@ pub struct Speaker {
     neighbors: Vec<Neighbor>,
     tables: BTreeMap<InstanceId, Table>,
     aggregates: Aggregates,
+    lately: Lately,
     /// Until when nothing is announced, after our own restart (RFC 4724 §4.1).
     deferred_until: Option<Instant>,
     /// Whose turn it is to write.
@@ -173,6 +174,7 @@ impl Speaker {
             neighbors: (0..settings.neighbors.len()).map(neighbor).collect(),
             tables: BTreeMap::new(),
             aggregates: Aggregates::new(settings.aggregates.clone()),
+            lately: Lately::default(),
             deferred_until: settings.restarting.then(|| now + seconds(settings.restart_time)),
             turn: 0,
             seed,
@@ -245,6 +247,11 @@ impl Speaker {
     /// Ends every step.
     fn finish(&mut self, todo: &mut Vec<Output>) {
         self.work(todo);
+        for (instance, table) in &mut self.tables {
+            for prefix in table.take_lost() {
+                self.lately.lose(self.now, EidPrefix { instance: *instance, prefix });
+            }
+        }
         let changed = self.tables.iter_mut().filter_map(|(instance, table)| table.take_changed().then_some(*instance));
         todo.extend(changed.map(Output::Changed));
     }
@@ -332,6 +339,10 @@ impl Rib for Speaker {
     fn gap(&self, instance: InstanceId, eid: IpAddr) -> Prefix {
         let everything = || everything(if eid.is_ipv4() { Family::V4 } else { Family::V6 });
         self.tables.get(&instance).map_or_else(everything, |table| table.gap(eid))
+    }
+
+    fn went_lately(&self, now: Instant, eid: Eid, length: Option<u8>) -> bool {
+        self.lately.holds(now, eid, length)
     }
 }
 

@@ -37,6 +37,8 @@ faults! {
         TtlExpired = "alt-ttl-expired",
         /// No way on, and silence is configured or the request wants no answer.
         Unreachable = "alt-unreachable",
+        /// The route went lately: no answer now, for another may be on its way.
+        LatelyLost = "alt-route-lately-lost",
         /// No way on, and no ITR-RLOC that a negative answer could reach.
         NoItrRloc = "alt-no-itr-rloc",
         /// A negative answer too many.

@@ -101,6 +101,9 @@ impl Engine {
         packet: &[u8],
         rib: &dyn Rib,
     ) -> Result<Output, DatagramFault> {
+        if dead != Dead::Unusable && went_lately(now, eid, rib) {
+            return Err(DatagramFault::LatelyLost);
+        }
         // A hole of our own, and what a Map-Resolver knows of no site, is an answer, not a failure.
         let failure = matches!(dead, Dead::Unusable | Dead::NoRoute);
         match self.refusals.unreachable {
@@ -160,4 +163,10 @@ impl Engine {
         let gaps = [self.database.gap(eid), self.sites.gap(eid), routes];
         gaps.into_iter().max_by_key(|gap| gap.prefix.length()).unwrap_or(routes)
     }
+}
+
+/// Whether a better route than the one there is, if any, went lately.
+pub(super) fn went_lately(now: Instant, eid: Eid, rib: &dyn Rib) -> bool {
+    let length = rib.route(eid.instance, eid.address).map(|(prefix, _)| prefix.length());
+    rib.went_lately(now, eid, length)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use altitude_dataplane::{
-    mapping::{Action, EidPrefix, Ttl},
+    mapping::{Action, EidPrefix, InstanceId, Prefix, Ttl},
     wire::checksum::checksum,
 };
 use proptest::prelude::*;
@@ -294,10 +294,52 @@ fn a_flood_out_of_one_tunnel_stops_at_its_rate_and_spares_bgp_and_the_other() {
     assert!(matches!(one(&mut engine, start, EAST, &other), Output::Forward { .. }));
 }
 
+/// Routes of which those that held these prefixes went lately.
+struct Shaken(StaticRib, Vec<EidPrefix>);
+
+impl Rib for Shaken {
+    fn route(&self, instance: InstanceId, eid: IpAddr) -> Option<(Prefix, Hop)> {
+        self.0.route(instance, eid)
+    }
+
+    fn gap(&self, instance: InstanceId, eid: IpAddr) -> Prefix {
+        self.0.gap(instance, eid)
+    }
+
+    fn went_lately(&self, _: Instant, eid: Eid, length: Option<u8>) -> bool {
+        let longer = |gone: &&EidPrefix| length.is_none_or(|length| gone.prefix.length() > length);
+        self.1.iter().filter(longer).any(|gone| gone.contains(eid))
+    }
+}
+
+#[test]
+fn nothing_is_said_of_what_lost_its_route_a_moment_ago() {
+    let rib = Shaken(rib(), vec![eid("10.1.0.0/18"), eid("7.7.0.0/16"), eid("2.0.0.0/8")]);
+    let (mut engine, now) = (Engine::new(settings(), &tunnels()), Instant::now());
+    for (asked, silent) in [
+        ("10.1.7.8", true),      // a component of our aggregate, not a hole
+        ("10.1.128.199", false), // a hole as before
+        ("7.7.7.7", true),
+        ("9.9.9.9", false),
+        ("2.2.2.2", false), // a longer route leads on
+    ] {
+        let mut todo = Vec::new();
+        engine.receive(now, WEST, &mut datagram(&request(asked), asked, 64), &rib, &mut todo);
+        assert_eq!(todo == [Output::Drop(DatagramFault::LatelyLost)], silent, "{asked}: {todo:?}");
+    }
+    // Nor does our own ITR take it for a hole: it asks elsewhere, or again.
+    let mut todo = Vec::new();
+    let asked = request("10.1.7.8");
+    let target = Eid { instance: V0, address: address("10.1.7.8") };
+    assert!(!engine.originate(now, &asked, address("240.0.254.1"), target, &rib, &mut todo));
+    assert_eq!(todo, []);
+}
+
 fn originate(settings: Settings, rloc: &str, asked: &str) -> (bool, Vec<Output>) {
     let mut todo = Vec::new();
     let engine = Engine::new(settings, &tunnels());
-    let routed = engine.originate(&request(asked), address(rloc), address(asked), V0, &rib(), &mut todo);
+    let target = Eid { instance: V0, address: address(asked) };
+    let routed = engine.originate(Instant::now(), &request(asked), address(rloc), target, &rib(), &mut todo);
     (routed, todo)
 }
 

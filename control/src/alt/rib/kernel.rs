@@ -24,7 +24,7 @@ use std::{
 
 use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Prefix};
 
-use super::{Hop, Rib};
+use super::{Hop, Rib, lately::Lately};
 use crate::{alt::tunnels::TunnelId, fault::faults, prefix_map::PrefixMap};
 
 /// Most prefixes of one table.
@@ -145,6 +145,7 @@ pub struct KernelRib {
     devices: BTreeMap<u32, TunnelId>,
     /// Routes of each prefix, the preferred first; never empty.
     routes: PrefixMap<Vec<Kept>>,
+    lately: Lately,
     limit: usize,
     down: BTreeSet<u32>,
     round: u32,
@@ -166,6 +167,7 @@ impl KernelRib {
             table,
             devices,
             routes: PrefixMap::new(),
+            lately: Lately::default(),
             limit: ROUTES_MAX,
             down: BTreeSet::new(),
             round: 0,
@@ -226,7 +228,7 @@ impl KernelRib {
             Input::End { whole } => {
                 self.dumping = false;
                 self.read = true;
-                self.sweep();
+                self.sweep(now);
                 if !whole {
                     self.want(now);
                 }
@@ -264,10 +266,13 @@ impl KernelRib {
     }
 
     /// What the last dump did not hold is gone.
-    fn sweep(&mut self) {
-        let round = self.round;
-        self.routes.retain(|_, kept| {
+    fn sweep(&mut self, now: Instant) {
+        let (round, lately) = (self.round, &mut self.lately);
+        self.routes.retain(|eid, kept| {
             kept.retain(|route| route.round == round);
+            if kept.is_empty() {
+                lately.lose(now, *eid);
+            }
             !kept.is_empty()
         });
     }
@@ -277,7 +282,7 @@ impl KernelRib {
         let Some(hop) = self.hop(&route.way) else {
             todo.push(Output::Fault(RibFault::NotATunnel));
             if told == Told::Replaced {
-                self.remove(&eid, (route.metric, route.tos));
+                self.remove(now, &eid, (route.metric, route.tos));
             }
             return;
         };
@@ -313,18 +318,19 @@ impl KernelRib {
         let old = self.routes.get(&eid).and_then(|kept| kept.iter().find(|kept| kept.key() == key)).copied();
         let Some(old) = old else { return };
         if old.hop == hop {
-            self.remove(&eid, key);
+            self.remove(now, &eid, key);
         }
         if old.hop != hop || old.shadows {
             self.want(now);
         }
     }
 
-    fn remove(&mut self, eid: &EidPrefix, key: (u32, u8)) {
+    fn remove(&mut self, now: Instant, eid: &EidPrefix, key: (u32, u8)) {
         let Some(kept) = self.routes.get_mut(eid) else { return };
         kept.retain(|route| route.key() != key);
         if kept.is_empty() {
             self.routes.remove(eid);
+            self.lately.lose(now, *eid);
         }
     }
 
@@ -347,5 +353,9 @@ impl Rib for KernelRib {
 
     fn gap(&self, instance: InstanceId, eid: IpAddr) -> Prefix {
         self.routes.gap(Eid { instance, address: eid }).prefix
+    }
+
+    fn went_lately(&self, now: Instant, eid: Eid, length: Option<u8>) -> bool {
+        self.lately.holds(now, eid, length)
     }
 }

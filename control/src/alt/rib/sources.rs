@@ -1,8 +1,8 @@
 //! All sources of EID routes as one: the longest match wins, and a static route over another of the same prefix.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr, time::Instant};
 
-use altitude_dataplane::mapping::{InstanceId, Prefix};
+use altitude_dataplane::mapping::{Eid, InstanceId, Prefix};
 
 use super::{Hop, Rib, StaticRib, kernel::KernelRib};
 
@@ -83,6 +83,10 @@ impl<S: Rib> Rib for Routes<S> {
     fn gap(&self, instance: InstanceId, eid: IpAddr) -> Prefix {
         let gaps = self.of(instance).map(|rib| rib.gap(instance, eid));
         gaps.max_by_key(Prefix::length).unwrap_or_else(|| Prefix::host(eid))
+    }
+
+    fn went_lately(&self, now: Instant, eid: Eid, length: Option<u8>) -> bool {
+        self.of(eid.instance).any(|rib| rib.went_lately(now, eid, length))
     }
 }
 

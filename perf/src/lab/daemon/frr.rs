@@ -39,6 +39,20 @@ pub(super) struct Frr {
     logs: PathBuf,
     asn: u32,
     starts: u32,
+    kept: bool,
+}
+
+impl Drop for Frr {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        for process in [&mut self.bgpd, &mut self.zebra] {
+            // One that has to be killed leaves its files.
+            let _ = process.stop();
+            remove_scratch(process.id());
+        }
+    }
 }
 
 impl Frr {
@@ -73,6 +87,7 @@ impl Frr {
             logs: folder.to_owned(),
             asn: settings.asn,
             starts: 1,
+            kept: false,
         };
         frr.answers()?;
         Ok(frr)
@@ -248,6 +263,7 @@ impl Daemon for Frr {
     }
 
     fn keep(&mut self) {
+        self.kept = true;
         self.zebra.keep();
         self.bgpd.keep();
     }

@@ -140,6 +140,11 @@ impl Table {
             return;
         }
         self.changed = true;
+        if let (Some((origin, _)), None) = (before, choice)
+            && matches!(origin.source(), RouteSource::Peer(_))
+        {
+            self.lost.push(self.destinations[number].prefix);
+        }
         let place = number as usize;
         if place >= self.ways.len() {
             self.ways.resize(place + 1, Origin::NOBODY);

@@ -14,6 +14,7 @@ use crate::{
         route::Segment,
         settings::{Aggregate, Dampening, MaxPrefixes, MaxPrefixesAction, PrefixList, Rule},
     },
+    alt::rib::lately::LATELY,
     fault::Fault,
 };
 
@@ -130,6 +131,33 @@ fn an_aggregate_hides_its_components_and_answers_for_its_holes() {
     world.start();
     world.run_for(SECOND * 5);
     assert_eq!(prefixes(&world.speakers[3]), ["10.1.0.0/16", "10.1.0.0/18", "10.1.64.0/18"]);
+}
+
+#[test]
+fn what_has_just_lost_its_route_is_known_as_that_for_a_while() {
+    let mut world = edge(true);
+    world.start();
+    world.run_for(SECOND * 5);
+    let host = |text: &str| Eid { instance: InstanceId::DEFAULT, address: ip(text) };
+    let lately = |world: &World, router: usize, asked: &str| {
+        let length = world.speakers[router].route(InstanceId::DEFAULT, ip(asked)).map(|(prefix, _)| prefix.length());
+        world.speakers[router].went_lately(world.now, host(asked), length)
+    };
+    assert!(!lately(&world, 0, "10.1.64.1"));
+    world.input(2, Input::Shutdown { text: "" });
+    world.run_for(SECOND);
+    // The aggregate is still there and would call it a hole.
+    assert_eq!(world.speakers[0].lookup(InstanceId::DEFAULT, ip("10.1.64.1")), Some(Hop::Discard));
+    assert!(lately(&world, 0, "10.1.64.1") && !lately(&world, 0, "10.1.128.199"));
+    // What is no longer announced by ourselves was meant to go.
+    world.input(1, Input::Withdraw(eid("10.1.0.0/18")));
+    world.run_for(SECOND);
+    assert!(!lately(&world, 1, "10.1.1.1") && lately(&world, 0, "10.1.1.1"));
+    world.input(1, Input::Originate(eid("10.1.0.0/18")));
+    world.run_for(SECOND);
+    assert!(!lately(&world, 0, "10.1.1.1"), "it has come back");
+    world.run_for(LATELY);
+    assert!(!lately(&world, 0, "10.1.64.1"));
 }
 
 #[test]

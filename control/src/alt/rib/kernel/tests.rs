@@ -1,6 +1,7 @@
 //! Tables as the kernel tells them, and what is left of them.
 
 use super::*;
+use crate::alt::rib::lately::LATELY;
 
 const ALT0: u32 = 7;
 const ALT1: u32 = 8;
@@ -119,6 +120,12 @@ fn what_a_later_dump_lacks_has_gone() {
     assert_eq!(table.hop("10.1.1.1"), tunnel(0), "nothing is gone before the end");
     assert_eq!(table.step(Input::End { whole: true }), []);
     assert_eq!([table.hop("10.1.1.1"), table.hop("10.2.1.1"), table.hop("10.3.1.1")], [None, tunnel(1), tunnel(1)]);
+    let lately = |address: &str, at: Instant| {
+        let eid = Eid { instance: InstanceId::DEFAULT, address: address.parse().unwrap() };
+        table.rib.went_lately(at, eid, None)
+    };
+    assert!(lately("10.1.1.1", table.now) && !lately("10.2.1.1", table.now));
+    assert!(!lately("10.1.1.1", table.now + LATELY));
     // A second word of the same loss is no news; the link's return and second loss is.
     assert_eq!(table.step(Input::LinkDown(ALT0)), []);
     assert_eq!(table.rib.due(), None);

@@ -113,7 +113,7 @@ impl Driver<'_> {
         let source = self.rloc_of(target.address).or(asking).or(self.config.rlocs.first().copied());
         let Some(source) = source else { return };
         let mut todo = Vec::new();
-        if self.engine.originate(message, source, target.address, target.instance, &self.rib, &mut todo) {
+        if self.engine.originate(now, message, source, target, &self.rib, &mut todo) {
             self.traffic.map_requests_out += 1;
             tracing::debug!(eid = %target, nonce = format_args!("{:#018x}", message.nonce), "Map-Request into the ALT");
         } else if !self.ask_resolver(now, target.address, message) {
