@@ -72,7 +72,10 @@ pub(super) fn exchange(feeds: &[Feed], limit: Duration) -> Result<Duration, Stri
     let mut neighbors = connect(feeds, limit)?;
     let start = Instant::now();
     let mut buffer = vec![0; READ];
-    while neighbors.iter().any(|neighbor| neighbor.told.len() < neighbor.expected || neighbor.said < neighbor.octets.len()) {
+    while neighbors
+        .iter()
+        .any(|neighbor| neighbor.told.len() < neighbor.expected || neighbor.said < neighbor.octets.len())
+    {
         if start.elapsed() > limit {
             let waiting = neighbors.iter().map(|neighbor| format!("{} of {}", neighbor.told.len(), neighbor.expected));
             return Err(format!("after {limit:?}, told of {}", waiting.collect::<Vec<_>>().join(", ")));
