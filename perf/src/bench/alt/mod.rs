@@ -116,11 +116,11 @@ pub fn bench(report: &Report, choice: &Choice) -> Result<(), String> {
     Ok(())
 }
 
-/// Those of the tables that an EID can be in: a generated table goes through loopback addresses, too.
+/// Those of the tables that no speaker refuses: a generated table goes through loopback addresses and network 0, too.
 fn prefixes(quick: bool) -> Result<Vec<Prefix>, String> {
     let mut prefixes = lpm::prefixes(quick).map_err(|error| error.to_string())?;
     prefixes.retain(|prefix| match prefix.address() {
-        IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_multicast(),
+        IpAddr::V4(v4) => v4.octets()[0] != 0 && !v4.is_loopback() && !v4.is_multicast(),
         IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_multicast() && !v6.is_unicast_link_local(),
     });
     Ok(prefixes)

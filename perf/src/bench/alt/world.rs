@@ -1,6 +1,7 @@
 //! The four neighbours over TCP: they say what they have and count what they are told.
 
 use std::{
+    collections::HashSet,
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     os::fd::AsFd,
@@ -8,6 +9,7 @@ use std::{
 };
 
 use altitude_control::alt::bgp::message::{self, Context, Message, Splitter};
+use altitude_dataplane::mapping::Prefix;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Socket, Type};
 
@@ -26,8 +28,8 @@ struct Neighbor {
     /// What is left to say.
     octets: Vec<u8>,
     said: usize,
-    /// Prefixes it was told of, and of how many it must be.
-    told: usize,
+    /// Prefixes it was told of, each once however often it was said, and of how many it must be.
+    told: HashSet<Prefix>,
     expected: usize,
 }
 
@@ -41,7 +43,8 @@ fn connect(feeds: &[Feed], limit: Duration) -> Result<Vec<Neighbor>, String> {
                 let octets = [feed::greeting(feed.index), feed.octets.clone()].concat();
                 let (splitter, context) = (Splitter::default(), feed::context(feed.index));
                 let expected = total - feed.prefixes;
-                return Ok(Neighbor { stream, splitter, context, octets, said: 0, told: 0, expected });
+                let told = HashSet::with_capacity(expected);
+                return Ok(Neighbor { stream, splitter, context, octets, said: 0, told, expected });
             }
             Err(error) => error,
         };
@@ -69,9 +72,12 @@ pub(super) fn exchange(feeds: &[Feed], limit: Duration) -> Result<Duration, Stri
     let mut neighbors = connect(feeds, limit)?;
     let start = Instant::now();
     let mut buffer = vec![0; READ];
-    while neighbors.iter().any(|neighbor| neighbor.told < neighbor.expected || neighbor.said < neighbor.octets.len()) {
+    while neighbors
+        .iter()
+        .any(|neighbor| neighbor.told.len() < neighbor.expected || neighbor.said < neighbor.octets.len())
+    {
         if start.elapsed() > limit {
-            let waiting = neighbors.iter().map(|neighbor| format!("{} of {}", neighbor.told, neighbor.expected));
+            let waiting = neighbors.iter().map(|neighbor| format!("{} of {}", neighbor.told.len(), neighbor.expected));
             return Err(format!("after {limit:?}, told of {}", waiting.collect::<Vec<_>>().join(", ")));
         }
         let mut fds: Vec<PollFd> = neighbors.iter().map(interest).collect();
@@ -114,7 +120,7 @@ impl Neighbor {
             let parsed = message::parse(octets, &self.context).map_err(|notification| notification.to_string())?;
             match parsed.message {
                 Some(Message::Update(update)) => {
-                    self.told += update.announced.iter().map(|(_, prefixes)| prefixes.len()).sum::<usize>();
+                    self.told.extend(update.announced.into_iter().flat_map(|(_, prefixes)| prefixes));
                 }
                 Some(Message::Notification(notification)) => return Err(notification.to_string()),
                 _ => {}
