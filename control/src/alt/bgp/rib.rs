@@ -16,12 +16,14 @@ mod adj_out;
 mod decision;
 mod interned;
 mod log;
+mod lost;
 mod select;
 #[cfg(test)]
 pub(super) mod tests;
 mod trie;
 
 use std::{
+    collections::VecDeque,
     net::{IpAddr, Ipv4Addr},
     ops::ControlFlow,
 };
@@ -60,6 +62,8 @@ impl Origin {
     const AGGREGATE: Self = Self(u16::MAX - 1);
     /// Nobody, where no route is selected.
     const NOBODY: Self = Self(u16::MAX - 2);
+    /// Nobody any more: see [`lost`].
+    const LOST: Self = Self(u16::MAX - 3);
 
     const fn of(source: RouteSource) -> Self {
         match source {
@@ -98,6 +102,8 @@ struct Destination {
     selected: bool,
     /// Neighbours that were told of it.
     told: u16,
+    /// Stays although it may have no routes: see [`lost`].
+    remembered: bool,
     /// Where in the log it was last noted.
     noted: Option<Position>,
 }
@@ -140,6 +146,10 @@ pub(super) struct Table {
     readers: usize,
     /// Aggregates whose components stay here.
     summaries: Vec<Prefix>,
+    /// All aggregates of ours.
+    aggregates: Vec<Prefix>,
+    /// Destinations that are remembered, the oldest first.
+    remembered: VecDeque<u32>,
     changed: bool,
     /// Prefixes without a usable route of a neighbour's any more, since this was asked last.
     lost: Vec<Prefix>,
@@ -166,6 +176,8 @@ impl Table {
             log: Log::default(),
             readers: 0,
             summaries: Vec::new(),
+            aggregates: Vec::new(),
+            remembered: VecDeque::new(),
             changed: false,
             lost: Vec::new(),
             counts: (0, 0),
@@ -189,8 +201,20 @@ impl Table {
         let origin = Origin::of(source);
         let session = self.session(source, Family::of(&prefix));
         let destinations = &mut self.destinations;
-        let fresh = || destinations.insert(Destination { prefix, first: NONE, selected: false, told: 0, noted: None });
+        let fresh = || {
+            destinations.insert(Destination {
+                prefix,
+                first: NONE,
+                selected: false,
+                told: 0,
+                remembered: false,
+                noted: None,
+            })
+        };
         let number = self.tries[family(&prefix)].get_or_insert(Key::from(&prefix), fresh);
+        if source == RouteSource::Aggregate && !self.aggregates.contains(&prefix) {
+            self.aggregates.push(prefix);
+        }
         let before = self.choice(number);
         let found = self.find(number, origin);
         let (changed, released) = match found {
@@ -218,6 +242,9 @@ impl Table {
         match self.find(number, Origin::of(source)) {
             Some((before, at)) => {
                 self.take_out(number, before, at);
+                if source == RouteSource::Aggregate {
+                    self.end_aggregate(prefix);
+                }
                 true
             }
             None => false,
@@ -273,20 +300,31 @@ impl Table {
         }
     }
 
-    /// The length of the longest match, and who its route is from.
+    /// The length of the longest match, and who its route is from; nothing where an aggregate of ours would answer for a component
+    /// that is lost.
     pub(super) fn lookup(&self, address: IpAddr) -> Option<(u8, RouteSource)> {
-        let mut matches = self.tries[usize::from(!address.is_ipv4())].matches(Key::left(address));
-        matches.find_map(|(length, number)| {
-            let way = self.ways.get(number as usize).filter(|way| **way != Origin::NOBODY)?;
-            Some((length, way.source()))
-        })
+        let mut lost = false;
+        for (length, number) in self.tries[usize::from(!address.is_ipv4())].matches(Key::left(address)) {
+            match self.way(number) {
+                Origin::NOBODY => {}
+                Origin::LOST => lost = true,
+                Origin::AGGREGATE if lost => return None,
+                way => return Some((length, way.source())),
+            }
+        }
+        None
     }
 
-    /// The widest prefix around `address` inside its longest match that no other route reaches into.
+    fn way(&self, number: u32) -> Origin {
+        self.ways.get(number as usize).copied().unwrap_or(Origin::NOBODY)
+    }
+
+    /// The widest prefix around `address` inside its longest match, be that lost, that no other route and nothing lost reaches into.
     pub(super) fn gap(&self, address: IpAddr) -> Prefix {
-        let around = self.lookup(address).map_or(0, |(length, _)| length);
-        let live = |number: u32| self.destinations[number].selected;
-        let length = self.tries[usize::from(!address.is_ipv4())].gap(Key::left(address), around, &live);
+        let trie = &self.tries[usize::from(!address.is_ipv4())];
+        let live = |number: u32| self.way(number) != Origin::NOBODY;
+        let around = trie.matches(Key::left(address)).find(|(_, number)| live(*number)).map_or(0, |(length, _)| length);
+        let length = trie.gap(Key::left(address), around, &live);
         Prefix::new(address, length).expect("a length of the family")
     }
 

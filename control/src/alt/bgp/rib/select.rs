@@ -75,10 +75,10 @@ impl Table {
         }
     }
 
-    /// Forgets a destination without routes that no neighbour was told of.
+    /// Forgets a destination without routes that no neighbour was told of and that is not remembered.
     pub(super) fn drop_if_unused(&mut self, number: u32) {
         let destination = &self.destinations[number];
-        if destination.first == NONE && destination.told == 0 {
+        if destination.first == NONE && destination.told == 0 && !destination.remembered {
             let prefix = destination.prefix;
             self.tries[family(&prefix)].remove(Key::from(&prefix));
             self.destinations.remove(number);
@@ -149,7 +149,10 @@ impl Table {
         if place >= self.ways.len() {
             self.ways.resize(place + 1, Origin::NOBODY);
         }
-        self.ways[place] = choice.map_or(Origin::NOBODY, |(origin, _)| origin);
+        self.ways[place] = match choice {
+            Some((origin, _)) => origin,
+            None => self.left_behind(number),
+        };
         if self.readers > 0 {
             let destination = &mut self.destinations[number];
             destination.noted = Some(self.log.note(number, destination.noted));

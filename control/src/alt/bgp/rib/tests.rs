@@ -75,6 +75,7 @@ enum Change {
     Age { peer: usize, family: Family },
     Sweep { peer: usize },
     Summarize { prefix: Prefix, only: bool },
+    Aggregate { prefix: Prefix, on: bool },
     Open { peer: usize },
     Close { peer: usize },
     Refresh { peer: usize },
@@ -82,7 +83,7 @@ enum Change {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    (0_u8..24, 0_usize..4, any::<u8>(), any::<u8>(), any::<bool>()).prop_map(|(kind, peer, which, index, flag)| {
+    (0_u8..26, 0_usize..4, any::<u8>(), any::<u8>(), any::<bool>()).prop_map(|(kind, peer, which, index, flag)| {
         let prefix = some_prefix(which);
         match kind {
             0..8 => Change::Learn { peer, prefix, attributes: index, dampened: index > 220 },
@@ -96,6 +97,7 @@ fn change() -> impl Strategy<Value = Change> {
             17 => Change::Open { peer },
             18 => Change::Close { peer },
             19 => Change::Refresh { peer },
+            20 | 21 => Change::Aggregate { prefix, on: flag },
             _ => Change::Compare { peer, max: usize::from(index % 5) + 1 },
         }
     })
@@ -114,6 +116,8 @@ struct Plain {
 struct Model {
     routes: BTreeMap<(Prefix, RouteSource), Plain>,
     summaries: BTreeSet<Prefix>,
+    /// What was there once, in an aggregate.
+    known: BTreeSet<Prefix>,
 }
 
 impl Model {
@@ -129,8 +133,9 @@ impl Model {
         let external = |source: &RouteSource| peer(source).is_some_and(|peer| NEIGHBORS[peer].1);
         type Route<'a> = (RouteSource, &'a Attributes);
         type Rule<'a> = &'a dyn Fn(&Route<'_>, &Route<'_>) -> bool;
-        let beaten_by: [Rule<'_>; 8] = [
+        let beaten_by: [Rule<'_>; 9] = [
             &|one, other| peer(&other.0).is_none() && peer(&one.0).is_some(),
+            &|one, other| other.0 == RouteSource::Local && one.0 == RouteSource::Aggregate,
             &|one, other| {
                 let preference = |(source, attributes): &(RouteSource, &Attributes)| match external(source) {
                     true => 100,
@@ -178,9 +183,36 @@ impl Model {
     }
 
     fn lookup(&self, address: IpAddr) -> Option<(u8, RouteSource)> {
-        let holding = self.routes.keys().map(|(prefix, _)| *prefix).filter(|prefix| prefix.contains(address));
-        let selected = holding.filter_map(|prefix| Some((prefix.length(), self.selected(prefix)?.0)));
-        selected.max_by_key(|(length, _)| *length)
+        let mut holding: Vec<Prefix> =
+            self.routes.keys().map(|(prefix, _)| *prefix).chain(self.known.iter().copied()).collect();
+        holding.retain(|prefix| prefix.contains(address));
+        holding.sort_by_key(Prefix::length);
+        let lost = |prefix: &Prefix| self.known.contains(prefix) && self.selected(*prefix).is_none();
+        let best = holding.iter().rev().find(|prefix| self.selected(**prefix).is_some())?;
+        let (source, _) = self.selected(*best)?;
+        let above = holding.iter().any(|prefix| prefix.length() > best.length() && lost(prefix));
+        (source != RouteSource::Aggregate || !above).then_some((best.length(), source))
+    }
+
+    fn usable(&self) -> BTreeSet<Prefix> {
+        let prefixes: BTreeSet<Prefix> = self.routes.keys().map(|(prefix, _)| *prefix).collect();
+        prefixes.into_iter().filter(|prefix| self.selected(*prefix).is_some()).collect()
+    }
+
+    /// After a change: what was usable before and is not any more is known, if an aggregate is around it.
+    fn remember(&mut self, before: &BTreeSet<Prefix>) {
+        let aggregates: Vec<Prefix> = self
+            .routes
+            .keys()
+            .filter(|(_, source)| *source == RouteSource::Aggregate)
+            .map(|(prefix, _)| *prefix)
+            .collect();
+        if aggregates.is_empty() {
+            self.known.clear();
+        }
+        let around = |prefix: &Prefix| aggregates.iter().any(|one| one != prefix && one.covers(prefix));
+        let gone = before.difference(&self.usable()).filter(|prefix| around(prefix)).copied().collect::<Vec<_>>();
+        self.known.extend(gone);
     }
 }
 
@@ -232,6 +264,12 @@ impl Rig {
     }
 
     fn apply(&mut self, change: Change) {
+        let before = self.model.usable();
+        self.apply_to_both(change);
+        self.model.remember(&before);
+    }
+
+    fn apply_to_both(&mut self, change: Change) {
         let of = |peer: usize| RouteSource::Peer(PeerId(peer));
         match change {
             Change::Learn { peer, prefix, attributes, dampened } => {
@@ -267,6 +305,8 @@ impl Rig {
                 }
                 self.neighbors.iter_mut().filter_map(|told| told.out.as_mut()).for_each(|out| out.scan(Families::NONE));
             }
+            Change::Aggregate { prefix, on: true } => self.learn(RouteSource::Aggregate, prefix, originated(), false),
+            Change::Aggregate { prefix, on: false } => self.forget(RouteSource::Aggregate, prefix),
             Change::Open { peer } => {
                 if self.neighbors[peer].out.is_none() {
                     self.neighbors[peer].out = Some(AdjOut::new(&mut self.table));
@@ -352,6 +392,7 @@ impl Rig {
             self.apply(Change::Sweep { peer });
         }
         (0..12).for_each(|which| self.apply(Change::Withdraw { prefix: some_prefix(which) }));
+        (0..12).for_each(|which| self.apply(Change::Aggregate { prefix: some_prefix(which), on: false }));
         for grave in &mut self.graves {
             while !grave.is_empty() {
                 self.table.let_go(grave, 2);
@@ -410,4 +451,43 @@ fn a_gap_passes_over_routes_that_are_held_back() {
     assert_eq!(rig.table.gap(asked), prefix("10.1.0.0/23"));
     rig.apply(Change::Reuse { peer: 0, prefix: prefix("10.1.1.0/24") });
     assert_eq!(rig.table.gap(asked), prefix("10.1.1.0/24"));
+}
+
+#[test]
+fn a_component_that_is_lost_is_no_hole() {
+    let mut rig = Rig::new();
+    let component = prefix("10.1.1.0/24");
+    let (inside, hole): (IpAddr, IpAddr) = ([10, 1, 1, 7].into(), [10, 1, 9, 7].into());
+    rig.apply(Change::Learn { peer: 0, prefix: prefix("10.2.0.0/16"), attributes: 0, dampened: false });
+    rig.apply(Change::Forget { peer: 0, prefix: prefix("10.2.0.0/16") });
+    rig.apply(Change::Aggregate { prefix: prefix("10.1.0.0/16"), on: true });
+    rig.apply(Change::Learn { peer: 0, prefix: component, attributes: 0, dampened: false });
+    let aggregate = Some((16, RouteSource::Aggregate));
+    assert_eq!(rig.table.lookup(inside), Some((24, RouteSource::Peer(PeerId(0)))));
+    rig.apply(Change::Forget { peer: 0, prefix: component });
+    assert_eq!((rig.table.lookup(inside), rig.table.lookup(hole)), (None, aggregate));
+    assert_eq!(rig.table.gap(inside), component);
+    assert_eq!(rig.table.gap(hole), prefix("10.1.8.0/21"), "the hole around does not reach into it");
+    // Where a route of a neighbour leads on around it, that one does.
+    rig.apply(Change::Learn { peer: 1, prefix: prefix("10.1.0.0/16"), attributes: 0, dampened: false });
+    assert_eq!(rig.table.lookup(inside), None, "ours is before the neighbour's of the same prefix");
+    rig.apply(Change::Aggregate { prefix: prefix("10.1.0.0/16"), on: false });
+    assert_eq!(rig.table.lookup(inside), Some((16, RouteSource::Peer(PeerId(1)))));
+    assert_eq!(rig.table.remembered.len(), 0);
+}
+
+#[test]
+fn as_many_lost_components_are_remembered_as_fit() {
+    let mut rig = Rig::new();
+    rig.table.aggregates.push(prefix("10.0.0.0/8"));
+    let id = rig.table.attributes.hold(attributes(&[64513]));
+    let component = |number: u32| Prefix::new(Ipv4Addr::from_bits(0x0a00_0000 + (number << 7)).into(), 25).unwrap();
+    for number in 0..66_000 {
+        let held = rig.table.attributes.hold_again(id);
+        rig.table.learn(RouteSource::Peer(PeerId(0)), component(number), held, false);
+        rig.table.forget(RouteSource::Peer(PeerId(0)), &component(number));
+    }
+    assert_eq!(rig.table.remembered.len(), 65_536);
+    let known = |number: u32| rig.table.tries[0].get(Key::from(&component(number))).is_some();
+    assert!(!known(0) && !known(463) && known(464) && known(65_999));
 }

@@ -4,7 +4,9 @@
 //! `2^l + value` is the prefix of `l` more bits) and its children as another; values and children are packed, found by
 //! counting bits. An insert touches one node, a look-up one node a level: three for a /24, six for a /48.
 //!
-//! Measured beside the ordered map of [`crate::prefix_map`] with 900k real prefixes: see `altitude-perf alt`.
+//! With 900k real IPv4 prefixes in random order, an insert takes about 80 to 200 ns of CPU time and a look-up of a known prefix, the
+//! destination's two octets included, about 0.5 µs; the ordered map of [`crate::prefix_map`] takes 550 ns and 0.8 to 0.9 µs (one core
+//! of an AMD EPYC that has other things to do).
 
 use std::{net::IpAddr, ops::ControlFlow};
 

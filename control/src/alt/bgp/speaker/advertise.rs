@@ -13,7 +13,7 @@ use crate::alt::bgp::{
 /// Destinations of one portion: the more, the more prefixes share an UPDATE.
 const PORTION: usize = 4096;
 /// Destinations compared with what neighbours were told in one step, or looked at for stale routes.
-const VISITS_PER_STEP: usize = 16_384;
+const VISITS_PER_STEP: usize = 8192;
 
 impl Speaker {
     /// Does a portion of what is left.

@@ -146,8 +146,8 @@ fn what_has_just_lost_its_route_is_known_as_that_for_a_while() {
     assert!(!lately(&world, 0, "10.1.64.1"));
     world.input(2, Input::Shutdown { text: "" });
     world.run_for(SECOND);
-    // The aggregate is still there and would call it a hole.
-    assert_eq!(world.speakers[0].lookup(InstanceId::DEFAULT, ip("10.1.64.1")), Some(Hop::Discard));
+    // The aggregate is still there, and does not answer for it.
+    assert_eq!(world.speakers[0].lookup(InstanceId::DEFAULT, ip("10.1.64.1")), None);
     assert!(lately(&world, 0, "10.1.64.1") && !lately(&world, 0, "10.1.128.199"));
     // What is no longer announced by ourselves was meant to go.
     world.input(1, Input::Withdraw(eid("10.1.0.0/18")));
@@ -174,7 +174,9 @@ fn an_aggregate_waits_for_all_its_components_and_outlives_all_but_one() {
     world.cut(0, 1);
     world.run_for(SECOND);
     assert_eq!(prefixes(&world.speakers[3]), ["10.1.0.0/16"]);
-    assert_eq!(world.speakers[0].lookup(InstanceId::DEFAULT, ip("10.1.1.1")), Some(Hop::Discard));
+    let lookup = |text| world.speakers[0].lookup(InstanceId::DEFAULT, ip(text));
+    assert_eq!(lookup("10.1.1.1"), None, "a site that cannot be reached is no hole");
+    assert_eq!(lookup("10.1.128.199"), Some(Hop::Discard));
     world.cut(0, 2);
     world.run_for(SECOND);
     assert!(prefixes(&world.speakers[3]).is_empty());
@@ -224,7 +226,7 @@ fn a_flapping_route_is_held_back_until_it_is_stable() {
 }
 
 #[test]
-fn a_refresh_says_everything_again_and_ends_what_is_not_said() {
+fn a_refresh_says_everything_again_between_marks() {
     let mut world = World::line(2);
     world.start();
     for third in 0..50 {
@@ -273,6 +275,21 @@ fn routes_outlive_a_restart_of_the_neighbour_that_comes_back() {
     assert_eq!(updates(&world), before + 1, "beyond, only the withdrawal was seen");
     assert!(world.events(0).contains(&Event::RestartOver));
     assert!(!world.speakers[0].summary().deferring);
+}
+
+#[test]
+fn routes_of_a_neighbour_that_comes_back_without_them_go_at_once() {
+    let mut world = World::line(2);
+    world.start();
+    world.input(0, Input::Originate(eid("10.1.0.0/16")));
+    world.run_for(SECOND * 5);
+    world.crash(0);
+    world.run_for(SECOND);
+    assert_eq!(prefixes(&world.speakers[1]), ["10.1.0.0/16"]);
+    // It forwards nothing of what it forwarded before, and says so.
+    world.restart(0, |_| {});
+    world.run_for(SECOND * 60);
+    assert!(world.speakers[1].routes(None, usize::MAX).is_empty());
 }
 
 #[test]
