@@ -27,7 +27,7 @@ use crate::{
     alt::datagrams::Unreachable,
     fault::faults,
     prefix_map::PrefixMap,
-    rate::{Bucket, Buckets, Limited, Rate},
+    rate::{Limited, Limits, Rate},
     rloc::{Families, answer_address, routable},
     wire::{MapReply, MapRequest, ecm},
 };
@@ -185,9 +185,7 @@ pub struct MapServer {
     counts: Vec<usize>,
     families: Families,
     unreachable: Unreachable,
-    each: Buckets<(IpAddr, Eid)>,
-    all: Bucket,
-    all_rate: Rate,
+    limits: Limits<(IpAddr, Eid)>,
 }
 
 impl MapServer {
@@ -202,9 +200,7 @@ impl MapServer {
             counts: vec![0; settings.sites.len()],
             families: Families::of(&settings.rlocs),
             unreachable: settings.unreachable,
-            each: Buckets::new(settings.each, settings.watched_max),
-            all: Bucket::default(),
-            all_rate: settings.all,
+            limits: Limits::new(settings.each, settings.all, settings.watched_max),
             sites: settings.sites,
         }
     }
@@ -313,15 +309,10 @@ impl MapServer {
     }
 
     fn limit(&mut self, now: Instant, key: (IpAddr, Eid)) -> Result<(), SiteFault> {
-        let name = |limited| match limited {
-            Limited::Spent => SiteFault::Limited,
+        self.limits.take(now, &[key]).map_err(|limited| match limited {
+            Limited::Spent | Limited::Overall => SiteFault::Limited,
             Limited::TableFull => SiteFault::WatchedFull,
-        };
-        self.each.ready(now, &key).map_err(name)?;
-        if !self.all.take(now, self.all_rate) {
-            return Err(SiteFault::Limited);
-        }
-        self.each.take(now, key).map_err(name)
+        })
     }
 
     fn unserved(&self, eid: Eid, request: &MapRequest, source: SocketAddr) -> Result<Output, SiteFault> {

@@ -1,5 +1,7 @@
 //! Rate limits: token buckets kept as one instant each.
 //!
+//! [`Limits`] is what an answering role has: a bucket for each key, and one over all.
+//!
 //! A bucket remembers when it will be full again; the tokens missing now are the distance to that instant. A full
 //! bucket is therefore the same as none, and a table of buckets forgets it.
 
@@ -51,6 +53,8 @@ pub enum Limited {
     Spent,
     /// As many keys as the table holds are short of tokens, and this one is new.
     TableFull,
+    /// The bucket over all keys is empty ([`Limits`]).
+    Overall,
 }
 
 /// A bounded table of buckets of one [`Rate`], one per key.
@@ -121,6 +125,40 @@ impl<K: Ord + Clone> Buckets<K> {
     }
 }
 
+/// A bucket for each key, and one over all of them.
+#[derive(Debug, Clone)]
+pub struct Limits<K> {
+    each: Buckets<K>,
+    all: Bucket,
+    all_rate: Rate,
+}
+
+impl<K: Ord + Clone> Limits<K> {
+    /// `each` for at most `capacity` keys that are short of tokens, `all` for everything together.
+    #[must_use]
+    pub fn new(each: Rate, all: Rate, capacity: usize) -> Self {
+        Self { each: Buckets::new(each, capacity), all: Bucket::default(), all_rate: all }
+    }
+
+    /// Takes a token of each of `keys` and one of all together, or none at all: what is refused spends nothing of others.
+    ///
+    /// # Errors
+    /// [`Limited`], by which bound there is none. A table that gets full within `keys` has spent those before.
+    pub fn take(&mut self, now: Instant, keys: &[K]) -> Result<(), Limited> {
+        keys.iter().try_for_each(|key| self.each.ready(now, key))?;
+        if !self.all.take(now, self.all_rate) {
+            return Err(Limited::Overall);
+        }
+        keys.iter().try_for_each(|key| self.each.take(now, key.clone()))
+    }
+
+    /// Keys that are short of tokens, as of the last call that took a time.
+    #[cfg(test)]
+    pub(crate) fn watched(&self) -> usize {
+        self.each.len()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +203,27 @@ mod tests {
         let later = start + Duration::from_secs(3);
         assert_eq!(table.take(later, 3), Ok(()), "key 2 is full again and forgotten");
         assert_eq!(table.take(later, 2), Err(Limited::TableFull));
+    }
+
+    #[test]
+    fn what_is_refused_spends_nothing_of_others() {
+        let start = Instant::now();
+        let one = Rate { burst: 1, every: Duration::from_secs(3) };
+        let mut limits = Limits::new(one, THREE, 8);
+        assert_eq!(limits.take(start, &['a', 'b']), Ok(()));
+        assert_eq!(
+            limits.take(start, &['c', 'a']),
+            Err(Limited::Spent),
+            "and c keeps its token, and so do all together"
+        );
+        assert_eq!((limits.take(start, &['c']), limits.take(start, &['d'])), (Ok(()), Ok(())));
+        assert_eq!(limits.take(start, &['e']), Err(Limited::Overall));
+        let later = start + Duration::from_secs(3);
+        assert_eq!(
+            (limits.take(later, &['e']), limits.watched()),
+            (Ok(()), 1),
+            "e was spared, the others are full again"
+        );
     }
 
     #[test]

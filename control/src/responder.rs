@@ -27,7 +27,7 @@ use altitude_dataplane::mapping::{Eid, EidPrefix, Locator, Mapping};
 use crate::{
     fault::faults,
     prefix_map::PrefixMap,
-    rate::{Bucket, Buckets, Limited, Rate},
+    rate::{Limited, Limits, Rate},
     rloc::{Families, answer_address, routable},
     wire::{MapReply, MapRequest},
 };
@@ -110,9 +110,7 @@ pub struct Responder {
     database: PrefixMap<Mapping>,
     rlocs: Vec<IpAddr>,
     families: Families,
-    each: Buckets<(IpAddr, EidPrefix)>,
-    all: Bucket,
-    all_rate: Rate,
+    limits: Limits<(IpAddr, EidPrefix)>,
 }
 
 impl Responder {
@@ -123,9 +121,7 @@ impl Responder {
             database: PrefixMap::new(),
             families: Families::of(&settings.rlocs),
             rlocs: settings.rlocs,
-            each: Buckets::new(settings.each, settings.watched_max),
-            all: Bucket::default(),
-            all_rate: settings.all,
+            limits: Limits::new(settings.each, settings.all, settings.watched_max),
         };
         responder.set_database(settings.database);
         responder
@@ -195,20 +191,12 @@ impl Responder {
 
     /// Takes a token for every match, and none if one of them has none left.
     fn limit(&mut self, now: Instant, to: IpAddr, matches: &BTreeSet<EidPrefix>) -> Result<(), RequestFault> {
-        let name = |limited| match limited {
+        let keys: Vec<(IpAddr, EidPrefix)> = matches.iter().map(|eid| (to, *eid)).collect();
+        self.limits.take(now, &keys).map_err(|limited| match limited {
             Limited::Spent => RequestFault::Limited,
             Limited::TableFull => RequestFault::WatchedFull,
-        };
-        for eid in matches {
-            self.each.ready(now, &(to, *eid)).map_err(name)?;
-        }
-        if !self.all.take(now, self.all_rate) {
-            return Err(RequestFault::LimitedOverall);
-        }
-        for eid in matches {
-            self.each.take(now, (to, *eid)).map_err(name)?;
-        }
-        Ok(())
+            Limited::Overall => RequestFault::LimitedOverall,
+        })
     }
 
     fn ready_to_send(&self, mut mapping: Mapping) -> Mapping {

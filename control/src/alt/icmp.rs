@@ -6,10 +6,12 @@ use std::net::IpAddr;
 
 use altitude_dataplane::wire::{
     icmp::{self, Icmp6Error, IcmpError},
-    ipv4::{Ipv4Header, Options},
+    ipv4::Ipv4Header,
     ipv6::Ipv6Header,
     protocol,
 };
+
+use crate::wire::packet::enclose;
 
 /// TTL and Hop Limit of the packets.
 const TTL: u8 = 64;
@@ -26,58 +28,37 @@ pub enum Error {
 /// The IP packet that tells `to` of the fate of `datagram`, an IP packet. `None` where the three are not of one family.
 #[must_use]
 pub fn packet(error: Error, from: IpAddr, to: IpAddr, datagram: &[u8]) -> Option<Vec<u8>> {
-    let version = datagram.first()? >> 4;
-    match (from, to) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) if version == 4 => {
-            let start = Ipv4Header::LENGTH + icmp::LENGTH;
-            let quote = &datagram[..datagram.len().min(icmp::PACKET_MAX - start)];
-            let mut octets = vec![0; start + quote.len()];
-            octets[start..].copy_from_slice(quote);
-            let header = Ipv4Header {
-                tos: 0,
-                total_length: octets.len() as u16,
-                identification: 0,
-                dont_fragment: true, // short enough for every path, and the identification is then free (RFC 6864 §4.1)
-                more_fragments: false,
-                fragment_offset: 0,
-                ttl: TTL,
-                protocol: protocol::ICMP,
-                source,
-                destination,
-                options: Options::NONE,
-            };
-            header.write(&mut octets);
+    let message = match (from, to, datagram.first()? >> 4) {
+        (IpAddr::V4(_), IpAddr::V4(_), 4) => {
+            let mut message = unfinished(datagram, icmp::PACKET_MAX - Ipv4Header::LENGTH);
             let error = match error {
                 Error::Unreachable => IcmpError::Unreachable { code: 1 },
                 Error::TimeExceeded => IcmpError::TimeExceeded { code: 0 },
             };
-            error.write(&mut octets[Ipv4Header::LENGTH..]);
-            Some(octets)
+            error.write(&mut message);
+            message
         }
-        (IpAddr::V6(source), IpAddr::V6(destination)) if version == 6 => {
-            let start = Ipv6Header::LENGTH + icmp::LENGTH;
-            let quote = &datagram[..datagram.len().min(icmp::PACKET_MAX_V6 - start)];
-            let mut octets = vec![0; start + quote.len()];
-            octets[start..].copy_from_slice(quote);
-            let header = Ipv6Header {
-                traffic_class: 0,
-                flow_label: 0,
-                payload_length: (octets.len() - Ipv6Header::LENGTH) as u16,
-                next_header: protocol::ICMPV6,
-                hop_limit: TTL,
-                source,
-                destination,
-            };
-            header.write(&mut octets);
+        (IpAddr::V6(source), IpAddr::V6(destination), 6) => {
+            let mut message = unfinished(datagram, icmp::PACKET_MAX_V6 - Ipv6Header::LENGTH);
             let error = match error {
                 Error::Unreachable => Icmp6Error::Unreachable { code: 0 },
                 Error::TimeExceeded => Icmp6Error::TimeExceeded { code: 0 },
             };
-            error.write(source, destination, &mut octets[Ipv6Header::LENGTH..]);
-            Some(octets)
+            error.write(source, destination, &mut message);
+            message
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    let protocol = if from.is_ipv4() { protocol::ICMP } else { protocol::ICMPV6 };
+    // Short enough for every path.
+    enclose((from, to), protocol, TTL, true, &message)
+}
+
+/// A message of at most `longest` octets without its header, quoting as much of `datagram` as it may.
+fn unfinished(datagram: &[u8], longest: usize) -> Vec<u8> {
+    let mut message = vec![0; icmp::LENGTH];
+    message.extend(&datagram[..datagram.len().min(longest - icmp::LENGTH)]);
+    message
 }
 
 #[cfg(test)]

@@ -21,12 +21,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use altitude_dataplane::wire::{
-    ipv4::{Ipv4Header, Options},
-    ipv6::Ipv6Header,
-};
+use altitude_dataplane::wire::{ipv4::Ipv4Header, ipv6::Ipv6Header};
 
-use crate::wire::gre::{self, GreHeader};
+use crate::wire::{
+    gre::{self, GreHeader},
+    packet::enclose,
+};
 
 /// IP protocol of GRE.
 const GRE: u8 = 47;
@@ -78,44 +78,8 @@ pub(super) fn is_of(inner: &Inner<'_>, from: IpAddr, to: IpAddr, key: Option<u32
 
 /// The inner packet of a keepalive: from the far end to us.
 pub(super) fn packet(from: IpAddr, to: IpAddr, gre: &[u8]) -> Vec<u8> {
-    let mut octets = match (from, to) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            let header = Ipv4Header {
-                tos: 0,
-                total_length: (Ipv4Header::LENGTH + gre.len()) as u16,
-                identification: 0,
-                dont_fragment: false,
-                more_fragments: false,
-                fragment_offset: 0,
-                ttl: TTL,
-                protocol: GRE,
-                source,
-                destination,
-                options: Options::NONE,
-            };
-            let mut octets = vec![0; Ipv4Header::LENGTH];
-            header.write(&mut octets);
-            octets
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            let header = Ipv6Header {
-                traffic_class: 0,
-                flow_label: 0,
-                payload_length: gre.len() as u16,
-                next_header: GRE,
-                hop_limit: TTL,
-                source,
-                destination,
-            };
-            let mut octets = vec![0; Ipv6Header::LENGTH];
-            header.write(&mut octets);
-            octets
-        }
-        // Tunnels with ends of two families are refused when they are made.
-        _ => Vec::new(),
-    };
-    octets.extend(gre);
-    octets
+    // Tunnels with ends of two families are refused when they are made.
+    enclose((from, to), GRE, TTL, false, gre).unwrap_or_default()
 }
 
 /// What an ICMP error says of the far end.

@@ -221,7 +221,7 @@ fn forged_itr_rlocs_fill_neither_the_table_nor_the_wire() {
     }
     assert_eq!(faults[..4], [None; 4]);
     assert!(faults[4..].iter().all(|fault| *fault == Some(RequestFault::WatchedFull)));
-    assert_eq!(responder.each.len(), 4);
+    assert_eq!(responder.limits.watched(), 4);
     let mut responder = Responder::new(Settings { all, ..settings() });
     let answered = (1..=200).filter(|last| {
         let request = MapRequest { itr_rlocs: vec![[10, 0, 0, *last].into()], ..request(&["2.2.2.2/32"]) };

@@ -28,6 +28,56 @@ pub fn destination(packet: &[u8]) -> Option<(IpAddr, usize)> {
     }
 }
 
+/// An IP packet around `payload`, a whole datagram of `protocol`: no options, no extension headers. `None` where the addresses
+/// are of two families or the payload is too long.
+#[must_use]
+pub fn enclose(
+    (source, destination): (IpAddr, IpAddr),
+    protocol: u8,
+    ttl: u8,
+    dont_fragment: bool,
+    payload: &[u8],
+) -> Option<Vec<u8>> {
+    let mut octets = match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let header = Ipv4Header {
+                tos: 0,
+                total_length: u16::try_from(Ipv4Header::LENGTH + payload.len()).ok()?,
+                // Free for packets that cannot be fragmented (RFC 6864 §4.1); the others here are too short to be.
+                identification: 0,
+                dont_fragment,
+                more_fragments: false,
+                fragment_offset: 0,
+                ttl,
+                protocol,
+                source,
+                destination,
+                options: Options::NONE,
+            };
+            let mut octets = vec![0; Ipv4Header::LENGTH];
+            header.write(&mut octets);
+            octets
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let header = Ipv6Header {
+                traffic_class: 0,
+                flow_label: 0,
+                payload_length: u16::try_from(payload.len()).ok()?,
+                next_header: protocol,
+                hop_limit: ttl,
+                source,
+                destination,
+            };
+            let mut octets = vec![0; Ipv6Header::LENGTH];
+            header.write(&mut octets);
+            octets
+        }
+        _ => return None,
+    };
+    octets.extend(payload);
+    Some(octets)
+}
+
 /// A UDP datagram in its IP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UdpPacket<'a> {
@@ -91,51 +141,15 @@ impl<'a> UdpPacket<'a> {
         let room = usize::from(u16::MAX) - if self.source.is_ipv4() { Ipv4Header::LENGTH } else { 0 };
         let length = UdpHeader::LENGTH + self.payload.len();
         assert!(length <= room, "a datagram of {length} octets");
-        let length = length as u16;
-        let mut octets = match (self.source.ip(), self.destination.ip()) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let header = Ipv4Header {
-                    tos: 0,
-                    total_length: length + Ipv4Header::LENGTH as u16,
-                    // Free for packets that cannot be fragmented (RFC 6864 §4.1).
-                    identification: 0,
-                    dont_fragment: true,
-                    more_fragments: false,
-                    fragment_offset: 0,
-                    ttl: self.ttl,
-                    protocol: protocol::UDP,
-                    source,
-                    destination,
-                    options: Options::NONE,
-                };
-                let mut octets = vec![0; Ipv4Header::LENGTH];
-                header.write(&mut octets);
-                octets
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let header = Ipv6Header {
-                    traffic_class: 0,
-                    flow_label: 0,
-                    payload_length: length,
-                    next_header: protocol::UDP,
-                    hop_limit: self.ttl,
-                    source,
-                    destination,
-                };
-                let mut octets = vec![0; Ipv6Header::LENGTH];
-                header.write(&mut octets);
-                octets
-            }
-            (source, destination) => panic!("{source} and {destination} are of different families"),
-        };
         let (source, destination) = (self.source, self.destination);
-        let mut udp = UdpHeader { source: source.port(), destination: destination.port(), length, checksum: 0 };
+        let mut udp =
+            UdpHeader { source: source.port(), destination: destination.port(), length: length as u16, checksum: 0 };
         udp.checksum = udp.compute(source.ip(), destination.ip(), self.payload);
-        let at = octets.len();
-        octets.resize(at + UdpHeader::LENGTH, 0);
-        udp.write(&mut octets[at..]);
-        octets.extend(self.payload);
-        octets
+        let mut datagram = vec![0; UdpHeader::LENGTH];
+        udp.write(&mut datagram);
+        datagram.extend(self.payload);
+        let packet = enclose((source.ip(), destination.ip()), protocol::UDP, self.ttl, true, &datagram);
+        packet.unwrap_or_else(|| panic!("{source} and {destination} are of different families"))
     }
 }
 

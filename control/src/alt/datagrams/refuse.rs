@@ -10,7 +10,7 @@ use altitude_dataplane::mapping::{Action, Eid, EidPrefix, Ttl};
 use super::{DatagramFault, Engine, Output, Settings, Unreachable};
 use crate::{
     alt::{icmp, rib::Rib},
-    rate::{Bucket, Buckets, Limited, Rate},
+    rate::{Limited, Limits},
     rloc::{Families, answer_address},
     wire::{MapReply, MapRequest},
 };
@@ -38,12 +38,8 @@ pub(super) enum Dead {
 pub(super) struct Refusals {
     unreachable: Unreachable,
     families: Families,
-    each: Buckets<(IpAddr, EidPrefix)>,
-    all: Bucket,
-    all_rate: Rate,
-    icmp_each: Buckets<IpAddr>,
-    icmp_all: Bucket,
-    icmp_all_rate: Rate,
+    replies: Limits<(IpAddr, EidPrefix)>,
+    errors: Limits<IpAddr>,
 }
 
 impl Refusals {
@@ -51,12 +47,8 @@ impl Refusals {
         Self {
             unreachable: settings.unreachable,
             families: Families::of(&settings.rlocs),
-            each: Buckets::new(settings.each, settings.watched_max),
-            all: Bucket::default(),
-            all_rate: settings.all,
-            icmp_each: Buckets::new(settings.icmp_each, settings.watched_max),
-            icmp_all: Bucket::default(),
-            icmp_all_rate: settings.icmp_all,
+            replies: Limits::new(settings.each, settings.all, settings.watched_max),
+            errors: Limits::new(settings.icmp_each, settings.icmp_all, settings.watched_max),
         }
     }
 
@@ -68,25 +60,14 @@ impl Refusals {
     /// Pairs and RLOCs watched.
     #[cfg(test)]
     pub(super) fn watched(&self) -> usize {
-        self.each.len().max(self.icmp_each.len())
+        self.replies.watched().max(self.errors.watched())
     }
 
     fn take_reply(&mut self, now: Instant, key: (IpAddr, EidPrefix)) -> Result<(), DatagramFault> {
-        let name = |limited| match limited {
-            Limited::Spent => DatagramFault::ReplyLimited,
+        self.replies.take(now, &[key]).map_err(|limited| match limited {
+            Limited::Spent | Limited::Overall => DatagramFault::ReplyLimited,
             Limited::TableFull => DatagramFault::WatchedFull,
-        };
-        self.each.ready(now, &key).map_err(name)?;
-        if !self.all.take(now, self.all_rate) {
-            return Err(DatagramFault::ReplyLimited);
-        }
-        self.each.take(now, key).map_err(name)
-    }
-
-    fn take_icmp(&mut self, now: Instant, to: IpAddr) -> bool {
-        self.icmp_each.ready(now, &to).is_ok()
-            && self.icmp_all.take(now, self.icmp_all_rate)
-            && self.icmp_each.take(now, to).is_ok()
+        })
     }
 }
 
@@ -138,9 +119,7 @@ impl Engine {
     ) -> Result<Output, DatagramFault> {
         let from = self.rlocs.iter().find(|rloc| rloc.is_ipv4() == to.is_ipv4()).ok_or(fault)?;
         let packet = icmp::packet(error, *from, to, packet).ok_or(fault)?;
-        if !self.refusals.take_icmp(now, to) {
-            return Err(DatagramFault::IcmpLimited);
-        }
+        self.refusals.errors.take(now, &[to]).map_err(|_| DatagramFault::IcmpLimited)?;
         Ok(Output::Icmp { to, packet, fault })
     }
 
