@@ -3,7 +3,7 @@
 //! Nothing panics, and what can be read can be written and reads back as the same value. A target tells whether there was
 //! anything it could read, so that a run that reaches nothing shows.
 
-use altitude_control::wire::{Message, gre::GreHeader, packet::UdpPacket};
+use altitude_control::wire::{Algorithm, Key, Message, gre::GreHeader, packet::UdpPacket};
 use altitude_dataplane::wire::{
     checksum,
     ipv4::Ipv4Header,
@@ -28,6 +28,16 @@ pub(crate) fn message(octets: &[u8]) -> bool {
         Message::MapReply(reply) => {
             let _ = reply.probe_is_authoritative();
             reply.encode()
+        }
+        Message::MapRegister(register) => {
+            let key = [Key::new(register.authentication.key_id, Algorithm::Sha256Hkdf, b"secret")];
+            assert!(register.verify(octets, &key).is_err(), "nobody guesses a MAC");
+            register.encode()
+        }
+        Message::MapNotify(notify) => {
+            let key = [Key::new(notify.authentication.key_id, Algorithm::Sha1, b"secret")];
+            assert!(notify.verify(octets, &key).is_err(), "nobody guesses a MAC");
+            notify.encode()
         }
         Message::Other(_) => return false,
     };

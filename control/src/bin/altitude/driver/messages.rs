@@ -50,6 +50,9 @@ impl Driver<'_> {
                 self.traffic.map_requests_in += 1;
                 self.answer(now, &request, Arrival { source: from, destination: Some(local) });
             }
+            Ok(Message::MapRegister(_) | Message::MapNotify(_)) => {
+                self.faults.control.count(ControlFault::UnknownType);
+            }
             Ok(Message::Other(kind)) => {
                 tracing::debug!(%from, kind, "control message of a type not spoken here");
                 self.faults.control.count(ControlFault::UnknownType);
