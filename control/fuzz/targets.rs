@@ -18,7 +18,7 @@ use altitude_control::{
         },
         tunnels::TunnelId,
     },
-    wire::{Message, ecm::Ecm, gre::GreHeader, packet::UdpPacket},
+    wire::{Algorithm, Key, Message, ecm::Ecm, gre::GreHeader, packet::UdpPacket},
 };
 use altitude_dataplane::wire::{
     checksum,
@@ -47,6 +47,16 @@ pub(crate) fn message(octets: &[u8]) -> bool {
         Message::MapReply(reply) => {
             let _ = reply.probe_is_authoritative();
             reply.encode()
+        }
+        Message::MapRegister(register) => {
+            let key = [Key::new(register.authentication.key_id, Algorithm::Sha256Hkdf, b"secret")];
+            assert!(register.verify(octets, &key).is_err(), "nobody guesses a MAC");
+            register.encode()
+        }
+        Message::MapNotify(notify) => {
+            let key = [Key::new(notify.authentication.key_id, Algorithm::Sha1, b"secret")];
+            assert!(notify.verify(octets, &key).is_err(), "nobody guesses a MAC");
+            notify.encode()
         }
         Message::Other(_) => return false,
     };

@@ -22,6 +22,7 @@ pub mod os;
 pub mod prefix_map;
 pub mod publisher;
 pub mod rate;
+pub mod registrar;
 pub mod resolver;
 pub mod responder;
 pub mod rloc;

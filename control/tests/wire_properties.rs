@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use altitude_control::wire::{
-    MapReply, MapRequest, Message, RequestRecord, XtrIdentity, gre::GreHeader, packet::UdpPacket,
+    Algorithm, Form, Key, MapNotify, MapRegister, MapReply, MapRequest, Message, RequestRecord, XtrIdentity,
+    gre::GreHeader, packet::UdpPacket,
 };
 use altitude_dataplane::mapping::{Action, Eid, EidPrefix, InstanceId, Locator, Mapping, Prefix, Ttl};
 use proptest::{collection::vec, option, prelude::*};
@@ -78,6 +79,29 @@ fn map_reply() -> impl Strategy<Value = MapReply> {
     )
 }
 
+fn map_register() -> impl Strategy<Value = MapRegister> {
+    let xtr = (any::<[u8; 16]>(), any::<u64>()).prop_map(|(xtr_id, site_id)| XtrIdentity { xtr_id, site_id });
+    (any::<u64>(), any::<[bool; 6]>(), vec(mapping(), 0..6), option::of(xtr)).prop_map(
+        |(nonce, [proxy, security, eid_notify, ttl_timeout, merge, want_notify], records, xtr)| MapRegister {
+            proxy,
+            security,
+            eid_notify,
+            ttl_timeout,
+            merge,
+            want_notify,
+            nonce,
+            records,
+            xtr,
+            ..MapRegister::default()
+        },
+    )
+}
+
+fn key() -> impl Strategy<Value = Key> {
+    (any::<u8>(), 0..Algorithm::ALL.len(), vec(any::<u8>(), 1..80))
+        .prop_map(|(id, algorithm, secret)| Key::new(id, Algorithm::ALL[algorithm], &secret))
+}
+
 fn endpoints() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
     prop_oneof![
         any::<([u8; 4], u16, [u8; 4], u16)>().prop_map(|(a, p, b, q)| ((a, p).into(), (b, q).into())),
@@ -101,6 +125,22 @@ proptest! {
         let opaque = reply.security.as_ref().is_some_and(|data| data.len() > 1);
         prop_assert_eq!(cut.is_ok(), opaque);
         prop_assert_eq!(Message::parse(&octets), Ok(Message::MapReply(reply)));
+    }
+
+    #[test]
+    fn registrations(register in map_register(), ack: bool, key in key(), whole_mac: bool, records_only: bool) {
+        let form = Form { whole_mac, records_only };
+        let octets = register.clone().signed(&key, form);
+        let Ok(Message::MapRegister(read)) = Message::parse(&octets) else { panic!("a Map-Register") };
+        prop_assert_eq!(read.verify(&octets, std::slice::from_ref(&key)), Ok(&key));
+        prop_assert_eq!(read.encode(), &octets[..]);
+        prop_assert_eq!(MapRegister { authentication: Default::default(), ..read }, register.clone());
+        let MapRegister { nonce, records, xtr, .. } = register;
+        let notify = MapNotify { ack, nonce, records, xtr, ..MapNotify::default() };
+        let octets = notify.signed(&key, form);
+        let Ok(Message::MapNotify(read)) = Message::parse(&octets) else { panic!("a Map-Notify") };
+        prop_assert_eq!(read.verify(&octets, std::slice::from_ref(&key)), Ok(&key));
+        prop_assert_eq!(read.encode(), octets);
     }
 
     #[test]

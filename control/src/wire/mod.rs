@@ -14,6 +14,7 @@
 //! * Writing allocates and does not fail, but for the panics named ([`packet::UdpPacket::encode`]).
 #![forbid(unsafe_code)]
 
+mod authentication;
 mod cursor;
 pub mod ecm;
 mod error;
@@ -23,10 +24,13 @@ mod map_reply;
 mod map_request;
 pub mod packet;
 mod record;
+mod registration;
 
+pub use authentication::{Algorithm, Authentication, AuthenticationError, Form, Key};
 pub use error::WireError;
 pub use map_reply::MapReply;
 pub use map_request::{MapRequest, RequestRecord, XtrIdentity};
+pub use registration::{MapNotify, MapRegister};
 
 use altitude_dataplane::wire::WireError as Malformed;
 
@@ -39,6 +43,10 @@ pub enum Message {
     MapRequest(MapRequest),
     /// Type 2.
     MapReply(MapReply),
+    /// Type 3.
+    MapRegister(MapRegister),
+    /// Types 4 and 5.
+    MapNotify(MapNotify),
     /// Another type: its number, 4 bits. Nothing else of it was read; [`ecm::TYPE`] is for [`ecm::Ecm`].
     Other(u8),
 }
@@ -54,6 +62,8 @@ impl Message {
         match first >> 4 {
             map_request::TYPE => MapRequest::parse(cursor).map(Self::MapRequest),
             map_reply::TYPE => MapReply::parse(cursor).map(Self::MapReply),
+            registration::MAP_REGISTER => MapRegister::parse(cursor).map(Self::MapRegister),
+            registration::MAP_NOTIFY | registration::MAP_NOTIFY_ACK => MapNotify::parse(cursor).map(Self::MapNotify),
             other => Ok(Self::Other(other)),
         }
     }

@@ -70,6 +70,9 @@ impl Driver<'_> {
                 self.answer(now, &request, Arrival { source: from, destination: Some(local) });
             }
             Ok(Message::Other(ecm::TYPE)) => self.encapsulated(now, from, octets),
+            Ok(Message::MapRegister(_) | Message::MapNotify(_)) => {
+                self.faults.control.count(ControlFault::UnknownType);
+            }
             Ok(Message::Other(kind)) => {
                 tracing::debug!(%from, kind, "control message of a type not spoken here");
                 self.faults.control.count(ControlFault::UnknownType);
