@@ -183,6 +183,7 @@ fn sites(drafts: &[SiteDraft], own: &[IpAddr], findings: &mut Findings) -> Vec<S
             eids: eids.into_iter().flatten().collect(),
             more_specifics: item.more_specifics.as_ref().is_some_and(|given| given.value),
             etrs: etrs.into_iter().flatten().collect(),
+            ..Site::default()
         });
     }
     sites
