@@ -47,7 +47,7 @@ pub const CONFIRM_EVERY: u32 = 5;
 const PAYLOAD_MAX: [usize; 2] = [576 - 20 - 8, 1280 - 40 - 8];
 
 /// One Map-Server.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MapServer {
     /// Where it is.
     pub address: IpAddr,
