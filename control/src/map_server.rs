@@ -30,6 +30,7 @@ use std::{
 
 use altitude_dataplane::mapping::{Action, Eid, EidPrefix, Mapping, Ttl};
 
+use self::registry::{Arrived, Registry};
 pub use self::{
     fault::SiteFault,
     registry::{
@@ -40,7 +41,6 @@ pub use self::{
     site::{PREFIXES_MAX, Proxying, Settings, Site, SiteId},
     view::{Held, Holder},
 };
-use self::registry::{Arrived, Registry};
 use crate::{
     alt::datagrams::Unreachable,
     prefix_map::PrefixMap,

@@ -181,7 +181,8 @@ impl Registry {
 
     pub(super) fn register(&mut self, now: Instant, arrived: Arrived<'_>, todo: &mut Vec<Output>) {
         let first = arrived.message.records.first();
-        let owner = first.and_then(|record| self.configured.covering(&record.eid)).map(|(_, configured)| configured.site);
+        let owner =
+            first.and_then(|record| self.configured.covering(&record.eid)).map(|(_, configured)| configured.site);
         let outcome = match owner {
             Some(site) => self.take_in(now, site, arrived, todo),
             None => Err(SiteFault::UnknownSite),
@@ -255,7 +256,9 @@ impl Registry {
             Some(before) if *before == last => Err(SiteFault::Repeated),
             Some(before) if last.nonce <= before.nonce => Err(SiteFault::Replayed),
             // Nonces count from anything, so a zero is no floor.
-            None if last.nonce <= self.states[site.0].floor && self.states[site.0].floor > 0 => Err(SiteFault::Replayed),
+            None if last.nonce <= self.states[site.0].floor && self.states[site.0].floor > 0 => {
+                Err(SiteFault::Replayed)
+            }
             _ => Ok(()),
         }
     }
@@ -475,7 +478,8 @@ impl Registry {
             let notify = MapNotify { nonce, records: vec![union.clone()], xtr: identity, ..MapNotify::default() };
             let octets = notify.signed(key, Form { whole_mac: site.form.whole_mac || xtr.whole_mac, ..site.form });
             let to = SocketAddr::new(xtr.source.ip(), CONTROL_PORT);
-            let sent = news::Sent { site: SiteId(xtr.site as usize), about: (registrant, *eid), to, local: xtr.local, octets };
+            let sent =
+                news::Sent { site: SiteId(xtr.site as usize), about: (registrant, *eid), to, local: xtr.local, octets };
             self.news.send(now, nonce, sent, todo);
         }
     }
@@ -515,7 +519,6 @@ impl Registry {
         }
         self.news.repeat(now, todo);
     }
-
 }
 
 /// A record as it is kept: in wire order, and without what no record of a Map-Register may have (RFC 9301 §5.4).

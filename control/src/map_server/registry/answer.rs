@@ -111,7 +111,8 @@ impl Registry {
         let usable = locators.iter().filter(|locator| locator.usable()).map(|locator| locator.address);
         let etrs: Vec<IpAddr> = usable.filter(|address| reachable(*address)).collect();
         pick(&etrs).or_else(|| {
-            let sources = self.table.chain_from(head).map(|(_, one)| self.table.registrants[one.registrant].source.ip());
+            let sources =
+                self.table.chain_from(head).map(|(_, one)| self.table.registrants[one.registrant].source.ip());
             pick(&sources.filter(|address| reachable(*address)).collect::<Vec<_>>())
         })
     }

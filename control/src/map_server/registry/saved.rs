@@ -299,9 +299,9 @@ impl Registry {
             if kind == END {
                 continue;
             }
-            let site = fields.u64().and_then(|mark| {
-                sites.binary_search_by_key(&mark, |(mark, _)| *mark).ok().map(|place| sites[place].1)
-            });
+            let site = fields
+                .u64()
+                .and_then(|mark| sites.binary_search_by_key(&mark, |(mark, _)| *mark).ok().map(|place| sites[place].1));
             let taken = site.and_then(|site| self.take_back(now, site, kind, fields, &mut told));
             restored.left_out += usize::from(taken.is_none());
         }
