@@ -55,7 +55,7 @@ const UNSERVED_MINUTES: u32 = 1;
 const OUTSIDE_MINUTES: u32 = 15;
 
 /// What happens to the Map-Server.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Input<'a> {
     /// A Map-Register came.
     Register {

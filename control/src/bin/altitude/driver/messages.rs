@@ -70,9 +70,9 @@ impl Driver<'_> {
                 self.answer(now, &request, Arrival { source: from, destination: Some(local) });
             }
             Ok(Message::Other(ecm::TYPE)) => self.encapsulated(now, from, octets),
-            Ok(Message::MapRegister(_) | Message::MapNotify(_)) => {
-                self.faults.control.count(ControlFault::UnknownType);
-            }
+            Ok(Message::MapRegister(message)) => self.registered(now, from, local, &message, octets),
+            Ok(Message::MapNotify(message)) if message.ack => self.acknowledged(now, &message, octets),
+            Ok(Message::MapNotify(_)) => self.faults.control.count(ControlFault::UnknownType),
             Ok(Message::Other(kind)) => {
                 tracing::debug!(%from, kind, "control message of a type not spoken here");
                 self.faults.control.count(ControlFault::UnknownType);
@@ -172,7 +172,20 @@ impl Driver<'_> {
 
     /// Sends from port 4342 of our RLOC of the destination's family.
     pub(super) fn send(&mut self, to: SocketAddr, octets: &[u8]) {
-        let socket = self.sockets.control.iter().find(|socket| socket.local().is_ipv4() == to.is_ipv4());
+        let socket = self.sockets.control.iter().position(|socket| socket.local().is_ipv4() == to.is_ipv4());
+        self.send_by(socket, to, octets);
+    }
+
+    /// Sends from port 4342 of this one of our RLOCs, or where it is ours no more as [`send`](Self::send) does.
+    pub(super) fn send_from(&mut self, local: IpAddr, to: SocketAddr, octets: &[u8]) {
+        match self.sockets.control.iter().position(|socket| socket.local() == local) {
+            Some(socket) => self.send_by(Some(socket), to, octets),
+            None => self.send(to, octets),
+        }
+    }
+
+    fn send_by(&mut self, socket: Option<usize>, to: SocketAddr, octets: &[u8]) {
+        let socket = socket.and_then(|index| self.sockets.control.get(index));
         let sent = socket.is_some_and(|socket| match socket.send_to(to, octets) {
             Ok(()) => true,
             Err(error) => {
