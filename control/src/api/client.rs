@@ -11,10 +11,11 @@ use nix::sys::socket::MsgFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{
-    AltStatus, BgpRoute, BgpStatus, Counts, Entry, PortStatus, RoutesAsked, Stat, Table,
+    AltStatus, BgpRoute, BgpStatus, Counts, Entry, PortStatus, RoutesAsked, SitesPage, Stat, Table,
     bgp::{self, Collected},
     entry::{self, Entries},
     message::{Fields, Flags, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind},
+    sites,
     status::{Detail, Statuses},
 };
 
@@ -202,6 +203,19 @@ impl Client {
     /// As of [`hello`](Self::hello).
     pub fn bgp_routes(&mut self, asked: RoutesAsked) -> Result<(Vec<BgpRoute>, Option<EidPrefix>), ClientError> {
         self.collect(Detail::Routes, asked).map(|collected| (collected.routes, collected.next))
+    }
+
+    /// A page of the Map-Server's sites, from this place on.
+    ///
+    /// # Errors
+    /// As of [`hello`](Self::hello).
+    pub fn sites(&mut self, from: u32) -> Result<SitesPage, ClientError> {
+        let mut body = Vec::new();
+        Detail::Sites.put(&mut body);
+        sites::put_next(&mut body, from);
+        let mut collected = sites::Collected::default();
+        self.ask(Op::STATS, Flags::default(), &body, |kind, fields| collected.take(kind, fields))?;
+        Ok(collected.page)
     }
 
     fn collect(&mut self, detail: Detail, asked: RoutesAsked) -> Result<Collected, ClientError> {

@@ -22,7 +22,7 @@
 //!
 //! | type | name | value |
 //! |---|---|---|
-//! | 0x4000 | DETAIL | in a STATS request: u8 1 counters by scope, 2 ports, 3 tunnels, sources and static routes of the ALT, 4 the BGP speaker and its neighbours, 5 BGP routes |
+//! | 0x4000 | DETAIL | in a STATS request: u8 1 counters by scope, 2 ports, 3 tunnels, sources and static routes of the ALT, 4 the BGP speaker and its neighbours, 5 BGP routes, 8 sites of the Map-Server |
 //! | 0x4001 | NAME | stable name (UTF-8) of the STAT before it |
 //! | 0x4002 | SCOPE | u8 kind (1 worker, 2 control thread), u16 number; holds for the STATs after it |
 //! | 0x4003 | EXPIRY | u32 seconds until the entry leaves; absent if it stays |
@@ -41,6 +41,10 @@
 //! | 0x4026 | AS-PATH | text |
 //! | 0x4027 | COMMUNITIES | u32 each |
 //! | 0x4028 | CURSOR | u32 IID, u8 prefix length, address |
+//! | 0x4040 | SITE | u8 flags (1 has keys, 2 denied), name; the TLVs up to the next SITE are its own: an ADDRESS for each fixed ETR, REFUSAL, then IID and EID of each prefix with its XTRs |
+//! | 0x4041 | REFUSAL | u8 Key ID, u32 seconds since, u16 port and address it came from, name of the fault: the last Map-Register refused |
+//! | 0x4042 | XTR | u8 flags (1 has an xTR-ID, 2 proxy, 4 merge), u8 Key ID, u32 each: seconds since, seconds left, Record TTL in minutes; 16 octets of xTR-ID, u64 Site-ID, u16 port and address it registers from; the RLOCs after it are its locators |
+//! | 0x4043 | NEXT | u32 place of a site: in a request where to begin, in an answer where the next page does |
 //!
 //! BGP routes come in pages, as there may be a million: an answer ends with a CURSOR if there are more, and the same CURSOR
 //! in the next request asks for the next page. With an EID (and IID) only the routes to exactly that prefix come.
@@ -54,6 +58,7 @@ pub mod client;
 mod entry;
 mod message;
 mod server;
+mod sites;
 mod status;
 
 use std::{
@@ -67,6 +72,7 @@ use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Locator, MacAdd
 pub use bgp::{BgpRoute, BgpStatus, NeighborStatus, RouteOrigin, RoutesAsked, STATES, SessionStatus, SpeakerStatus};
 pub use message::{FLAGS, Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError};
 pub use server::{Conduct, View, handle, too_long};
+pub use sites::{RefusalStatus, SitePrefix, SiteStatus, SitesPage, XtrStatus};
 
 /// Which table an entry is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,8 +3,9 @@
 use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Prefix};
 
 use super::{
-    AltStatus, BgpRoute, BgpStatus, Counts, Entry, PortStatus, RoutesAsked, Stat, Table, bgp, entry,
+    AltStatus, BgpRoute, BgpStatus, Counts, Entry, PortStatus, RoutesAsked, SitesPage, Stat, Table, bgp, entry,
     message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind, put},
+    sites,
     status::{self, Detail, Ids},
 };
 
@@ -34,6 +35,11 @@ pub trait View {
     /// prefix there are never.
     fn bgp_routes(&self, _asked: RoutesAsked, _max: usize) -> Vec<BgpRoute> {
         Vec::new()
+    }
+
+    /// Sites of the Map-Server from this one on: as many as have about `max` prefixes together, one at least.
+    fn sites(&self, _from: u32, _max: usize) -> SitesPage {
+        SitesPage::default()
     }
 
     /// The entry of exactly this prefix.
@@ -144,6 +150,7 @@ struct Request {
     prefix: Option<Prefix>,
     detail: Option<Detail>,
     cursor: Option<EidPrefix>,
+    next: Option<u32>,
 }
 
 impl Request {
@@ -163,6 +170,7 @@ impl Request {
                 kind::EID => once(&mut request.prefix, entry::prefix(fields)?)?,
                 kind::DETAIL => once(&mut request.detail, Detail::read(fields)?)?,
                 kind::CURSOR => once(&mut request.cursor, bgp::cursor(fields)?)?,
+                kind::NEXT => once(&mut request.next, sites::next(fields)?)?,
                 other if other & kind::MANDATORY != 0 => return Err(ProtocolError::Unknown(other)),
                 _ => {}
             }
@@ -272,6 +280,15 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
             }
             for neighbor in &status.neighbors {
                 group(&mut |out| bgp::put_neighbor(out, neighbor, ids));
+            }
+        }
+        Some(Detail::Sites) => {
+            let page = view.sites(request.next.unwrap_or(0), PAGE);
+            for site in &page.sites {
+                sites::put_site(site, &mut group);
+            }
+            if let Some(next) = page.next {
+                group(&mut |out| sites::put_next(out, next));
             }
         }
         Some(Detail::Routes) => {

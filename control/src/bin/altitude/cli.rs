@@ -119,6 +119,8 @@ pub(crate) enum What {
     Alt,
     /// BGP neighbours: state and since when, prefixes received and advertised, why the last session ended.
     Bgp,
+    /// Sites of our Map-Server: who registered each prefix, with which key, until when, and what was refused last.
+    Sites,
 }
 
 const SHOW_EXAMPLES: &str = "\

@@ -1,6 +1,7 @@
 //! What the mapping API shows of the control thread's state.
 
 mod bgp;
+mod sites;
 
 use std::time::{Instant, SystemTime};
 
@@ -11,7 +12,7 @@ use altitude_control::{
         rib::{Hop, kernel::KernelRib},
     },
     api::{
-        AltStatus, BgpRoute, BgpStatus, Counts, Entry, Origin, PortStatus, RouteStatus, RoutesAsked, Scope,
+        AltStatus, BgpRoute, BgpStatus, Counts, Entry, Origin, PortStatus, RouteStatus, RoutesAsked, Scope, SitesPage,
         SourceStatus, Stat, Table, TunnelStatus, View,
     },
     fault::{Fault, Tally},
@@ -104,6 +105,10 @@ impl View for Driver<'_> {
     fn bgp_routes(&self, asked: RoutesAsked, max: usize) -> Vec<BgpRoute> {
         let speaker = self.rib.speaker.as_ref().zip(self.config.speaker.as_ref());
         speaker.map_or_else(Vec::new, |(speaker, settings)| bgp::routes(settings, speaker, asked, max))
+    }
+
+    fn sites(&self, from: u32, max: usize) -> SitesPage {
+        sites::page(&self.map_server, from, max)
     }
 
     fn exact(&self, table: Table, eid: &EidPrefix) -> Option<Entry> {

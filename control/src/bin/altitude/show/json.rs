@@ -16,6 +16,11 @@
 //!                              "last-down": { "ago", "reason" }, "retry", "stale", "counters": { name: number… } }…] }
 //! bgp routes { "routes": [{ "eid", "instance", "origin", "neighbor", "best", "why-not", "stale", "as-path", "med",
 //!                           "communities": ["a:b"…] }…] }
+//! sites      { "sites": [{ "name", "keyed", "denied", "etrs": [address…],
+//!                          "prefixes": [{ "eid", "instance",
+//!                                         "xtrs": [{ "xtr-id", "site-id", "from", "key", "since", "left", "proxy", "merge", "ttl",
+//!                                                    "locators": [{ "address", "priority", "weight", "reachable" }…] }…] }…],
+//!                          "refused": { "reason", "from", "port", "key", "ago" } }…] }
 //! entry      { "eid", "instance", "ttl", "left", "version", "origin", "action", "authoritative", "packets", "octets",
 //!              "created", "used",
 //!              "locators": [{ "address", "priority", "weight", "multicast-priority", "multicast-weight", "local",
