@@ -112,7 +112,9 @@ fn register(server: &mut MapServer, now: Instant, messages: &[Vec<u8>]) -> Resul
     let mut confirmed = 0;
     let start = cpu();
     for (site, octets) in messages.iter().enumerate() {
-        let Ok(Message::MapRegister(message)) = Message::parse(octets) else { return Err("no Map-Register".to_owned()) };
+        let Ok(Message::MapRegister(message)) = Message::parse(octets) else {
+            return Err("no Map-Register".to_owned());
+        };
         let from = SocketAddr::new(etr(site as u32), 4342);
         server.step(now, Input::Register { from, local: US, message: &message, octets }, &mut todo);
         confirmed += usize::from(matches!(todo.last(), Some(Output::Notify { .. })));
@@ -127,7 +129,9 @@ fn verify(messages: &[Vec<u8>]) -> Result<Duration, String> {
     let keys: Vec<Key> = (0..messages.len() as u32).map(key).collect();
     let start = cpu();
     for (octets, key) in messages.iter().zip(&keys) {
-        let Ok(Message::MapRegister(message)) = Message::parse(octets) else { return Err("no Map-Register".to_owned()) };
+        let Ok(Message::MapRegister(message)) = Message::parse(octets) else {
+            return Err("no Map-Register".to_owned());
+        };
         message.verify(octets, std::slice::from_ref(key)).map_err(|error| error.to_string())?;
     }
     Ok(cpu() - start)
@@ -146,12 +150,7 @@ fn requests(sites: u32) -> Vec<Vec<u8>> {
 }
 
 /// Asks for all of them, at simulated times; a second of CPU time has so many.
-fn ask(
-    server: &mut MapServer,
-    from: Instant,
-    requests: &[Vec<u8>],
-    right: fn(&Output) -> bool,
-) -> Result<f64, String> {
+fn ask(server: &mut MapServer, from: Instant, requests: &[Vec<u8>], right: fn(&Output) -> bool) -> Result<f64, String> {
     let mut todo = Vec::new();
     let mut start = cpu();
     for pass in 0..=PASSES {
@@ -201,7 +200,8 @@ fn plain(sites: u32, requests: &[Vec<u8>]) -> Result<f64, String> {
 pub(super) fn run(sites: u32) -> Result<Measured, String> {
     let start = Instant::now();
     let count = f64::from(sites);
-    let [first, again, forwarded] = [(1, true), (2, true), (3, false)].map(|(nonce, proxy)| registers(sites, nonce, proxy));
+    let [first, again, forwarded] =
+        [(1, true), (2, true), (3, false)].map(|(nonce, proxy)| registers(sites, nonce, proxy));
     let requests = requests(sites);
     let mut server = server(sites, start);
     let before = resident();
@@ -212,7 +212,8 @@ pub(super) fn run(sites: u32) -> Result<Measured, String> {
     }
     let renewed = register(&mut server, start + ROUND, &again)?;
     let macs = verify(&again)?;
-    let replied = |output: &Output| matches!(output, Output::Reply { message, .. } if !message.records[0].is_negative());
+    let replied =
+        |output: &Output| matches!(output, Output::Reply { message, .. } if !message.records[0].is_negative());
     let proxied = ask(&mut server, start + ROUND, &requests, replied)?;
     register(&mut server, start + 2 * ROUND, &forwarded)?;
     let handed_on = |output: &Output| {
