@@ -3,14 +3,18 @@
 //! * `register`: Map-Registers of 10 prefixes each, as octets, through codec, MAC, registry and Map-Notify.
 //! * `proxy`: Map-Requests in ECMs, as octets, for random registered EIDs; answered with Map-Replies, as octets.
 //! * `forward`: the same, handed to an ETR in an ECM.
+//! * `sockets/…`: the program behind UDP sockets on veth: seconds until all sites have their Map-Notify, Map-Replies a second with one
+//!   client, and a second of the program's CPU time.
 //! * `octets`: what a registration occupies, by what the process grew.
 //!
 //! Beside `register` stands the MAC alone, read and verified; beside requests the codec with a hash table of the same prefixes, which
 //! knows no longest match, no gap, no limits.
 
 mod registry;
+mod sockets;
 
 use super::{Report, Row, median};
+use crate::lab;
 
 /// What is measured.
 #[derive(Debug, Clone, clap::Args)]
@@ -38,11 +42,40 @@ const PREFIXES: u32 = 10;
 /// A line that says what went wrong: nothing is reported of a Map-Server that does not answer as it must.
 pub fn bench(report: &Report, choice: &Choice) -> Result<(), String> {
     let sites = if choice.quick { SITES_QUICK } else { SITES };
-    let mut rounds = Vec::new();
-    for _ in 0..choice.rounds.max(1) {
-        rounds.push(registry::run(sites)?);
-    }
     let wants = |case: &str| choice.only.as_ref().is_none_or(|only| case.contains(only.as_str()));
+    if ["register", "register/all", "proxy", "forward", "octets"].iter().any(|case| wants(case)) {
+        in_process(report, choice, sites)?;
+    }
+    if wants("sockets") {
+        match lab::available() {
+            Ok(()) => through_sockets(report, choice, sites).map_err(|error| error.to_string())?,
+            Err(why) => report.skip("sockets", &why),
+        }
+    }
+    Ok(())
+}
+
+fn through_sockets(report: &Report, choice: &Choice, sites: u32) -> Result<(), lab::LabError> {
+    // A run that is killed leaves nothing behind.
+    lab::remove_on_signal()?;
+    let rounds = (0..choice.rounds.max(1)).map(|_| sockets::run(sites)).collect::<Result<Vec<_>, _>>()?;
+    type Measure = fn(&sockets::Measured) -> f64;
+    let cases: [(&str, &str, Measure); 3] = [
+        ("sockets/register", "s", |one| one.registered),
+        ("sockets/proxy", "requests/s", |one| one.replies),
+        ("sockets/proxy/cpu", "requests/CPU-s", |one| one.replies_by_cpu),
+    ];
+    for (case, unit, of) in cases {
+        let value = median(&rounds.iter().map(of).collect::<Vec<_>>());
+        let case = case.to_owned();
+        report.row(&Row { bench: "control", case, subject: "altitude", value, unit, reference: None, ratio: None });
+    }
+    Ok(())
+}
+
+fn in_process(report: &Report, choice: &Choice, sites: u32) -> Result<(), String> {
+    let wants = |case: &str| choice.only.as_ref().is_none_or(|only| case.contains(only.as_str()));
+    let rounds = (0..choice.rounds.max(1)).map(|_| registry::run(sites)).collect::<Result<Vec<_>, _>>()?;
     type Measure = fn(&registry::Measured) -> f64;
     let cases: [(&str, &str, Measure, Option<(&'static str, Measure)>); 5] = [
         ("register", "messages/s", |one| one.registers, Some(("mac alone", |one| one.macs))),

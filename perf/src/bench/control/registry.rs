@@ -60,14 +60,18 @@ fn resident() -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap_or(0) * 1024
 }
 
-fn eid(number: u32) -> EidPrefix {
+pub(super) fn eid(number: u32) -> EidPrefix {
     // /28s from 16.0.0.0 on.
     let address = Ipv4Addr::from(0x1000_0000 + (number << 4));
     EidPrefix { instance: InstanceId::DEFAULT, prefix: Prefix::new(address.into(), 28).expect("28 bits") }
 }
 
+pub(super) fn secret(site: u32) -> String {
+    format!("the secret of site {site}")
+}
+
 fn key(site: u32) -> Key {
-    Key::new(1, Algorithm::Sha256, format!("the secret of site {site}").as_bytes())
+    Key::new(1, Algorithm::Sha256, secret(site).as_bytes())
 }
 
 fn etr(site: u32) -> IpAddr {
@@ -97,7 +101,7 @@ fn server(sites: u32, now: Instant) -> MapServer {
 }
 
 /// Map-Registers of all sites, as octets.
-fn registers(sites: u32, nonce: u64, proxy: bool) -> Vec<Vec<u8>> {
+pub(super) fn registers(sites: u32, nonce: u64, proxy: bool) -> Vec<Vec<u8>> {
     let message = |site: u32| {
         let records = (0..PREFIXES).map(|index| mapping(site * PREFIXES + index)).collect();
         let message = MapRegister { proxy, want_notify: true, nonce, records, ..MapRegister::default() };
@@ -138,7 +142,7 @@ fn verify(messages: &[Vec<u8>]) -> Result<Duration, String> {
 }
 
 /// Map-Requests in ECMs for random registered EIDs.
-fn requests(sites: u32) -> Vec<Vec<u8>> {
+pub(super) fn requests(sites: u32, count: usize) -> Vec<Vec<u8>> {
     let mut random = Random::new(0xc0);
     let one = |nonce: usize| {
         let prefix = eid(random.below((sites * PREFIXES) as usize) as u32).prefix.address();
@@ -146,7 +150,7 @@ fn requests(sites: u32) -> Vec<Vec<u8>> {
         let request = MapRequest::lookup(nonce as u64, None, &[ITR], asked);
         enclose(&request, Some(ITR), prefix).expect("one family")
     };
-    (0..REQUESTS).map(one).collect()
+    (0..count).map(one).collect()
 }
 
 /// Asks for all of them, at simulated times; a second of CPU time has so many.
@@ -202,7 +206,7 @@ pub(super) fn run(sites: u32) -> Result<Measured, String> {
     let count = f64::from(sites);
     let [first, again, forwarded] =
         [(1, true), (2, true), (3, false)].map(|(nonce, proxy)| registers(sites, nonce, proxy));
-    let requests = requests(sites);
+    let requests = requests(sites, REQUESTS);
     let mut server = server(sites, start);
     let before = resident();
     let seconds = register(&mut server, start, &first)?;
