@@ -108,6 +108,7 @@ fn encapsulated(vector: &Vector) {
     assert!(asked.contains(inner.destination.ip()) && request.itr_rlocs == [inner.source.ip()], "{id}");
 }
 
+/// G-1, G-2, G-8.
 #[test]
 fn every_vector_has_its_place() {
     let vectors = load::all();
@@ -187,6 +188,7 @@ fn probes_are_answered_by_authority_only() {
     assert!(!reply("X08").probe_is_authoritative());
 }
 
+/// G-3.
 #[test]
 fn damaged_packets_and_those_without_a_udp_checksum_are_refused() {
     let vectors = load::all();

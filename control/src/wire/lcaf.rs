@@ -197,6 +197,7 @@ mod tests {
         assert_eq!(eid(&noisy), eid(&[0, 1, 1, 1, 0, 1]));
     }
 
+    /// G-1, G-2.
     #[test]
     fn eids_not_spoken_refuse_the_message() {
         for (octets, expected) in [
@@ -223,6 +224,7 @@ mod tests {
         }
     }
 
+    /// G-1, G-2.
     #[test]
     fn rlocs_not_spoken_are_left_out() {
         for octets in [
