@@ -53,7 +53,7 @@ fn the_page_says_which_test_shows_which_rule() {
     let citations = citations::all(top());
     assert_none("rules (control/tests/rules/rules.toml) and the tests that cite them", misfits(&list, &citations));
 
-    println!("{}", page::counts(&list, &citations).trim_end());
+    println!("{}{}", page::counts(&list, &citations), page::summary(&list, &citations).trim_end());
     let wanted = page::page(&list, &citations);
     let path = top().join("RULES.md");
     if env::var_os(WRITE).is_some() {

@@ -48,6 +48,27 @@ pub(crate) fn counts(list: &List, citations: &[Citation]) -> String {
     text
 }
 
+/// The musts and shoulds in a few lines: how many are kept, and which are not.
+pub(crate) fn summary(list: &List, citations: &[Citation]) -> String {
+    let mut text = String::new();
+    for (level, name) in [("M", "musts"), ("S", "shoulds")] {
+        let rules: Vec<_> = list.rules().filter(|rule| rule.level == level).collect();
+        let (shown, bare): (Vec<_>, Vec<_>) =
+            rules.iter().partition::<Vec<&Rule>, _>(|rule| tests(rule, citations).next().is_some());
+        let partly = shown.iter().filter(|rule| rule.partly).count();
+        let bare: Vec<&str> = bare.iter().map(|rule| rule.id.as_str()).collect();
+        let kept = shown.len() - partly;
+        let _ = writeln!(
+            text,
+            "{name}: {kept} of {} kept, {partly} partly, {} not: {}",
+            rules.len(),
+            bare.len(),
+            bare.join(" ")
+        );
+    }
+    text
+}
+
 fn write_counts(text: &mut String, title: &str, counts: [[usize; 3]; 3]) {
     let cells = counts.as_flattened().iter().map(usize::to_string).collect::<Vec<_>>();
     let _ = writeln!(text, "| {title} | {} |", cells.join(" | "));
