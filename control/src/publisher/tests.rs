@@ -153,6 +153,7 @@ fn a_mapping_is_asked_for_until_its_path_is_ready() {
     assert_eq!(world.meets("2.2.2.2"), Some(Met::Drop(Reason::NoUsableLocator)), "no route is an answer, not a wait");
 }
 
+/// ITR-10.
 #[test]
 fn a_locator_of_a_family_we_lack_or_without_path_is_left_out() {
     let mut world = World::new(&["240.0.254.10"], 64);
@@ -163,6 +164,7 @@ fn a_locator_of_a_family_we_lack_or_without_path_is_left_out() {
     assert_eq!(world.meets("2.2.2.2"), tunnels(&["240.0.254.20"]));
 }
 
+/// LOC-1, LOC-2.
 #[test]
 fn a_locator_that_is_not_reachable_or_of_priority_255_is_neither_watched_nor_used() {
     let mut world = world();
@@ -173,6 +175,28 @@ fn a_locator_that_is_not_reachable_or_of_priority_255_is_neither_watched_nor_use
     assert_eq!(world.show(record), [Watch::Start(ip("240.0.254.22"))]);
     assert_eq!(world.meets("2.2.2.2"), tunnels(&["240.0.254.22"]));
     assert_eq!(world.hide("2.2.0.0/16"), [Watch::Stop(ip("240.0.254.22"))]);
+}
+
+/// ITR-33: the entry stays, and says that none of its locators can be used.
+#[test]
+fn a_mapping_without_a_usable_locator_drops() {
+    let mut world = world();
+    let rlocs = ["240.0.254.20", "2001:db8:f::20"];
+    for rloc in rlocs {
+        world.path(rloc, Path::Ready(adjacency(1)));
+    }
+    for (prefix, unusable) in [
+        ("2.2.0.0/16", (|locator| locator.reachable = false) as fn(&mut Locator)),
+        ("3.3.0.0/16", |locator| locator.priority = 255),
+    ] {
+        let mut record = mapping(prefix, &rlocs);
+        record.locators.iter_mut().for_each(unusable);
+        world.show(record);
+        let address = eid(prefix).prefix.address().to_string();
+        assert_eq!(world.meets(&address), Some(Met::Drop(Reason::NoUsableLocator)), "{prefix}");
+        world.show(mapping(prefix, &rlocs));
+        assert_eq!(world.meets(&address), tunnels(&rlocs), "{prefix}");
+    }
 }
 
 #[test]
@@ -246,6 +270,7 @@ fn what_found_no_room_is_shown_once_there_is_some() {
     assert!(!world.publisher.wants_mending());
 }
 
+/// ITR-29, ITR-30.
 #[test]
 fn negative_mappings_become_their_action() {
     let mut world = world();

@@ -44,7 +44,7 @@ use altitude_dataplane::{
     verdict::{Miss, Wanted},
 };
 use mio::{Events, Interest, Poll, Token};
-use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
+use rand_chacha::ChaCha20Rng;
 use signal_hook::consts::SIGHUP;
 use signal_hook_mio::v1_0::Signals;
 
@@ -146,7 +146,7 @@ pub(crate) struct Driver<'a> {
     announced: BTreeSet<EidPrefix>,
     faults: Faults,
     traffic: Traffic,
-    /// Source of nonces, seeded once by the operating system (behaviour rule G-7).
+    /// Source of nonces, seeded once by the operating system.
     nonces: ChaCha20Rng,
     /// Sockets that had more to say than a round takes.
     ready: BTreeSet<Token>,
@@ -212,7 +212,7 @@ impl<'a> Driver<'a> {
             tunnels,
             faults: Faults::default(),
             traffic: Traffic::default(),
-            nonces: ChaCha20Rng::from_seed(random()?),
+            nonces: messages::nonces()?,
             ready: BTreeSet::new(),
             next_look: now + map_cache::LOOK_ROUND,
             next_stalled: now + STALLED_EVERY,
