@@ -104,6 +104,7 @@ mod tests {
         map_cache::CacheFault,
         map_resolver::{ClientFault, EcmFault},
         map_server::SiteFault,
+        registrar::NotifyFault,
         resolver::ResolverFault,
         responder::RequestFault,
     };
@@ -127,6 +128,7 @@ mod tests {
             names::<EcmFault>(),
             names::<ClientFault>(),
             names::<SiteFault>(),
+            names::<NotifyFault>(),
             names::<BgpFault>(),
             names::<RibFault>(),
         ]

@@ -119,6 +119,12 @@ pub(crate) enum What {
     Alt,
     /// BGP neighbours: state and since when, prefixes received and advertised, why the last session ended.
     Bgp,
+    /// Map-Servers that our EID-prefixes are registered with: what each says of each prefix, and why it is not registered.
+    ///
+    /// Standings: waiting (the first answer is not there yet), registered, silent (no answer to what was sent again and
+    /// again), wrong-key (its answers are not signed with our key), partial (it refuses some prefixes, or is silent about
+    /// them). Below the tables stands what to do about it.
+    Registrations,
 }
 
 const SHOW_EXAMPLES: &str = "\
@@ -126,6 +132,8 @@ Examples:
   altitude show map-cache
   altitude show counters --all
   altitude show counters --json | jq .control
+  altitude show registrations
+  altitude show registrations --json | jq -e 'all(.registrations[]; .standing == \"registered\")'
   altitude show bgp --neighbor 10.42.0.1
   altitude show bgp routes 1.1.0.0/16
   altitude show bgp routes --json | jq '.routes[] | select(.best)'

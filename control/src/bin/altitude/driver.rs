@@ -6,6 +6,7 @@
 mod bgp;
 mod clients;
 mod messages;
+mod registration;
 mod restart;
 pub(crate) mod ribs;
 mod roles;
@@ -50,6 +51,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use self::{
     bgp::{Connections, Ending},
+    registration::Registration,
     tunnels::TunnelState,
 };
 use super::{
@@ -140,6 +142,7 @@ pub(crate) struct Driver<'a> {
     datagrams: Vec<datagrams::Output>,
     map_resolver: Option<MapResolver>,
     map_server: MapServer,
+    registration: Registration,
     /// Whom we ask ourselves.
     map_resolvers: Choice,
     /// EID-prefixes of our Map-Server's sites that are served now: what the ALT is to be told of.
@@ -184,6 +187,7 @@ impl<'a> Driver<'a> {
             config,
             rib: ribs::routes(config, bgp.mark.as_ref(), now)?,
             bgp,
+            registration: Registration::new(config, &kernel.underlay, now)?,
             poll,
             signals,
             kernel,
@@ -299,7 +303,11 @@ impl<'a> Driver<'a> {
                 if token == SIGNALS {
                     if let Some(signal) = self.signals.pending().next() {
                         tracing::info!(signal, "stopping");
-                        self.end_sessions(now, if signal == SIGHUP { Ending::Restart } else { Ending::Stop });
+                        let ending = if signal == SIGHUP { Ending::Restart } else { Ending::Stop };
+                        self.end_sessions(now, ending);
+                        if ending == Ending::Stop {
+                            self.end_registrations(now);
+                        }
                         until.get_or_insert(now + FAREWELL);
                     }
                 } else if self.serve(token, now)? {
@@ -378,6 +386,7 @@ impl<'a> Driver<'a> {
             self.tunnels_due(),
             self.tables_due(),
             self.speaker_due(),
+            self.registration_due(),
             until,
             reclaim,
             Some(self.next_look),
@@ -404,6 +413,7 @@ impl<'a> Driver<'a> {
         self.wake_tunnels(now);
         self.wake_tables(now);
         self.wake_speaker(now);
+        self.wake_registration(now);
         if self.next_look <= now {
             self.cache(now, map_cache::Input::Look);
             self.next_look = now + self.map_cache.look_every();

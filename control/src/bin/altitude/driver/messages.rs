@@ -70,6 +70,7 @@ impl Driver<'_> {
                 self.answer(now, &request, Arrival { source: from, destination: Some(local) });
             }
             Ok(Message::Other(ecm::TYPE)) => self.encapsulated(now, from, octets),
+            Ok(Message::MapNotify(notify)) if !notify.ack => self.notified(now, from, notify, octets),
             Ok(Message::MapRegister(_) | Message::MapNotify(_)) => {
                 self.faults.control.count(ControlFault::UnknownType);
             }
@@ -172,16 +173,19 @@ impl Driver<'_> {
 
     /// Sends from port 4342 of our RLOC of the destination's family.
     pub(super) fn send(&mut self, to: SocketAddr, octets: &[u8]) {
+        // What was not sent is counted; whoever asked asks again.
+        let _ = self.try_send(to, octets);
+    }
+
+    /// The same, for who wants to know why it was not sent.
+    pub(super) fn try_send(&mut self, to: SocketAddr, octets: &[u8]) -> io::Result<()> {
         let socket = self.sockets.control.iter().find(|socket| socket.local().is_ipv4() == to.is_ipv4());
-        let sent = socket.is_some_and(|socket| match socket.send_to(to, octets) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::debug!(%to, %error, "a control message was not sent");
-                false
-            }
-        });
-        if !sent {
+        let none = || io::Error::new(io::ErrorKind::AddrNotAvailable, "no RLOC of ours is of its family");
+        let sent = socket.ok_or_else(none).and_then(|socket| socket.send_to(to, octets));
+        if let Err(error) = &sent {
+            tracing::debug!(%to, %error, "a control message was not sent");
             self.faults.control.count(ControlFault::NotSent);
         }
+        sent
     }
 }
