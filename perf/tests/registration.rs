@@ -198,7 +198,7 @@ fn map_servers_of_other_make_believe_us_and_why_others_do_not_is_told() {
     let lines = |wanted: &str, server: &str| {
         log.lines().filter(|line| line.contains(wanted) && line.contains(&format!("server={server}"))).count()
     };
-    assert_eq!(lines(" registered with the Map-Server", good), 1, "{log}");
+    assert_eq!(lines("INFO registered with the Map-Server", good), 1, "{log}");
     for server in [mute, wrong, partial, nowhere] {
         assert_eq!(lines("not registered with the Map-Server", server), 1, "{server}: {log}");
     }
@@ -219,9 +219,10 @@ fn nonces_and_identity_survive_restarts_and_only_a_stop_withdraws() {
     let ms = join(&lab, "ms", &[server]);
     let script = Script::start(&lab, &ms, server, &[]);
     let xtr = &lab.xtrs[0];
-    xtr.ip("link add spare type dummy").unwrap();
+    xtr.ip("link add spare type veth peer name far").unwrap();
     xtr.ip("address add 240.0.253.10/24 dev spare").unwrap();
     xtr.ip("link set spare up").unwrap();
+    xtr.ip("link set far up").unwrap();
     let flags = site(&lab, "rlocs = [\"240.0.254.10\", \"240.0.253.10\"]\n", &map_server(server, "sha256", ""));
     let start = || {
         let router = Router::start("xtr1", xtr, &flags, lab.folder()).unwrap();
@@ -236,7 +237,8 @@ fn nonces_and_identity_survive_restarts_and_only_a_stop_withdraws() {
 
     let mut router = start();
     let first = script.heard().remove(0);
-    xtr.ip("link set spare down").unwrap();
+    // Its far end: the address stays, the carrier is gone.
+    xtr.ip("link set far down").unwrap();
     let reachable = |message: &Value, address: &str, is: bool| {
         let records = message["records"].as_array().unwrap();
         let locators = || records.iter().flat_map(|record| record["locators"].as_array().unwrap());
