@@ -3,11 +3,12 @@
 
 use std::{
     fs,
+    net::{Ipv4Addr, Ipv6Addr},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use altitude_perf::lab::{
-    self, Capture, Lab, LabError, Link, Namespace, Pings, Process, Router, SITES, veth, wait_until,
+    self, Capture, Family, Lab, LabError, Link, Namespace, Pings, Process, Router, SITES, veth, wait_until,
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -285,13 +286,15 @@ fn nonces_and_identity_survive_restarts_and_only_a_stop_withdraws() {
 }
 
 /// openoverlayrouter as Map-Server and Map-Resolver of both sites.
-fn openoverlayrouter(lab: &Lab, namespace: &Namespace) -> Result<Process, LabError> {
+fn openoverlayrouter(lab: &Lab, namespace: &Namespace, instance: u32) -> Result<Process, LabError> {
     let site = |index: usize| {
         let [v4, v6] = SITES[index].eid_prefixes();
         let one = |prefix: String| {
             format!(
-                "lisp-site {{\n eid-prefix = {prefix}\n key-type = 1\n key = {SECRET}\n iid = 0\n \
-                 accept-more-specifics = false\n}}\n"
+                "lisp-site {{\n eid-prefix = {prefix}\n key-type = 1\n key = {SECRET}\n iid = {instance}\n \
+                 accept-more-specifics = {}\n}}\n",
+                // It takes an Instance-ID without the length that RFC 8060 §4.1 has for ranges alone for a part of its own.
+                instance != 0,
             )
         };
         one(v4) + &one(v6)
@@ -317,10 +320,17 @@ fn openoverlayrouter_takes_our_registrations_and_answers_for_them() {
     if !folders.any(|folder| folder.join("oor").is_file()) {
         return println!("SKIP: `oor` is missing: install Debian's openoverlayrouter");
     }
+    for (family, instance) in [(Family::V4, 0), (Family::V4, 77), (Family::V6, 0)] {
+        two_sites_by_openoverlayrouter(family, instance);
+    }
+}
+
+fn two_sites_by_openoverlayrouter(family: Family, instance: u32) {
     let lab = Lab::new().unwrap();
-    let server = "240.0.254.40";
-    let ms = join(&lab, "oor", &[server]);
-    let _oor = openoverlayrouter(&lab, &ms).unwrap();
+    let both = (Ipv4Addr::new(240, 0, 254, 40), Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 0x40));
+    let ms = join(&lab, "oor", &[&both.0.to_string(), &both.1.to_string()]);
+    let server = &family.of(both).to_string();
+    let _oor = openoverlayrouter(&lab, &ms, instance).unwrap();
     let key = lab.folder().join("oor.key");
     fs::write(&key, format!("{SECRET}\n")).unwrap();
     let capture = Capture::start("oor", Link { namespace: &ms, name: "core" }, "udp port 4342", lab.folder()).unwrap();
@@ -332,11 +342,12 @@ fn openoverlayrouter_takes_our_registrations_and_answers_for_them() {
         let proxy = ["", ",proxy"][index];
         let state = lab.folder().join(format!("{name}.state"));
         let flags = format!(
-            "--site-port site --core-port core --rloc {} --eid-prefix {v4} --eid-prefix {v6} --map-resolver {server} \
-             --map-server {server},key-file={},key-id=0,algorithm=sha1,legacy=whole-mac{proxy} --workers 0 --state-dir {}",
-            site.rloc.0,
-            key.display(),
+            "--site-port site:{instance} --core-port core --rloc {} --eid-prefix {v4},instance={instance} \
+             --eid-prefix {v6},instance={instance} --map-resolver {server} --workers 0 --state-dir {} \
+             --map-server {server},key-file={},key-id=0,algorithm=sha1,legacy=whole-mac{proxy}",
+            family.of(site.rloc),
             state.display(),
+            key.display(),
         );
         let flags: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
         Router::start(name, &lab.xtrs[index], &flags, lab.folder()).unwrap()

@@ -155,8 +155,8 @@ impl ServerStatus {
             "nothing comes back any more".to_owned()
         };
         let nonces = if nonces_by_clock {
-            "; and that the clock here was not set back: without a state directory it alone keeps our nonces growing, and a \
-             Map-Server is silent to those it has seen"
+            "; and that the clock here was not set back: nothing was kept of the nonces of earlier runs, so it alone keeps ours \
+             growing, and a Map-Server is silent to those it has seen"
         } else {
             ""
         };

@@ -2,13 +2,16 @@
 
 use std::time::Instant;
 
-use altitude_control::api::{PrefixStatus, RegistrationStatus};
+use altitude_control::{
+    api::{PrefixStatus, RegistrationStatus},
+    registrar::Registrar,
+};
 
 use super::super::registration::Registration;
 
 /// How things stand with each Map-Server.
 pub(super) fn statuses(registration: &Registration, now: Instant) -> Vec<RegistrationStatus> {
-    let servers = registration.registrar.iter().flat_map(|registrar| registrar.servers());
+    let servers = registration.registrar.iter().flat_map(Registrar::servers);
     let status = servers.map(|status| {
         let reason = status.reason(registration.circumstances(status.address));
         let prefixes = status.prefixes.iter().map(|(eid, standing, since)| PrefixStatus {
