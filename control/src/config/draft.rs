@@ -158,6 +158,8 @@ pub struct Settings {
     pub site_id: Option<Given<String>>,
     /// Path.
     pub state_dir: Option<Given<String>>,
+    /// PETRs we use.
+    pub petrs: Option<Vec<Given<String>>>,
     /// Cores, as `2-5` or `0,1`.
     pub workers: Option<Given<String>>,
     /// Core.
@@ -254,6 +256,7 @@ impl Settings {
             xtr_id: self.xtr_id.or(other.xtr_id),
             site_id: self.site_id.or(other.site_id),
             state_dir: self.state_dir.or(other.state_dir),
+            petrs: self.petrs.or(other.petrs),
             workers: self.workers.or(other.workers),
             control_core: self.control_core.or(other.control_core),
             xdp: self.xdp.or(other.xdp),

@@ -3,7 +3,7 @@
 mod bgp;
 mod json;
 mod registration;
-mod table;
+pub(crate) mod table;
 mod text;
 
 use std::io::{self, Write};
