@@ -104,8 +104,10 @@ mod tests {
         map_cache::CacheFault,
         map_resolver::{ClientFault, EcmFault},
         map_server::SiteFault,
+        prober::ProbeFault,
         resolver::ResolverFault,
         responder::RequestFault,
+        smr::SmrFault,
     };
 
     fn names<F: Fault>() -> Vec<&'static str> {
@@ -129,6 +131,8 @@ mod tests {
             names::<SiteFault>(),
             names::<BgpFault>(),
             names::<RibFault>(),
+            names::<ProbeFault>(),
+            names::<SmrFault>(),
         ]
         .concat();
         let count = all.len();

@@ -101,6 +101,8 @@ pub enum Output {
     Release(SetNumber),
     /// Ask the mapping system again.
     Refresh(EidPrefix),
+    /// A look found that packets use this entry and its locators.
+    Used(EidPrefix),
     /// Count this.
     Fault(CacheFault),
 }
@@ -205,6 +207,18 @@ impl MapCache {
         (LOOK_ROUND / looks).max(LOOK_EVERY_MIN)
     }
 
+    /// How long it takes to look at all entries once.
+    #[must_use]
+    pub fn look_round(&self) -> Duration {
+        self.look_every() * self.store.entries.places().div_ceil(LOOKS_MAX).max(1)
+    }
+
+    /// How many entries have this locator-set.
+    #[must_use]
+    pub fn users(&self, set: SetNumber) -> u32 {
+        self.store.sets.users_of(set)
+    }
+
     /// Every entry, by instance, address and length.
     pub fn iter(&self) -> impl Iterator<Item = Cached<'_>> {
         self.store.iter().map(|entry| self.store.show(entry, self.clock))
@@ -220,6 +234,15 @@ impl MapCache {
     #[must_use]
     pub fn lookup(&self, eid: Eid) -> Option<Cached<'_>> {
         self.store.longest(eid).map(|entry| self.store.show(entry, self.clock))
+    }
+
+    /// The prefix that covers `eid`, if one is cached; else at most `max` of those beneath it.
+    #[must_use]
+    pub fn around(&self, eid: &EidPrefix, max: usize) -> Vec<EidPrefix> {
+        match self.store.covering(eid) {
+            Some(entry) => vec![entry.eid],
+            None => self.store.within(eid).take(max).map(|(_, entry)| entry.eid).collect(),
+        }
     }
 
     /// How many entries.
@@ -317,6 +340,9 @@ impl MapCache {
             Warmth::New | Warmth::Cold => Warmth::Warm,
             Warmth::Warm | Warmth::Hot | Warmth::Cooling => Warmth::Hot,
         };
+        if entry.set.is_some() {
+            todo.push(Output::Used(entry.eid));
+        }
         match entry.life {
             Life::Idle => entry.life = Life::Used,
             Life::Ripe => {

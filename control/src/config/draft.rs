@@ -1,12 +1,14 @@
 //! A configuration as it was written: texts and numbers, each with its place, nothing checked.
 
 mod bgp;
+mod probing;
 
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::roles::RolesDraft;
 pub use bgp::{AggregateDraft, AltDraft, NeighborDraft, RibDraft, Secret};
+pub use probing::ProbingDraft;
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,6 +207,8 @@ pub struct Draft {
     pub map_cache: Vec<StaticDraft>,
     /// Map-Resolver and Map-Server.
     pub roles: RolesDraft,
+    /// RLOC-probing.
+    pub probing: ProbingDraft,
     /// The rest.
     pub settings: Settings,
 }
@@ -228,6 +232,7 @@ impl Draft {
             alt: self.alt.over(other.alt),
             map_cache: list(self.map_cache, other.map_cache),
             roles: self.roles.over(other.roles),
+            probing: self.probing.over(other.probing),
             settings: self.settings.over(other.settings),
         }
     }

@@ -31,6 +31,7 @@ pub(super) fn read(text: &str) -> (Draft, Vec<Finding>) {
             "map-cache" => draft.map_cache = list("map-cache", value, &mut findings),
             "alt" => alt(value, &mut draft, &mut findings),
             "site" => draft.roles.sites = list("site", value, &mut findings),
+            "rloc-probing" => draft.probing = single("[rloc-probing]", value, &mut findings).unwrap_or_default(),
             "map-resolver" => draft.roles.map_resolver = single("[map-resolver]", value, &mut findings),
             _ => {
                 singles.insert(key, value);
@@ -171,7 +172,7 @@ fn structure(owner: Owner<'_>, key: Option<&str>, at: &Range<usize>, error: &Err
         }
         Owner::Top if unknown => {
             remedy += ", [[site-port]], [[core-port]], [[eid-prefix]], [[map-cache]], [alt], [[alt.tunnel]], [[alt.route]], [[site]], \
-                 [map-resolver]";
+                 [map-resolver], [rloc-probing]";
         }
         Owner::Top => {}
     }

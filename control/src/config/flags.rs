@@ -166,6 +166,14 @@ pub fn neighbor(text: &str) -> Result<NeighborDraft, String> {
     Ok(draft)
 }
 
+/// `--rloc-probing off|SECONDS`: 0 is off.
+///
+/// # Errors
+/// What to write instead.
+pub fn probing(text: &str) -> Result<i64, String> {
+    if text == "off" { Ok(0) } else { number("the interval", text).map_err(|error| format!("{error}; or write off")) }
+}
+
 /// What stands before the first comma, and the options after it.
 fn split(text: &str) -> (&str, impl Iterator<Item = (&str, Option<&str>)>) {
     let mut parts = text.split(',');

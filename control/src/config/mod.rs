@@ -28,9 +28,10 @@ pub use crate::alt::{
     rib::{Hop, sources::RibSource},
     tunnels::{Tunnel, TunnelId},
 };
+use crate::prober;
 pub use draft::{
-    AggregateDraft, AltDraft, Draft, EidPrefixDraft, Given, LocatorDraft, NeighborDraft, Place, PortDraft, RibDraft,
-    RouteDraft, Secret, Settings, StaticDraft, TunnelDraft,
+    AggregateDraft, AltDraft, Draft, EidPrefixDraft, Given, LocatorDraft, NeighborDraft, Place, PortDraft,
+    ProbingDraft, RibDraft, RouteDraft, Secret, Settings, StaticDraft, TunnelDraft,
 };
 pub use problem::{Problem, Problems};
 pub use roles::{Roles, RolesDraft};
@@ -72,6 +73,8 @@ pub struct Config {
     pub speaker: Option<SpeakerSettings>,
     /// What we are besides an xTR, and whom we ask.
     pub roles: Roles,
+    /// How locators are probed; `None`: not at all.
+    pub probing: Option<prober::Settings>,
     /// Cores the workers are pinned to, one worker each, at least one.
     pub workers: Vec<usize>,
     /// Core the control thread is pinned to, if any.

@@ -2,13 +2,14 @@
 
 mod bgp;
 mod json;
+mod locators;
 mod table;
 mod text;
 
 use std::io::{self, Write};
 
 use altitude_control::api::{
-    AltStatus, BgpStatus, Counts, Entry, PortStatus, Table,
+    AltStatus, BgpStatus, Counts, Entry, LocatorStatus, PortStatus, Table,
     client::{Client, ClientError},
 };
 
@@ -18,6 +19,7 @@ use crate::cli::{Show, What};
 enum Answer {
     MapCache(Vec<Entry>),
     Database(Vec<Entry>),
+    Locators(Vec<LocatorStatus>),
     Counters(Vec<Counts>),
     Ports(Vec<PortStatus>),
     Alt(AltStatus),
@@ -58,6 +60,7 @@ fn ask(arguments: &Show) -> Result<Answer, ClientError> {
     Ok(match arguments.what {
         What::MapCache => Answer::MapCache(client.dump(Table::Cache)?),
         What::Database => Answer::Database(client.dump(Table::Database)?),
+        What::Locators => Answer::Locators(client.locators()?),
         What::Counters => Answer::Counters(client.counts()?),
         What::Ports => Answer::Ports(client.ports()?),
         What::Alt => Answer::Alt(client.alt()?),

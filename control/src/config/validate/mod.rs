@@ -3,6 +3,7 @@
 mod alt;
 mod bgp;
 mod ports;
+mod probing;
 mod rib;
 mod roles;
 mod settings;
@@ -79,6 +80,7 @@ pub(super) fn validate(
         bgp::Around { tunnels: &tunnels, rlocs: &rlocs, database: &database, routes: &routes, folder: source.folder() };
     let speaker = bgp::speaker(draft, &around, findings);
     let roles = roles::roles(draft, &rlocs, &database, &map_cache, findings);
+    let probing = probing::probing(&draft.probing, &rlocs, findings);
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
     let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
@@ -94,6 +96,7 @@ pub(super) fn validate(
             ribs,
             speaker,
             roles,
+            probing,
             workers: tuning.workers,
             control_core: tuning.control_core,
             xdp: tuning.xdp,
