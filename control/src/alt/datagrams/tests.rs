@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     alt::{icmp, rib::StaticRib, tunnels::Options},
-    wire::RequestRecord,
+    wire::{Algorithm, Form, Key, MapRegister, RequestRecord},
 };
 
 /// To the ITR's site, and to an ETR's.
@@ -160,6 +160,7 @@ fn everything_else_is_dropped_by_name() {
     fragment[6] = 0x20;
     let fragment = with_header_checksum(fragment);
     let reply = MapReply { nonce: 1, probe: false, echo_nonce: false, records: vec![], security: None }.encode();
+    let register = MapRegister::default().signed(&Key::new(1, Algorithm::Sha256, b"k"), Form::default());
     let foreign = EidPrefix { instance: InstanceId::new(5).unwrap(), ..eid("2.2.3.3/32") };
     let other = MapRequest { records: vec![RequestRecord { notify: false, eid: foreign }], ..request("2.2.2.2") };
     for (name, packet, fault) in [
@@ -179,7 +180,7 @@ fn everything_else_is_dropped_by_name() {
         ("half a message", packet("240.0.254.10", to, 4342, 64, &octets[..20]), Malformed),
         ("no message", packet("240.0.254.10", to, 4342, 64, &[]), Malformed),
         ("a Map-Reply", packet("240.0.254.10", to, 4342, 64, &reply), NotMapRequest),
-        ("a Map-Register", packet("240.0.254.10", to, 4342, 64, &[0x30; 40]), NotMapRequest),
+        ("a Map-Register", packet("240.0.254.10", to, 4342, 64, &register), NotMapRequest),
         ("a probe", datagram(&MapRequest { probe: true, ..request("2.2.2.2") }, "2.2.2.2", 64), Probe),
         ("another EID", datagram(&request("2.2.3.3"), "2.2.2.2", 64), EidMismatch),
         ("another EID in another instance", datagram(&other, "2.2.2.2", 64), EidMismatch),

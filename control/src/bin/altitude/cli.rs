@@ -209,7 +209,8 @@ pub(crate) struct Run {
     /// `checksum` must be the same at both ends. `address` (repeatable) numbers the interface; routing daemons and
     /// ping use it, look-ups do not. `keepalive` asks the far end every so many seconds whether it is there, and
     /// `keepalive-losses` [default: 3] unanswered ones end the tunnel. `ingress-rate` [default: 20000] is how many look-ups
-    /// a second are taken from it. `kernel` has the kernel's GRE do the work, where it has one.
+    /// a second are taken from it. `kernel` has the kernel's GRE do the work, where it has one; an interface of that name
+    /// that is there already, such as one you made with `ip link add`, is used as it is.
     #[arg(
         long,
         value_name = "NAME,remote=ADDR[,local=ADDR][,key=N][,checksum][,address=ADDR/LEN][,OPTION=N]...",

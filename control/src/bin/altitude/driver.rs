@@ -11,7 +11,7 @@ mod restart;
 pub(crate) mod ribs;
 mod roles;
 mod tables;
-mod tunnels;
+pub(crate) mod tunnels;
 mod view;
 
 use std::{
@@ -244,9 +244,9 @@ impl<'a> Driver<'a> {
         for (index, socket) in self.sockets.gre.iter_mut().enumerate() {
             registry.register(socket, Token(GRE + index), Interest::READABLE)?;
         }
-        for (index, tun) in self.sockets.tuns.iter_mut().enumerate() {
-            if let Some(tun) = tun {
-                registry.register(tun, Token(TUN + index), Interest::READABLE)?;
+        for (index, device) in self.sockets.devices.iter_mut().enumerate() {
+            if let Some(device) = device {
+                device.register(registry, Token(TUN + index))?;
             }
         }
         for (index, table) in self.sockets.tables.iter_mut().enumerate() {
@@ -343,7 +343,7 @@ impl<'a> Driver<'a> {
             Token(index) if index >= ICMP => Ok(self.serve_icmp(index - ICMP, now)),
             Token(index) if index >= LISTENER => Ok(self.serve_listener(index - LISTENER, now)),
             Token(index) if index >= TABLE => Ok(self.serve_table(index - TABLE, now)),
-            Token(index) if index >= TUN => Ok(self.serve_tun(TunnelId(index - TUN))),
+            Token(index) if index >= TUN => Ok(self.serve_device(TunnelId(index - TUN), now)),
             Token(index) if index >= GRE => Ok(self.serve_gre(index - GRE, now)),
             Token(index) => Ok(self.serve_control(index - CONTROL, now)),
         }

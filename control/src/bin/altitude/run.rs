@@ -19,11 +19,8 @@ use altitude_control::{
         gre_socket::GreSocket,
         icmp_socket::IcmpSocket,
         ip_socket::IpSocket,
-        kernel_gre,
         netlink::{Netlink, table::RouteTable},
-        path_mtu::path_mtu,
         privilege,
-        tun::{Tun, tunnel_mtu},
     },
     underlay::{self, PortLink, RouteHop, Underlay},
 };
@@ -38,7 +35,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use super::{
-    driver::{self, Driver},
+    driver::{self, Driver, tunnels::Device},
     workers::{self, WorkerLink},
 };
 
@@ -74,8 +71,8 @@ pub(crate) struct Sockets {
     pub(crate) control: Vec<ControlSocket>,
     /// Protocol 47, one per local tunnel end.
     pub(crate) gre: Vec<GreSocket>,
-    /// One per tunnel, in their order; none where the tunnel has no addresses, as the kernel would not use it.
-    pub(crate) tuns: Vec<Option<Tun>>,
+    /// One per tunnel, in their order; none where the kernel would not use it.
+    pub(crate) devices: Vec<Option<Device>>,
     /// One per instance whose EID routes come from a table of the kernel's.
     pub(crate) tables: Vec<RouteTable>,
     /// Where BGP neighbours connect: one per address of ours that has some.
@@ -196,9 +193,6 @@ impl Kernel {
         }
         for tunnel in &config.tunnels {
             self.check_route(&tunnel.name, tunnel.remote)?;
-            if tunnel.options.kernel {
-                check_kernel_gre(tunnel)?;
-            }
         }
         Ok(())
     }
@@ -276,23 +270,6 @@ impl Kernel {
     }
 }
 
-/// A tunnel of the kernel's: refused with what to do.
-fn check_kernel_gre(tunnel: &config::Tunnel) -> Result<(), RunError> {
-    let name = &tunnel.name;
-    let module = if tunnel.local.is_ipv4() { "ip_gre" } else { "ip6_gre" };
-    match kernel_gre::probe(tunnel.local) {
-        Ok(()) => unfit(format!(
-            "tunnel {name} asks for the kernel's GRE, which this version does not drive: leave `kernel` out, and the tunnel \
-             is served here, up to some 700 Mbit/s"
-        )),
-        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => unfit(format!(
-            "tunnel {name} asks for the kernel's GRE, and this kernel has none: `modprobe {module}`, or leave `kernel` out and \
-             the tunnel is served here"
-        )),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// All that will be needed, named at once rather than one by one.
 fn check_privileges(config: &Config) -> Result<(), RunError> {
     let mut needs = vec![privilege::NET_ADMIN, privilege::NET_RAW];
@@ -331,22 +308,12 @@ impl Sockets {
     fn open(config: &Config) -> Result<Self, RunError> {
         let api = Listener::bind(&config.api)?;
         let control = config.rlocs.iter().map(|rloc| ControlSocket::open(*rloc)).collect::<Result<_, _>>()?;
-        let mut locals: Vec<IpAddr> = config.tunnels.iter().map(|tunnel| tunnel.local).collect();
+        let ours = config.tunnels.iter().filter(|tunnel| !tunnel.options.kernel);
+        let mut locals: Vec<IpAddr> = ours.map(|tunnel| tunnel.local).collect();
         locals.sort_unstable();
         locals.dedup();
         let gre = locals.into_iter().map(GreSocket::open).collect::<Result<_, _>>()?;
-        let tuns = config
-            .tunnels
-            .iter()
-            .map(|tunnel| {
-                if tunnel.addresses.is_empty() {
-                    return Ok(None);
-                }
-                let path = path_mtu(tunnel.local, tunnel.remote)?;
-                let mtu = tunnel_mtu(path, tunnel.remote, tunnel.key.is_some(), tunnel.checksum);
-                Tun::open(&tunnel.name, mtu, &tunnel.addresses).map(Some)
-            })
-            .collect::<Result<_, _>>()?;
+        let devices = config.tunnels.iter().map(Device::open).collect::<Result<_, _>>()?;
         let mut icmp: Vec<(bool, IpSocket)> = Vec::new();
         if config.roles.unreachable == Unreachable::Icmp {
             for rloc in &config.rlocs {
@@ -362,7 +329,7 @@ impl Sockets {
         }
         let tables = driver::ribs::open(config)?;
         let bgp = listeners(config)?;
-        Ok(Self { control, gre, tuns, tables, bgp, icmp, hints, api })
+        Ok(Self { control, gre, devices, tables, bgp, icmp, hints, api })
     }
 }
 

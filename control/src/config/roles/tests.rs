@@ -115,6 +115,11 @@ fn each_mistake_is_told() {
             format!("{base}[[alt.tunnel]]\nname = \"a\"\nremote = \"240.0.254.9\"\nkeepalive-losses = 2"),
             "x.toml:5: keepalive-losses counts keepalives, and none are sent; add keepalive = SECONDS",
         ),
+        (
+            format!("{base}[[alt.tunnel]]\nname = \"a\"\nremote = \"240.0.254.9\"\nkernel = true\nkeepalive = 10"),
+            "x.toml:6: the kernel's GRE answers no keepalives; leave out keepalive, or kernel; BGP's hold time tells that a \
+             neighbour is gone",
+        ),
     ] {
         let found = read(&text).unwrap_err();
         assert!(

@@ -72,6 +72,13 @@ pub(super) fn options(item: &TunnelDraft, findings: &mut Findings) -> tunnels::O
         );
     }
     let kernel = item.kernel.as_ref().is_some_and(|given| given.value);
+    if let (Some(given), true) = (&item.keepalive, kernel && keepalive.is_some()) {
+        findings.wrong(
+            &given.place,
+            "the kernel's GRE answers no keepalives",
+            "leave out keepalive, or kernel; BGP's hold time tells that a neighbour is gone",
+        );
+    }
     tunnels::Options { ingress, keepalive, kernel }
 }
 
