@@ -42,7 +42,7 @@ use crate::{
     fault::faults,
     rate::{Bucket, Buckets, Rate},
     rloc::{Families, routable},
-    wire::MapReply,
+    wire::{MapReply, MapRequest},
 };
 
 pub use rtt::Rtt;
@@ -429,6 +429,13 @@ impl Prober {
             self.arm(locator, now);
         }
     }
+}
+
+/// The probe itself: plain, with the P bit, about the cached prefix, and `from` alone as where the answer goes, so that it comes
+/// back the way that is asked about.
+#[must_use]
+pub fn request(nonce: u64, from: Option<IpAddr>, eid: EidPrefix) -> MapRequest {
+    MapRequest { probe: true, ..MapRequest::lookup(nonce, None, from.as_slice(), eid) }
 }
 
 /// The interval, up to a fifth shorter or longer.

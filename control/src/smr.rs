@@ -21,17 +21,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use altitude_dataplane::mapping::EidPrefix;
+use altitude_dataplane::mapping::{Eid, EidPrefix};
 
 use crate::{
     fault::faults,
     rate::{Bucket, Buckets, Limited, Limits, Rate},
+    wire::MapRequest,
 };
 
 /// How long whoever was sent data counts as somebody who must be told (RFC 9301 §6.1).
 pub const CONTACT_FOR: Duration = Duration::from_secs(60);
 /// Time between two SMRs to one RLOC, and between two Map-Requests for one prefix (RFC 9301 §6.1).
 pub const SPACING: Duration = Duration::from_secs(3);
+/// Most cached prefixes that one SMR has asked for.
+pub const SOLICITED_MAX: usize = 8;
 /// How often one is told of one change while it does not ask.
 pub const TRIES_MAX: u8 = 3;
 
@@ -124,6 +127,25 @@ pub struct Smr {
     each: Buckets<IpAddr>,
     all: Bucket,
     asked: Limits<EidPrefix>,
+}
+
+/// The SMR itself: S and D, our prefix both as what changed and as who says so.
+#[must_use]
+pub fn request(nonce: u64, itr_rlocs: &[IpAddr], eid: EidPrefix) -> MapRequest {
+    let source = Eid { instance: eid.instance, address: eid.prefix.address() };
+    MapRequest { smr: true, dont_reply: true, ..MapRequest::lookup(nonce, Some(source), itr_rlocs, eid) }
+}
+
+/// Cached prefixes that an SMR speaks of, at most [`SOLICITED_MAX`]: by its record, or by its Source-EID where the record leads
+/// to none. RFC 9301 §6.1 does not say which of them names what changed, and implementations differ. `cached` tells what there
+/// is around a prefix.
+pub fn solicited(request: &MapRequest, cached: impl Fn(&EidPrefix) -> Vec<EidPrefix>) -> Vec<EidPrefix> {
+    let records = request.records.iter().map(|record| record.eid);
+    let named: Vec<EidPrefix> = records.flat_map(|eid| cached(&eid)).take(SOLICITED_MAX).collect();
+    match request.source_eid {
+        Some(source) if named.is_empty() => cached(&EidPrefix::host(source)),
+        _ => named,
+    }
 }
 
 impl Smr {

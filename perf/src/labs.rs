@@ -16,6 +16,8 @@ use crate::lab::{
 const CONVERGE_LIMIT: Duration = Duration::from_secs(30);
 /// Until look-ups are answered again after a cut, or a mended cable carries them again.
 const CUT_LIMIT: Duration = Duration::from_secs(30);
+/// Between two changes of one link: SMRs have a rate of one in 3 s.
+const APART: Duration = Duration::from_secs(4);
 /// How long the prober remembers that a locator came up.
 const HELD_FOR: Duration = Duration::from_secs(61);
 /// The lab with two ways through its middle.
@@ -211,17 +213,21 @@ fn play_failover(cut: bool) -> Result<String, LabError> {
         return Ok(format!("{} flows on two paths", homes.len()));
     }
     let mut worst = Vec::new();
-    // A path that goes down twice within a minute is held down: each is cut once, and then by its link.
-    let cuts = [(0, Break::Silent), (1, Break::Silent), (0, Break::LinkDown), (1, Break::LinkDown), (0, Break::Told)];
+    let cuts = [(0, Break::LinkDown), (1, Break::Silent), (1, Break::LinkDown), (0, Break::Silent), (0, Break::Told)];
+    let mut lately = [None; 2];
     for (path, how) in cuts {
-        if how == Break::Told {
-            println!("waiting for a minute: path {} went down lately", PATHS[path]);
-            std::thread::sleep(HELD_FOR);
+        // A path that goes down twice within a minute is held down.
+        if let Some(mended) = lately[path] {
+            let left = HELD_FOR.saturating_sub(Instant::elapsed(&mended));
+            println!("waiting for {} s: path {} went down lately", left.as_secs(), PATHS[path]);
+            std::thread::sleep(left);
         }
+        std::thread::sleep(APART);
         let moves = |flow| homes[&flow] == path;
         let start = lab.watch.mark();
         lab.cut(path, how)?;
         let away = lab.wait_moved(start, CUT_LIMIT, |_| 1 - path, moves)?;
+        std::thread::sleep(APART);
         let start = lab.watch.mark();
         lab.mend(path, how)?;
         let back = lab.wait_moved(start, CUT_LIMIT, |flow| homes[&flow], moves)?;
@@ -229,6 +235,7 @@ fn play_failover(cut: bool) -> Result<String, LabError> {
         println!("path {} cut, {how:?}: moved after {}; back after {}", PATHS[path], show(away), show(back));
         worst.push((how, away.into_iter().max().unwrap_or_default()));
         lab.wait_locators("every locator up again", CUT_LIMIT, |up, _| up)?;
+        lately[path] = Some(Instant::now());
     }
     let of = |wanted: Break| worst.iter().filter(|(how, _)| *how == wanted).map(|(_, time)| time.as_millis()).max();
     let [silent, told, down] = [Break::Silent, Break::Told, Break::LinkDown].map(|how| of(how).unwrap_or_default());

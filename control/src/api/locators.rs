@@ -96,3 +96,52 @@ pub(super) fn locator(mut fields: Fields<'_>) -> Result<LocatorStatus, ProtocolE
         probing: (flags & PROBED != 0).then_some(probing),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::message::Tlvs;
+
+    #[test]
+    fn a_locator_comes_as_it_is() {
+        let probing = ProbingStatus {
+            state: 3,
+            since: Duration::from_secs(90),
+            held: true,
+            rtt: Some((Duration::from_micros(20_500), Duration::from_micros(300))),
+            sent: 12,
+            answered: 8,
+            lost: 4,
+        };
+        let plain = LocatorStatus {
+            address: [240, 1, 0, 20].into(),
+            up: false,
+            why: "no answer to RLOC-probes".to_owned(),
+            mappings: 7,
+            carrying: 0,
+            probing: Some(probing),
+        };
+        for status in [
+            plain.clone(),
+            LocatorStatus { probing: Some(ProbingStatus { rtt: None, held: false, ..probing }), ..plain.clone() },
+            LocatorStatus {
+                address: "2001:db8::20".parse().unwrap(),
+                up: true,
+                why: String::new(),
+                probing: None,
+                ..plain
+            },
+        ] {
+            let mut octets = Vec::new();
+            put_locator(&mut octets, &status);
+            let (kind, fields) = Tlvs(&octets).next().unwrap().unwrap();
+            assert_eq!((kind, locator(fields)), (kind::LOCATOR, Ok(status)));
+            for length in 4..octets.len().min(50) {
+                let mut cut = octets[..length].to_vec();
+                cut[2..4].copy_from_slice(&((length - 4) as u16).to_le_bytes());
+                let (_, fields) = Tlvs(&cut).next().unwrap().unwrap();
+                assert!(locator(fields).is_err(), "cut to {length}");
+            }
+        }
+    }
+}

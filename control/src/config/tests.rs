@@ -1,6 +1,7 @@
 //! Good files, and each mistake with its line.
 
 mod bgp;
+mod probing;
 
 use super::*;
 

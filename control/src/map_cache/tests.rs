@@ -170,6 +170,7 @@ impl Stage {
     }
 }
 
+/// ITR-20.
 #[test]
 fn an_entry_lives_its_minutes_and_no_longer() {
     let mut stage = Stage::new(8);
@@ -183,6 +184,7 @@ fn an_entry_lives_its_minutes_and_no_longer() {
     assert_eq!(stage.due(), None);
 }
 
+/// ITR-20.
 #[test]
 fn ttl_zero_takes_out_and_the_highest_value_means_a_day() {
     let mut stage = Stage::new(8);
@@ -197,6 +199,7 @@ fn ttl_zero_takes_out_and_the_highest_value_means_a_day() {
     assert_eq!(stage.expires("3.0.0.0/8"), Some(8 + 60 * u64::from(u32::MAX - 1)), "8000 years do not overflow");
 }
 
+/// ITR-21.
 #[test]
 fn an_entry_in_use_is_asked_for_again_between_75_and_90_percent_of_its_life() {
     let mut stage = Stage::new(8);
@@ -230,6 +233,7 @@ fn an_entry_first_used_near_its_end_is_asked_for_at_once() {
     ]);
 }
 
+/// ITR-21: jittered.
 #[test]
 fn refreshes_of_prefixes_learned_together_are_spread() {
     let mut stage = Stage::new(1024);
@@ -684,6 +688,25 @@ fn looks_tell_what_is_in_use() {
     assert_eq!(stage.seen.len(), 1, "no packet since");
     stage.step(12, Used(eid("3.3.0.0/16")));
     assert_eq!(stage.seen[1..], [eid("3.3.0.0/16")]);
+}
+
+/// SMR-4: what an SMR may speak of: the entry that covers its prefix, else those beneath it, and a bounded number of them.
+#[test]
+fn what_lies_around_a_prefix() {
+    let mut stage = Stage::new(64);
+    stage.step(0, Install(vec![mapping("2.2.0.0/16", 10), mapping("2.2.2.0/24", 10)]));
+    (0..20).for_each(|third| drop(stage.step(0, Install(vec![mapping(&format!("3.3.{third}.0/24"), 10)]))));
+    for (asked, expected) in [
+        ("2.2.2.2/32", &["2.2.2.0/24"][..]),
+        ("2.2.0.0/16", &["2.2.0.0/16"]),
+        ("2.2.9.0/24", &["2.2.0.0/16"]),
+        ("2.0.0.0/8", &["2.2.0.0/16", "2.2.2.0/24"]),
+        ("9.0.0.0/8", &[]),
+    ] {
+        let expected: Vec<EidPrefix> = expected.iter().map(|prefix| eid(prefix)).collect();
+        assert_eq!(stage.cache.around(&eid(asked), 8), expected, "{asked}");
+    }
+    assert_eq!(stage.cache.around(&eid("3.0.0.0/8"), 8).len(), 8);
 }
 
 #[test]

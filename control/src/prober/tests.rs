@@ -468,3 +468,16 @@ fn what_cannot_be_sent_to_is_not_probed_and_the_table_has_its_bound() {
     assert_eq!((full, world.sent.iter().map(|sent| sent.locator).collect::<BTreeSet<_>>().len()), (2, 3));
     assert!(world.prober.outstanding.is_empty() && world.prober.deadlines.is_empty(), "nothing is left behind");
 }
+
+/// RCH-1, ITR-41: octet for octet vector Q03: P alone, no Source-EID, one ITR-RLOC, the cached prefix.
+#[test]
+fn a_probe_is_a_plain_map_request_about_the_cached_prefix() {
+    let probe = request(0x1111_1111_2222_2222, Some(ip("203.0.113.1")), eid("198.51.100.0/24"));
+    let expected = [
+        &[0x12, 0, 0, 1, 0x11, 0x11, 0x11, 0x11, 0x22, 0x22, 0x22, 0x22][..], // P, IRC 0, one record; nonce
+        &[0, 0],                                                              // no Source-EID
+        &[0, 1, 203, 0, 113, 1],
+        &[0, 24, 0, 1, 198, 51, 100, 0],
+    ];
+    assert_eq!(probe.encode(), expected.concat());
+}

@@ -131,3 +131,35 @@ fn tables_have_bounds() {
     let more = world.at(60_002, Input::Changed(eid("1.2.0.0/16")));
     assert_eq!(more, [Discard(SmrFault::QueueFull)]);
 }
+
+/// SMR-1, SMR-5, SMR-6: S and D, one record; the record and the Source-EID name the prefix that changed.
+#[test]
+fn an_smr_names_the_prefix_that_changed() {
+    let smr = request(0x3333_3333_4444_4444, &[ip("203.0.113.2")], eid("198.51.100.0/24"));
+    let expected = [
+        &[0x11, 0, 0x20, 1, 0x33, 0x33, 0x33, 0x33, 0x44, 0x44, 0x44, 0x44][..], // S, D, IRC 0, one record; nonce
+        &[0, 1, 198, 51, 100, 0],
+        &[0, 1, 203, 0, 113, 2],
+        &[0, 24, 0, 1, 198, 51, 100, 0],
+    ];
+    assert_eq!(smr.encode(), expected.concat());
+}
+
+/// SMR-5: the record names the prefix; the Source-EID does where the record leads nowhere; AFI 0 there is fine.
+#[test]
+fn the_record_is_preferred_to_the_source_eid() {
+    let known = [eid("2.2.0.0/16"), eid("3.3.0.0/16")];
+    let cached = |asked: &EidPrefix| known.iter().copied().filter(|known| known.covers(asked)).collect();
+    let smr = |record: &str, source: Option<&str>| {
+        let source = source.map(|text| Eid { instance: InstanceId::DEFAULT, address: ip(text) });
+        MapRequest { source_eid: source, ..request(1, &[ip("240.0.0.1")], eid(record)) }
+    };
+    for (record, source, expected) in [
+        ("2.2.0.0/16", Some("3.3.3.3"), &[known[0]][..]),
+        ("2.2.0.0/16", None, &[known[0]]),
+        ("9.9.0.0/16", Some("3.3.3.3"), &[known[1]]),
+        ("9.9.0.0/16", None, &[]),
+    ] {
+        assert_eq!(solicited(&smr(record, source), cached), expected, "{record} {source:?}");
+    }
+}

@@ -17,7 +17,7 @@ use altitude_control::{
     smr::{self, Smr, SmrFault},
     wire::{MapReply, MapRequest},
 };
-use altitude_dataplane::mapping::{Eid, EidPrefix, Locator, Mapping};
+use altitude_dataplane::mapping::{EidPrefix, Locator, Mapping};
 use rand_chacha::rand_core::Rng;
 
 use super::{Driver, ROUND, messages::CONTROL_PORT, tables::Known};
@@ -26,8 +26,6 @@ use super::{Driver, ROUND, messages::CONTROL_PORT, tables::Known};
 const USED_FOR: Duration = Duration::from_secs(60);
 /// How soon a new locator-set is looked at: whether it carries more than the packet that asked for it.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
-/// Cached prefixes beneath the one of an SMR that are asked for.
-const SOLICITED_MAX: usize = 8;
 
 /// What is known of locators beyond routes.
 pub(super) struct Reachability {
@@ -122,8 +120,7 @@ impl Driver<'_> {
     fn send_probe(&mut self, locator: IpAddr, eid: EidPrefix, nonce: u64) {
         self.reachability.counts.probes_sent += 1;
         let source = self.source_towards(locator);
-        let lookup = MapRequest::lookup(nonce, None, source.as_slice(), eid);
-        let request = MapRequest { probe: true, ..lookup };
+        let request = prober::request(nonce, source, eid);
         tracing::debug!(%locator, %eid, nonce = format_args!("{nonce:#018x}"), "RLOC-probe");
         self.send_from(source, SocketAddr::new(locator, CONTROL_PORT), &request.encode());
     }
@@ -248,10 +245,7 @@ impl Driver<'_> {
 
     fn send_smr(&mut self, rloc: IpAddr, eid: EidPrefix) {
         self.reachability.counts.smrs_sent += 1;
-        let source_eid = Eid { instance: eid.instance, address: eid.prefix.address() };
-        let nonce = self.nonces.next_u64();
-        let lookup = MapRequest::lookup(nonce, Some(source_eid), &self.config.rlocs, eid);
-        let request = MapRequest { smr: true, dont_reply: true, ..lookup };
+        let request = smr::request(self.nonces.next_u64(), &self.config.rlocs, eid);
         tracing::debug!(%rloc, %eid, "SMR");
         self.send(SocketAddr::new(rloc, CONTROL_PORT), &request.encode());
     }
@@ -260,7 +254,7 @@ impl Driver<'_> {
     pub(super) fn requested(&mut self, now: Instant, request: &MapRequest, arrival: Arrival) {
         if request.smr {
             self.reachability.counts.smrs_received += 1;
-            let cached = self.solicited(request);
+            let cached = smr::solicited(request, |eid| self.map_cache.around(eid, smr::SOLICITED_MAX));
             tracing::debug!(from = %arrival.source, prefixes = cached.len(), "SMR received");
             return self.solicit(now, smr::Input::Solicited(&cached));
         }
@@ -276,22 +270,6 @@ impl Driver<'_> {
         for eid in told {
             self.solicit(now, smr::Input::Asked(eid, &request.itr_rlocs));
         }
-    }
-
-    /// Cached prefixes that an SMR speaks of: by its record, or by its Source-EID where the record leads to none
-    /// (RFC 9301 §6.1 does not say which of them names what changed, and implementations differ).
-    fn solicited(&self, request: &MapRequest) -> Vec<EidPrefix> {
-        let records = request.records.iter().map(|record| record.eid);
-        let named: Vec<EidPrefix> = records.flat_map(|eid| self.cached_of(&eid)).take(SOLICITED_MAX).collect();
-        if !named.is_empty() {
-            return named;
-        }
-        request.source_eid.map_or_else(Vec::new, |eid| self.cached_of(&EidPrefix::host(eid)))
-    }
-
-    /// What is cached and covers the prefix, else what lies beneath it.
-    fn cached_of(&self, eid: &EidPrefix) -> Vec<EidPrefix> {
-        self.map_cache.around(eid, SOLICITED_MAX)
     }
 
     /// Our RLOC that packets to `destination` leave from: the routing table's choice, else the first of its family that works.

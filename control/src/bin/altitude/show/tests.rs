@@ -1,6 +1,7 @@
 //! What the tables and documents look like.
 
 mod bgp;
+mod locators;
 
 use std::time::{Duration, UNIX_EPOCH};
 
