@@ -22,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+mod lookup;
 mod order;
 mod refresh;
 mod reply;
@@ -33,7 +34,7 @@ mod wheel;
 
 use std::time::{Duration, Instant};
 
-use altitude_dataplane::mapping::{Action, Eid, EidPrefix, Mapping, Ttl};
+use altitude_dataplane::mapping::{Action, EidPrefix, Mapping, Ttl};
 
 use crate::{fault::faults, prefix_map::PrefixMap};
 
@@ -211,38 +212,6 @@ impl MapCache {
     #[must_use]
     pub fn look_round(&self) -> Duration {
         self.look_every() * self.store.entries.places().div_ceil(LOOKS_MAX).max(1)
-    }
-
-    /// How many entries have this locator-set.
-    #[must_use]
-    pub fn users(&self, set: SetNumber) -> u32 {
-        self.store.sets.users_of(set)
-    }
-
-    /// Every entry, by instance, address and length.
-    pub fn iter(&self) -> impl Iterator<Item = Cached<'_>> {
-        self.store.iter().map(|entry| self.store.show(entry, self.clock))
-    }
-
-    /// The entry of exactly this prefix.
-    #[must_use]
-    pub fn get(&self, eid: &EidPrefix) -> Option<Cached<'_>> {
-        self.store.exact(eid).map(|entry| self.store.show(entry, self.clock))
-    }
-
-    /// The entry that packets to `eid` use.
-    #[must_use]
-    pub fn lookup(&self, eid: Eid) -> Option<Cached<'_>> {
-        self.store.longest(eid).map(|entry| self.store.show(entry, self.clock))
-    }
-
-    /// The prefix that covers `eid`, if one is cached; else at most `max` of those beneath it.
-    #[must_use]
-    pub fn around(&self, eid: &EidPrefix, max: usize) -> Vec<EidPrefix> {
-        match self.store.covering(eid) {
-            Some(entry) => vec![entry.eid],
-            None => self.store.within(eid).take(max).map(|(_, entry)| entry.eid).collect(),
-        }
     }
 
     /// How many entries.

@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
 };
 
-use altitude_dataplane::mapping::{InstanceId, Locator, Prefix};
+use altitude_dataplane::mapping::{Eid, InstanceId, Locator, Prefix};
 use proptest::prelude::*;
 use rand_chacha::{
     ChaCha8Rng,
