@@ -3,7 +3,7 @@
 mod bgp;
 mod json;
 mod locators;
-mod table;
+pub(crate) mod table;
 mod text;
 
 use std::io::{self, Write};
