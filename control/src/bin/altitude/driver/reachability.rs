@@ -131,7 +131,7 @@ impl Driver<'_> {
             prober::State::Up => tracing::info!(%locator, "locator is up: it answers RLOC-probes"),
             prober::State::Down => tracing::warn!(%locator, "locator is down: no answer to RLOC-probes"),
             prober::State::Mute => {
-                tracing::info!(%locator, "locator answers no RLOC-probes; it is avoided where another does")
+                tracing::info!(%locator, "locator answers no RLOC-probes; it is avoided where another does");
             }
             prober::State::Unknown => tracing::debug!(%locator, "locator is not used any more"),
         }
