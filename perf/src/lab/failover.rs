@@ -273,17 +273,21 @@ impl Failover {
     /// # Errors
     /// What `ip` said.
     pub fn cut(&self, path: usize, how: Break) -> Result<(), LabError> {
-        let routes = |kind: &str| {
-            for index in [0, 1] {
-                self.paths[path].ip(&format!("route add {kind} {}/32", rloc(index, path)))?;
-            }
-            Ok(())
-        };
         match how {
-            Break::Silent => routes("blackhole"),
-            Break::Told => routes("unreachable"),
+            Break::Silent => self.at_both(path, |rloc, _| format!("route add blackhole {rloc}/32")),
+            // A rule rather than a route: the router's own errors must find their way.
+            Break::Told => self.at_both(path, |_, link| format!("rule add iif {link} unreachable")),
             Break::LinkDown => self.paths[path].ip("link set xtr1 down").map(drop),
         }
+    }
+
+    /// Runs `ip` in the middle of a path for each end of it.
+    fn at_both(&self, path: usize, arguments: impl Fn(Ipv4Addr, &str) -> String) -> Result<(), LabError> {
+        for index in [0, 1] {
+            let end = self.path_link(path, index);
+            end.namespace.ip(&arguments(rloc(index, path), end.name))?;
+        }
+        Ok(())
     }
 
     /// Mends it again.
@@ -291,13 +295,11 @@ impl Failover {
     /// # Errors
     /// What `ip` said.
     pub fn mend(&self, path: usize, how: Break) -> Result<(), LabError> {
-        if how == Break::LinkDown {
-            return self.paths[path].ip("link set xtr1 up").map(drop);
+        match how {
+            Break::Silent => self.at_both(path, |rloc, _| format!("route del blackhole {rloc}/32")),
+            Break::Told => self.at_both(path, |_, link| format!("rule del iif {link} unreachable")),
+            Break::LinkDown => self.paths[path].ip("link set xtr1 up").map(drop),
         }
-        for index in [0, 1] {
-            self.paths[path].ip(&format!("route del {}/32", rloc(index, path)))?;
-        }
-        Ok(())
     }
 
     /// Which path each flow is on, as long as each stays on one.
