@@ -11,9 +11,11 @@ use nix::sys::socket::MsgFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{
-    AltStatus, BgpRoute, BgpStatus, Counts, Entry, PortStatus, RegistrationStatus, RoutesAsked, Stat, Table,
+    AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus, RoutesAsked, Stat,
+    Table,
     bgp::{self, Collected},
     entry::{self, Entries},
+    locators,
     message::{Fields, Flags, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind},
     registration::Registrations,
     status::{Detail, Statuses},
@@ -187,6 +189,23 @@ impl Client {
     /// As of [`hello`](Self::hello).
     pub fn alt(&mut self) -> Result<AltStatus, ClientError> {
         self.statuses(Some(Detail::Alt)).map(|statuses| statuses.alt)
+    }
+
+    /// Locators of the map-cache.
+    ///
+    /// # Errors
+    /// As of [`hello`](Self::hello).
+    pub fn locators(&mut self) -> Result<Vec<LocatorStatus>, ClientError> {
+        let mut body = Vec::new();
+        Detail::Locators.put(&mut body);
+        let mut found = Vec::new();
+        self.ask(Op::STATS, Flags::default(), &body, |kind, fields| {
+            if kind == kind::LOCATOR {
+                found.push(locators::locator(fields)?);
+            }
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// The BGP speaker and its neighbours.

@@ -43,6 +43,7 @@ pub(super) mod kind {
     pub(in crate::api) const REGISTRATION: u16 = 0x4030;
     pub(in crate::api) const REMEDY: u16 = 0x4031;
     pub(in crate::api) const REGISTERED: u16 = 0x4032;
+    pub(in crate::api) const LOCATOR: u16 = 0x4040;
 }
 
 /// AFIs (RFC 8060 §2.2).

@@ -3,8 +3,8 @@
 use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Prefix};
 
 use super::{
-    AltStatus, BgpRoute, BgpStatus, Counts, Entry, PortStatus, RegistrationStatus, RoutesAsked, Stat, Table, bgp,
-    entry,
+    AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus, RoutesAsked, Stat,
+    Table, bgp, entry, locators,
     message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind, put},
     registration,
     status::{self, Detail, Ids},
@@ -26,6 +26,11 @@ pub trait View {
 
     /// The ALT.
     fn alt(&self) -> AltStatus;
+
+    /// Locators of the map-cache, ascending.
+    fn locators(&self) -> Vec<LocatorStatus> {
+        Vec::new()
+    }
 
     /// The BGP speaker.
     fn bgp(&self) -> BgpStatus {
@@ -270,6 +275,11 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
             }
             for route in &alt.routes {
                 group(&mut |out| status::put_route(out, route));
+            }
+        }
+        Some(Detail::Locators) => {
+            for locator in view.locators() {
+                group(&mut |out| locators::put_locator(out, &locator));
             }
         }
         Some(Detail::Bgp) => {

@@ -19,6 +19,7 @@ pub(super) enum Detail {
     Bgp = 4,
     Routes = 5,
     Registrations = 6,
+    Locators = 8,
 }
 
 impl Detail {
@@ -36,7 +37,8 @@ impl Detail {
             4 => Ok(Self::Bgp),
             5 => Ok(Self::Routes),
             6 => Ok(Self::Registrations),
-            _ => Err(ProtocolError::Value("DETAIL is 1 to 6")),
+            8 => Ok(Self::Locators),
+            _ => Err(ProtocolError::Value("DETAIL is 1 to 6, or 8")),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod bgp;
 mod json;
+mod locators;
 mod registration;
 pub(crate) mod table;
 mod text;
@@ -9,7 +10,7 @@ mod text;
 use std::io::{self, Write};
 
 use altitude_control::api::{
-    AltStatus, BgpStatus, Counts, Entry, PortStatus, RegistrationStatus, Table,
+    AltStatus, BgpStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus, Table,
     client::{Client, ClientError},
 };
 
@@ -19,6 +20,7 @@ use crate::cli::{Show, What};
 enum Answer {
     MapCache(Vec<Entry>),
     Database(Vec<Entry>),
+    Locators(Vec<LocatorStatus>),
     Counters(Vec<Counts>),
     Ports(Vec<PortStatus>),
     Alt(AltStatus),
@@ -60,6 +62,7 @@ fn ask(arguments: &Show) -> Result<Answer, ClientError> {
     Ok(match arguments.what {
         What::MapCache => Answer::MapCache(client.dump(Table::Cache)?),
         What::Database => Answer::Database(client.dump(Table::Database)?),
+        What::Locators => Answer::Locators(client.locators()?),
         What::Counters => Answer::Counters(client.counts()?),
         What::Ports => Answer::Ports(client.ports()?),
         What::Alt => Answer::Alt(client.alt()?),

@@ -1,6 +1,7 @@
 //! What the mapping API shows of the control thread's state.
 
 mod bgp;
+mod locators;
 mod registration;
 
 use std::time::{Instant, SystemTime};
@@ -12,13 +13,12 @@ use altitude_control::{
         rib::{Hop, kernel::KernelRib},
     },
     api::{
-        AltStatus, BgpRoute, BgpStatus, Counts, Entry, Origin, PortStatus, RegistrationStatus, RouteStatus,
-        RoutesAsked, Scope, SourceStatus, Stat, Table, TunnelStatus, View,
+        AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, Origin, PortStatus, RegistrationStatus,
+        RouteStatus, RoutesAsked, Scope, SourceStatus, Stat, Table, TunnelStatus, View,
     },
     fault::{Fault, Tally},
     map_cache::{self, Cached},
     os::netlink::table::RouteTable,
-    publisher::{Path, Paths},
 };
 use altitude_dataplane::{
     counters::Volume,
@@ -26,7 +26,7 @@ use altitude_dataplane::{
     port::xsk::XskStatistics,
 };
 
-use super::{Driver, tables::Known};
+use super::Driver;
 
 impl View for Driver<'_> {
     fn generation(&self) -> u64 {
@@ -98,6 +98,10 @@ impl View for Driver<'_> {
         AltStatus { tunnels: tunnels.collect(), sources: self.sources(), routes: routes.collect() }
     }
 
+    fn locators(&self) -> Vec<LocatorStatus> {
+        self.locator_list()
+    }
+
     fn bgp(&self) -> BgpStatus {
         bgp::status(self.config, self.rib.speaker.as_ref(), Instant::now())
     }
@@ -136,7 +140,7 @@ impl Driver<'_> {
             map_cache::Origin::Reply => Origin::MapReply,
             map_cache::Origin::GivenUp => Origin::GivenUp,
         };
-        let up = |address| matches!(Known(&self.kernel.underlay).path(address), Path::Ready(_));
+        let up = |address| self.carries(address);
         let mut entry = Entry::new(Table::Cache, &cached.mapping(), origin, self.wall_clock(cached.created), up);
         entry.left = cached.expires.map(|expires| expires.saturating_duration_since(Instant::now()));
         self.with_hits(entry)
@@ -202,6 +206,7 @@ impl Driver<'_> {
             Stat::new("netlink-questions-lost", netlink.questions_lost),
             Stat::new("netlink-refused", netlink.refused),
         ];
+        stats.extend(self.reachability_stats());
         let faults = &self.faults;
         add(&mut stats, &faults.control);
         add(&mut stats, &faults.resolver);
@@ -214,6 +219,8 @@ impl Driver<'_> {
         add(&mut stats, &faults.site);
         add(&mut stats, &self.registration.faults);
         add(&mut stats, &faults.rib);
+        add(&mut stats, &self.reachability.probe_faults);
+        add(&mut stats, &self.reachability.smr_faults);
         let undecoded = self.sockets.tables.iter().map(RouteTable::undecoded).sum();
         stats.extend(bgp::totals(self.rib.speaker.as_ref()));
         stats.extend([
