@@ -6,6 +6,8 @@
 mod bgp;
 mod clients;
 mod messages;
+mod reachability;
+mod registration;
 mod restart;
 pub(crate) mod ribs;
 mod roles;
@@ -51,6 +53,8 @@ use signal_hook_mio::v1_0::Signals;
 
 use self::{
     bgp::{Connections, Ending},
+    reachability::Reachability,
+    registration::Registration,
     tunnels::TunnelState,
 };
 use super::{
@@ -68,6 +72,7 @@ const GRE: usize = 0x2000;
 const TUN: usize = 0x3000;
 const TABLE: usize = 0x4000;
 const LISTENER: usize = 0x5000;
+const ICMP: usize = 0x6000;
 const CLIENT: usize = 0x1_0000;
 
 /// Messages taken from one socket, and misses from one worker, in one round.
@@ -135,6 +140,7 @@ pub(crate) struct Driver<'a> {
     responder: Responder,
     map_cache: MapCache,
     publisher: Publisher,
+    reachability: Reachability,
     tunnels: Tunnels,
     rib: Routes<Speaker>,
     bgp: Connections,
@@ -143,6 +149,7 @@ pub(crate) struct Driver<'a> {
     datagrams: Vec<datagrams::Output>,
     map_resolver: Option<MapResolver>,
     map_server: MapServer,
+    registration: Registration,
     /// Where it writes what must survive a restart.
     state: Option<state::State>,
     /// Whom we ask ourselves.
@@ -189,6 +196,7 @@ impl<'a> Driver<'a> {
             config,
             rib: ribs::routes(config, bgp.mark.as_ref(), now)?,
             bgp,
+            registration: Registration::new(config, now)?,
             poll,
             signals,
             kernel,
@@ -208,6 +216,7 @@ impl<'a> Driver<'a> {
                 },
                 writer,
             ),
+            reachability: Reachability::new(config),
             engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
             datagrams: Vec::new(),
             map_resolver: config.roles.map_resolver.clone().map(MapResolver::new),
@@ -234,6 +243,7 @@ impl<'a> Driver<'a> {
         driver.fill(now);
         driver.steer()?;
         driver.watch_tunnels(now);
+        driver.check_own_rlocs(now);
         Ok(driver)
     }
 
@@ -255,6 +265,9 @@ impl<'a> Driver<'a> {
         }
         for (index, table) in self.sockets.tables.iter_mut().enumerate() {
             registry.register(table, Token(TABLE + index), Interest::READABLE)?;
+        }
+        for (index, socket) in self.sockets.hints.iter_mut().enumerate() {
+            registry.register(socket, Token(ICMP + index), Interest::READABLE)?;
         }
         for (index, listener) in self.bgp.listeners().enumerate() {
             registry.register(listener, Token(LISTENER + index), Interest::READABLE)?;
@@ -307,7 +320,11 @@ impl<'a> Driver<'a> {
                 if token == SIGNALS {
                     if let Some(signal) = self.signals.pending().next() {
                         tracing::info!(signal, "stopping");
-                        self.end_sessions(now, if signal == SIGHUP { Ending::Restart } else { Ending::Stop });
+                        let ending = if signal == SIGHUP { Ending::Restart } else { Ending::Stop };
+                        self.end_sessions(now, ending);
+                        if ending == Ending::Stop {
+                            self.end_registrations(now);
+                        }
                         until.get_or_insert(now + FAREWELL);
                     }
                 } else if self.serve(token, now)? {
@@ -339,6 +356,7 @@ impl<'a> Driver<'a> {
             API => self.accept(),
             Token(index) if index >= bgp::CONNECTION => Ok(self.serve_connection(token, now)),
             Token(index) if index >= CLIENT => Ok(self.serve_client(token, now)),
+            Token(index) if index >= ICMP => Ok(self.serve_icmp(index - ICMP, now)),
             Token(index) if index >= LISTENER => Ok(self.serve_listener(index - LISTENER, now)),
             Token(index) if index >= TABLE => Ok(self.serve_table(index - TABLE, now)),
             Token(index) if index >= TUN => Ok(self.serve_device(TunnelId(index - TUN), now)),
@@ -386,6 +404,8 @@ impl<'a> Driver<'a> {
             self.tunnels_due(),
             self.tables_due(),
             self.speaker_due(),
+            self.registration_due(),
+            self.reachability.due(),
             self.roles_due(),
             until,
             reclaim,
@@ -413,6 +433,8 @@ impl<'a> Driver<'a> {
         self.wake_tunnels(now);
         self.wake_tables(now);
         self.wake_speaker(now);
+        self.wake_registration(now);
+        self.wake_reachability(now);
         self.wake_roles(now);
         if self.next_look <= now {
             self.cache(now, map_cache::Input::Look);

@@ -5,6 +5,7 @@ mod bgp;
 mod key;
 mod map_server;
 mod ports;
+mod probing;
 mod rib;
 mod roles;
 mod settings;
@@ -91,6 +92,7 @@ pub(super) fn validate(
     let roles = roles::roles(draft, &rlocs, &database, &map_cache, source.folder(), findings);
     let map_servers = map_server::map_servers(draft, &rlocs, &database, source.folder(), findings);
     let identity = map_server::identity(draft, findings);
+    let probing = probing::probing(&draft.probing, &rlocs, findings);
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
     let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
@@ -109,6 +111,7 @@ pub(super) fn validate(
             map_servers,
             identity,
             state_dir: tuning.state_dir,
+            probing,
             workers: tuning.workers,
             control_core: tuning.control_core,
             xdp: tuning.xdp,

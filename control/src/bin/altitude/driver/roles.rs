@@ -187,7 +187,8 @@ impl Driver<'_> {
                 }
                 map_server::Output::Notify { to, local, octets } => {
                     self.traffic.map_notifies_out += 1;
-                    self.send_from(local, to, &octets);
+                    // Whoever waits for it registers again.
+                    let _ = self.try_send(Some(local), to, &octets);
                 }
                 map_server::Output::Encapsulate { to, message } => {
                     self.traffic.map_requests_to_sites += 1;
