@@ -117,6 +117,7 @@ mod tests {
         F::ALL.iter().map(|fault| fault.name()).collect()
     }
 
+    /// G-9.
     #[test]
     fn names_are_unique_over_all_machines() {
         let mut all = [

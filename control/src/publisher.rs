@@ -10,10 +10,17 @@
 //! the map-cache numbers: which prefix has which is the map-cache's to know. An index from each RLOC to the sets that use
 //! it has a changed path recompile those sets; the mappings, however many, follow without being touched.
 
-use std::{collections::BTreeSet, net::IpAddr};
+mod proxy;
+
+mod report;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use altitude_dataplane::{
-    cache::{self, Choice, Delivery, Forwarding, Hits, SetId, Writer},
+    cache::{Choice, Delivery, Forwarding, Hits, SetId, Writer},
     mapping::{
         Action, Adjacency, Candidate, Eid, EidPrefix, InstanceId, Locator, LocatorSet, Mapping, OuterHeader, Prefix,
     },
@@ -73,6 +80,8 @@ enum User {
     Native(EidPrefix),
     /// A host of the site.
     Host(Eid),
+    /// What goes through the PETRs in an instance.
+    Proxy(InstanceId),
 }
 
 /// Users of one destination; an RLOC may have very many sets and seldom anything else.
@@ -123,6 +132,8 @@ struct HostUse {
 pub struct Settings {
     /// Our RLOCs, in order of preference within a family.
     pub rlocs: Vec<IpAddr>,
+    /// PETRs, which take what would be forwarded natively; none: the underlay does.
+    pub petrs: Vec<IpAddr>,
     /// Most site hosts whose link-layer address is kept at one time.
     pub hosts_max: usize,
 }
@@ -137,12 +148,16 @@ pub struct Publisher {
     /// By [`SetNumber::place`].
     sets: Chunked<Option<Held>>,
     natives: BTreeSet<EidPrefix>,
+    /// The PETRs' locator-set in each instance that uses it.
+    proxies: BTreeMap<InstanceId, SetId>,
     hosts: HashMap<Eid, HostUse>,
     users: HashMap<IpAddr, Users>,
     /// What the table refused and workers therefore miss; tried again by [`Publisher::mend`].
     unshown: BTreeSet<EidPrefix>,
     /// Sets whose last change the table refused.
     unturned: BTreeSet<SetNumber>,
+    /// Instances whose PETRs' set is one of these.
+    unproxied: BTreeSet<InstanceId>,
     dirty: bool,
     /// Entries refused because a limit was reached.
     refused: u64,
@@ -157,10 +172,12 @@ impl Publisher {
             writer,
             sets: Chunked::new(),
             natives: BTreeSet::new(),
+            proxies: BTreeMap::new(),
             hosts: HashMap::new(),
             users: HashMap::new(),
             unshown: BTreeSet::new(),
             unturned: BTreeSet::new(),
+            unproxied: BTreeSet::new(),
             dirty: false,
             refused: 0,
         }
@@ -176,6 +193,9 @@ impl Publisher {
         let eid = mapping.eid;
         let forwarding = match (set, mapping.action) {
             (Some(set), _) => self.hold(set, mapping, paths, todo).map(Forwarding::Encapsulate),
+            (None, Action::NativelyForward) if self.has_petrs() => {
+                self.through_petrs(eid.instance, paths, todo).map(Forwarding::Encapsulate)
+            }
             (None, Action::NativelyForward) => {
                 self.natives.insert(eid);
                 self.join(representative(&eid.prefix), User::Native(eid), todo);
@@ -235,6 +255,7 @@ impl Publisher {
                 User::Set(set) => self.turn(set, paths),
                 User::Native(eid) => self.renative(eid, paths),
                 User::Host(eid) => self.redeliver(eid, paths),
+                User::Proxy(instance) => self.turn_proxy(instance, paths),
             }
         }
     }
@@ -271,6 +292,9 @@ impl Publisher {
         for set in std::mem::take(&mut self.unturned) {
             self.turn(set, paths);
         }
+        for instance in std::mem::take(&mut self.unproxied) {
+            self.turn_proxy(instance, paths);
+        }
         let again: Vec<EidPrefix> = self.unshown.iter().copied().take(MENDS_MAX).collect();
         for eid in again {
             let host = Eid { instance: eid.instance, address: eid.prefix.address() };
@@ -287,28 +311,13 @@ impl Publisher {
     /// Whether [`mend`](Self::mend) has anything to do.
     #[must_use]
     pub fn wants_mending(&self) -> bool {
-        !self.unshown.is_empty() || !self.unturned.is_empty()
+        !self.unshown.is_empty() || !self.unturned.is_empty() || !self.unproxied.is_empty()
     }
 
     /// What used the entry of exactly this prefix.
     #[must_use]
     pub fn hits(&self, eid: &EidPrefix) -> Hits {
         self.writer.hits(eid).unwrap_or_default()
-    }
-
-    /// Every locator-set with its locators, and which of them flows go to now.
-    pub fn sets<'a>(
-        &'a self,
-        paths: &'a dyn Paths,
-    ) -> impl Iterator<Item = (SetNumber, &'a [Locator], Vec<IpAddr>)> + 'a {
-        let held = self.sets.iter().enumerate().filter_map(|(place, held)| Some((place, held.as_ref()?)));
-        held.map(move |(place, held)| {
-            let carrying = match self.choose(held.instance, &held.locators, paths) {
-                Choice::Tunnel(set) => set.outers().iter().map(OuterHeader::destination).collect(),
-                Choice::Request | Choice::Unusable => Vec::new(),
-            };
-            (SetNumber::new(place as u32), &*held.locators, carrying)
-        })
     }
 
     /// Parts of the workers' table that were taken out and that a worker may still read.
@@ -320,18 +329,6 @@ impl Publisher {
     #[must_use]
     pub const fn refused(&self) -> u64 {
         self.refused
-    }
-
-    /// Octets of its own books, at most, and of the workers' table.
-    #[must_use]
-    pub fn octets(&self) -> (usize, cache::Memory) {
-        let held = self.sets.iter().flatten();
-        let locators: usize = held.map(|held| held.locators.len() * size_of::<Locator>()).sum();
-        let sets = self.users.values().map(|users| users.sets.len()).sum::<usize>();
-        // B-trees are counted as nodes half full.
-        let trees = 2 * (sets * size_of::<SetNumber>() + self.natives.len() * size_of::<(EidPrefix, User)>());
-        let hosts = self.hosts.allocation_size() + self.users.allocation_size();
-        (self.sets.octets() + locators + trees + hosts, self.writer.octets())
     }
 
     /// The set in the workers' table, put in with its first mapping. `None` if there is no room.

@@ -15,10 +15,12 @@ use altitude_control::{
     os::{
         control_socket::{CONTROL_PORT, ControlSocket},
         gre_socket::GreSocket,
+        ip_socket::IpSocket,
         netlink::{Netlink, NetlinkCounters},
         tun::{Tun, tunnel_mtu},
     },
     underlay::{Input, Output, Progress, Underlay},
+    wire::packet::UdpPacket,
 };
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -269,6 +271,36 @@ fn control_messages_go_there_and_back_in_both_families() {
         right.send_to(from, b"reply").expect("send back");
         let (length, from) = receive_when(left, || left.receive(&mut buffer).map(Some));
         assert_eq!((&buffer[..length], from), (&b"reply"[..], SocketAddr::new(right.local(), CONTROL_PORT)));
+    }
+}
+
+/// G-3, G-4: from whatever port, but not with a wrong UDP checksum, nor without one.
+#[test]
+fn control_messages_need_a_checksum_and_no_particular_source_port() {
+    let Some(lab) = Lab::new() else { return };
+    for (ours, peer) in [(OURS, PEER), (OURS6, PEER6)] {
+        let socket = lab.inside(|| ControlSocket::open(ip(ours)).expect("control socket"));
+        let raw = lab.inside_theirs(|| IpSocket::open(ip(peer)).expect("raw socket"));
+        let datagram = |port: u16, payload: &[u8]| {
+            let (source, destination) = ((ip(peer), port).into(), (ip(ours), CONTROL_PORT).into());
+            UdpPacket { source, destination, ttl: 64, payload }.encode()
+        };
+        let checksum = if ip(ours).is_ipv4() { 26..28 } else { 46..48 };
+        let without = |payload: &[u8]| {
+            let mut packet = datagram(CONTROL_PORT, payload);
+            packet[checksum.clone()].fill(0);
+            packet
+        };
+        let mut wrong = datagram(CONTROL_PORT, b"wrong checksum");
+        *wrong.last_mut().unwrap() ^= 1;
+        let good = datagram(61_001, b"from another port");
+        for packet in [without(b"no checksum"), wrong, without(b""), good] {
+            raw.send(ip(ours), &packet).expect("send");
+        }
+        // They arrive in the order in which they were sent.
+        let mut buffer = [0; 64];
+        let (length, from) = receive_when(&socket, || socket.receive(&mut buffer).map(Some));
+        assert_eq!((&buffer[..length], from), (&b"from another port"[..], SocketAddr::new(ip(peer), 61_001)));
     }
 }
 

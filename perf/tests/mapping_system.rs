@@ -97,6 +97,7 @@ fn map_resolver() -> String {
     format!("rlocs = [\"{MR}\"]\n{tunnel}{}{}{role}", default("0.0.0.0/0"), default("::/0"))
 }
 
+/// ITR-40, ITR-48, MR-6, MS-8, ALT-5, ALT-6, ALT-11, ALT-12.
 #[test]
 fn an_itr_gets_its_answer_from_the_etr_through_map_resolver_alt_and_map_server() {
     if let Err(why) = lab::available() {

@@ -141,6 +141,15 @@ fn nested_eid_prefixes_one_port_for_both_roles_and_another_xtr_are_legal() {
     assert_eq!(config.database[0].locators.len(), 2);
 }
 
+/// ITR-37.
+#[test]
+fn a_default_mapping_is_legal() {
+    let entry = |eid: &str| format!("[[map-cache]]\neid = \"{eid}\"\nlocators = [{{ address = \"240.0.254.20\" }}]\n");
+    let config = read(&format!("{SITE}{}{}", entry("0.0.0.0/0"), entry("::/0"))).unwrap();
+    let eids: Vec<String> = config.map_cache.iter().map(|mapping| mapping.eid.to_string()).collect();
+    assert_eq!(eids, ["0.0.0.0/0", "::/0"]);
+}
+
 #[test]
 fn more_ports_get_more_frames_unless_told_otherwise() {
     let mut text = SITE.to_owned();
@@ -189,7 +198,7 @@ fn a_flags_mistake_names_the_flag() {
     );
 }
 
-/// Appended to or put before [`SITE`], what is said, and in which line.
+/// G-13, G-14: appended to or put before [`SITE`], what is said, and in which line.
 #[test]
 fn each_mistake_has_its_line_and_its_remedy() {
     let after = |text: &str| format!("{SITE}{text}");
@@ -212,6 +221,10 @@ fn each_mistake_has_its_line_and_its_remedy() {
         (
             after("[[eid-prefix]]\nprefix = \"240.0.0.0/8\""),
             "x.toml:1: RLOC 240.0.254.10 lies inside our own EID-prefix 240.0.0.0/8",
+        ),
+        (
+            before("map-resolvers = [\"1.1.0.9\"]"),
+            "x.toml:1: Map-Resolver 1.1.0.9 lies inside our own EID-prefix 1.1.0.0/16",
         ),
         (after("[[eid-prefix]]\nprefix = \"2.2.0.0/33\""), "x.toml:9: prefix length 33 is longer"),
         (

@@ -225,7 +225,7 @@ fn one_eid_has_a_limit_over_all_clients_and_tables_have_bounds() {
     assert_eq!(ask(30, "198.51.100.21"), Fate::Dropped(ClientFault::WatchedFull));
 }
 
-/// MR-3: not authoritatively, to the port that asked, and of no more than the mapping is longest for.
+/// MR-3, ETR-13: not authoritatively, to the port that asked, and of no more than the mapping is longest for.
 #[test]
 fn a_mapping_of_our_own_is_answered_here() {
     let mapping = Mapping {

@@ -45,7 +45,7 @@ use altitude_dataplane::{
     verdict::{Miss, Wanted},
 };
 use mio::{Events, Interest, Poll, Token};
-use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
+use rand_chacha::ChaCha20Rng;
 use signal_hook::consts::SIGHUP;
 use signal_hook_mio::v1_0::Signals;
 
@@ -150,7 +150,7 @@ pub(crate) struct Driver<'a> {
     announced: BTreeSet<EidPrefix>,
     faults: Faults,
     traffic: Traffic,
-    /// Source of nonces, seeded once by the operating system (behaviour rule G-7).
+    /// Source of nonces, seeded once by the operating system.
     nonces: ChaCha20Rng,
     /// Sockets that had more to say than a round takes.
     ready: BTreeSet<Token>,
@@ -200,7 +200,11 @@ impl<'a> Driver<'a> {
             responder: Responder::new(responder::Settings::new(config.database.clone(), config.rlocs.clone())),
             map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }, now),
             publisher: Publisher::new(
-                publisher::Settings { rlocs: config.rlocs.clone(), hosts_max: SITE_HOSTS_MAX },
+                publisher::Settings {
+                    rlocs: config.rlocs.clone(),
+                    petrs: config.roles.petrs.clone(),
+                    hosts_max: SITE_HOSTS_MAX,
+                },
                 writer,
             ),
             reachability: Reachability::new(config),
@@ -213,7 +217,7 @@ impl<'a> Driver<'a> {
             tunnels,
             faults: Faults::default(),
             traffic: Traffic::default(),
-            nonces: ChaCha20Rng::from_seed(random()?),
+            nonces: messages::nonces()?,
             ready: BTreeSet::new(),
             next_look: now + map_cache::LOOK_ROUND,
             next_stalled: now + STALLED_EVERY,

@@ -26,6 +26,7 @@ use altitude_control::{
 };
 use altitude_dataplane::{
     cache,
+    frame::{HEADROOM, SLOT},
     mapping::PortIndex,
     port::xsk::{SteerError, XskError},
     worker::{Hold, PortRole, Settings, SourceCheck},
@@ -181,6 +182,7 @@ impl Kernel {
                     "interface {name} is down: `ip link set {name} up`, and see that its peer is up"
                 ));
             }
+            check_mtu(&port.name, link.mtu)?;
             check_queues(&port.name, config.workers.len())?;
         }
         let own = self.underlay.own_addresses();
@@ -270,6 +272,20 @@ impl Kernel {
     }
 }
 
+/// Largest packet that fits a frame with its link-layer header, two VLAN tags included: a longer one would be lost as it
+/// comes in, without a word to its sender.
+const MTU_MAX: usize = SLOT - HEADROOM - (14 + 2 * 4);
+
+fn check_mtu(interface: &str, mtu: u16) -> Result<(), RunError> {
+    if usize::from(mtu) <= MTU_MAX {
+        return Ok(());
+    }
+    unfit(format!(
+        "the MTU of {interface} is {mtu}, and packets of more than {MTU_MAX} octets do not fit a frame: \
+         `ip link set {interface} mtu {MTU_MAX}`, and the same at its neighbours"
+    ))
+}
+
 /// All that will be needed, named at once rather than one by one.
 fn check_privileges(config: &Config) -> Result<(), RunError> {
     let mut needs = vec![privilege::NET_ADMIN, privilege::NET_RAW];
@@ -348,4 +364,18 @@ fn listeners(config: &Config) -> std::io::Result<Vec<BgpListener>> {
 
 fn unfit<T>(text: String) -> Result<T, RunError> {
     Err(RunError::Unfit(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// MTU-7.
+    #[test]
+    fn an_interface_whose_packets_do_not_fit_is_refused() {
+        assert!(check_mtu("eth0", 1500).is_ok() && check_mtu("eth0", 1770).is_ok());
+        let text = check_mtu("eth0", 9000).unwrap_err().to_string();
+        assert!(text.contains("MTU of eth0 is 9000") && text.contains("ip link set eth0 mtu 1770"), "{text}");
+        assert!(check_mtu("eth0", 1771).is_err());
+    }
 }

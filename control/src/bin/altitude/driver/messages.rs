@@ -15,9 +15,12 @@ use altitude_control::{
     wire::{MapRequest, Message, ecm},
 };
 use altitude_dataplane::mapping::{Eid, EidPrefix};
-use rand_chacha::rand_core::Rng;
+use rand_chacha::{
+    ChaCha20Rng,
+    rand_core::{Rng, SeedableRng},
+};
 
-use super::{Driver, ROUND};
+use super::{Driver, ROUND, RunError, random};
 
 /// UDP port of the LISP control plane.
 pub(super) const CONTROL_PORT: u16 = 4342;
@@ -37,6 +40,11 @@ pub(super) fn resolver_settings(config: &Config, database: Vec<EidPrefix>) -> re
         pending_max: PENDING_MAX,
         records_max: RECORDS_MAX,
     }
+}
+
+/// A source of nonces: 64 bits at a time that nobody else can foretell (RFC 9301 §5.2).
+pub(super) fn nonces() -> Result<ChaCha20Rng, RunError> {
+    Ok(ChaCha20Rng::from_seed(random()?))
 }
 
 impl Driver<'_> {
@@ -202,6 +210,26 @@ impl Driver<'_> {
         });
         if !sent {
             self.faults.control.count(ControlFault::NotSent);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// G-7: of as many as a busy router asks in a day, none comes twice, and the next start has others.
+    #[test]
+    fn nonces_do_not_repeat() {
+        let mut sources = [nonces().unwrap(), nonces().unwrap()];
+        let drawn: Vec<u64> = (0..1_000_000).map(|count| sources[count % 2].next_u64()).collect();
+        assert_eq!(drawn.iter().collect::<HashSet<_>>().len(), drawn.len());
+        for bit in 0..64 {
+            let set = drawn.iter().filter(|nonce| **nonce >> bit & 1 == 1).count();
+            // Ten standard deviations of 500.
+            assert!(set.abs_diff(500_000) < 5000, "bit {bit} is set in {set}");
         }
     }
 }
