@@ -18,6 +18,8 @@ pub(super) enum Detail {
     Alt = 3,
     Bgp = 4,
     Routes = 5,
+    Registrations = 6,
+    Sites = 7,
     Locators = 8,
 }
 
@@ -35,8 +37,10 @@ impl Detail {
             3 => Ok(Self::Alt),
             4 => Ok(Self::Bgp),
             5 => Ok(Self::Routes),
+            6 => Ok(Self::Registrations),
+            7 => Ok(Self::Sites),
             8 => Ok(Self::Locators),
-            _ => Err(ProtocolError::Value("DETAIL is 1 to 5, or 8")),
+            _ => Err(ProtocolError::Value("DETAIL is 1 to 8")),
         }
     }
 }

@@ -7,9 +7,11 @@ mod bgp;
 mod clients;
 mod messages;
 mod reachability;
+mod registration;
 mod restart;
 pub(crate) mod ribs;
 mod roles;
+mod state;
 mod tables;
 pub(crate) mod tunnels;
 mod view;
@@ -52,6 +54,7 @@ use signal_hook_mio::v1_0::Signals;
 use self::{
     bgp::{Connections, Ending},
     reachability::Reachability,
+    registration::Registration,
     tunnels::TunnelState,
 };
 use super::{
@@ -110,6 +113,8 @@ struct Traffic {
     alt_forwarded: u64,
     /// Map-Requests that our Map-Server handed to an ETR.
     map_requests_to_sites: u64,
+    map_registers_in: u64,
+    map_notifies_out: u64,
     icmp_errors_out: u64,
     misses: u64,
     /// EIDs that nobody answered for.
@@ -144,6 +149,9 @@ pub(crate) struct Driver<'a> {
     datagrams: Vec<datagrams::Output>,
     map_resolver: Option<MapResolver>,
     map_server: MapServer,
+    registration: Registration,
+    /// Where it writes what must survive a restart.
+    state: Option<state::State>,
     /// Whom we ask ourselves.
     map_resolvers: Choice,
     /// EID-prefixes of our Map-Server's sites that are served now: what the ALT is to be told of.
@@ -188,6 +196,7 @@ impl<'a> Driver<'a> {
             config,
             rib: ribs::routes(config, bgp.mark.as_ref(), now)?,
             bgp,
+            registration: Registration::new(config, now)?,
             poll,
             signals,
             kernel,
@@ -211,7 +220,8 @@ impl<'a> Driver<'a> {
             engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
             datagrams: Vec::new(),
             map_resolver: config.roles.map_resolver.clone().map(MapResolver::new),
-            map_server: MapServer::new(roles::server_settings(config)),
+            map_server: MapServer::new(roles::server_settings(config), now),
+            state: None,
             map_resolvers: Choice::new(config.roles.map_resolvers.clone()),
             announced: BTreeSet::new(),
             tunnels,
@@ -273,9 +283,7 @@ impl<'a> Driver<'a> {
         for mapping in &self.config.map_cache {
             self.cache(now, map_cache::Input::Static(mapping.clone()));
         }
-        for up in self.map_server.configured() {
-            self.map_server_step(now, up);
-        }
+        self.begin_roles(now);
         self.publish(now);
     }
 
@@ -312,7 +320,11 @@ impl<'a> Driver<'a> {
                 if token == SIGNALS {
                     if let Some(signal) = self.signals.pending().next() {
                         tracing::info!(signal, "stopping");
-                        self.end_sessions(now, if signal == SIGHUP { Ending::Restart } else { Ending::Stop });
+                        let ending = if signal == SIGHUP { Ending::Restart } else { Ending::Stop };
+                        self.end_sessions(now, ending);
+                        if ending == Ending::Stop {
+                            self.end_registrations(now);
+                        }
                         until.get_or_insert(now + FAREWELL);
                     }
                 } else if self.serve(token, now)? {
@@ -392,7 +404,9 @@ impl<'a> Driver<'a> {
             self.tunnels_due(),
             self.tables_due(),
             self.speaker_due(),
+            self.registration_due(),
             self.reachability.due(),
+            self.roles_due(),
             until,
             reclaim,
             Some(self.next_look),
@@ -419,7 +433,9 @@ impl<'a> Driver<'a> {
         self.wake_tunnels(now);
         self.wake_tables(now);
         self.wake_speaker(now);
+        self.wake_registration(now);
         self.wake_reachability(now);
+        self.wake_roles(now);
         if self.next_look <= now {
             self.cache(now, map_cache::Input::Look);
             self.next_look = now + self.map_cache.look_every();
@@ -453,8 +469,9 @@ impl<'a> Driver<'a> {
         self.steering.clear();
     }
 
-    /// Says how the run ended: whether every frame is accounted for.
-    pub(crate) fn farewell(&self) {
+    /// Writes what must survive, and says how the run ended: whether every frame is accounted for.
+    pub(crate) fn farewell(&mut self) {
+        self.end_roles();
         let total = |count: fn(&altitude_dataplane::counters::Counters) -> u64| -> u64 {
             self.workers.iter().map(|worker| count(&worker.counters)).sum()
         };

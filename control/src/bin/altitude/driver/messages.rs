@@ -82,9 +82,9 @@ impl Driver<'_> {
                 self.requested(now, &request, Arrival { source: from, destination: Some(local) });
             }
             Ok(Message::Other(ecm::TYPE)) => self.encapsulated(now, from, octets),
-            Ok(Message::MapRegister(_) | Message::MapNotify(_)) => {
-                self.faults.control.count(ControlFault::UnknownType);
-            }
+            Ok(Message::MapRegister(message)) => self.registered(now, from, local, &message, octets),
+            Ok(Message::MapNotify(message)) if message.ack => self.acknowledged(now, &message, octets),
+            Ok(Message::MapNotify(message)) => self.notified(now, from, message, octets),
             Ok(Message::Other(kind)) => {
                 tracing::debug!(%from, kind, "control message of a type not spoken here");
                 self.faults.control.count(ControlFault::UnknownType);
@@ -186,7 +186,8 @@ impl Driver<'_> {
                 self.reachability.counts.probes_answered += u64::from(answer.message.probe);
                 tracing::debug!(to = %answer.to, records = answer.message.records.len(), "Map-Reply");
                 let back = arrival.destination.filter(|_| answer.to.ip() == arrival.source.ip());
-                self.send_from(back, answer.to, &answer.message.encode());
+                // Whoever asked asks again.
+                let _ = self.try_send(back, answer.to, &answer.message.encode());
             }
             Err(fault) => self.faults.request.count(fault),
         }
@@ -194,23 +195,21 @@ impl Driver<'_> {
 
     /// Sends from port 4342 of the RLOC that packets to the destination leave from.
     pub(super) fn send(&mut self, to: SocketAddr, octets: &[u8]) {
-        self.send_from(None, to, octets);
+        // What was not sent is counted; whoever asked asks again.
+        let _ = self.try_send(None, to, octets);
     }
 
-    /// The same, from this RLOC of ours if one is given.
-    pub(super) fn send_from(&mut self, from: Option<IpAddr>, to: SocketAddr, octets: &[u8]) {
-        let from = from.or_else(|| self.source_towards(to.ip()));
-        let socket = self.sockets.control.iter().find(|socket| Some(socket.local()) == from);
-        let sent = socket.is_some_and(|socket| match socket.send_to(to, octets) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::debug!(%to, %error, "a control message was not sent");
-                false
-            }
-        });
-        if !sent {
+    /// The same, from this RLOC if one is given and it is ours, for who wants to know why it was not sent.
+    pub(super) fn try_send(&mut self, from: Option<IpAddr>, to: SocketAddr, octets: &[u8]) -> io::Result<()> {
+        let of = |rloc: IpAddr| self.sockets.control.iter().find(|socket| socket.local() == rloc);
+        let socket = from.and_then(of).or_else(|| self.source_towards(to.ip()).and_then(of));
+        let none = || io::Error::new(io::ErrorKind::AddrNotAvailable, "no RLOC of ours is of its family");
+        let sent = socket.ok_or_else(none).and_then(|socket| socket.send_to(to, octets));
+        if let Err(error) = &sent {
+            tracing::debug!(%to, %error, "a control message was not sent");
             self.faults.control.count(ControlFault::NotSent);
         }
+        sent
     }
 }
 

@@ -69,6 +69,16 @@ impl Reachability {
     }
 }
 
+/// Our mappings, with R bits that say what packets can come to now (RFC 9301 §5.4). Of locators of the site's other xTRs nothing
+/// is known here: they are told as the operator wrote them.
+fn offering(database: &[Mapping], rlocs: &[IpAddr], offered: &BTreeSet<IpAddr>) -> Vec<Mapping> {
+    let mut database = database.to_vec();
+    for locator in database.iter_mut().flat_map(|mapping| &mut mapping.locators) {
+        locator.reachable &= !rlocs.contains(&locator.address) || offered.contains(&locator.address);
+    }
+    database
+}
+
 impl Driver<'_> {
     pub(super) fn wake_reachability(&mut self, now: Instant) {
         if self.reachability.prober.as_ref().and_then(Prober::due).is_some_and(|due| due <= now) {
@@ -122,7 +132,8 @@ impl Driver<'_> {
         let source = self.source_towards(locator);
         let request = prober::request(nonce, source, eid);
         tracing::debug!(%locator, %eid, nonce = format_args!("{nonce:#018x}"), "RLOC-probe");
-        self.send_from(source, SocketAddr::new(locator, CONTROL_PORT), &request.encode());
+        // A probe that was not sent is one without an answer.
+        let _ = self.try_send(source, SocketAddr::new(locator, CONTROL_PORT), &request.encode());
     }
 
     fn locator_changed(&mut self, locator: IpAddr, state: prober::State) {
@@ -213,18 +224,11 @@ impl Driver<'_> {
         }
         let changed: Vec<IpAddr> = offered.symmetric_difference(&self.reachability.offered).copied().collect();
         self.reachability.offered = offered;
-        let mut database = self.config.database.clone();
-        let mut concerned = Vec::new();
-        for mapping in &mut database {
-            for locator in mapping.locators.iter_mut().filter(|locator| self.config.rlocs.contains(&locator.address)) {
-                locator.reachable = self.reachability.offered.contains(&locator.address);
-                if changed.contains(&locator.address) {
-                    concerned.push(mapping.eid);
-                }
-            }
-        }
-        self.responder.set_database(database);
-        concerned.dedup();
+        let database = offering(&self.config.database, &self.config.rlocs, &self.reachability.offered);
+        let has_changed = |mapping: &&Mapping| mapping.locators.iter().any(|own| changed.contains(&own.address));
+        let concerned: Vec<EidPrefix> = database.iter().filter(has_changed).map(|mapping| mapping.eid).collect();
+        self.responder.set_database(database.clone());
+        self.register_anew(now, database);
         for eid in concerned {
             self.solicit(now, smr::Input::Changed(eid));
         }
@@ -286,5 +290,36 @@ impl Driver<'_> {
         let known = Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() };
         let down = self.reachability.prober.as_ref().is_some_and(|prober| prober.state(rloc) == prober::State::Down);
         down || known.is_unreachable(rloc)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use altitude_control::config::{self, Draft, Machine};
+
+    use super::*;
+
+    /// ETR-24: of our own locators the R bit tells what is so now, of the other xTRs' what the operator wrote.
+    #[test]
+    fn an_own_locator_without_a_link_is_told_as_unreachable() {
+        let text = r#"
+rlocs = ["240.0.254.10", "240.0.254.11"]
+[[site-port]]
+name = "eth1"
+[[core-port]]
+name = "eth0"
+[[eid-prefix]]
+prefix = "1.1.0.0/16"
+locators = [{ address = "240.0.254.10" }, { address = "240.0.254.11" }, { address = "240.0.254.12", local = false }]
+"#;
+        let config = config::parse(Path::new("x.toml"), text, Draft::default(), &Machine { cores: vec![0] }).unwrap();
+        for up in [[true, true], [true, false], [false, false]] {
+            let offered = config.rlocs.iter().zip(up).filter(|(_, up)| *up).map(|(rloc, _)| *rloc).collect();
+            let [mapping] = &offering(&config.database, &config.rlocs, &offered)[..] else { panic!("one mapping") };
+            let reachable: Vec<bool> = mapping.locators.iter().map(|locator| locator.reachable).collect();
+            assert_eq!(reachable, [up[0], up[1], true]);
+        }
     }
 }

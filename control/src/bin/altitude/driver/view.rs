@@ -2,6 +2,8 @@
 
 mod bgp;
 mod locators;
+mod registration;
+mod sites;
 
 use std::time::{Instant, SystemTime};
 
@@ -12,8 +14,8 @@ use altitude_control::{
         rib::{Hop, kernel::KernelRib},
     },
     api::{
-        AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, Origin, PortStatus, RouteStatus, RoutesAsked,
-        Scope, SourceStatus, Stat, Table, TunnelStatus, View,
+        AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, Origin, PortStatus, RegistrationStatus,
+        RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat, Table, TunnelStatus, View,
     },
     fault::{Fault, Tally},
     map_cache::{self, Cached},
@@ -110,6 +112,14 @@ impl View for Driver<'_> {
         speaker.map_or_else(Vec::new, |(speaker, settings)| bgp::routes(settings, speaker, asked, max))
     }
 
+    fn registrations(&self) -> Vec<RegistrationStatus> {
+        registration::statuses(&self.registration, Instant::now())
+    }
+
+    fn sites(&self, from: u32, max: usize) -> SitesPage {
+        sites::page(&self.map_server, from, max)
+    }
+
     fn exact(&self, table: Table, eid: &EidPrefix) -> Option<Entry> {
         match table {
             Table::Cache => self.map_cache.get(eid).map(|cached| self.cached(&cached)),
@@ -180,8 +190,15 @@ impl Driver<'_> {
             Stat::new("map-requests-received", traffic.map_requests_in),
             Stat::new("map-replies-sent", traffic.map_replies_out),
             Stat::new("map-replies-received", traffic.map_replies_in),
+            Stat::new("map-registers-sent", self.registration.registers_sent),
+            Stat::new("map-notifies-received", self.registration.notifies_received),
+            Stat::new("map-notify-acks-sent", self.registration.acks_sent),
             Stat::new("alt-datagrams-forwarded", traffic.alt_forwarded),
             Stat::new("map-requests-to-sites", traffic.map_requests_to_sites),
+            Stat::new("map-registers-received", traffic.map_registers_in),
+            Stat::new("map-notifies-sent", traffic.map_notifies_out),
+            Stat::new("registrations", self.map_server.len() as u64),
+            Stat::new("state-not-written", self.state.as_ref().map_or(0, super::state::State::lost)),
             Stat::new("icmp-errors-sent", traffic.icmp_errors_out),
             Stat::new("map-cache-entries", self.map_cache.len() as u64),
             Stat::new("map-requests-pending", self.resolver.pending().count() as u64),
@@ -209,6 +226,7 @@ impl Driver<'_> {
         add(&mut stats, &faults.ecm);
         add(&mut stats, &faults.client);
         add(&mut stats, &faults.site);
+        add(&mut stats, &self.registration.faults);
         add(&mut stats, &faults.rib);
         add(&mut stats, &self.reachability.probe_faults);
         add(&mut stats, &self.reachability.smr_faults);

@@ -2,6 +2,8 @@
 
 mod bgp;
 mod locators;
+mod registration;
+mod sites;
 
 use std::time::{Duration, UNIX_EPOCH};
 
