@@ -11,7 +11,7 @@ use altitude_control::config::{
 use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
-use about::{RUN_ABOUT, RUN_EXAMPLES};
+use about::{LIG_EXAMPLES, RUN_ABOUT, RUN_EXAMPLES, SHOW_EXAMPLES, eid_prefix};
 
 /// A LISP tunnel router (xTR) in user space, on AF_XDP, with LISP+ALT.
 #[derive(Debug, Parser)]
@@ -162,13 +162,6 @@ fn eid_or_self(text: &str) -> Result<EidOrSelf, String> {
     Ok(EidOrSelf::Eid(Eid { instance, address }))
 }
 
-/// A prefix, perhaps with its instance in brackets in front.
-fn eid_prefix(text: &str) -> Result<EidPrefix, String> {
-    let (instance, prefix) = in_instance(text)?;
-    let prefix = prefix.parse().map_err(|error: altitude_dataplane::mapping::PrefixError| error.to_string())?;
-    Ok(EidPrefix { instance, prefix })
-}
-
 /// What a router can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum What {
@@ -200,27 +193,6 @@ pub(crate) enum What {
     /// Sites of our Map-Server: who registered each prefix, with which key, until when, and what was refused last.
     Sites,
 }
-
-const SHOW_EXAMPLES: &str = "\
-Examples:
-  altitude show map-cache
-  altitude show counters --all
-  altitude show counters --json | jq .control
-  altitude show registrations
-  altitude show registrations --json | jq -e 'all(.registrations[]; .standing == \"registered\")'
-  altitude show bgp --neighbor 10.42.0.1
-  altitude show bgp routes 1.1.0.0/16
-  altitude show bgp routes --json | jq '.routes[] | select(.best)'
-  altitude show alt --api /run/altitude/second.sock";
-
-const LIG_EXAMPLES: &str = "\
-The exit code is 0 if every EID was answered, 1 if not.
-
-Examples:
-  altitude lig 2.2.2.2 --map-resolver 240.0.254.40
-  altitude lig 2001:db8:2::2 -m 240.0.254.40 --count 5 --timeout 1
-  altitude lig '[77]10.1.2.3' -m 240.0.254.40 --json
-  altitude lig self -m 240.0.254.40";
 
 /// `altitude run`.
 #[derive(Debug, Args, Default)]
