@@ -66,9 +66,10 @@ fn forwarding(number: u64) -> Forwarding {
 }
 
 fn number(snapshot: &Snapshot<'_>, entry: Entry) -> u64 {
-    let Way::Deliver(adjacency) = snapshot.way(entry, 0) else { panic!("not one of ours") };
+    let Way::Deliver(next_hop) = snapshot.way(entry, 0) else { panic!("not one of ours") };
+    let adjacency = next_hop.adjacency();
     let number = adjacency.destination.iter().fold(0, |number, &octet| number << 8 | u64::from(octet));
-    assert_eq!(*adjacency, numbered(number), "torn, or in new use");
+    assert_eq!(adjacency, numbered(number), "torn, or in new use");
     number
 }
 
