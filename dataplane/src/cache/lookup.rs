@@ -194,32 +194,31 @@ enum Quick {
 /// The quick way: IPv4, one instance, a flat root, an address for each ticket.
 #[inline(always)]
 fn quick(tables: &Tables, lookups: &mut Lookups) -> Quick {
-    let Some((instance, addresses, found)) = lookups.run_v4() else { return Quick::No };
-    if found.len() > GROUP || found.len() <= FEW {
+    let Lookups { v4, found, tickets, instance, mixed, .. } = lookups;
+    let found = &mut found[..*tickets];
+    if *mixed || v4.count != *tickets || found.len() > GROUP || found.len() <= FEW {
         return Quick::No;
     }
-    let index = tables.instance_index(instance);
+    let index = tables.instance_index(*instance);
     let root = tables.root(index, false);
     if root.bits != FLAT {
         return Quick::No;
     }
-    let odd = descend_flat(tables, root, addresses, found);
+    let odd = descend_flat(tables, root, v4.all().0, found);
     if odd { Quick::Odd((index, root)) } else { Quick::Done }
 }
 
 #[inline(always)]
 fn odd(tables: &Tables, owner: Owner, lookups: &mut Lookups) {
-    if let Some((_, addresses, found)) = lookups.run_v4() {
-        end_odd(tables, owner, addresses, found);
-    }
+    let Lookups { v4, found, tickets, .. } = lookups;
+    end_odd(tables, owner, v4.all().0, &mut found[..*tickets]);
 }
 
 #[inline(always)]
 fn any(tables: &Tables, lookups: &mut Lookups) {
-    lookups.count();
-    let shared = lookups.shared_instance();
-    let Lookups { v4, v6, places, slots, found, tickets, .. } = lookups;
+    let Lookups { v4, v6, places, straight, slots, found, tickets, instance, mixed } = lookups;
     let found = &mut found[..*tickets];
+    let shared = (!*mixed).then_some(*instance);
     // An address for each ticket: what is found needs no telling.
     if v4.count == *tickets {
         return look_up(tables, v4, shared, found);
@@ -230,7 +229,9 @@ fn any(tables: &Tables, lookups: &mut Lookups) {
     let (of_v4, of_v6) = slots[1..].split_at_mut(places.len());
     look_up(tables, v4, shared, &mut of_v4[..v4.count]);
     look_up(tables, v6, shared, &mut of_v6[..v6.count]);
-    for (slot, &place) in found.iter_mut().zip(&*places) {
+    let (first, rest) = found.split_at_mut(*straight);
+    first.copy_from_slice(&slots[1..=*straight]);
+    for (slot, &place) in rest.iter_mut().zip(&places[*straight..]) {
         *slot = slots[place as usize];
     }
 }

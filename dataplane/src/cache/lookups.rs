@@ -1,55 +1,48 @@
 //! A batch of addresses on its way through the table: what a worker fills, and what it reads afterwards.
 //!
 //! ```text
-//! one family, one instance   ticket 0 1 2 3   address a b c d           found goes straight to the tickets
-//! others                     ticket 0 1 2 3   places ─▶ a b │ c d       an array for each family; found by place,
-//!                                                       IPv4   IPv6     then told to the tickets
+//! ticket  0 1 2 3 4     places ─▶ a b b c d     each address once, in one array for its family
+//! address a b b c d                             found by place, then told to the tickets
 //! ```
 //!
-//! Nearly all batches are of the first kind, a *run*: an address is then one store into a plain array, since addresses are
-//! looked up by the million. What only the second kind needs is written once a batch turns out to be one.
+//! Addresses are plain arrays, for they are looked up by the million: a batch of one family whose addresses differ has
+//! every address at its ticket's place, and what is found goes straight to the tickets.
 
 use std::net::IpAddr;
 
 use super::entry::Entry;
 use crate::mapping::InstanceId;
 
-/// Instead of the instance of a run: the addresses are of another family, or differ in family or instance.
-const NO_RUN: u32 = u32::MAX;
-
 /// Addresses that are looked up together; a worker owns one and fills it anew for each batch.
 #[derive(Debug)]
 pub struct Lookups {
-    /// The instance of all addresses so far, if all are IPv4; else [`NO_RUN`].
-    run4: u32,
-    /// The same of IPv6.
-    run6: u32,
-    /// Given out: at least as many as there are addresses.
-    pub(super) tickets: usize,
     pub(super) v4: Wanted<u32>,
     pub(super) v6: Wanted<u128>,
-    /// By ticket, but of a run: where in [`slots`](Self::slots) what it finds will be. As long as the capacity.
+    /// By ticket: where in [`slots`](Self::slots) what it finds will be. As long as the capacity.
     pub(super) places: Box<[u32]>,
-    /// What was found, but by a run: 0 for tickets without an address, then IPv4, then IPv6.
+    /// So many tickets from the first on have the first IPv4 addresses, and their places are not written.
+    pub(super) straight: usize,
+    /// What was found, if tickets and addresses differ: 0 for tickets without an address, then IPv4, then IPv6.
     pub(super) slots: Box<[u32]>,
     /// By ticket: slots, zero where nothing was found. As long as the capacity.
     pub(super) found: Box<[u32]>,
-    /// Of the first address; `mixed` if some are of another.
-    instance: InstanceId,
-    mixed: bool,
+    /// Given out: at least as many as there are addresses.
+    pub(super) tickets: usize,
+    /// The instance of all addresses; `mixed` if some are of another.
+    pub(super) instance: InstanceId,
+    pub(super) mixed: bool,
 }
 
-/// The addresses of one family.
+/// The addresses of one family, without those that repeat the one before, as in a train of packets, or where one host
+/// talks to many.
 #[derive(Debug)]
 pub(super) struct Wanted<A> {
     addresses: Box<[A]>,
-    /// Of each address; of a run not written.
     instances: Box<[InstanceId]>,
-    /// Of a run not kept up.
     pub(super) count: usize,
 }
 
-impl<A: Copy + Default> Wanted<A> {
+impl<A: Copy + Default + PartialEq> Wanted<A> {
     fn new(capacity: usize) -> Self {
         let (addresses, instances) = (vec![A::default(); capacity].into(), vec![InstanceId::DEFAULT; capacity].into());
         Self { addresses, instances, count: 0 }
@@ -61,8 +54,22 @@ impl<A: Copy + Default> Wanted<A> {
         (&self.addresses[..self.count], &self.instances[..self.count])
     }
 
-    fn put(&mut self, instance: InstanceId, address: A) {
-        (self.addresses[self.count], self.instances[self.count]) = (address, instance);
+    /// Adds an address unless it is the one added last.
+    ///
+    /// # Safety
+    /// There are fewer than the capacity.
+    #[inline(always)]
+    unsafe fn put(&mut self, instance: InstanceId, address: A) {
+        let (addresses, instances) = (self.addresses.as_mut_ptr(), self.instances.as_mut_ptr());
+        // SAFETY: `count` is below the capacity, as promised, and with it the place of the last one.
+        unsafe {
+            let last = self.count.wrapping_sub(1);
+            if last < self.count && *addresses.add(last) == address && *instances.add(last) == instance {
+                return;
+            }
+            addresses.add(self.count).write(address);
+            instances.add(self.count).write(instance);
+        }
         self.count += 1;
     }
 }
@@ -73,14 +80,13 @@ impl Lookups {
     pub fn new(capacity: usize) -> Self {
         let zeroes = |count| vec![0; count].into();
         Self {
-            run4: NO_RUN,
-            run6: NO_RUN,
-            tickets: 0,
             v4: Wanted::new(capacity),
             v6: Wanted::new(capacity),
             places: zeroes(capacity),
+            straight: 0,
             slots: zeroes(1 + 2 * capacity),
             found: zeroes(capacity),
+            tickets: 0,
             instance: InstanceId::DEFAULT,
             mixed: false,
         }
@@ -89,7 +95,8 @@ impl Lookups {
     /// Forgets all addresses.
     #[inline]
     pub fn clear(&mut self) {
-        (self.run4, self.run6, self.tickets) = (NO_RUN, NO_RUN, 0);
+        (self.v4.count, self.v6.count) = (0, 0);
+        (self.tickets, self.straight, self.mixed) = (0, 0, false);
     }
 
     /// Adds an address; returns the ticket for what will be found.
@@ -107,29 +114,23 @@ impl Lookups {
     /// As [`push`](Self::push), an IPv4 address.
     #[inline(always)]
     pub fn push_v4(&mut self, instance: InstanceId, address: u32) -> usize {
-        let ticket = self.tickets;
-        if instance.get() == self.run4
-            && let Some(place) = self.v4.addresses.get_mut(ticket)
-        {
-            *place = address;
-            self.tickets = ticket + 1;
-            return ticket;
-        }
-        self.push_v4_apart(instance, address)
+        let ticket = self.ticket();
+        self.meet(instance);
+        // SAFETY: `ticket` checked that fewer tickets than the capacity were given out, and each put one in at most.
+        unsafe { self.v4.put(instance, address) };
+        self.places[ticket] = self.v4.count as u32;
+        ticket
     }
 
     /// As [`push`](Self::push), an IPv6 address.
     #[inline(always)]
     pub fn push_v6(&mut self, instance: InstanceId, address: u128) -> usize {
-        let ticket = self.tickets;
-        if instance.get() == self.run6
-            && let Some(place) = self.v6.addresses.get_mut(ticket)
-        {
-            *place = address;
-            self.tickets = ticket + 1;
-            return ticket;
-        }
-        self.push_v6_apart(instance, address)
+        let ticket = self.ticket();
+        self.meet(instance);
+        // SAFETY: as in `push_v4`.
+        unsafe { self.v6.put(instance, address) };
+        self.places[ticket] = (self.found.len() + self.v6.count) as u32;
+        ticket
     }
 
     /// As [`push_v4`](Self::push_v4) of each of them in their order; returns the first one's ticket.
@@ -138,16 +139,21 @@ impl Lookups {
     /// Beyond the capacity.
     #[inline]
     pub fn push_all_v4(&mut self, instance: InstanceId, addresses: &[u32]) -> usize {
-        let ticket = self.tickets;
-        if self.run4 != instance.get() && (ticket > 0 || addresses.is_empty()) {
-            addresses.iter().for_each(|address| {
-                self.push_v4(instance, *address);
-            });
-            return ticket;
+        let (ticket, from) = (self.tickets, self.v4.count);
+        let until = from + addresses.len();
+        if !addresses.is_empty() {
+            self.meet(instance);
         }
-        let until = ticket + addresses.len();
-        self.v4.addresses[ticket..until].copy_from_slice(addresses);
-        (self.run4, self.instance, self.tickets) = (instance.get(), instance, until);
+        self.v4.addresses[from..until].copy_from_slice(addresses);
+        self.v4.instances[from..until].fill(instance);
+        if self.straight == ticket && from == ticket {
+            self.straight = until;
+        } else {
+            for (place, index) in self.places[ticket..ticket + addresses.len()].iter_mut().zip(from as u32 + 1..) {
+                *place = index;
+            }
+        }
+        (self.v4.count, self.tickets) = (until, ticket + addresses.len());
         ticket
     }
 
@@ -155,49 +161,14 @@ impl Lookups {
     ///
     /// # Panics
     /// Beyond the capacity.
-    #[cold]
+    #[inline]
     pub fn skip(&mut self) -> usize {
-        self.part();
-        self.give(0)
-    }
-
-    /// The first address of a batch, or one that does not go on with its run.
-    #[cold]
-    #[inline(never)]
-    fn push_v4_apart(&mut self, instance: InstanceId, address: u32) -> usize {
-        if self.tickets == 0 {
-            (self.run4, self.instance, self.v4.addresses[0], self.tickets) = (instance.get(), instance, address, 1);
-            return 0;
-        }
-        self.part();
-        self.meet(instance);
-        self.v4.put(instance, address);
-        self.give(self.v4.count)
-    }
-
-    /// The same for IPv6.
-    #[cold]
-    #[inline(never)]
-    fn push_v6_apart(&mut self, instance: InstanceId, address: u128) -> usize {
-        if self.tickets == 0 {
-            (self.run6, self.instance, self.v6.addresses[0], self.tickets) = (instance.get(), instance, address, 1);
-            return 0;
-        }
-        self.part();
-        self.meet(instance);
-        self.v6.put(instance, address);
-        self.give(self.found.len() + self.v6.count)
-    }
-
-    /// Gives a ticket out for a place.
-    fn give(&mut self, place: usize) -> usize {
-        let ticket = self.tickets;
-        assert!(ticket < self.places.len(), "more addresses than there is room for");
-        self.places[ticket] = place as u32;
-        self.tickets += 1;
+        let ticket = self.ticket();
+        self.places[ticket] = 0;
         ticket
     }
 
+    #[inline(always)]
     fn meet(&mut self, instance: InstanceId) {
         if self.v4.count + self.v6.count == 0 {
             self.instance = instance;
@@ -205,50 +176,12 @@ impl Lookups {
         self.mixed |= self.instance != instance;
     }
 
-    /// Ends a run: writes down what was plain while it lasted.
-    fn part(&mut self) {
-        let (first, count) = match (self.run4, self.run6) {
-            (NO_RUN, NO_RUN) if self.tickets > 0 => return,
-            (NO_RUN, NO_RUN) => (0, [0, 0]),
-            (_, NO_RUN) => (1, [self.tickets, 0]),
-            _ => (self.found.len() + 1, [0, self.tickets]),
-        };
-        (self.run4, self.run6, self.mixed) = (NO_RUN, NO_RUN, false);
-        [self.v4.count, self.v6.count] = count;
-        self.v4.instances[..count[0]].fill(self.instance);
-        self.v6.instances[..count[1]].fill(self.instance);
-        for (place, number) in self.places[..self.tickets].iter_mut().zip(first as u32..) {
-            *place = number;
-        }
-    }
-
-    /// The instance of all addresses, unless they differ in it.
     #[inline(always)]
-    pub(super) fn shared_instance(&self) -> Option<InstanceId> {
-        (!self.mixed || self.is_run()).then_some(self.instance)
-    }
-
-    #[inline(always)]
-    fn is_run(&self) -> bool {
-        (self.run4 & self.run6) != NO_RUN
-    }
-
-    /// The addresses and what they find, by ticket, of a run of IPv4; and their instance.
-    #[inline(always)]
-    pub(super) fn run_v4(&mut self) -> Option<(InstanceId, &[u32], &mut [u32])> {
-        let run = self.run4 != NO_RUN;
-        run.then(|| (self.instance, &self.v4.addresses[..self.tickets], &mut self.found[..self.tickets]))
-    }
-
-    /// Lets the counts of both families say what a run has.
-    #[inline(always)]
-    pub(super) fn count(&mut self) {
-        if self.is_run() {
-            self.v4.count = if self.run4 == NO_RUN { 0 } else { self.tickets };
-            self.v6.count = self.tickets - self.v4.count;
-        } else if self.tickets == 0 {
-            (self.v4.count, self.v6.count) = (0, 0);
-        }
+    fn ticket(&mut self) -> usize {
+        let ticket = self.tickets;
+        assert!(ticket < self.places.len(), "more addresses than there is room for");
+        self.tickets += 1;
+        ticket
     }
 
     /// What the address of `ticket` found, after [`Snapshot::lookup_all`](super::Snapshot::lookup_all).
