@@ -104,6 +104,7 @@ mod tests {
         map_cache::CacheFault,
         map_resolver::{ClientFault, EcmFault},
         map_server::SiteFault,
+        registrar::NotifyFault,
         resolver::ResolverFault,
         responder::RequestFault,
     };
@@ -115,6 +116,7 @@ mod tests {
         F::ALL.iter().map(|fault| fault.name()).collect()
     }
 
+    /// G-9.
     #[test]
     fn names_are_unique_over_all_machines() {
         let mut all = [
@@ -127,6 +129,7 @@ mod tests {
             names::<EcmFault>(),
             names::<ClientFault>(),
             names::<SiteFault>(),
+            names::<NotifyFault>(),
             names::<BgpFault>(),
             names::<RibFault>(),
         ]

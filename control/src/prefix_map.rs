@@ -400,6 +400,7 @@ mod tests {
             prop_assert_eq!(read, all);
         }
 
+        /// MR-5.
         #[test]
         fn a_gap_holds_the_eid_and_nothing_known_and_cannot_be_wider(
             known in prop::collection::vec(prefix(), 0..24), asked in prefix(),

@@ -57,6 +57,7 @@ pub fn answer_address(request: &MapRequest, source: SocketAddr, ours: Families) 
 mod tests {
     use super::*;
 
+    /// G-12.
     #[test]
     fn only_unicast_addresses_are_rlocs() {
         for (text, expected) in [

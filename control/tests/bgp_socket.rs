@@ -2,22 +2,19 @@
 //!
 //! Needs root; without it every test says so and passes.
 
+mod namespaces;
+
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Read, Write},
     net::IpAddr,
-    process::Command,
-    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
 use altitude_control::os::bgp_socket::{BGP_PORT, BgpListener, FarEnd, connected, dial, settle};
 use mio::net::TcpStream;
-use nix::{
-    sched::{CloneFlags, setns},
-    unistd::geteuid,
-};
+use namespaces::Namespaces;
 
 const OURS: [&str; 2] = ["10.42.1.1", "fd42::1"];
 const THEIRS: [&str; 2] = ["10.42.1.2", "fd42::2"];
@@ -146,76 +143,39 @@ fn exchange(from: &mut TcpStream, to: &mut TcpStream) {
     assert_eq!(&octets[..length], b"a message of some octets");
 }
 
-/// Two namespaces; removed again when dropped.
-struct Lab {
-    ours: String,
-    theirs: String,
-}
+/// Two namespaces and a link between them.
+struct Lab(Namespaces);
 
 impl Lab {
     fn new() -> Option<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        if !geteuid().is_root() {
-            println!("SKIP: network namespaces need root");
-            return None;
-        }
-        let name = format!("altbgp-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let lab = Self { ours: format!("{name}-a"), theirs: format!("{name}-b") };
-        let (ours, theirs) = (&lab.ours, &lab.theirs);
-        for namespace in [ours, theirs] {
-            run(&format!("netns add {namespace}"));
-            run(&format!("-n {namespace} link set lo up"));
-        }
-        run(&format!("link add alt0 netns {ours} type veth peer name alt0 netns {theirs}"));
-        for (namespace, addresses) in [(ours, OURS), (theirs, THEIRS)] {
-            run(&format!("-n {namespace} addr add {}/30 dev alt0", addresses[0]));
-            run(&format!("-n {namespace} addr add {}/64 dev alt0 nodad", addresses[1]));
-            run(&format!("-n {namespace} link set alt0 up"));
+        let lab = Self(Namespaces::new("altbgp", &["ours", "theirs"])?);
+        let (ours, theirs) = (lab.0.of("ours"), lab.0.of("theirs"));
+        namespaces::ip(&format!("link add alt0 netns {ours} type veth peer name alt0 netns {theirs}"));
+        for (role, addresses) in [("ours", OURS), ("theirs", THEIRS)] {
+            lab.0.ip(role, &format!("addr add {}/30 dev alt0", addresses[0]));
+            lab.0.ip(role, &format!("addr add {}/64 dev alt0 nodad", addresses[1]));
+            lab.0.ip(role, "link set alt0 up");
         }
         Some(lab)
     }
 
     fn listen(&self, local: &str, far: &[FarEnd<'_>]) -> io::Result<BgpListener> {
-        inside(&self.ours, || BgpListener::open(ip(local), far))
+        self.0.inside("ours", || BgpListener::open(ip(local), far))
     }
 
     /// From the namespace that has `local`.
     fn dial(&self, local: &str, far: FarEnd<'_>) -> io::Result<TcpStream> {
-        let namespace = if OURS.contains(&local) { &self.ours } else { &self.theirs };
-        inside(namespace, || dial(ip(local), &far))
+        let role = if OURS.contains(&local) { "ours" } else { "theirs" };
+        self.0.inside(role, || dial(ip(local), &far))
     }
 
     /// One of the kernel's counters of TCP, in our namespace.
     fn counter(&self, name: &str) -> u64 {
-        let text = inside(&self.ours, || fs::read_to_string("/proc/thread-self/net/netstat").expect("counters"));
+        let text = self.0.inside("ours", || fs::read_to_string("/proc/thread-self/net/netstat").expect("counters"));
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("TcpExt:")).collect();
         let [names, values] = lines[..] else { panic!("{text}") };
         let mut pairs = names.split_whitespace().zip(values.split_whitespace());
         let (_, value) = pairs.find(|(found, _)| *found == name).expect("a counter of this name");
         value.parse().expect("a number")
     }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        for namespace in [&self.ours, &self.theirs] {
-            let _ = Command::new("ip").args(["netns", "del", namespace]).status();
-        }
-    }
-}
-
-fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let entered = scope.spawn(|| {
-            let file = File::open(format!("/run/netns/{namespace}")).expect("namespace");
-            setns(file, CloneFlags::CLONE_NEWNET).expect("enter the namespace");
-            work()
-        });
-        entered.join().expect("thread")
-    })
-}
-
-fn run(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split_whitespace()).output().expect("iproute2 is installed");
-    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }

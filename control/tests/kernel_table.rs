@@ -2,14 +2,11 @@
 //!
 //! Needs root; without it every test says so and passes.
 
+mod namespaces;
+
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::Write,
     os::fd::AsFd,
-    process::{Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -27,13 +24,14 @@ use altitude_control::{
 use altitude_dataplane::mapping::InstanceId;
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sched::{CloneFlags, setns},
     sys::socket::{setsockopt, sockopt},
-    unistd::geteuid,
 };
+
+use namespaces::Namespaces;
 
 /// Far more than anything here takes; reaching it is a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
+const ROLE: &str = "router";
 const TABLE: &str = "4342";
 
 #[test]
@@ -210,21 +208,13 @@ impl Table {
 
 /// A namespace with the tunnel interfaces alt0 and alt1.
 struct Lab {
-    name: String,
+    namespaces: Namespaces,
     tuns: Vec<Tun>,
 }
 
 impl Lab {
     fn new() -> Option<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        if !geteuid().is_root() {
-            println!("SKIP: network namespaces need root");
-            return None;
-        }
-        let name = format!("alttab-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        run(&format!("netns add {name}"));
-        let mut lab = Self { name, tuns: Vec::new() };
-        lab.ip("link set lo up");
+        let mut lab = Self { namespaces: Namespaces::new("alttab", &[ROLE])?, tuns: Vec::new() };
         for (tunnel, addresses) in
             [("alt0", ["10.42.0.1/30", "fd00:41::1/64"]), ("alt1", ["10.42.1.1/30", "fd00:42::1/64"])]
         {
@@ -251,37 +241,14 @@ impl Lab {
     }
 
     fn ip(&self, arguments: &str) {
-        run(&format!("-n {} {arguments}", self.name));
+        self.namespaces.ip(ROLE, arguments);
     }
 
     fn batch(&self, lines: &str) {
-        let arguments = ["-n", &self.name, "-batch", "-"];
-        let mut child = Command::new("ip").args(arguments).stdin(Stdio::piped()).spawn().expect("ip");
-        child.stdin.take().unwrap().write_all(lines.as_bytes()).expect("write to ip");
-        assert!(child.wait().expect("ip").success());
+        self.namespaces.batch(ROLE, lines);
     }
 
-    /// A thread of its own enters the namespace; what it opens there stays there.
     fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        thread::scope(|scope| {
-            let entered = scope.spawn(|| {
-                let file = File::open(format!("/run/netns/{}", self.name)).expect("namespace");
-                setns(file, CloneFlags::CLONE_NEWNET).expect("enter the namespace");
-                work()
-            });
-            entered.join().expect("thread")
-        })
+        self.namespaces.inside(ROLE, work)
     }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        // No assertion: this runs while a failed one unwinds.
-        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
-    }
-}
-
-fn run(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split_whitespace()).output().expect("iproute2 is installed");
-    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }

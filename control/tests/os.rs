@@ -2,14 +2,12 @@
 //!
 //! Needs root; without it every test says so and passes.
 
+mod namespaces;
+
 use std::{
-    fs::File,
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::{AsFd, BorrowedFd},
-    process::{Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -17,17 +15,19 @@ use altitude_control::{
     os::{
         control_socket::{CONTROL_PORT, ControlSocket},
         gre_socket::GreSocket,
+        ip_socket::IpSocket,
         netlink::{Netlink, NetlinkCounters},
         tun::{Tun, tunnel_mtu},
     },
     underlay::{Input, Output, Progress, Underlay},
+    wire::packet::UdpPacket,
 };
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sched::{CloneFlags, setns},
     sys::socket::{setsockopt, sockopt},
-    unistd::geteuid,
 };
+
+use namespaces::Namespaces;
 
 const OURS: &str = "240.0.254.10";
 const PEER: &str = "240.0.254.20";
@@ -274,6 +274,36 @@ fn control_messages_go_there_and_back_in_both_families() {
     }
 }
 
+/// G-3, G-4: from whatever port, but not with a wrong UDP checksum, nor without one.
+#[test]
+fn control_messages_need_a_checksum_and_no_particular_source_port() {
+    let Some(lab) = Lab::new() else { return };
+    for (ours, peer) in [(OURS, PEER), (OURS6, PEER6)] {
+        let socket = lab.inside(|| ControlSocket::open(ip(ours)).expect("control socket"));
+        let raw = lab.inside_theirs(|| IpSocket::open(ip(peer)).expect("raw socket"));
+        let datagram = |port: u16, payload: &[u8]| {
+            let (source, destination) = ((ip(peer), port).into(), (ip(ours), CONTROL_PORT).into());
+            UdpPacket { source, destination, ttl: 64, payload }.encode()
+        };
+        let checksum = if ip(ours).is_ipv4() { 26..28 } else { 46..48 };
+        let without = |payload: &[u8]| {
+            let mut packet = datagram(CONTROL_PORT, payload);
+            packet[checksum.clone()].fill(0);
+            packet
+        };
+        let mut wrong = datagram(CONTROL_PORT, b"wrong checksum");
+        *wrong.last_mut().unwrap() ^= 1;
+        let good = datagram(61_001, b"from another port");
+        for packet in [without(b"no checksum"), wrong, without(b""), good] {
+            raw.send(ip(ours), &packet).expect("send");
+        }
+        // They arrive in the order in which they were sent.
+        let mut buffer = [0; 64];
+        let (length, from) = receive_when(&socket, || socket.receive(&mut buffer).map(Some));
+        assert_eq!((&buffer[..length], from), (&b"from another port"[..], SocketAddr::new(ip(peer), 61_001)));
+    }
+}
+
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
@@ -360,87 +390,44 @@ impl Control {
 }
 
 /// Two namespaces, each with one end, `core`, of a veth pair.
-struct Lab {
-    ours: String,
-    theirs: String,
-}
+struct Lab(Namespaces);
 
 impl Lab {
     fn new() -> Option<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        if !geteuid().is_root() {
-            println!("SKIP: network namespaces need root");
-            return None;
-        }
-        let name = format!("altos-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let lab = Self { ours: format!("{name}-a"), theirs: format!("{name}-b") };
-        let (ours, theirs) = (&lab.ours, &lab.theirs);
-        for namespace in [ours, theirs] {
-            run(&format!("netns add {namespace}"));
-            run(&format!("-n {namespace} link set lo up"));
-        }
-        run(&format!("link add core netns {ours} type veth peer name core netns {theirs}"));
-        for (namespace, end) in [(ours, 10), (theirs, 20)] {
-            run(&format!("-n {namespace} link set core address 02:00:00:00:00:{end}"));
-            run(&format!("-n {namespace} addr add 240.0.254.{end}/24 dev core"));
-            run(&format!("-n {namespace} addr add 2001:db8::{end}/64 dev core nodad"));
-            run(&format!("-n {namespace} link set core up"));
+        let lab = Self(Namespaces::new("altos", &["ours", "theirs"])?);
+        let (ours, theirs) = (lab.0.of("ours"), lab.0.of("theirs"));
+        namespaces::ip(&format!("link add core netns {ours} type veth peer name core netns {theirs}"));
+        for (role, end) in [("ours", 10), ("theirs", 20)] {
+            lab.0.ip(role, &format!("link set core address 02:00:00:00:00:{end}"));
+            lab.0.ip(role, &format!("addr add 240.0.254.{end}/24 dev core"));
+            lab.0.ip(role, &format!("addr add 2001:db8::{end}/64 dev core nodad"));
+            lab.0.ip(role, "link set core up");
         }
         Some(lab)
     }
 
     /// Runs `ip` in our namespace.
     fn ours(&self, arguments: &str) {
-        run(&format!("-n {} {arguments}", self.ours));
+        self.0.ip("ours", arguments);
     }
 
     fn theirs(&self, arguments: &str) {
-        run(&format!("-n {} {arguments}", self.theirs));
+        self.0.ip("theirs", arguments);
     }
 
     fn show(&self, arguments: &str) -> String {
-        run(&format!("-n {} {arguments}", self.ours))
+        self.0.ip("ours", arguments)
     }
 
     fn batch(&self, lines: &str) {
-        let arguments = ["-n", &self.ours, "-batch", "-"];
-        let mut child = Command::new("ip").args(arguments).stdin(Stdio::piped()).spawn().expect("ip");
-        io::Write::write_all(child.stdin.as_mut().unwrap(), lines.as_bytes()).expect("write to ip");
-        assert!(child.wait().expect("ip").success());
+        self.0.batch("ours", lines);
     }
 
     fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        inside(&self.ours, work)
+        self.0.inside("ours", work)
     }
 
     fn inside_theirs<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        inside(&self.theirs, work)
+        self.0.inside("theirs", work)
     }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        for namespace in [&self.ours, &self.theirs] {
-            // No assertion: this runs while a failed one unwinds.
-            let _ = Command::new("ip").args(["netns", "del", namespace]).status();
-        }
-    }
-}
-
-/// A thread of its own enters the namespace; what it opens there stays there.
-fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let entered = scope.spawn(|| {
-            let file = File::open(format!("/run/netns/{namespace}")).expect("namespace");
-            setns(file, CloneFlags::CLONE_NEWNET).expect("enter the namespace");
-            work()
-        });
-        entered.join().expect("thread")
-    })
-}
-
-fn run(arguments: &str) -> String {
-    let output = Command::new("ip").args(arguments.split_whitespace()).output().expect("iproute2 is installed");
-    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }

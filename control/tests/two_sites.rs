@@ -205,6 +205,7 @@ fn settle(nodes: &mut [Node], now: Instant, mut flights: Vec<Flight>) -> Vec<Str
     seen
 }
 
+/// ALT-5, ALT-11.
 #[test]
 fn a_miss_goes_through_the_alt_and_the_answer_comes_back_on_the_underlay() {
     let (mut nodes, now) = (nodes(), Instant::now());
@@ -241,6 +242,7 @@ fn a_site_that_is_gone_is_told_for_a_minute_and_makes_no_loop() {
     assert_eq!((gone.action, gone.ttl), (Action::NativelyForward, Ttl::Minutes(1)));
 }
 
+/// ITR-47.
 #[test]
 fn a_mute_mapping_system_ends_in_a_short_drop_and_a_working_one_in_a_mapping() {
     let (mut nodes, start) = (nodes(), Instant::now());
@@ -258,6 +260,7 @@ fn a_mute_mapping_system_ends_in_a_short_drop_and_a_working_one_in_a_mapping() {
     assert_eq!(nodes[WEST].cached("2.2.2.2").map(|mapping| mapping.eid), Some(eid("2.2.0.0/16")));
 }
 
+/// ITR-23.
 #[test]
 fn a_forged_answer_changes_nothing() {
     let (mut nodes, now) = (nodes(), Instant::now());

@@ -47,11 +47,10 @@ fn place(id: &str) -> Place {
             Place::Spoken
         }
         "P30" | "L02" => Place::Spoken,
-        // The only locator is an AFI-List, an AS number, …: none is left and the record is negative.
-        "L01" | "L03" | "L04" | "L05" | "L08" | "L10" | "L11" | "L14" | "L15" | "L16" | "L17" | "L19" => {
-            Place::LeftOut { kept: 0 }
-        }
-        "L21" => Place::LeftOut { kept: 1 },
+        // The only locator is an AS number, a geo-point, …: none is left and the record is negative.
+        "L03" | "L04" | "L05" | "L08" | "L10" | "L11" | "L14" | "L15" | "L16" | "L19" => Place::LeftOut { kept: 0 },
+        // One of two is left; of an AFI-List, its first plain address.
+        "L01" | "L17" | "L21" => Place::LeftOut { kept: 1 },
         // An EID not spoken: opaque key, multicast, source/dest, AFI-List around a MAC; a name; a MAC in an instance.
         "L06" => Place::Refused(WireError::UnknownLcaf(6)),
         "L09" => Place::Refused(WireError::UnknownLcaf(9)),
@@ -108,6 +107,7 @@ fn encapsulated(vector: &Vector) {
     assert!(asked.contains(inner.destination.ip()) && request.itr_rlocs == [inner.source.ip()], "{id}");
 }
 
+/// G-1, G-2, G-8.
 #[test]
 fn every_vector_has_its_place() {
     let vectors = load::all();
@@ -187,6 +187,7 @@ fn probes_are_answered_by_authority_only() {
     assert!(!reply("X08").probe_is_authoritative());
 }
 
+/// G-3.
 #[test]
 fn damaged_packets_and_those_without_a_udp_checksum_are_refused() {
     let vectors = load::all();

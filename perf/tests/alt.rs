@@ -41,6 +41,7 @@ fn the_slides_sites_find_each_other_by_bgp() {
     assert_pings(&stand, "xtr2", "xtr1");
 }
 
+/// ALT-8, ALT-9, ALT-14.
 #[test]
 fn a_request_crosses_frr_altitude_and_bird() {
     let Some(mut stand) = standing(alt::mixed()) else { return };
@@ -80,6 +81,7 @@ fn a_request_crosses_frr_altitude_and_bird() {
     wait_until("withdrawal of the aggregate", LIMIT, gone).unwrap();
 }
 
+/// ALT-14.
 #[test]
 fn the_core_of_three_levels_sees_one_route_for_two_sites() {
     let Some(stand) = standing(alt::levels()) else { return };

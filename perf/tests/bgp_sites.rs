@@ -8,6 +8,7 @@ use serde_json::Value;
 /// Far more than anything here takes; reaching it is a failure.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// ALT-2, ALT-17.
 #[test]
 fn sites_talk_over_an_alt_of_bgp_alone() {
     if let Err(why) = lab::available() {
@@ -17,6 +18,11 @@ fn sites_talk_over_an_alt_of_bgp_alone() {
     let mut routers = lab.start_routers_by_bgp(Family::V4).unwrap();
     for to in lab.hosts(1) {
         assert_eq!(lab.ping(0, to, 3).unwrap(), Pings { sent: 3, answered: 3 }, "{to}");
+    }
+    // What the ALT knows is no route of the kernel's, and the underlay's are no routes of the ALT: two are received, see below.
+    for family in ["-4", "-6"] {
+        let kernel = lab.xtrs[0].ip(&format!("{family} route show table all")).unwrap();
+        assert!(!kernel.contains("2.2.0.0") && !kernel.contains("2001:db8:2:"), "{kernel}");
     }
     let [xtr1, xtr2, alt] = &mut routers;
     let ours = json(alt, &["bgp", "--json"]);

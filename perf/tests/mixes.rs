@@ -9,21 +9,25 @@ const PINGS: u16 = 5;
 const TRANSFER: u64 = 2_000_000;
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// ITR-8.
 #[test]
 fn ipv4_in_ipv4() {
     mix(Family::V4, Family::V4);
 }
 
+/// ITR-8.
 #[test]
 fn ipv4_in_ipv6() {
     mix(Family::V4, Family::V6);
 }
 
+/// ITR-8.
 #[test]
 fn ipv6_in_ipv4() {
     mix(Family::V6, Family::V4);
 }
 
+/// ITR-8.
 #[test]
 fn ipv6_in_ipv6() {
     mix(Family::V6, Family::V6);

@@ -64,7 +64,7 @@ pub struct Options {
     pub ingress: Option<Rate>,
     /// Ask the far end whether it is there.
     pub keepalive: Option<keepalive::Settings>,
-    /// Have the kernel's GRE do the encapsulation.
+    /// Have the kernel's GRE do the encapsulation, or an interface of the tunnel's name that is there.
     pub kernel: bool,
 }
 
@@ -138,6 +138,8 @@ faults! {
         UnknownKey = "gre-unknown-key",
         /// The payload is neither IPv4 nor IPv6, or not what the header says it is.
         NotIp = "gre-not-ip",
+        /// Of a tunnel that the kernel's GRE serves: another's with the same local end had us listen.
+        Kernels = "gre-of-the-kernel",
         /// Another GRE packet inside that is no keepalive (RFC 2784 §3.1).
         Recursion = "gre-in-gre",
     }
@@ -213,6 +215,9 @@ impl Tunnels {
             _ => GreFault::Malformed,
         })?;
         let tunnel = *self.by_ends.get(&(from, to, header.key)).ok_or(GreFault::UnknownKey)?;
+        if self.tunnels[tunnel.0].options.kernel {
+            return Err(GreFault::Kernels);
+        }
         if header.protocol == gre::KEEPALIVE {
             return Ok((tunnel, Payload::Returned));
         }

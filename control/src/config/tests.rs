@@ -1,6 +1,7 @@
 //! Good files, and each mistake with its line.
 
 mod bgp;
+mod map_server;
 
 use super::*;
 
@@ -34,7 +35,7 @@ fn the_example_is_good_and_means_what_it_says() {
     assert_eq!(
         config.summary(),
         "1 site port, 1 core port, 1 RLOC, 2 EID-prefixes, 0 static mappings, 1 ALT tunnel, 2 ALT routes, 1 BGP neighbour, \
-         1 worker"
+         0 Map-Servers, 1 worker"
     );
     assert_eq!(config.rlocs, [IpAddr::from([240, 0, 254, 10])]);
     assert_eq!(config.ports[0], Port { name: "eth1".into(), site: true, core: false, instance: InstanceId::DEFAULT });
@@ -66,6 +67,9 @@ fn the_examples_commented_values_are_good_too() {
     assert!(!config.database[0].locators[1].local);
     let plain = read(EXAMPLE).unwrap();
     assert_eq!((config.ring, config.frames, config.hold), (plain.ring, plain.frames, plain.hold));
+    let [server] = &config.map_servers[..] else { panic!("{:?}", config.map_servers) };
+    assert_eq!((server.keys.len(), server.proxy, server.merge, server.form), (1, false, false, Default::default()));
+    assert_eq!((config.state_dir, config.identity.xtr_id.is_some()), (plain.state_dir, true));
     assert_eq!((config.api, config.log, config.xdp, config.bind), (plain.api, plain.log, plain.xdp, plain.bind));
     assert_eq!((config.map_cache_max, config.busy_poll), (plain.map_cache_max, plain.busy_poll));
     assert_eq!((config.batch, config.source_check), (plain.batch, plain.source_check));
@@ -139,6 +143,15 @@ fn nested_eid_prefixes_one_port_for_both_roles_and_another_xtr_are_legal() {
     assert_eq!(config.database[0].locators.len(), 2);
 }
 
+/// ITR-37.
+#[test]
+fn a_default_mapping_is_legal() {
+    let entry = |eid: &str| format!("[[map-cache]]\neid = \"{eid}\"\nlocators = [{{ address = \"240.0.254.20\" }}]\n");
+    let config = read(&format!("{SITE}{}{}", entry("0.0.0.0/0"), entry("::/0"))).unwrap();
+    let eids: Vec<String> = config.map_cache.iter().map(|mapping| mapping.eid.to_string()).collect();
+    assert_eq!(eids, ["0.0.0.0/0", "::/0"]);
+}
+
 #[test]
 fn more_ports_get_more_frames_unless_told_otherwise() {
     let mut text = SITE.to_owned();
@@ -187,7 +200,7 @@ fn a_flags_mistake_names_the_flag() {
     );
 }
 
-/// Appended to or put before [`SITE`], what is said, and in which line.
+/// G-13, G-14: appended to or put before [`SITE`], what is said, and in which line.
 #[test]
 fn each_mistake_has_its_line_and_its_remedy() {
     let after = |text: &str| format!("{SITE}{text}");
@@ -210,6 +223,10 @@ fn each_mistake_has_its_line_and_its_remedy() {
         (
             after("[[eid-prefix]]\nprefix = \"240.0.0.0/8\""),
             "x.toml:1: RLOC 240.0.254.10 lies inside our own EID-prefix 240.0.0.0/8",
+        ),
+        (
+            before("map-resolvers = [\"1.1.0.9\"]"),
+            "x.toml:1: Map-Resolver 1.1.0.9 lies inside our own EID-prefix 1.1.0.0/16",
         ),
         (after("[[eid-prefix]]\nprefix = \"2.2.0.0/33\""), "x.toml:9: prefix length 33 is longer"),
         (

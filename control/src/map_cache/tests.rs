@@ -241,6 +241,7 @@ fn refreshes_of_prefixes_learned_together_are_spread() {
     assert!(in_tenth.iter().all(|count| (10..=45).contains(count)), "of 256, by tenth of the span: {in_tenth:?}");
 }
 
+/// ITR-29.
 #[test]
 fn negative_entries_keep_their_action_and_ttl_and_are_refreshed_too() {
     for action in [Action::NoAction, Action::NativelyForward, Action::SendMapRequest, Action::Drop] {
@@ -255,6 +256,7 @@ fn negative_entries_keep_their_action_and_ttl_and_are_refreshed_too() {
     }
 }
 
+/// ITR-25.
 #[test]
 fn more_specifics_override_and_remove_nothing() {
     let mut stage = Stage::new(8);
@@ -268,6 +270,7 @@ fn more_specifics_override_and_remove_nothing() {
     assert_eq!(stage.cache.lookup(host("2.3.0.1")), None);
 }
 
+/// ITR-26.
 #[test]
 fn a_less_specific_that_comes_later_ends_with_its_more_specifics() {
     let mut stage = Stage::new(8);
@@ -288,6 +291,7 @@ fn a_less_specific_that_comes_later_ends_with_its_more_specifics() {
     assert_eq!((stage.expires("2.2.0.0/16"), stage.expires("2.2.3.0/24")), (Some(3660), Some(3660)));
 }
 
+/// ITR-27.
 #[test]
 fn more_specifics_that_a_reply_no_longer_lists_are_asked_for_then_taken_out() {
     let mut stage = Stage::new(8);
@@ -322,6 +326,7 @@ fn questions_about_more_specifics_are_bounded() {
     assert_eq!(stage.cache.len(), 257);
 }
 
+/// ITR-28.
 #[test]
 fn the_records_of_one_reply_share_the_shortest_ttl() {
     let mut stage = Stage::new(8);
@@ -331,6 +336,7 @@ fn the_records_of_one_reply_share_the_shortest_ttl() {
     assert_eq!(stage.cache.len(), 2);
 }
 
+/// ITR-47.
 #[test]
 fn what_nobody_answers_for_is_dropped_for_30_seconds() {
     let drop = negative("2.2.2.2/32", 1, Action::Drop);
@@ -385,6 +391,7 @@ fn static_entries_stay() {
     assert_eq!((stage.due(), stage.cache.order.count(Segment::Cold)), (None, 0));
 }
 
+/// ITR-34.
 #[test]
 fn the_least_recently_used_gives_way() {
     let mut stage = Stage::new(3);
@@ -567,6 +574,7 @@ fn agrees_with_looking_at_every_entry_over_three_hundred_thousand_operations() {
     assert!(evicted > 10_000 && refreshed > 1000, "it was hardly tried: {evicted} evicted, {refreshed} refreshed");
 }
 
+/// ITR-34.
 #[test]
 fn hot_and_static_entries_stay_while_a_scan_goes_through_a_full_table() {
     const CAPACITY: u32 = 1000;
@@ -705,6 +713,7 @@ fn mappings_of_one_instance_share_their_locator_sets() {
     stage.assert_consistent();
 }
 
+/// ITR-28.
 #[test]
 fn of_several_records_the_longest_comes_first_and_leaves_last() {
     let mut stage = Stage::new(8);

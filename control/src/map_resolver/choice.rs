@@ -61,6 +61,7 @@ impl Choice {
 mod tests {
     use super::*;
 
+    /// ITR-43.
     #[test]
     fn a_resolver_that_loses_two_tries_gives_way_and_the_good_one_stays() {
         let [one, two]: [IpAddr; 2] = ["240.0.254.1", "240.0.254.2"].map(|text| text.parse().unwrap());

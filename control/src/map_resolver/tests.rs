@@ -3,7 +3,7 @@
 use altitude_dataplane::mapping::{Action, Eid, InstanceId, Locator, Ttl};
 
 use super::*;
-use crate::wire::{RequestRecord, ecm};
+use crate::wire::{Algorithm, Form, Key, MapRegister, RequestRecord, ecm};
 
 const ITR: &str = "203.0.113.1";
 const NONCE: u64 = 0x0102_0304_0506_0708;
@@ -126,11 +126,12 @@ fn only_a_map_request_for_the_mapping_system_comes_out_of_an_ecm() {
     secured[0] |= 0x08;
     secured.splice(4..4, [1, 0, 0, 2, 0, 0, 1, 2, 0, 4, 0, 2]);
     let elsewhere = RequestRecord { notify: false, eid: eid("198.51.100.21/32") };
+    let register = MapRegister::default().signed(&Key::new(1, Algorithm::Sha256, b"k"), Form::default());
     for (what, octets, fault) in [
         ("a probe", with(&MapRequest { probe: true, ..plain.clone() }.encode()), EcmFault::Probe),
         ("an SMR", with(&MapRequest { smr: true, ..plain.clone() }.encode()), EcmFault::Smr),
         ("an ECM", with(&with(&plain.encode())), EcmFault::Nested),
-        ("a Map-Register", with(&[0x30; 40]), EcmFault::NotMapRequest),
+        ("a Map-Register", with(&register), EcmFault::NotMapRequest),
         (
             "a Map-Reply",
             with(&MapReply::negative(1, eid("10.0.0.0/8"), Ttl::Minutes(1), Action::Drop).encode()),
@@ -224,7 +225,7 @@ fn one_eid_has_a_limit_over_all_clients_and_tables_have_bounds() {
     assert_eq!(ask(30, "198.51.100.21"), Fate::Dropped(ClientFault::WatchedFull));
 }
 
-/// MR-3: not authoritatively, to the port that asked, and of no more than the mapping is longest for.
+/// MR-3, ETR-13: not authoritatively, to the port that asked, and of no more than the mapping is longest for.
 #[test]
 fn a_mapping_of_our_own_is_answered_here() {
     let mapping = Mapping {

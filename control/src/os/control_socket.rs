@@ -5,12 +5,21 @@ use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::explain;
 
 /// Port of LISP control messages (RFC 9301 §11.1).
 pub const CONTROL_PORT: u16 = 4342;
+
+/// Drops datagrams without a UDP checksum, which IPv4 allows and LISP control messages must not be (RFC 9301 §5). Wrong ones
+/// the kernel drops by itself; it hands this program the datagram from its UDP header on, the checksum at octet 6.
+const CHECKSUM_NEEDED: [SockFilter; 4] = [
+    SockFilter::new(0x28, 0, 0, 6),        // ldh [6]
+    SockFilter::new(0x15, 0, 1, 0),        // jeq #0, next, one further
+    SockFilter::new(0x06, 0, 0, 0),        // ret #0: drop
+    SockFilter::new(0x06, 0, 0, u32::MAX), // ret #-1: all of it
+];
 
 /// The socket.
 #[derive(Debug)]
@@ -44,6 +53,7 @@ impl ControlSocket {
             socket.set_only_v6(true)?;
         }
         socket.set_nonblocking(true)?;
+        socket.attach_filter(&CHECKSUM_NEEDED)?;
         socket.bind(&address.into())?;
         Ok(socket.into())
     }

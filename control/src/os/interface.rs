@@ -38,13 +38,26 @@ pub fn add_address(index: u32, address: IpAddr, length: u8) -> io::Result<()> {
 /// # Errors
 /// Those of the kernel: no such interface, missing privilege, an MTU out of the driver's range.
 pub fn bring_up(index: u32, mtu: u16) -> io::Result<()> {
+    let mut message = up(index);
+    message.attributes = vec![LinkAttribute::Mtu(u32::from(mtu))];
+    let tried = format!("bring up interface {index} with MTU {mtu}");
+    request(RouteNetlinkMessage::SetLink(message), 0, &tried)
+}
+
+/// Switches the interface on.
+///
+/// # Errors
+/// Those of the kernel: no such interface, missing privilege.
+pub fn switch_on(index: u32) -> io::Result<()> {
+    request(RouteNetlinkMessage::SetLink(up(index)), 0, &format!("bring up interface {index}"))
+}
+
+fn up(index: u32) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
-    message.attributes = vec![LinkAttribute::Mtu(u32::from(mtu))];
-    let tried = format!("bring up interface {index} with MTU {mtu}");
-    request(RouteNetlinkMessage::SetLink(message), 0, &tried)
+    message
 }
 
 pub(super) fn request(message: RouteNetlinkMessage, flags: u16, tried: &str) -> io::Result<()> {

@@ -58,6 +58,7 @@ pub mod kernel_gre;
 pub mod netlink;
 pub mod path_mtu;
 pub mod privilege;
+pub mod state_file;
 pub mod tun;
 
 use std::io;

@@ -105,6 +105,7 @@ impl Stage {
     }
 }
 
+/// ITR-23, ITR-49.
 #[test]
 fn a_miss_is_asked_for_once_and_installed() {
     let mut stage = Stage::new(settings());
@@ -122,6 +123,7 @@ fn a_miss_is_asked_for_once_and_installed() {
     stage.assert_idle();
 }
 
+/// ITR-23.
 #[test]
 fn a_late_answer_to_an_earlier_try_counts_while_pending_and_each_nonce_once() {
     let mut stage = Stage::new(settings());
@@ -136,6 +138,7 @@ fn a_late_answer_to_an_earlier_try_counts_while_pending_and_each_nonce_once() {
     stage.assert_idle();
 }
 
+/// ITR-42, ITR-43, ITR-47.
 #[test]
 fn ten_tries_ever_further_apart_then_a_short_drop_then_one_at_a_time() {
     let mut stage = Stage::new(settings());
@@ -167,6 +170,7 @@ fn ten_tries_ever_further_apart_then_a_short_drop_then_one_at_a_time() {
     assert_eq!(outputs[10], GiveUp(eid("2.2.2.2")));
 }
 
+/// ITR-41, ITR-49.
 #[test]
 fn one_record_for_each_of_two_misses_and_one_reply_may_answer_both() {
     let mut stage = Stage::new(settings());
@@ -181,6 +185,7 @@ fn one_record_for_each_of_two_misses_and_one_reply_may_answer_both() {
     stage.assert_idle();
 }
 
+/// ITR-31, ITR-42.
 #[test]
 fn no_second_request_for_an_eid_prefix_within_a_second() {
     let ask = |prefix| Mapping { action: Action::SendMapRequest, ..negative(prefix) };
@@ -225,6 +230,7 @@ fn a_refresh_asks_for_the_cached_prefix_without_a_source() {
     stage.assert_idle();
 }
 
+/// ITR-23, ITR-24, G-8.
 #[test]
 fn replies_that_must_not_be_believed() {
     let probe = |nonce| match reply(nonce, vec![mapping("2.2.0.0/16")]) {
@@ -260,6 +266,7 @@ fn replies_that_must_not_be_believed() {
     assert_eq!(stage.step(1, spoofed), [Discard(ResolverFault::OwnPrefix)]);
 }
 
+/// ITR-24.
 #[test]
 fn a_wide_hole_is_believed_only_around_what_was_asked_for() {
     let mut stage = Stage::new(settings());
@@ -275,6 +282,7 @@ fn a_wide_hole_is_believed_only_around_what_was_asked_for() {
     ]);
 }
 
+/// G-12, LOC-7.
 #[test]
 fn records_come_out_sorted_and_addresses_that_cannot_be_sent_to_unreachable() {
     let locator = |text: &str| Locator::unicast(text.parse().unwrap(), 1, 1);
@@ -307,6 +315,7 @@ fn a_record_with_ttl_zero_ends_the_wait_and_the_next_packet_asks_within_the_rate
     ]);
 }
 
+/// ITR-34: as many at a time as are allowed
 #[test]
 fn misses_that_are_not_asked_for() {
     let neighbour = match miss("2.2.2.2") {
@@ -396,6 +405,7 @@ fn any_input() -> impl Strategy<Value = Input> {
 }
 
 proptest! {
+    /// ITR-41, ITR-42.
     #[test]
     fn whatever_comes_bounds_hold_and_the_rate_is_kept(
         script in prop::collection::vec((0_u64..5_000, any_input()), 0..200),

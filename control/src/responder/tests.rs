@@ -51,6 +51,7 @@ fn prefixes(answer: &Answer) -> Vec<String> {
     answer.message.records.iter().map(|record| record.eid.to_string()).collect()
 }
 
+/// ETR-13, ETR-14.
 #[test]
 fn an_answer_says_what_an_etr_of_the_site_says() {
     let answer = answer(&request(&["2.2.2.2/32"])).unwrap();
@@ -69,6 +70,7 @@ fn an_answer_says_what_an_etr_of_the_site_says() {
     assert_eq!(locators, expected.map(|(text, local, probed, reachable)| (text.to_owned(), local, probed, reachable)));
 }
 
+/// ETR-12, ETR-15.
 #[test]
 fn the_longest_match_with_its_more_specifics_and_nothing_above() {
     for (asked, expected) in [
@@ -87,6 +89,7 @@ fn the_longest_match_with_its_more_specifics_and_nothing_above() {
     }
 }
 
+/// G-5.
 #[test]
 fn more_specifics_that_do_not_fit_leave_the_part_that_needs_none() {
     let mut database: Vec<Mapping> =
@@ -132,6 +135,7 @@ fn a_probe_is_answered_as_a_probe_and_names_the_locator_probed() {
     assert!(message.records[0].locators.iter().all(|locator| !locator.probed));
 }
 
+/// ETR-11, ETR-16.
 #[test]
 fn it_goes_to_an_itr_rloc_that_can_be_reached_at_the_port_of_the_request() {
     let both = || vec![address("240.0.254.10"), address("2001:db8:f::10")];
@@ -156,6 +160,7 @@ fn it_goes_to_an_itr_rloc_that_can_be_reached_at_the_port_of_the_request() {
     }
 }
 
+/// ETR-10, ITR-36: nor does what a request carries change anything
 #[test]
 fn requests_that_get_no_answer() {
     let plain = || request(&["2.2.2.2/32"]);
@@ -181,6 +186,7 @@ fn requests_that_get_no_answer() {
     assert_eq!(answer(&boast), answer(&plain()));
 }
 
+/// ETR-17.
 #[test]
 fn three_at_once_then_one_in_three_seconds_for_each_rloc_and_prefix() {
     let start = Instant::now();
@@ -209,6 +215,7 @@ fn three_at_once_then_one_in_three_seconds_for_each_rloc_and_prefix() {
     }
 }
 
+/// ETR-17.
 #[test]
 fn forged_itr_rlocs_fill_neither_the_table_nor_the_wire() {
     let start = Instant::now();

@@ -27,6 +27,15 @@ impl Underlay {
     }
 }
 
+impl Underlay {
+    /// Whether this is an address of ours on a link that can carry packets, be it a port or not.
+    #[must_use]
+    pub fn is_up(&self, address: IpAddr) -> bool {
+        let here = self.addresses.range((address, 0)..=(address, u32::MAX));
+        here.map(|((_, index), _)| index).any(|index| self.links.get(index).is_some_and(|link| link.up))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
@@ -58,6 +67,29 @@ mod tests {
             underlay.step(start + Duration::from_millis(ms), input, &mut todo);
             assert_eq!(todo.contains(&Output::AskRoute(far)), asked, "line {line}: {todo:?}");
             assert_eq!(underlay.reaches(far), reaches, "line {line}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_up_while_one_of_its_links_is() {
+        let rloc: IpAddr = "240.0.254.10".parse().unwrap();
+        let (mut underlay, now) = (Underlay::new(vec![]), Instant::now());
+        let link = |index, up| Input::Link { index, name: format!("eth{index}"), mac: None, mtu: 1500, up };
+        let address = |index| Input::Address { index, address: rloc, length: 24 };
+        for (line, (input, up)) in [
+            (link(3, true), false),
+            (address(3), true),
+            (link(3, false), false),
+            (address(4), false), // of a link that is not known yet
+            (link(4, true), true),
+            (Input::AddressGone { index: 4, address: rloc }, false),
+            (link(3, true), true),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            underlay.step(now, input, &mut Vec::new());
+            assert_eq!(underlay.is_up(rloc), up, "line {line}");
         }
     }
 }

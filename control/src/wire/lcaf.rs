@@ -6,10 +6,11 @@
 //! | … Type 2 (Instance-ID) … | Instance-ID (32) | AFI (16) | address |
 //! ```
 //!
-//! Of the LCAFs only Instance-ID is spoken, and only around an EID; it must hold a plain address, so nesting ends at
-//! the first level and no depth needs counting. All others are stepped over by their length.
+//! Of the LCAFs two are spoken: Instance-ID, only around an EID, and an AFI-List, only as an RLOC, of which the first plain
+//! address counts. What they hold is not looked into further, so nesting ends at the first level and no depth needs
+//! counting. All others are stepped over by their length.
 //!
-//! Source: RFC 9301 §5.1; RFC 8060 §3, §4.1; RFC 9306 §3, §4; names RFC 9735 §3.
+//! Source: RFC 9301 §5.1; RFC 8060 §3, §4.1, §4.10; RFC 9306 §3, §4; names RFC 9735 §3.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -25,6 +26,7 @@ const IPV4: u16 = 1;
 const IPV6: u16 = 2;
 const LCAF: u16 = 16387;
 
+const AFI_LIST: u8 = 1;
 const INSTANCE_ID: u8 = 2;
 const VENDOR: u8 = 255;
 
@@ -35,6 +37,8 @@ enum Address<'a> {
     Absent,
     /// AFI 1 or 2.
     Ip(IpAddr),
+    /// LCAF type 1 and what follows its length: addresses one after the other.
+    List(&'a [u8]),
     /// LCAF type 2 and what follows its length.
     Instance(&'a [u8]),
     /// An LCAF of another type, stepped over.
@@ -70,6 +74,7 @@ impl<'a> Address<'a> {
         let length = cursor.u16()?;
         let body = cursor.take(usize::from(length))?;
         match kind {
+            AFI_LIST => Ok(Self::List(body)),
             INSTANCE_ID => Ok(Self::Instance(body)),
             // The whole message goes, not only the locator (RFC 9306 §4): no OUI is spoken.
             VENDOR => Err(WireError::UnknownLcaf(VENDOR)),
@@ -92,6 +97,7 @@ pub(super) fn read_eid(cursor: &mut Cursor<'_>) -> Result<Option<Eid>, WireError
         Address::Absent => Ok(None),
         Address::Ip(address) => Ok(Some(Eid { instance: InstanceId::DEFAULT, address })),
         Address::Instance(body) => read_instance(Cursor::new(body)).map(Some),
+        Address::List(_) => Err(WireError::UnknownLcaf(AFI_LIST)),
         Address::OtherLcaf(kind) => Err(WireError::UnknownLcaf(kind)),
         Address::OtherFamily(afi) => Err(WireError::UnknownAfi(afi)),
     }
@@ -104,6 +110,7 @@ fn read_instance(mut body: Cursor<'_>) -> Result<Eid, WireError> {
         Address::Ip(address) => Eid { instance, address },
         Address::Absent => return Err(Malformed::Contradiction("Instance-ID without an address").into()),
         Address::Instance(_) => return Err(Malformed::Contradiction("Instance-ID inside an Instance-ID").into()),
+        Address::List(_) => return Err(WireError::UnknownLcaf(AFI_LIST)),
         Address::OtherLcaf(kind) => return Err(WireError::UnknownLcaf(kind)),
         Address::OtherFamily(afi) => return Err(WireError::UnknownAfi(afi)),
     };
@@ -117,8 +124,19 @@ fn read_instance(mut body: Cursor<'_>) -> Result<Eid, WireError> {
 pub(super) fn read_rloc(cursor: &mut Cursor<'_>) -> Result<Option<IpAddr>, WireError> {
     Ok(match Address::read(cursor)? {
         Address::Ip(address) => Some(address),
+        Address::List(body) => first_of(Cursor::new(body))?,
         Address::Absent | Address::Instance(_) | Address::OtherLcaf(_) | Address::OtherFamily(_) => None,
     })
+}
+
+/// The first plain address of an AFI-List (RFC 8060 §4.10.5); what stands behind it is not read.
+fn first_of(mut list: Cursor<'_>) -> Result<Option<IpAddr>, WireError> {
+    while !list.rest().is_empty() {
+        if let Address::Ip(address) = Address::read(&mut list)? {
+            return Ok(Some(address));
+        }
+    }
+    Ok(None)
 }
 
 /// Writes an EID: an Instance-ID LCAF unless it is in the default instance.
@@ -197,6 +215,7 @@ mod tests {
         assert_eq!(eid(&noisy), eid(&[0, 1, 1, 1, 0, 1]));
     }
 
+    /// G-1, G-2.
     #[test]
     fn eids_not_spoken_refuse_the_message() {
         for (octets, expected) in [
@@ -223,6 +242,7 @@ mod tests {
         }
     }
 
+    /// G-1, G-2.
     #[test]
     fn rlocs_not_spoken_are_left_out() {
         for octets in [
@@ -240,5 +260,26 @@ mod tests {
         assert_eq!(rloc(&[0x12, 0x34, 1]), Err(WireError::UnknownAfi(0x1234)));
         assert_eq!(rloc(&[0x40, 3, 0, 0, 255, 0, 0, 0]), Err(WireError::UnknownLcaf(255)));
         assert!(matches!(rloc(&[0, 1, 240, 0, 254]), Err(WireError::Malformed(Malformed::Truncated { .. }))));
+    }
+
+    /// LOC-10.
+    #[test]
+    fn of_an_afi_list_the_first_plain_address_is_the_rloc() {
+        let list = |body: &[u8]| [&[0x40, 3, 0, 0, 1, 0, 0, body.len() as u8], body].concat();
+        let (v4, v6) = ([&[0, 1][..], &[240, 0, 254, 20]].concat(), [&[0, 2, 0x20][..], &[1; 15]].concat());
+        let (mac, empty) = (&[0x40, 5, 1, 2, 3, 4, 5, 6][..], &[0, 0][..]);
+        let ours = Some(IpAddr::from([240, 0, 254, 20]));
+        for (body, expected) in [
+            ([&v4[..], &v6].concat(), ours),
+            ([mac, empty, &v4, &v6].concat(), ours),
+            ([&v6[..], &v4].concat(), Some(Ipv6Addr::from(<[u8; 16]>::try_from(&v6[2..]).unwrap()).into())),
+            ([&list(&v6)[..], &v4].concat(), ours), // a list in a list is not looked into
+            (mac.to_vec(), None),
+            (vec![], None),
+        ] {
+            assert_eq!(rloc(&list(&body)), Ok(expected), "{body:?}");
+        }
+        assert_eq!(rloc(&list(&[0x12, 0x34])), Err(WireError::UnknownAfi(0x1234)));
+        assert!(matches!(rloc(&list(&v4[..5])), Err(WireError::Malformed(Malformed::Truncated { .. }))));
     }
 }

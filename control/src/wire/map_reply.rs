@@ -150,6 +150,7 @@ mod tests {
         }
     }
 
+    /// G-6.
     #[test]
     fn reserved_bits_host_bits_and_act_beside_locators_change_nothing() {
         for (at, bits) in [
@@ -171,6 +172,7 @@ mod tests {
         }
     }
 
+    /// G-8.
     #[test]
     fn what_is_announced_must_be_there_and_nothing_else() {
         for length in 0..REPLY.len() {

@@ -247,6 +247,7 @@ mod tests {
         }
     }
 
+    /// G-6.
     #[test]
     fn reserved_bits_change_nothing() {
         // R and Rsvd in the second and third octet; Reserved in the record.

@@ -3,8 +3,8 @@
 //! Guarantees:
 //!
 //! * Reading never panics, whatever the octets are. Every length is verified before it is used, counts are never
-//!   taken for allocation sizes, and nothing recurses: an LCAF is stepped over by its length, and the only one looked
-//!   into (Instance-ID) must hold a plain address.
+//!   taken for allocation sizes, and nothing recurses: an LCAF is stepped over by its length, and of those looked into
+//!   (Instance-ID, AFI-List) only plain addresses are read.
 //! * A message is read whole or not at all: octets left over after the last record refuse it.
 //! * What is not spoken is told apart: a *locator* of an unknown LCAF type is left out, and a record whose locators
 //!   were all left out is a negative one; an *EID* of an unknown LCAF type, a vendor's LCAF and an unknown address

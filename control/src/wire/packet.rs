@@ -183,6 +183,7 @@ mod tests {
         Err(WireError::Malformed(Malformed::Contradiction(text)))
     }
 
+    /// G-3.
     #[test]
     fn fragments_other_protocols_and_wrong_lengths_are_refused() {
         let good = packet("203.0.113.1:61000", "198.51.100.20:4342", b"request!");

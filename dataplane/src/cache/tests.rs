@@ -267,6 +267,7 @@ fn empties(mut writer: Writer, model: Model) {
 /// Of the model test, about, over all its sizes.
 const OPERATIONS: usize = 10_000_000;
 
+/// ITR-1, ITR-3.
 #[test]
 fn the_cache_agrees_with_a_plain_map() {
     for (seed, capacity, share) in [(1, 8, 10), (2, 60, 10), (3, 400, 3), (4, 3000, 2)] {

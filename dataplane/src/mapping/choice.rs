@@ -143,18 +143,21 @@ mod tests {
         counts
     }
 
+    /// LOC-4.
     #[test]
     fn shares_follow_weights_within_one_slot() {
         let set = [(1, 30), (2, 20), (3, 20), (4, 10)].map(|(last, weight)| candidate(last, 1, weight, true));
         assert_eq!(counts(&table(&set)), [(1, 24), (2, 16), (3, 16), (4, 8)].into());
     }
 
+    /// LOC-4, LOC-5.
     #[test]
     fn weight_zero_gets_nothing_beside_others_and_an_even_share_among_zeros() {
         assert_eq!(counts(&table(&[candidate(1, 1, 0, true), candidate(2, 1, 50, true)])), [(2, 64)].into());
         assert_eq!(counts(&table(&[candidate(1, 1, 0, true), candidate(2, 1, 0, true)])), [(1, 32), (2, 32)].into());
     }
 
+    /// LOC-1, LOC-3.
     #[test]
     fn only_the_lowest_usable_priority_is_used() {
         let set = [candidate(1, 255, 9, true), candidate(2, 1, 1, false), candidate(3, 2, 1, true)];
@@ -163,6 +166,7 @@ mod tests {
         assert_eq!(LocatorSet::compile(&[]), None);
     }
 
+    /// LOC-6.
     #[test]
     fn losing_one_of_four_moves_only_its_flows_and_they_return() {
         let all = [1, 2, 3, 4].map(|n| candidate(n, 1, 25, true));

@@ -41,6 +41,7 @@ fn read(octets: &[u8], link: usize) -> (u8, u8, u32, Vec<u8>) {
     (icmp[0], icmp[1], u32::from_be_bytes(icmp[4..8].try_into().unwrap()), icmp[8..].to_vec())
 }
 
+/// ITR-4, ITR-32, ITR-33, MTU-2.
 #[test]
 fn each_error_says_what_happened_and_quotes_the_packet_as_it_came() {
     let v4 = |destination: &str, data| udp("1.1.1.1", destination, (1, 2), data);
@@ -72,6 +73,24 @@ fn each_error_says_what_happened_and_quotes_the_packet_as_it_came() {
     }
 }
 
+/// ITR-32: a packet that the mapping system does not want is dropped without a word, and counted.
+#[test]
+fn nothing_is_said_about_other_negative_entries() {
+    for reason in [Reason::ActNoAction, Reason::ActPolicyDenied, Reason::ActAuthFailure] {
+        for (eid, source, destination) in
+            [("4.0.0.0/8", "1.1.1.1", "4.4.4.4"), ("2001:db8:4::/48", "2001:db8:1::7", "2001:db8:4::4")]
+        {
+            let mut world = world();
+            world.learn(prefix(eid), Forwarding::Drop(reason));
+            let sent = world.pass(SITE_PORT, udp(source, destination, (1, 2), 40).host_frame());
+            assert_eq!((sent, world.drops()), (vec![], [(reason.name(), 1)].into()));
+            assert_eq!(world.counters.icmp_sent.get(), 0);
+            world.settle_accounts();
+        }
+    }
+}
+
+/// MTU-2.
 #[test]
 fn outer_ipv6_leaves_less_room() {
     let mut world = World::new();
@@ -81,6 +100,7 @@ fn outer_ipv6_leaves_less_room() {
     world.through(SITE_PORT, udp("1.1.1.1", "2.2.2.2", (1, 2), 1444 - 28).host_frame(), CORE_PORT);
 }
 
+/// MTU-6.
 #[test]
 fn no_error_about_errors_groups_and_later_fragments() {
     let icmp = |source: &str, destination: &str, protocol, kind| {
@@ -168,6 +188,7 @@ fn a_port_without_addresses_is_silent() {
     worker.finish(ports);
 }
 
+/// MTU-6, ITR-32.
 #[test]
 fn a_flood_gets_a_burst_and_then_the_rate() {
     let mut world = world();

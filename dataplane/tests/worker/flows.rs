@@ -18,6 +18,7 @@ fn chi_square(bins: impl Iterator<Item = usize>, samples: usize) -> f64 {
     counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum()
 }
 
+/// ITR-7.
 #[test]
 fn ten_thousand_flows_spread_over_ports_and_stay() {
     for v6 in [false, true] {
@@ -52,6 +53,7 @@ fn ten_thousand_flows_spread_over_ports_and_stay() {
     }
 }
 
+/// ITR-7.
 #[test]
 fn fragments_of_a_datagram_share_a_port_whatever_they_hold() {
     let mut world = World::new();

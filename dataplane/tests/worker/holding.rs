@@ -28,6 +28,7 @@ fn way(world: &mut World, eid: &str) {
     world.learn_tunnel(prefix(eid), rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, 1500));
 }
 
+/// ITR-44, ITR-45, ITR-49.
 #[test]
 fn frames_wait_for_the_mapping_and_leave_in_order() {
     let mut world = World::new();
@@ -54,6 +55,7 @@ fn frames_wait_for_the_mapping_and_leave_in_order() {
     world.settle_accounts();
 }
 
+/// ITR-45.
 #[test]
 fn a_fifth_frame_displaces_the_oldest() {
     let mut world = World::new();
@@ -68,6 +70,7 @@ fn a_fifth_frame_displaces_the_oldest() {
     world.settle_accounts();
 }
 
+/// ITR-45.
 #[test]
 fn without_an_answer_frames_leave_after_three_seconds() {
     let mut world = World::new();
@@ -93,6 +96,7 @@ fn without_an_answer_frames_leave_after_three_seconds() {
     world.settle_accounts();
 }
 
+/// ITR-30, ITR-45.
 #[test]
 fn a_negative_answer_drops_what_was_held_for_its_own_reason() {
     let mut world = World::new();
@@ -110,6 +114,7 @@ fn a_negative_answer_drops_what_was_held_for_its_own_reason() {
     world.settle_accounts();
 }
 
+/// ITR-31.
 #[test]
 fn an_entry_that_says_ask_goes_on_asking() {
     let mut world = World::new();
@@ -148,6 +153,7 @@ fn decapsulated_packets_wait_for_the_neighbour() {
     world.settle_accounts();
 }
 
+/// ITR-45.
 #[test]
 fn the_worker_holds_no_more_than_its_share() {
     for (slots, limit) in [(64, 16), (16_384, 1024)] {
@@ -184,6 +190,7 @@ fn a_full_queue_to_the_control_thread_is_tried_again_each_turn() {
     world.settle_accounts();
 }
 
+/// ITR-44.
 #[test]
 fn a_scan_asks_at_a_bounded_pace() {
     let mut world = World::with(Options { hold: Hold::Drop, ..Options::default() });

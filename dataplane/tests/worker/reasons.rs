@@ -243,6 +243,7 @@ fn cases() -> Vec<(Reason, usize, Vec<u8>)> {
     cases
 }
 
+/// ITR-2, ETR-1, ETR-5, ETR-6, ETR-8, ETR-29, G-14, G-16: in the order of the tables above
 #[test]
 fn each_packet_is_dropped_for_its_reason_and_for_no_other() {
     for (number, (reason, port, octets)) in cases().into_iter().enumerate() {
@@ -280,6 +281,7 @@ const BY_STATE: [Reason; 8] = [
     Reason::MissQueueFull, // holding::a_scan_asks_at_a_bounded_pace
 ];
 
+/// G-9.
 #[test]
 fn no_reason_is_left_without_a_test() {
     let by_packet: BTreeSet<&str> = cases().into_iter().map(|(reason, ..)| reason.name()).collect();

@@ -3,6 +3,7 @@
 use altitude_dataplane::{
     cache::{Delivery, Forwarding},
     mapping::{Adjacency, VlanTag},
+    verdict::Reason,
 };
 
 use crate::{packets::*, world::*};
@@ -25,6 +26,7 @@ fn one_hop(packet: &Ip) -> Vec<u8> {
     Ip { ttl: packet.ttl - 1, ..packet.clone() }.octets()
 }
 
+/// ITR-4, ITR-6, ITR-8, MTU-3, G-11, MV-10, MV-4: TTL, checksum, DF and a LISP header of zeros
 #[test]
 fn four_family_mixes_three_tag_depths_and_many_lengths() {
     let tags: [&[(u16, u16)]; 3] = [&[], &[(0x8100, 7)], &[(0x88a8, 100), (0x8100, 0x6007)]];
@@ -74,6 +76,7 @@ fn options_and_a_tagged_egress() {
     one.settle_accounts();
 }
 
+/// ITR-4, ITR-5.
 #[test]
 fn every_tos_goes_out_and_comes_back() {
     for (outer_v6, inner_v6) in [(false, false), (false, true), (true, false), (true, true)] {
@@ -91,6 +94,7 @@ fn every_tos_goes_out_and_comes_back() {
     }
 }
 
+/// ETR-3, ETR-4.
 #[test]
 fn ecn_comes_out_by_the_table_of_rfc_6040() {
     const NOT: u8 = 0;
@@ -138,6 +142,7 @@ fn ecn_comes_out_by_the_table_of_rfc_6040() {
     }
 }
 
+/// ETR-2.
 #[test]
 fn the_smaller_ttl_comes_out() {
     for inner_v6 in [false, true] {
@@ -156,6 +161,7 @@ fn the_smaller_ttl_comes_out() {
     }
 }
 
+/// ETR-6, ETR-9, G-6, G-11, MV-10.
 #[test]
 fn flags_of_the_lisp_header_change_nothing_but_the_instance() {
     let (_, mut two) = pair(false);
@@ -176,6 +182,7 @@ fn flags_of_the_lisp_header_change_nothing_but_the_instance() {
     assert_eq!(two.through(CORE_PORT, outer.peer_frame(), SITE_PORT)[..6], HOST);
 }
 
+/// ITR-3.
 #[test]
 fn an_instance_goes_on_the_wire_and_finds_its_own_table() {
     let mut one = World::new();
@@ -188,6 +195,7 @@ fn an_instance_goes_on_the_wire_and_finds_its_own_table() {
     assert_eq!(one.asked().len(), 1);
 }
 
+/// ETR-1.
 #[test]
 fn udp_checksums_may_be_absent_or_right() {
     for v6 in [false, true] {
@@ -211,6 +219,25 @@ fn native_packets_keep_everything_but_a_hop() {
     let sent = one.through(SITE_PORT, arriving, CORE_PORT);
     assert_eq!((&sent[..14], &sent[14..]), (&frame(PEER, CORE, &[], &packet.octets())[..14], &one_hop(&packet)[..]));
     assert_eq!((one.counters.native.get(), one.counters.encapsulated.get()), (1, 0));
+    one.settle_accounts();
+}
+
+/// ITR-37.
+#[test]
+fn a_default_mapping_takes_what_nothing_else_is_known_of() {
+    let mut one = World::new();
+    for eid in ["0.0.0.0/0", "::/0"] {
+        one.learn_tunnel(prefix(eid), rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, 1500));
+    }
+    one.learn(prefix("9.9.0.0/16"), Forwarding::Drop(Reason::ActNoAction));
+    for (source, destination) in [("1.1.1.1", "8.8.8.8"), ("2001:db8:1::1", "2600::8")] {
+        let packet = udp(source, destination, (1, 2), 9);
+        assert_eq!(open(&one.through(SITE_PORT, packet.host_frame(), CORE_PORT)).inner, one_hop(&packet));
+    }
+    assert_eq!(one.pass(SITE_PORT, udp("1.1.1.1", "9.9.9.9", (1, 2), 9).host_frame()), []);
+    assert_eq!(one.pass(SITE_PORT, udp("1.1.1.1", "1.1.9.9", (1, 2), 9).host_frame()), []);
+    assert_eq!(one.drops(), [("act-no-action", 1), ("destination-local", 1)].into());
+    assert_eq!(one.asked(), [], "nothing is missed");
     one.settle_accounts();
 }
 

@@ -33,6 +33,7 @@ fn encapsulated(source: &str, from: u8, v6: bool) -> Vec<u8> {
     lisp(&rloc(from, v6).to_string(), &rloc(1, v6).to_string(), 0, 0, &inner).peer_frame()
 }
 
+/// ETR-7, ETR-8, ITR-35: by default nobody learns anything from a packet's source
 #[test]
 fn the_matrix_of_levels_and_sources() {
     use Reason::{InnerSourceLocal as Local, InnerSourceUnknown as Unknown, OuterSourceForeign as Foreign};

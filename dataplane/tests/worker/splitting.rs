@@ -22,6 +22,7 @@ fn reassemble(parts: &[Vec<u8>], more: bool) -> Vec<u8> {
     payload
 }
 
+/// MTU-1.
 #[test]
 fn one_packet_becomes_two_of_about_equal_size() {
     for data in [1465 - 28, 1472, 1471] {
@@ -43,6 +44,7 @@ fn one_packet_becomes_two_of_about_equal_size() {
     }
 }
 
+/// MTU-1.
 #[test]
 fn a_fragment_is_split_further_and_options_follow_their_copied_flag() {
     let mut world = World::new();

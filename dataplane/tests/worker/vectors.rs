@@ -11,6 +11,7 @@ fn frame_of(id: &str) -> Vec<u8> {
     hex.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
+/// ETR-1, ETR-3, ETR-9, G-16.
 #[test]
 fn each_vector_is_delivered_or_dropped_as_it_should() {
     // Vector, octets of outer headers, why it is dropped (nothing: delivered).

@@ -17,11 +17,13 @@ macro_rules! stories {
 
             use crate::{collision, exchange, limits, pair::told_with, refusals, restarts};
 
+            /// ALT-17.
             #[test]
             fn both_families_are_exchanged_both_ways() {
                 told_with(DAEMON, exchange::both_families_both_ways);
             }
 
+            /// ALT-15.
             #[test]
             fn md5_and_ttl_security() {
                 told_with(DAEMON, exchange::secured);
@@ -42,11 +44,13 @@ macro_rules! stories {
                 told_with(DAEMON, refusals::other_as_expected);
             }
 
+            /// ALT-15.
             #[test]
             fn a_wrong_password_is_refused() {
                 told_with(DAEMON, refusals::wrong_password);
             }
 
+            /// ALT-15.
             #[test]
             fn our_limit_of_prefixes_ends_the_session() {
                 told_with(DAEMON, limits::ours);

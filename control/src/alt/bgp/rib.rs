@@ -152,7 +152,7 @@ pub(super) struct Table {
     remembered: VecDeque<u32>,
     changed: bool,
     /// Prefixes without a usable route of a neighbour's any more, since this was asked last.
-    lost: Vec<Prefix>,
+    gone: Vec<Prefix>,
     counts: (usize, usize),
 }
 
@@ -179,7 +179,7 @@ impl Table {
             aggregates: Vec::new(),
             remembered: VecDeque::new(),
             changed: false,
-            lost: Vec::new(),
+            gone: Vec::new(),
             counts: (0, 0),
         }
     }
@@ -377,8 +377,8 @@ impl Table {
     }
 
     /// The prefixes whose last route, a neighbour's, has gone since this was asked last; some may have one again.
-    pub(super) fn take_lost(&mut self) -> Vec<Prefix> {
-        std::mem::take(&mut self.lost)
+    pub(super) fn take_gone(&mut self) -> Vec<Prefix> {
+        std::mem::take(&mut self.gone)
     }
 
     fn session(&self, source: RouteSource, family: Family) -> u16 {

@@ -248,7 +248,7 @@ impl Speaker {
     fn finish(&mut self, todo: &mut Vec<Output>) {
         self.work(todo);
         for (instance, table) in &mut self.tables {
-            for prefix in table.take_lost() {
+            for prefix in table.take_gone() {
                 self.lately.lose(self.now, EidPrefix { instance: *instance, prefix });
             }
         }

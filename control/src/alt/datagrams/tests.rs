@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     alt::{icmp, rib::StaticRib, tunnels::Options},
-    wire::RequestRecord,
+    wire::{Algorithm, Form, Key, MapRegister, RequestRecord},
 };
 
 /// To the ITR's site, and to an ETR's.
@@ -106,6 +106,7 @@ fn one(engine: &mut Engine, now: Instant, from: TunnelId, packet: &[u8]) -> Outp
     }
 }
 
+/// ALT-1, ALT-5, ALT-12.
 #[test]
 fn a_map_request_goes_on_with_one_hop_less_and_nothing_else_changed() {
     for (asked, ttl) in [("2.2.2.2", 64), ("2.2.2.2", 2), ("2001:db8:2::2", 64), ("10.1.77.88", 64)] {
@@ -145,6 +146,7 @@ fn what_is_for_the_tunnel_interface_is_the_kernels() {
     assert_eq!(receive(WEST, &bgp("2.2.2.2")), Output::Drop(DatagramFault::NotADatagram), "TCP of a host");
 }
 
+/// ALT-1, ALT-12.
 #[test]
 fn everything_else_is_dropped_by_name() {
     use DatagramFault::*;
@@ -160,6 +162,7 @@ fn everything_else_is_dropped_by_name() {
     fragment[6] = 0x20;
     let fragment = with_header_checksum(fragment);
     let reply = MapReply { nonce: 1, probe: false, echo_nonce: false, records: vec![], security: None }.encode();
+    let register = MapRegister::default().signed(&Key::new(1, Algorithm::Sha256, b"k"), Form::default());
     let foreign = EidPrefix { instance: InstanceId::new(5).unwrap(), ..eid("2.2.3.3/32") };
     let other = MapRequest { records: vec![RequestRecord { notify: false, eid: foreign }], ..request("2.2.2.2") };
     for (name, packet, fault) in [
@@ -179,7 +182,7 @@ fn everything_else_is_dropped_by_name() {
         ("half a message", packet("240.0.254.10", to, 4342, 64, &octets[..20]), Malformed),
         ("no message", packet("240.0.254.10", to, 4342, 64, &[]), Malformed),
         ("a Map-Reply", packet("240.0.254.10", to, 4342, 64, &reply), NotMapRequest),
-        ("a Map-Register", packet("240.0.254.10", to, 4342, 64, &[0x30; 40]), NotMapRequest),
+        ("a Map-Register", packet("240.0.254.10", to, 4342, 64, &register), NotMapRequest),
         ("a probe", datagram(&MapRequest { probe: true, ..request("2.2.2.2") }, "2.2.2.2", 64), Probe),
         ("another EID", datagram(&request("2.2.3.3"), "2.2.2.2", 64), EidMismatch),
         ("another EID in another instance", datagram(&other, "2.2.2.2", 64), EidMismatch),
@@ -198,6 +201,7 @@ fn negative(output: &Output) -> (String, Ttl, Action, SocketAddr) {
     (record.eid.to_string(), record.ttl, record.action, *to)
 }
 
+/// ALT-9, ALT-10.
 #[test]
 fn holes_and_dead_ends_are_answered_to_the_itr() {
     let to: SocketAddr = "240.0.254.10:4342".parse().unwrap();
@@ -241,6 +245,7 @@ fn negative_answers_that_nobody_wants_or_can_get_are_not_sent() {
     }
 }
 
+/// ALT-10.
 #[test]
 fn negative_answers_are_limited_for_each_itr_and_altogether() {
     let start = Instant::now();
@@ -273,6 +278,7 @@ fn negative_answers_are_limited_for_each_itr_and_altogether() {
     }
 }
 
+/// ALT-13.
 #[test]
 fn a_flood_out_of_one_tunnel_stops_at_its_rate_and_spares_bgp_and_the_other() {
     let start = Instant::now();
@@ -312,6 +318,7 @@ impl Rib for Shaken {
     }
 }
 
+/// ALT-9.
 #[test]
 fn nothing_is_said_of_what_lost_its_route_a_moment_ago() {
     let rib = Shaken(rib(), vec![eid("10.1.0.0/18"), eid("7.7.0.0/16"), eid("2.0.0.0/8")]);
@@ -343,6 +350,7 @@ fn originate(settings: Settings, rloc: &str, asked: &str) -> (bool, Vec<Output>)
     (routed, todo)
 }
 
+/// ALT-5, ALT-6.
 #[test]
 fn a_request_of_ours_leaves_with_an_rloc_as_source_and_the_eid_as_destination() {
     let (routed, todo) = originate(settings(), "240.0.254.1", "2.2.2.2");
@@ -359,6 +367,7 @@ fn a_request_of_ours_leaves_with_an_rloc_as_source_and_the_eid_as_destination() 
     assert_eq!(UdpPacket::parse(packet).unwrap().source, "[fd00::5]:4342".parse().unwrap());
 }
 
+/// ITR-48.
 #[test]
 fn a_request_of_ours_without_a_route_is_not_the_alts() {
     assert_eq!(originate(settings(), "240.0.254.1", "9.9.9.9"), (false, vec![]));
@@ -372,6 +381,7 @@ fn a_request_of_ours_without_a_route_is_not_the_alts() {
     assert_eq!(negative(&todo[0]), ("10.1.0.0/18".to_owned(), Ttl::Minutes(15), Action::NativelyForward, to));
 }
 
+/// ALT-18.
 #[test]
 fn an_instance_has_routes_of_its_own() {
     let five = InstanceId::new(5).unwrap();
@@ -388,7 +398,7 @@ fn an_instance_has_routes_of_its_own() {
     assert_eq!(packet, datagram(&request, "2.2.2.2", 63));
 }
 
-/// A route that makes two routers play ping-pong: the second one turns it down instead.
+/// ALT-11, ALT-12: a route that makes two routers play ping-pong: the second one turns it down instead.
 #[test]
 fn two_default_routes_that_point_at_each_other_make_no_loop() {
     let default = |tunnel| StaticRib::new(vec![(eid("0.0.0.0/0"), Hop::Tunnel(tunnel))]).unwrap();

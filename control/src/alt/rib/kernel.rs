@@ -208,11 +208,6 @@ impl KernelRib {
         self.routes.is_empty()
     }
 
-    /// The routes after this prefix, or from the first on, by family, address and length.
-    pub fn routes_after(&self, after: Option<&EidPrefix>) -> impl Iterator<Item = (EidPrefix, Hop)> {
-        self.routes.after(after).map(|(eid, kept)| (eid, kept[0].hop))
-    }
-
     /// When the next [`Input::Wake`] is due.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {

@@ -1,12 +1,12 @@
 //! The command line: what it takes, and the help that teaches it.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use altitude_control::config::{
-    API_PATH, AltDraft, Bind, Draft, EidPrefixDraft, Given, Hold, LogFormat, LogLevel, NeighborDraft, PortDraft,
-    RibDraft, RouteDraft, Settings, SourceCheck, TunnelDraft, XdpMode, flags,
+    API_PATH, AltDraft, Bind, Draft, EidPrefixDraft, Given, Hold, LogFormat, LogLevel, MapServerDraft, NeighborDraft,
+    PortDraft, RibDraft, RouteDraft, Settings, SourceCheck, TunnelDraft, XdpMode, flags,
 };
-use altitude_dataplane::mapping::{EidPrefix, InstanceId};
+use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
 /// A LISP tunnel router (xTR) in user space, on AF_XDP, with LISP+ALT.
@@ -33,6 +33,56 @@ pub(crate) enum Command {
     /// Ask a running router what it knows and counts.
     #[command(after_long_help = SHOW_EXAMPLES)]
     Show(Show),
+    /// Ask the mapping system for an EID, as an ITR would, and print what it answers (RFC 6835).
+    #[command(after_long_help = LIG_EXAMPLES)]
+    Lig(Lig),
+}
+
+/// `altitude lig`.
+#[derive(Debug, Args)]
+pub(crate) struct Lig {
+    /// The EID, `[5]10.1.2.3` in instance 5; or `self` for the EID-prefixes of the router on this machine: does the mapping
+    /// system know them?
+    #[arg(value_name = "EID|self", value_parser = eid_or_self)]
+    pub(crate) eid: EidOrSelf,
+
+    /// Address of the Map-Resolver to ask.
+    #[arg(long, short, value_name = "ADDR")]
+    pub(crate) map_resolver: IpAddr,
+
+    /// Map-Requests at most.
+    #[arg(long, short, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=5))]
+    pub(crate) count: u32,
+
+    /// Seconds to wait for an answer to each.
+    #[arg(long, short, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=5))]
+    pub(crate) timeout: u64,
+
+    /// Our RLOC, where the answer goes [default: the address that packets to the Map-Resolver leave from].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) rloc: Option<IpAddr>,
+
+    /// Source of the Map-Request inside the ECM, of the EID's family [default: our RLOC, or where that is of the other family
+    /// the address that packets to the EID leave from].
+    #[arg(long, short, value_name = "ADDR")]
+    pub(crate) source: Option<IpAddr>,
+
+    /// Print one JSON document instead of a table: for programs, stable from version to version.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Socket of the router's mapping API, which is asked what `self` is.
+    #[arg(long, value_name = "PATH", default_value = API_PATH)]
+    pub(crate) api: PathBuf,
+}
+
+/// Whom `lig` asks about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EidOrSelf {
+    /// This EID.
+    Eid(Eid),
+    /// The router's own.
+    Own,
 }
 
 /// `altitude show`.
@@ -88,15 +138,29 @@ pub(crate) enum Part {
     Routes,
 }
 
+/// What stands behind an instance in brackets, if there is one.
+fn in_instance(text: &str) -> Result<(InstanceId, &str), String> {
+    match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        None => Ok((InstanceId::DEFAULT, text)),
+        Some((instance, rest)) => {
+            let number = instance.parse().ok().and_then(InstanceId::new);
+            Ok((number.ok_or("the Instance-ID is a number of 24 bits")?, rest))
+        }
+    }
+}
+
+fn eid_or_self(text: &str) -> Result<EidOrSelf, String> {
+    if text == "self" {
+        return Ok(EidOrSelf::Own);
+    }
+    let (instance, address) = in_instance(text)?;
+    let address = address.parse().map_err(|_| "write an IPv4 or IPv6 address, or self")?;
+    Ok(EidOrSelf::Eid(Eid { instance, address }))
+}
+
 /// A prefix, perhaps with its instance in brackets in front.
 fn eid_prefix(text: &str) -> Result<EidPrefix, String> {
-    let (instance, prefix) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        None => (InstanceId::DEFAULT, text),
-        Some((instance, prefix)) => {
-            let number = instance.parse().ok().and_then(InstanceId::new);
-            (number.ok_or("the Instance-ID is a number of 24 bits")?, prefix)
-        }
-    };
+    let (instance, prefix) = in_instance(text)?;
     let prefix = prefix.parse().map_err(|error: altitude_dataplane::mapping::PrefixError| error.to_string())?;
     Ok(EidPrefix { instance, prefix })
 }
@@ -119,6 +183,12 @@ pub(crate) enum What {
     Alt,
     /// BGP neighbours: state and since when, prefixes received and advertised, why the last session ended.
     Bgp,
+    /// Map-Servers that our EID-prefixes are registered with: what each says of each prefix, and why it is not registered.
+    ///
+    /// Standings: waiting (the first answer is not there yet), registered, silent (no answer to what was sent again and
+    /// again), wrong-key (its answers are not signed with our key), partial (it refuses some prefixes, or is silent about
+    /// them). Below the tables stands what to do about it.
+    Registrations,
 }
 
 const SHOW_EXAMPLES: &str = "\
@@ -126,10 +196,21 @@ Examples:
   altitude show map-cache
   altitude show counters --all
   altitude show counters --json | jq .control
+  altitude show registrations
+  altitude show registrations --json | jq -e 'all(.registrations[]; .standing == \"registered\")'
   altitude show bgp --neighbor 10.42.0.1
   altitude show bgp routes 1.1.0.0/16
   altitude show bgp routes --json | jq '.routes[] | select(.best)'
   altitude show alt --api /run/altitude/second.sock";
+
+const LIG_EXAMPLES: &str = "\
+The exit code is 0 if every EID was answered, 1 if not.
+
+Examples:
+  altitude lig 2.2.2.2 --map-resolver 240.0.254.40
+  altitude lig 2001:db8:2::2 -m 240.0.254.40 --count 5 --timeout 1
+  altitude lig '[77]10.1.2.3' -m 240.0.254.40 --json
+  altitude lig self -m 240.0.254.40";
 
 const RUN_ABOUT: &str = "\
 Forward packets and speak the control protocols until SIGTERM or SIGINT.
@@ -205,7 +286,8 @@ pub(crate) struct Run {
     /// `checksum` must be the same at both ends. `address` (repeatable) numbers the interface; routing daemons and
     /// ping use it, look-ups do not. `keepalive` asks the far end every so many seconds whether it is there, and
     /// `keepalive-losses` [default: 3] unanswered ones end the tunnel. `ingress-rate` [default: 20000] is how many look-ups
-    /// a second are taken from it. `kernel` has the kernel's GRE do the work, where it has one.
+    /// a second are taken from it. `kernel` has the kernel's GRE do the work, where it has one; an interface of that name
+    /// that is there already, such as one you made with `ip link add`, is used as it is.
     #[arg(
         long,
         value_name = "NAME,remote=ADDR[,local=ADDR][,key=N][,checksum][,address=ADDR/LEN][,OPTION=N]...",
@@ -260,6 +342,40 @@ pub(crate) struct Run {
     /// Repeatable: the next one is asked when one gives no answer. With one, refreshes of what is known go there too.
     #[arg(long, value_name = "ADDR", help_heading = "Mapping system")]
     map_resolver: Vec<String>,
+
+    /// Map-Server that our EID-prefixes are registered with, and the key shared with it [default: none].
+    ///
+    /// Repeatable: each is told everything. `key-file` names a file whose first line is the secret; keep it from others
+    /// (chmod 600). `key-id` [default: 1] and `algorithm` [default: sha256], one of sha256-hkdf, sha256, sha1, must be what
+    /// the Map-Server has. With `proxy` it answers Map-Requests for us, which hides that we are gone for up to three
+    /// minutes; with `merge` it unites what all xTRs of the site register. `legacy=whole-mac` and `legacy=records-only` are
+    /// for routers whose messages are not those of RFC 9301: openoverlayrouter needs algorithm=sha1, key-id=0 and
+    /// legacy=whole-mac. Write [[map-server]] in the file for several keys. `altitude show registrations` says how it goes.
+    #[arg(
+        long,
+        value_name = "ADDR,key-file=PATH[,key-id=N][,algorithm=NAME][,proxy][,merge][,legacy=SWITCH]...",
+        value_parser = flags::map_server,
+        help_heading = "Mapping system"
+    )]
+    map_server: Vec<MapServerDraft>,
+
+    /// Who we are among the xTRs of our site, 32 hexadecimal digits [default: made up at the first start, kept in the
+    /// state directory].
+    ///
+    /// No two xTRs of one site may have the same: a Map-Server takes them for one.
+    #[arg(long, value_name = "HEX", help_heading = "Mapping system")]
+    xtr_id: Option<String>,
+
+    /// The site we belong to, 16 hexadecimal digits, the same for all its xTRs [default: 0000000000000000].
+    #[arg(long, value_name = "HEX", help_heading = "Mapping system")]
+    site_id: Option<String>,
+
+    /// PETR that takes packets whose destination is no EID [default: none, they are forwarded natively].
+    ///
+    /// Repeatable: several share the packets. It may be of the other family than the packets: IPv6 hosts reach the IPv6
+    /// Internet through a PETR over an IPv4 core.
+    #[arg(long, value_name = "ADDR", help_heading = "Mapping system")]
+    petr: Vec<String>,
 
     /// Cores of the workers, one worker each: numbers and ranges [default: the last core].
     ///
@@ -348,6 +464,13 @@ pub(crate) struct Run {
     #[arg(long, value_name = "PATH", help_heading = "General")]
     api: Option<String>,
 
+    /// Directory for what must survive a restart: the xTR-ID, and which nonces are used [default: /var/lib/altitude].
+    ///
+    /// Made if it is missing; only a router with Map-Servers or sites of its own writes there. Give a second router on the
+    /// same machine a directory of its own.
+    #[arg(long, value_name = "PATH", help_heading = "General")]
+    state_dir: Option<String>,
+
     /// Least severe log level written to stderr [default: info].
     #[arg(long, value_name = "LEVEL", value_parser = PossibleValuesParser::new(LogLevel::NAMES))]
     #[arg(help_heading = "General")]
@@ -365,9 +488,15 @@ impl Run {
         let rlocs = self.rloc.iter().map(|rloc| Given::by_flag(rloc.clone(), format!("--rloc {rloc}"))).collect();
         let server = |server: &String| Given::by_flag(server.clone(), format!("--map-resolver {server}"));
         let servers = self.map_resolver.iter().map(server).collect();
+        let petr = |petr: &String| Given::by_flag(petr.clone(), format!("--petr {petr}"));
+        let petrs: Vec<_> = self.petr.iter().map(petr).collect();
         let settings = Settings {
             rlocs: Some(rlocs).filter(|rlocs: &Vec<_>| !rlocs.is_empty()),
             map_resolvers: Some(servers).filter(|servers: &Vec<_>| !servers.is_empty()),
+            xtr_id: given("xtr-id", self.xtr_id.as_ref()),
+            site_id: given("site-id", self.site_id.as_ref()),
+            state_dir: given("state-dir", self.state_dir.as_ref()),
+            petrs: Some(petrs).filter(|petrs| !petrs.is_empty()),
             workers: given("workers", self.workers.as_ref()),
             control_core: given("control-core", self.control_core.as_ref()),
             xdp: given("xdp", self.xdp.as_ref()),
@@ -399,6 +528,7 @@ impl Run {
                 ..AltDraft::default()
             },
             map_cache: Vec::new(),
+            map_servers: self.map_server.clone(),
             roles: altitude_control::config::RolesDraft::default(),
             settings,
         }
@@ -441,6 +571,10 @@ mod tests {
 
     #[test]
     fn every_flag_reaches_the_configuration() {
+        // Any file there is will do for a key.
+        let key = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let options = "key-id=7,algorithm=sha1,proxy,merge,legacy=whole-mac";
+        let server = format!("--map-server=240.0.254.40,key-file={key},{options}");
         let draft = run(&[
             "--site-port=eth1:7", "--core-port=eth0", "--rloc=240.0.254.10", "--eid-prefix=1.1.0.0/16,instance=7,ttl=5",
             "--alt-tunnel=alt0,remote=240.0.254.30,local=240.0.254.10,key=9,checksum,address=10.42.0.1/30,address=fd00::1/64",
@@ -451,6 +585,8 @@ mod tests {
             "--xdp=native", "--bind=zerocopy", "--busy-poll=20", "--ring=2048", "--frames=16384", "--hugepages",
             "--map-cache-max=1000", "--hold=drop", "--batch=32", "--source-check=secure", "--api=/tmp/x.sock", "--log=debug",
             "--log-format=json",
+            &server,
+            "--xtr-id=0123456789abcdef0123456789abcdef", "--site-id=00000000000000ff", "--state-dir=/tmp/state",
         ])
         .unwrap();
         let config = config::load(None, draft, &Machine { cores: vec![0, 1, 2, 3] }).unwrap();
@@ -483,6 +619,12 @@ mod tests {
         assert_eq!((config.busy_poll, config.ring, config.frames, config.hugepages), (Some(20), 2048, 16384, true));
         assert_eq!((config.batch, config.source_check), (32, SourceCheck::Secure));
         assert_eq!((config.map_cache_max, config.api.to_str()), (1000, Some("/tmp/x.sock")));
+        let [server] = &config.map_servers[..] else { panic!("{:?}", config.map_servers) };
+        assert_eq!((server.address.to_string().as_str(), server.proxy, server.merge), ("240.0.254.40", true, true));
+        assert_eq!((server.keys[0].id, server.keys[0].algorithm), (7, altitude_control::wire::Algorithm::Sha1));
+        assert!(server.form.whole_mac && !server.form.records_only);
+        assert_eq!((config.identity.xtr_id.map(|id| id[15]), config.identity.site_id), (Some(0xef), 0xff));
+        assert_eq!(config.state_dir.to_str(), Some("/tmp/state"));
         assert_eq!((config.log, config.log_format), (LogLevel::Debug, LogFormat::Json));
     }
 
@@ -539,6 +681,10 @@ mod tests {
             (["--alt-neighbor", "10.42.0.2,as=x"], "as is a number"),
             (["--alt-neighbor", "10.42.0.2,as=1,password=x"], "write password-file=PATH"),
             (["--alt-neighbor", "10.42.0.2,as=1,colour=red"], "'colour' is no option here"),
+            (["--map-server", "240.0.254.40"], "add ,key-file=PATH"),
+            (["--map-server", "240.0.254.40,key=x"], "write key-file=PATH"),
+            (["--map-server", "240.0.254.40,key-file=x,key-id=y"], "key-id is a number"),
+            (["--map-server", "240.0.254.40,key-file=x,colour=red"], "'colour' is no option here"),
             (["--alt-rib", "x=static"], "the Instance-ID is a number"),
             (["--eid-prefix", "1.0.0.0/8,ttl"], "'ttl' is no option here"),
             (["--xdp", "fast"], "[possible values: auto, native, generic]"),

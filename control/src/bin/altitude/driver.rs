@@ -6,11 +6,12 @@
 mod bgp;
 mod clients;
 mod messages;
+mod registration;
 mod restart;
 pub(crate) mod ribs;
 mod roles;
 mod tables;
-mod tunnels;
+pub(crate) mod tunnels;
 mod view;
 
 use std::{
@@ -44,12 +45,13 @@ use altitude_dataplane::{
     verdict::{Miss, Wanted},
 };
 use mio::{Events, Interest, Poll, Token};
-use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
+use rand_chacha::ChaCha20Rng;
 use signal_hook::consts::SIGHUP;
 use signal_hook_mio::v1_0::Signals;
 
 use self::{
     bgp::{Connections, Ending},
+    registration::Registration,
     tunnels::TunnelState,
 };
 use super::{
@@ -140,13 +142,14 @@ pub(crate) struct Driver<'a> {
     datagrams: Vec<datagrams::Output>,
     map_resolver: Option<MapResolver>,
     map_server: MapServer,
+    registration: Registration,
     /// Whom we ask ourselves.
     map_resolvers: Choice,
     /// EID-prefixes of our Map-Server's sites that are served now: what the ALT is to be told of.
     announced: BTreeSet<EidPrefix>,
     faults: Faults,
     traffic: Traffic,
-    /// Source of nonces, seeded once by the operating system (behaviour rule G-7).
+    /// Source of nonces, seeded once by the operating system.
     nonces: ChaCha20Rng,
     /// Sockets that had more to say than a round takes.
     ready: BTreeSet<Token>,
@@ -184,6 +187,7 @@ impl<'a> Driver<'a> {
             config,
             rib: ribs::routes(config, bgp.mark.as_ref(), now)?,
             bgp,
+            registration: Registration::new(config, &kernel.underlay, now)?,
             poll,
             signals,
             kernel,
@@ -196,7 +200,11 @@ impl<'a> Driver<'a> {
             responder: Responder::new(responder::Settings::new(config.database.clone(), config.rlocs.clone())),
             map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }, now),
             publisher: Publisher::new(
-                publisher::Settings { rlocs: config.rlocs.clone(), hosts_max: SITE_HOSTS_MAX },
+                publisher::Settings {
+                    rlocs: config.rlocs.clone(),
+                    petrs: config.roles.petrs.clone(),
+                    hosts_max: SITE_HOSTS_MAX,
+                },
                 writer,
             ),
             engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
@@ -208,7 +216,7 @@ impl<'a> Driver<'a> {
             tunnels,
             faults: Faults::default(),
             traffic: Traffic::default(),
-            nonces: ChaCha20Rng::from_seed(random()?),
+            nonces: messages::nonces()?,
             ready: BTreeSet::new(),
             next_look: now + map_cache::LOOK_ROUND,
             next_stalled: now + STALLED_EVERY,
@@ -238,9 +246,9 @@ impl<'a> Driver<'a> {
         for (index, socket) in self.sockets.gre.iter_mut().enumerate() {
             registry.register(socket, Token(GRE + index), Interest::READABLE)?;
         }
-        for (index, tun) in self.sockets.tuns.iter_mut().enumerate() {
-            if let Some(tun) = tun {
-                registry.register(tun, Token(TUN + index), Interest::READABLE)?;
+        for (index, device) in self.sockets.devices.iter_mut().enumerate() {
+            if let Some(device) = device {
+                device.register(registry, Token(TUN + index))?;
             }
         }
         for (index, table) in self.sockets.tables.iter_mut().enumerate() {
@@ -299,7 +307,11 @@ impl<'a> Driver<'a> {
                 if token == SIGNALS {
                     if let Some(signal) = self.signals.pending().next() {
                         tracing::info!(signal, "stopping");
-                        self.end_sessions(now, if signal == SIGHUP { Ending::Restart } else { Ending::Stop });
+                        let ending = if signal == SIGHUP { Ending::Restart } else { Ending::Stop };
+                        self.end_sessions(now, ending);
+                        if ending == Ending::Stop {
+                            self.end_registrations(now);
+                        }
                         until.get_or_insert(now + FAREWELL);
                     }
                 } else if self.serve(token, now)? {
@@ -333,7 +345,7 @@ impl<'a> Driver<'a> {
             Token(index) if index >= CLIENT => Ok(self.serve_client(token, now)),
             Token(index) if index >= LISTENER => Ok(self.serve_listener(index - LISTENER, now)),
             Token(index) if index >= TABLE => Ok(self.serve_table(index - TABLE, now)),
-            Token(index) if index >= TUN => Ok(self.serve_tun(TunnelId(index - TUN))),
+            Token(index) if index >= TUN => Ok(self.serve_device(TunnelId(index - TUN), now)),
             Token(index) if index >= GRE => Ok(self.serve_gre(index - GRE, now)),
             Token(index) => Ok(self.serve_control(index - CONTROL, now)),
         }
@@ -378,6 +390,7 @@ impl<'a> Driver<'a> {
             self.tunnels_due(),
             self.tables_due(),
             self.speaker_due(),
+            self.registration_due(),
             until,
             reclaim,
             Some(self.next_look),
@@ -404,6 +417,7 @@ impl<'a> Driver<'a> {
         self.wake_tunnels(now);
         self.wake_tables(now);
         self.wake_speaker(now);
+        self.wake_registration(now);
         if self.next_look <= now {
             self.cache(now, map_cache::Input::Look);
             self.next_look = now + self.map_cache.look_every();

@@ -18,16 +18,14 @@ use altitude_control::{
         control_socket::ControlSocket,
         gre_socket::GreSocket,
         ip_socket::IpSocket,
-        kernel_gre,
         netlink::{Netlink, table::RouteTable},
-        path_mtu::path_mtu,
         privilege,
-        tun::{Tun, tunnel_mtu},
     },
     underlay::{self, PortLink, RouteHop, Underlay},
 };
 use altitude_dataplane::{
     cache,
+    frame::{HEADROOM, SLOT},
     mapping::PortIndex,
     port::xsk::{SteerError, XskError},
     worker::{Hold, PortRole, Settings, SourceCheck},
@@ -37,7 +35,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use super::{
-    driver::{self, Driver},
+    driver::{self, Driver, tunnels::Device},
     workers::{self, WorkerLink},
 };
 
@@ -73,8 +71,8 @@ pub(crate) struct Sockets {
     pub(crate) control: Vec<ControlSocket>,
     /// Protocol 47, one per local tunnel end.
     pub(crate) gre: Vec<GreSocket>,
-    /// One per tunnel, in their order; none where the tunnel has no addresses, as the kernel would not use it.
-    pub(crate) tuns: Vec<Option<Tun>>,
+    /// One per tunnel, in their order; none where the kernel would not use it.
+    pub(crate) devices: Vec<Option<Device>>,
     /// One per instance whose EID routes come from a table of the kernel's.
     pub(crate) tables: Vec<RouteTable>,
     /// Where BGP neighbours connect: one per address of ours that has some.
@@ -181,6 +179,7 @@ impl Kernel {
                     "interface {name} is down: `ip link set {name} up`, and see that its peer is up"
                 ));
             }
+            check_mtu(&port.name, link.mtu)?;
             check_queues(&port.name, config.workers.len())?;
         }
         let own = self.underlay.own_addresses();
@@ -193,9 +192,6 @@ impl Kernel {
         }
         for tunnel in &config.tunnels {
             self.check_route(&tunnel.name, tunnel.remote)?;
-            if tunnel.options.kernel {
-                check_kernel_gre(tunnel)?;
-            }
         }
         Ok(())
     }
@@ -272,21 +268,18 @@ impl Kernel {
     }
 }
 
-/// A tunnel of the kernel's: refused with what to do.
-fn check_kernel_gre(tunnel: &config::Tunnel) -> Result<(), RunError> {
-    let name = &tunnel.name;
-    let module = if tunnel.local.is_ipv4() { "ip_gre" } else { "ip6_gre" };
-    match kernel_gre::probe(tunnel.local) {
-        Ok(()) => unfit(format!(
-            "tunnel {name} asks for the kernel's GRE, which this version does not drive: leave `kernel` out, and the tunnel \
-             is served here, up to some 700 Mbit/s"
-        )),
-        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => unfit(format!(
-            "tunnel {name} asks for the kernel's GRE, and this kernel has none: `modprobe {module}`, or leave `kernel` out and \
-             the tunnel is served here"
-        )),
-        Err(error) => Err(error.into()),
+/// Largest packet that fits a frame with its link-layer header, two VLAN tags included: a longer one would be lost as it
+/// comes in, without a word to its sender.
+const MTU_MAX: usize = SLOT - HEADROOM - (14 + 2 * 4);
+
+fn check_mtu(interface: &str, mtu: u16) -> Result<(), RunError> {
+    if usize::from(mtu) <= MTU_MAX {
+        return Ok(());
     }
+    unfit(format!(
+        "the MTU of {interface} is {mtu}, and packets of more than {MTU_MAX} octets do not fit a frame: \
+         `ip link set {interface} mtu {MTU_MAX}`, and the same at its neighbours"
+    ))
 }
 
 /// All that will be needed, named at once rather than one by one.
@@ -327,22 +320,12 @@ impl Sockets {
     fn open(config: &Config) -> Result<Self, RunError> {
         let api = Listener::bind(&config.api)?;
         let control = config.rlocs.iter().map(|rloc| ControlSocket::open(*rloc)).collect::<Result<_, _>>()?;
-        let mut locals: Vec<IpAddr> = config.tunnels.iter().map(|tunnel| tunnel.local).collect();
+        let ours = config.tunnels.iter().filter(|tunnel| !tunnel.options.kernel);
+        let mut locals: Vec<IpAddr> = ours.map(|tunnel| tunnel.local).collect();
         locals.sort_unstable();
         locals.dedup();
         let gre = locals.into_iter().map(GreSocket::open).collect::<Result<_, _>>()?;
-        let tuns = config
-            .tunnels
-            .iter()
-            .map(|tunnel| {
-                if tunnel.addresses.is_empty() {
-                    return Ok(None);
-                }
-                let path = path_mtu(tunnel.local, tunnel.remote)?;
-                let mtu = tunnel_mtu(path, tunnel.remote, tunnel.key.is_some(), tunnel.checksum);
-                Tun::open(&tunnel.name, mtu, &tunnel.addresses).map(Some)
-            })
-            .collect::<Result<_, _>>()?;
+        let devices = config.tunnels.iter().map(Device::open).collect::<Result<_, _>>()?;
         let mut icmp: Vec<(bool, IpSocket)> = Vec::new();
         if config.roles.unreachable == Unreachable::Icmp {
             for rloc in &config.rlocs {
@@ -353,7 +336,7 @@ impl Sockets {
         }
         let tables = driver::ribs::open(config)?;
         let bgp = listeners(config)?;
-        Ok(Self { control, gre, tuns, tables, bgp, icmp, api })
+        Ok(Self { control, gre, devices, tables, bgp, icmp, api })
     }
 }
 
@@ -372,4 +355,18 @@ fn listeners(config: &Config) -> std::io::Result<Vec<BgpListener>> {
 
 fn unfit<T>(text: String) -> Result<T, RunError> {
     Err(RunError::Unfit(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// MTU-7.
+    #[test]
+    fn an_interface_whose_packets_do_not_fit_is_refused() {
+        assert!(check_mtu("eth0", 1500).is_ok() && check_mtu("eth0", 1770).is_ok());
+        let text = check_mtu("eth0", 9000).unwrap_err().to_string();
+        assert!(text.contains("MTU of eth0 is 9000") && text.contains("ip link set eth0 mtu 1770"), "{text}");
+        assert!(check_mtu("eth0", 1771).is_err());
+    }
 }

@@ -2,13 +2,14 @@
 
 mod bgp;
 mod json;
-mod table;
+mod registration;
+pub(crate) mod table;
 mod text;
 
 use std::io::{self, Write};
 
 use altitude_control::api::{
-    AltStatus, BgpStatus, Counts, Entry, PortStatus, Table,
+    AltStatus, BgpStatus, Counts, Entry, PortStatus, RegistrationStatus, Table,
     client::{Client, ClientError},
 };
 
@@ -23,6 +24,7 @@ enum Answer {
     Alt(AltStatus),
     /// With the neighbour that alone is wanted.
     Bgp(BgpStatus, Option<String>),
+    Registrations(Vec<RegistrationStatus>),
 }
 
 /// Asks and prints.
@@ -61,6 +63,7 @@ fn ask(arguments: &Show) -> Result<Answer, ClientError> {
         What::Counters => Answer::Counters(client.counts()?),
         What::Ports => Answer::Ports(client.ports()?),
         What::Alt => Answer::Alt(client.alt()?),
+        What::Registrations => Answer::Registrations(client.registrations()?),
         What::Bgp => Answer::Bgp(client.bgp()?, arguments.neighbor.clone()),
     })
 }

@@ -153,7 +153,7 @@ fn a_password_may_lie_in_a_file_of_its_own() {
     assert!(error.contains("alt1.key cannot be read: No such file"), "{error}");
 }
 
-/// Appended to [`ALT`], what is said, and in which line.
+/// ALT-2, ALT-3, ALT-4, ALT-8: appended to [`ALT`], what is said, and in which line.
 #[test]
 fn each_mistake_has_its_line_and_its_remedy() {
     let neighbor = |address: &str, more: &str| format!("{ALT}[[alt.neighbor]]\naddress = \"{address}\"\n{more}");

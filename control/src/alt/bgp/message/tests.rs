@@ -401,7 +401,7 @@ fn fate(result: Result<Parsed, Notification>) -> Fate {
     }
 }
 
-/// RFC 7606 §7, RFC 4271 §6.3, RFC 7607: each error and what it does.
+/// ALT-16: rFC 7606 §7, RFC 4271 §6.3, RFC 7607: each error and what it does.
 #[test]
 fn each_broken_attribute_does_what_the_rfc_says() {
     use BgpFault::{AttributeDiscarded, FamilyNotNegotiated, FirstAs, NextHop, TreatAsWithdraw};

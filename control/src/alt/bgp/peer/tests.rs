@@ -243,6 +243,7 @@ fn a_flood_of_small_messages_ends_the_session_and_is_logged_once() {
     assert_eq!(solo.peer.state(), State::Established);
 }
 
+/// ALT-16, G-9.
 #[test]
 fn broken_routes_are_counted_each_and_logged_once_and_the_session_stays() {
     let mut solo = Solo::new();

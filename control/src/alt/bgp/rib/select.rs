@@ -143,7 +143,7 @@ impl Table {
         if let (Some((origin, _)), None) = (before, choice)
             && matches!(origin.source(), RouteSource::Peer(_))
         {
-            self.lost.push(self.destinations[number].prefix);
+            self.gone.push(self.destinations[number].prefix);
         }
         let place = number as usize;
         if place >= self.ways.len() {

@@ -64,6 +64,7 @@ fn routes_of_both_families_come_and_go() {
     )));
 }
 
+/// ALT-4.
 #[test]
 fn a_ring_of_three_has_no_loops_and_another_way() {
     let mut world = World::ring(3);
@@ -108,6 +109,7 @@ fn edge(summary_only: bool) -> World {
     })
 }
 
+/// ALT-9.
 #[test]
 fn an_aggregate_hides_its_components_and_answers_for_its_holes() {
     let mut world = edge(true);
@@ -160,6 +162,7 @@ fn what_has_just_lost_its_route_is_known_as_that_for_a_while() {
     assert!(!lately(&world, 0, "10.1.64.1"));
 }
 
+/// ALT-8.
 #[test]
 fn an_aggregate_waits_for_all_its_components_and_outlives_all_but_one() {
     let mut world = edge(true);
@@ -183,6 +186,7 @@ fn an_aggregate_waits_for_all_its_components_and_outlives_all_but_one() {
     assert!(world.events(0).contains(&Event::AggregateDown(eid("10.1.0.0/16"))));
 }
 
+/// ALT-14.
 #[test]
 fn beyond_an_aggregator_nobody_sees_a_flapping_component() {
     let mut world = edge(true);
@@ -199,6 +203,7 @@ fn beyond_an_aggregator_nobody_sees_a_flapping_component() {
     assert_eq!(updates(&world), before);
 }
 
+/// ALT-14.
 #[test]
 fn a_flapping_route_is_held_back_until_it_is_stable() {
     let mut world = World::star(3, |index, settings| {
@@ -328,6 +333,7 @@ fn after_a_restart_of_ours_nothing_is_said_until_all_is_known() {
     assert_eq!(prefixes(&world.speakers[1]), ["10.1.0.0/16", "10.9.0.0/16"]);
 }
 
+/// ALT-15.
 #[test]
 fn too_many_prefixes_do_what_was_asked_for() {
     let limited = |action| {
@@ -367,6 +373,7 @@ fn too_many_prefixes_do_what_was_asked_for() {
     assert_eq!(prefixes(&again.speakers[0]).len(), 10);
 }
 
+/// ALT-15.
 #[test]
 fn lists_decide_what_passes() {
     let mut world = World::star(3, |index, settings| {
@@ -386,6 +393,7 @@ fn lists_decide_what_passes() {
     assert_eq!(prefixes(&world.speakers[2]), ["10.1.0.0/16"]);
 }
 
+/// ALT-11.
 #[test]
 fn a_default_route_can_be_told_to_a_neighbour() {
     let mut world = World::star(3, |index, settings| {

@@ -191,14 +191,3 @@ fn a_table_has_a_bound() {
     assert_eq!(table.step(Input::Route(through("10.1.0.0/16", 0, ALT1), Told::Replaced)), []);
     assert_eq!(table.hop("10.1.1.1"), tunnel(1));
 }
-
-#[test]
-fn a_table_can_be_read_in_pages() {
-    let mut table = Table::new();
-    for low in 0..5 {
-        table.step(Input::Route(through(&format!("10.{low}.0.0/16"), 0, ALT0), Told::Added));
-    }
-    let first: Vec<EidPrefix> = table.rib.routes_after(None).map(|(eid, _)| eid).take(3).collect();
-    let rest: Vec<String> = table.rib.routes_after(first.last()).map(|(eid, _)| eid.to_string()).collect();
-    assert_eq!(rest, ["10.3.0.0/16", "10.4.0.0/16"]);
-}

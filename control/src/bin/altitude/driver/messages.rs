@@ -15,9 +15,12 @@ use altitude_control::{
     wire::{MapRequest, Message, ecm},
 };
 use altitude_dataplane::mapping::{Eid, EidPrefix};
-use rand_chacha::rand_core::Rng;
+use rand_chacha::{
+    ChaCha20Rng,
+    rand_core::{Rng, SeedableRng},
+};
 
-use super::{Driver, ROUND};
+use super::{Driver, ROUND, RunError, random};
 
 /// UDP port of the LISP control plane.
 pub(super) const CONTROL_PORT: u16 = 4342;
@@ -37,6 +40,11 @@ pub(super) fn resolver_settings(config: &Config, database: Vec<EidPrefix>) -> re
         pending_max: PENDING_MAX,
         records_max: RECORDS_MAX,
     }
+}
+
+/// A source of nonces: 64 bits at a time that nobody else can foretell (RFC 9301 §5.2).
+pub(super) fn nonces() -> Result<ChaCha20Rng, RunError> {
+    Ok(ChaCha20Rng::from_seed(random()?))
 }
 
 impl Driver<'_> {
@@ -70,6 +78,7 @@ impl Driver<'_> {
                 self.answer(now, &request, Arrival { source: from, destination: Some(local) });
             }
             Ok(Message::Other(ecm::TYPE)) => self.encapsulated(now, from, octets),
+            Ok(Message::MapNotify(notify)) if !notify.ack => self.notified(now, from, notify, octets),
             Ok(Message::MapRegister(_) | Message::MapNotify(_)) => {
                 self.faults.control.count(ControlFault::UnknownType);
             }
@@ -172,16 +181,39 @@ impl Driver<'_> {
 
     /// Sends from port 4342 of our RLOC of the destination's family.
     pub(super) fn send(&mut self, to: SocketAddr, octets: &[u8]) {
+        // What was not sent is counted; whoever asked asks again.
+        let _ = self.try_send(to, octets);
+    }
+
+    /// The same, for who wants to know why it was not sent.
+    pub(super) fn try_send(&mut self, to: SocketAddr, octets: &[u8]) -> io::Result<()> {
         let socket = self.sockets.control.iter().find(|socket| socket.local().is_ipv4() == to.is_ipv4());
-        let sent = socket.is_some_and(|socket| match socket.send_to(to, octets) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::debug!(%to, %error, "a control message was not sent");
-                false
-            }
-        });
-        if !sent {
+        let none = || io::Error::new(io::ErrorKind::AddrNotAvailable, "no RLOC of ours is of its family");
+        let sent = socket.ok_or_else(none).and_then(|socket| socket.send_to(to, octets));
+        if let Err(error) = &sent {
+            tracing::debug!(%to, %error, "a control message was not sent");
             self.faults.control.count(ControlFault::NotSent);
+        }
+        sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// G-7: of as many as a busy router asks in a day, none comes twice, and the next start has others.
+    #[test]
+    fn nonces_do_not_repeat() {
+        let mut sources = [nonces().unwrap(), nonces().unwrap()];
+        let drawn: Vec<u64> = (0..1_000_000).map(|count| sources[count % 2].next_u64()).collect();
+        assert_eq!(drawn.iter().collect::<HashSet<_>>().len(), drawn.len());
+        for bit in 0..64 {
+            let set = drawn.iter().filter(|nonce| **nonce >> bit & 1 == 1).count();
+            // Ten standard deviations of 500.
+            assert!(set.abs_diff(500_000) < 5000, "bit {bit} is set in {set}");
         }
     }
 }

@@ -96,6 +96,7 @@ impl Driver<'_> {
             self.learn(now, input);
         }
         self.check_tunnels(now);
+        self.check_rlocs(now);
         Ok(())
     }
 

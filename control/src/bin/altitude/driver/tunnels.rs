@@ -11,21 +11,89 @@ use altitude_control::{
         bgp::speaker,
         datagrams,
         keepalive::{self, Liveness},
-        tunnels::{Payload, TunnelId},
+        tunnels::{Payload, Tunnel, TunnelId},
     },
     config::Config,
     fault::ControlFault,
-    os::{path_mtu::path_mtu, tun::tunnel_mtu},
+    os::{
+        kernel_gre::KernelGre,
+        path_mtu::path_mtu,
+        tun::{Tun, tunnel_mtu},
+    },
     responder::Arrival,
     underlay,
 };
 
 use altitude_dataplane::mapping::EidPrefix;
+use mio::{Interest, Registry, Token};
 
 use super::{Driver, ROUND};
 
 /// After a change of links or routes, how long others may follow before the paths of tunnels are looked at again.
 const SETTLE: Duration = Duration::from_millis(200);
+
+/// The kernel's end of a tunnel.
+pub(crate) enum Device {
+    /// Its packets are encapsulated here.
+    Tun(Tun),
+    /// The kernel's GRE has it, or what else is behind an interface.
+    Kernel(KernelGre),
+}
+
+impl Device {
+    /// The device of `tunnel`; none where it is served here and has no addresses, as the kernel would not use it.
+    pub(crate) fn open(tunnel: &Tunnel) -> Result<Option<Self>, io::Error> {
+        if !tunnel.options.kernel && tunnel.addresses.is_empty() {
+            return Ok(None);
+        }
+        let mtu =
+            tunnel_mtu(path_mtu(tunnel.local, tunnel.remote)?, tunnel.remote, tunnel.key.is_some(), tunnel.checksum);
+        if !tunnel.options.kernel {
+            return Tun::open(&tunnel.name, mtu, &tunnel.addresses).map(|tun| Some(Self::Tun(tun)));
+        }
+        KernelGre::open(tunnel, mtu).map(|gre| Some(Self::Kernel(gre))).map_err(|error| {
+            if error.kind() != io::ErrorKind::Unsupported {
+                return error;
+            }
+            let (name, module) = (&tunnel.name, if tunnel.local.is_ipv4() { "ip_gre" } else { "ip6_gre" });
+            let text = format!(
+                "tunnel {name} asks for the kernel's GRE, and this kernel has none: `modprobe {module}`, or leave `kernel` \
+                 out and the tunnel is served here"
+            );
+            io::Error::new(error.kind(), text)
+        })
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Self::Tun(tun) => registry.register(tun, token, Interest::READABLE),
+            Self::Kernel(gre) => gre.register(registry, token),
+        }
+    }
+
+    /// Changes the MTU where it is ours to change, and says whether it is.
+    fn set_mtu(&self, mtu: u16) -> io::Result<bool> {
+        match self {
+            Self::Tun(tun) => tun.set_mtu(mtu).map(|()| true),
+            Self::Kernel(gre) => gre.set_mtu(mtu),
+        }
+    }
+
+    fn receive(&self, packet: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tun(tun) => tun.receive(packet),
+            Self::Kernel(gre) => gre.receive(packet),
+        }
+    }
+
+    /// Has the kernel take a packet for one of the tunnel's own addresses.
+    fn deliver(&self, packet: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Tun(tun) => tun.send(packet),
+            Self::Kernel(_) => Ok(()), // it has it: it came out of its own interface
+        }
+    }
+}
 
 /// What is known and counted of one tunnel.
 pub(super) struct TunnelState {
@@ -113,7 +181,7 @@ impl Driver<'_> {
     /// Gives each TUN device the MTU that the path to the far end leaves it.
     fn fit_tunnels(&mut self) {
         for (index, tunnel) in self.config.tunnels.iter().enumerate() {
-            let Some(tun) = &self.sockets.tuns[index] else { continue };
+            let Some(device) = &self.sockets.devices[index] else { continue };
             // Without a route there is nothing to learn, and nothing to send.
             let Ok(path) = path_mtu(tunnel.local, tunnel.remote) else { continue };
             let mtu = tunnel_mtu(path, tunnel.remote, tunnel.key.is_some(), tunnel.checksum);
@@ -121,11 +189,12 @@ impl Driver<'_> {
             if state.mtu == Some(mtu) {
                 continue;
             }
-            match tun.set_mtu(mtu) {
-                Ok(()) => {
+            match device.set_mtu(mtu) {
+                Ok(true) => {
                     tracing::info!(tunnel = tunnel.name, path, mtu, "MTU of an ALT tunnel");
                     state.mtu = Some(mtu);
                 }
+                Ok(false) => {}
                 Err(error) => tracing::warn!(tunnel = tunnel.name, mtu, %error, "the MTU of an ALT tunnel stays"),
             }
         }
@@ -184,21 +253,27 @@ impl Driver<'_> {
                 return;
             }
         };
+        self.emerged(now, tunnel, &mut gre[start..]);
+    }
+
+    /// A packet came out of a tunnel.
+    fn emerged(&mut self, now: Instant, tunnel: TunnelId, packet: &mut [u8]) {
         self.tunnel_states[tunnel.0].received += 1;
-        let packet = &mut gre[start..];
         let mut todo = std::mem::take(&mut self.datagrams);
         self.engine.receive(now, tunnel, packet, &self.rib, &mut todo);
         self.perform(now, &mut todo, packet);
         self.datagrams = todo;
     }
 
-    /// Reads packets that the kernel sends into a tunnel; true if it may have more.
-    pub(super) fn serve_tun(&mut self, tunnel: TunnelId) -> bool {
+    /// Reads packets that the kernel sends into a tunnel, or that come out of one of its own; true if it may have more.
+    pub(super) fn serve_device(&mut self, tunnel: TunnelId, now: Instant) -> bool {
         let mut buffer = std::mem::take(&mut self.buffer);
         let mut more = true;
         for _ in 0..ROUND {
-            let Some(tun) = &self.sockets.tuns[tunnel.0] else { break };
-            match tun.receive(&mut buffer) {
+            let Some(device) = &self.sockets.devices[tunnel.0] else { break };
+            let emerges = matches!(device, Device::Kernel(_));
+            match device.receive(&mut buffer) {
+                Ok(length) if emerges => self.emerged(now, tunnel, &mut buffer[..length]),
                 Ok(length) => self.send_through(tunnel, &buffer[..length]),
                 Err(error) => {
                     more = error.kind() != io::ErrorKind::WouldBlock;
@@ -230,8 +305,8 @@ impl Driver<'_> {
                     self.serve_site(now, eid, &request, source, &packet[..length]);
                 }
                 datagrams::Output::ToTun { tunnel, length } => {
-                    let tun = self.sockets.tuns[tunnel.0].as_ref();
-                    if tun.is_none_or(|tun| tun.send(&packet[..length]).is_err()) {
+                    let device = self.sockets.devices[tunnel.0].as_ref();
+                    if device.is_none_or(|device| device.deliver(&packet[..length]).is_err()) {
                         self.faults.control.count(ControlFault::TunnelNotSent);
                     }
                 }
@@ -259,6 +334,13 @@ impl Driver<'_> {
 
     /// Sends an IP packet through a tunnel.
     pub(super) fn send_through(&mut self, tunnel: TunnelId, packet: &[u8]) {
+        if let Some(Device::Kernel(gre)) = &self.sockets.devices[tunnel.0] {
+            match gre.send(packet) {
+                Ok(()) => self.tunnel_states[tunnel.0].sent += 1,
+                Err(_) => self.faults.control.count(ControlFault::TunnelNotSent),
+            }
+            return;
+        }
         match self.tunnels.head(tunnel, packet) {
             Some(head) => self.send_gre(tunnel, head.as_slice(), packet),
             None => self.faults.control.count(ControlFault::TunnelNotSent),

@@ -1,6 +1,7 @@
 //! What the mapping API shows of the control thread's state.
 
 mod bgp;
+mod registration;
 
 use std::time::{Instant, SystemTime};
 
@@ -11,8 +12,8 @@ use altitude_control::{
         rib::{Hop, kernel::KernelRib},
     },
     api::{
-        AltStatus, BgpRoute, BgpStatus, Counts, Entry, Origin, PortStatus, RouteStatus, RoutesAsked, Scope,
-        SourceStatus, Stat, Table, TunnelStatus, View,
+        AltStatus, BgpRoute, BgpStatus, Counts, Entry, Origin, PortStatus, RegistrationStatus, RouteStatus,
+        RoutesAsked, Scope, SourceStatus, Stat, Table, TunnelStatus, View,
     },
     fault::{Fault, Tally},
     map_cache::{self, Cached},
@@ -106,6 +107,10 @@ impl View for Driver<'_> {
         speaker.map_or_else(Vec::new, |(speaker, settings)| bgp::routes(settings, speaker, asked, max))
     }
 
+    fn registrations(&self) -> Vec<RegistrationStatus> {
+        registration::statuses(&self.registration, Instant::now())
+    }
+
     fn exact(&self, table: Table, eid: &EidPrefix) -> Option<Entry> {
         match table {
             Table::Cache => self.map_cache.get(eid).map(|cached| self.cached(&cached)),
@@ -176,6 +181,9 @@ impl Driver<'_> {
             Stat::new("map-requests-received", traffic.map_requests_in),
             Stat::new("map-replies-sent", traffic.map_replies_out),
             Stat::new("map-replies-received", traffic.map_replies_in),
+            Stat::new("map-registers-sent", self.registration.registers_sent),
+            Stat::new("map-notifies-received", self.registration.notifies_received),
+            Stat::new("map-notify-acks-sent", self.registration.acks_sent),
             Stat::new("alt-datagrams-forwarded", traffic.alt_forwarded),
             Stat::new("map-requests-to-sites", traffic.map_requests_to_sites),
             Stat::new("icmp-errors-sent", traffic.icmp_errors_out),
@@ -204,6 +212,7 @@ impl Driver<'_> {
         add(&mut stats, &faults.ecm);
         add(&mut stats, &faults.client);
         add(&mut stats, &faults.site);
+        add(&mut stats, &self.registration.faults);
         add(&mut stats, &faults.rib);
         let undecoded = self.sockets.tables.iter().map(RouteTable::undecoded).sum();
         stats.extend(bgp::totals(self.rib.speaker.as_ref()));

@@ -16,6 +16,8 @@
 //!                              "last-down": { "ago", "reason" }, "retry", "stale", "counters": { name: number… } }…] }
 //! bgp routes { "routes": [{ "eid", "instance", "origin", "neighbor", "best", "why-not", "stale", "as-path", "med",
 //!                           "communities": ["a:b"…] }…] }
+//! registrations { "registrations": [{ "map-server", "standing", "since", "sent", "confirmed", "last-notify", "why",
+//!                                     "remedy", "prefixes": [{ "eid", "instance", "standing", "since" }…] }…] }
 //! entry      { "eid", "instance", "ttl", "left", "version", "origin", "action", "authoritative", "packets", "octets",
 //!              "created", "used",
 //!              "locators": [{ "address", "priority", "weight", "multicast-priority", "multicast-weight", "local",
@@ -24,8 +26,8 @@
 //!
 //! `ttl` and `left` are seconds, `created` and `used` milliseconds since 1970; null where there is none: no TTL, an
 //! entry that stays, one that was not used, the action of an entry with locators, a tunnel without a key, `via` of a
-//! hole, `mac` of an interface that is gone, what there is of a session only while it is up. `since`, `ago`, `retry` and
-//! `stale` are seconds, `routes` of alt the static ones. Counters at zero are there.
+//! hole, `mac` of an interface that is gone, what there is of a session only while it is up. `since`, `ago`, `retry`,
+//! `stale` and `last-notify` (how long ago) are seconds, `routes` of alt the static ones. Counters at zero are there.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -49,6 +51,7 @@ pub(super) fn document(answer: &Answer) -> String {
             "sources": all(&alt.sources, SourceDocument::new),
             "routes": all(&alt.routes, RouteDocument::new),
         }),
+        Answer::Registrations(list) => super::registration::document(list),
         Answer::Bgp(status, only) => super::bgp::document(status, only.as_deref()),
     };
     format!("{document:#}\n")

@@ -1,6 +1,7 @@
 //! What the tables and documents look like.
 
 mod bgp;
+mod registration;
 
 use std::time::{Duration, UNIX_EPOCH};
 

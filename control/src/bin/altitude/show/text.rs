@@ -15,6 +15,7 @@ pub(super) fn tables(answer: &Answer, all: bool) -> String {
         Answer::Counters(counts) => counters(counts, all),
         Answer::Ports(list) => ports(list, all),
         Answer::Alt(status) => alt(status),
+        Answer::Registrations(list) => super::registration::tables(list),
         Answer::Bgp(status, only) => super::bgp::tables(status, only.as_deref(), all),
     }
 }

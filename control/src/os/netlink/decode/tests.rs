@@ -113,6 +113,7 @@ fn neighbour(state: NeighbourState, mac: MacAddress, flags: NeighbourFlags) -> N
     neighbour
 }
 
+/// G-12: nor is a broadcast address a locator that can be reached
 #[test]
 fn a_route_leads_somewhere_only_if_packets_may_go_there() {
     let gateway = [192, 0, 2, 2];
@@ -125,7 +126,8 @@ fn a_route_leads_somewhere_only_if_packets_may_go_there() {
     };
     let hop = RouteHop { index: 3, gateway: Some(gateway.into()), source: None };
     assert_eq!(answer(RouteType::Unicast), Some(Some(hop)));
-    for kind in [RouteType::BlackHole, RouteType::Unreachable, RouteType::Prohibit, RouteType::Multicast] {
+    let nowhere = [RouteType::BlackHole, RouteType::Unreachable, RouteType::Prohibit];
+    for kind in nowhere.into_iter().chain([RouteType::Multicast, RouteType::Broadcast]) {
         assert_eq!(answer(kind), Some(None), "{kind:?}");
     }
     assert_eq!(super::route(&[0; 3]), None);
