@@ -4,18 +4,18 @@
 //! read     every frame's headers, from a frame asked for some frames earlier; both addresses go to the look-up
 //! look up  all addresses side by side
 //! ask for  what each entry leads to, then the outer header that its flow chooses
-//! decide   frame by frame, on what has arrived meanwhile
+//! decide   frame by frame, on what has arrived meanwhile; what nearly all are first, and what is left by the long way
 //! ```
 //!
-//! Why together, in nanoseconds a packet (`altitude-perf mem`, IPv4 in IPv4, 64 octets, every packet to another mapping
-//! that chance picks; the packet's generator, 5 ns, included; one core of a virtual EPYC 9005 that others load, 2048
-//! frames in process; a forwarder that only swaps link-layer addresses took 7.2 to 8.3 in the same runs; sources were then
-//! looked up too, which cost 8 more than asking [`Ours`]):
+//! Why together, in nanoseconds a packet (`altitude-perf mem --only encap/v4v4/64/10k/rand --batch N`, and the same of 900k:
+//! IPv4 in IPv4, 64 octets, every packet to another mapping that chance picks; the packet's generator, 5 ns, included; one
+//! core of a virtual EPYC 9005 that others load, 2048 frames in process; a forwarder that only swaps link-layer addresses
+//! took 7.3 to 8.3 in the same runs from batches of 16 on, 10 in batches of 8 and 42 without):
 //!
 //! | mappings | one frame after the other | batches of 8 | 16 | 32 | 64 | 128 | 256 |
 //! |---|---|---|---|---|---|---|---|
-//! | 10,000 | 136 | 64 | 53 | 45 | 42 | 42 | 41 |
-//! | 900,000 | 735 | 144 | 94 | 66 | 54 | 53 | 54 |
+//! | 10,000 | 147 | 43 | 37 | 34 | 33 | 32 | 34 |
+//! | 900,000 | 725 | 116 | 72 | 52 | 46 | 42 | 42 |
 
 #![forbid(unsafe_code)]
 
