@@ -104,9 +104,11 @@ mod tests {
         map_cache::CacheFault,
         map_resolver::{ClientFault, EcmFault},
         map_server::SiteFault,
+        prober::ProbeFault,
         registrar::NotifyFault,
         resolver::ResolverFault,
         responder::RequestFault,
+        smr::SmrFault,
     };
 
     fn names<F: Fault>() -> Vec<&'static str> {
@@ -132,6 +134,8 @@ mod tests {
             names::<NotifyFault>(),
             names::<BgpFault>(),
             names::<RibFault>(),
+            names::<ProbeFault>(),
+            names::<SmrFault>(),
         ]
         .concat();
         let count = all.len();

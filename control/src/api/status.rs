@@ -19,6 +19,8 @@ pub(super) enum Detail {
     Bgp = 4,
     Routes = 5,
     Registrations = 6,
+    Sites = 7,
+    Locators = 8,
 }
 
 impl Detail {
@@ -36,7 +38,9 @@ impl Detail {
             4 => Ok(Self::Bgp),
             5 => Ok(Self::Routes),
             6 => Ok(Self::Registrations),
-            _ => Err(ProtocolError::Value("DETAIL is 1 to 6")),
+            7 => Ok(Self::Sites),
+            8 => Ok(Self::Locators),
+            _ => Err(ProtocolError::Value("DETAIL is 1 to 8")),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod bgp;
 mod key;
 mod map_server;
+mod probing;
 
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
@@ -11,6 +12,7 @@ use super::roles::RolesDraft;
 pub use bgp::{AggregateDraft, AltDraft, NeighborDraft, RibDraft};
 pub use key::{KeyDraft, Secret};
 pub use map_server::MapServerDraft;
+pub use probing::ProbingDraft;
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -219,6 +221,8 @@ pub struct Draft {
     pub map_servers: Vec<MapServerDraft>,
     /// Map-Resolver and Map-Server.
     pub roles: RolesDraft,
+    /// RLOC-probing.
+    pub probing: ProbingDraft,
     /// The rest.
     pub settings: Settings,
 }
@@ -243,6 +247,7 @@ impl Draft {
             map_cache: list(self.map_cache, other.map_cache),
             map_servers: list(self.map_servers, other.map_servers),
             roles: self.roles.over(other.roles),
+            probing: self.probing.over(other.probing),
             settings: self.settings.over(other.settings),
         }
     }

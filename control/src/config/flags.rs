@@ -200,6 +200,14 @@ pub fn map_server(text: &str) -> Result<MapServerDraft, String> {
     Ok(MapServerDraft { address, key: Some(key), keys: None, proxy, merge, legacy: Some(legacy) })
 }
 
+/// `--rloc-probing off|SECONDS`: 0 is off.
+///
+/// # Errors
+/// What to write instead.
+pub fn probing(text: &str) -> Result<i64, String> {
+    if text == "off" { Ok(0) } else { number("the interval", text).map_err(|error| format!("{error}; or write off")) }
+}
+
 /// What stands before the first comma, and the options after it.
 fn split(text: &str) -> (&str, impl Iterator<Item = (&str, Option<&str>)>) {
     let mut parts = text.split(',');

@@ -23,6 +23,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::Path, path::PathBuf, st
 
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Mapping};
 
+use crate::prober;
 pub use crate::{
     alt::{
         bgp::settings::Settings as SpeakerSettings,
@@ -33,7 +34,7 @@ pub use crate::{
 };
 pub use draft::{
     AggregateDraft, AltDraft, Draft, EidPrefixDraft, Given, KeyDraft, LocatorDraft, MapServerDraft, NeighborDraft,
-    Place, PortDraft, RibDraft, RouteDraft, Secret, Settings, StaticDraft, TunnelDraft,
+    Place, PortDraft, ProbingDraft, RibDraft, RouteDraft, Secret, Settings, StaticDraft, TunnelDraft,
 };
 pub use problem::{Problem, Problems};
 pub use roles::{Roles, RolesDraft};
@@ -83,6 +84,8 @@ pub struct Config {
     pub identity: Identity,
     /// Directory for what must survive a restart; made when it is first needed.
     pub state_dir: PathBuf,
+    /// How locators are probed; `None`: not at all.
+    pub probing: Option<prober::Settings>,
     /// Cores the workers are pinned to, one worker each, at least one.
     pub workers: Vec<usize>,
     /// Core the control thread is pinned to, if any.
@@ -250,6 +253,18 @@ choice! {
         Sha256 = "sha256",
         /// HMAC-SHA-1-96, for routers that know no better.
         Sha1 = "sha1",
+    }
+}
+
+choice! {
+    /// Who answers Map-Requests for a site of our Map-Server (RFC 9301 §8.3).
+    ProxyName {
+        /// We, where an ETR asks for it.
+        Etr = "etr",
+        /// We.
+        Always = "always",
+        /// An ETR.
+        Never = "never",
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod bgp;
 mod map_server;
+mod probing;
 
 use super::*;
 
@@ -73,6 +74,7 @@ fn the_examples_commented_values_are_good_too() {
     assert_eq!((config.api, config.log, config.xdp, config.bind), (plain.api, plain.log, plain.xdp, plain.bind));
     assert_eq!((config.map_cache_max, config.busy_poll), (plain.map_cache_max, plain.busy_poll));
     assert_eq!((config.batch, config.source_check), (plain.batch, plain.source_check));
+    assert_eq!(config.probing, plain.probing);
 }
 
 #[test]

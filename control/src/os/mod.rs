@@ -52,6 +52,7 @@ pub mod api_socket;
 pub mod bgp_socket;
 pub mod control_socket;
 pub mod gre_socket;
+pub mod icmp_socket;
 pub mod interface;
 pub mod ip_socket;
 pub mod kernel_gre;

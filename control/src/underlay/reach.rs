@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use altitude_dataplane::mapping::PortIndex;
+
 use super::{HopKey, Route, Underlay};
 
 impl Route {
@@ -28,11 +30,25 @@ impl Underlay {
 }
 
 impl Underlay {
-    /// Whether this is an address of ours on a link that can carry packets, be it a port or not.
+    /// Whether packets to `rloc`, an address of ours, can come: it is ours yet, and the link that has it, or any port that is
+    /// `core` where none of them has it (a loopback's address), can carry packets.
     #[must_use]
-    pub fn is_up(&self, address: IpAddr) -> bool {
-        let here = self.addresses.range((address, 0)..=(address, u32::MAX));
-        here.map(|((_, index), _)| index).any(|index| self.links.get(index).is_some_and(|link| link.up))
+    pub fn offers(&self, rloc: IpAddr, core: impl Fn(PortIndex) -> bool) -> bool {
+        let on: Vec<u32> = self.addresses.range((rloc, 0)..=(rloc, u32::MAX)).map(|((_, index), _)| *index).collect();
+        let ports: Vec<_> = self
+            .links
+            .iter()
+            .filter_map(|(index, link)| {
+                let port = *self.ports.get(&link.name)?;
+                core(port).then_some((*index, link.up))
+            })
+            .collect();
+        let own = |up: &(u32, bool)| on.contains(&up.0);
+        let any = |found: &mut dyn Iterator<Item = &(u32, bool)>| {
+            found.fold(None, |any, (_, up)| Some(any == Some(true) || *up))
+        };
+        let up = any(&mut ports.iter().filter(|port| own(port))).or_else(|| any(&mut ports.iter()));
+        !on.is_empty() && up.unwrap_or(true)
     }
 }
 
@@ -42,6 +58,35 @@ mod tests {
 
     use super::*;
     use crate::underlay::{Input, Output, RouteHop};
+
+    /// What goes into the R bits of our own locators: one on the link of its own, one on a loopback.
+    #[test]
+    fn an_rloc_is_offered_while_packets_to_it_can_come() {
+        let (first, second, loopback) = ("240.1.0.10", "240.2.0.10", "240.9.0.10");
+        let ports = vec![(0, "core".to_owned()), (1, "core2".to_owned()), (2, "site".to_owned())];
+        let (mut underlay, now) = (Underlay::new(ports), Instant::now());
+        let link =
+            |index, name: &str, up| Input::Link { index, name: name.to_owned(), mac: Some([2; 6]), mtu: 1500, up };
+        let address = |index, address: &str| Input::Address { index, address: address.parse().unwrap(), length: 24 };
+        let links = [link(1, "lo", true), link(3, "core", true), link(4, "core2", true), link(5, "site", true)];
+        let addresses = [address(3, first), address(4, second), address(1, loopback)];
+        for input in links.into_iter().chain(addresses) {
+            underlay.step(now, input, &mut Vec::new());
+        }
+        let gone = Input::AddressGone { index: 4, address: second.parse().unwrap() };
+        for (input, expected) in [
+            (Input::Wake, [true, true, true]),
+            (link(3, "core", false), [false, true, true]),
+            (link(4, "core2", false), [false, false, false]), // the site's link is none for it
+            (link(3, "core", true), [true, false, true]),
+            (link(4, "core2", true), [true, true, true]),
+            (gone, [true, false, true]),
+        ] {
+            underlay.step(now, input.clone(), &mut Vec::new());
+            let offers = |rloc: &str| underlay.offers(rloc.parse().unwrap(), |port| port < 2);
+            assert_eq!([first, second, loopback].map(offers), expected, "{input:?}");
+        }
+    }
 
     /// A tunnel over a link that is no port: its going down is told at once, and routes are asked for again.
     #[test]
@@ -67,29 +112,6 @@ mod tests {
             underlay.step(start + Duration::from_millis(ms), input, &mut todo);
             assert_eq!(todo.contains(&Output::AskRoute(far)), asked, "line {line}: {todo:?}");
             assert_eq!(underlay.reaches(far), reaches, "line {line}");
-        }
-    }
-
-    #[test]
-    fn an_address_is_up_while_one_of_its_links_is() {
-        let rloc: IpAddr = "240.0.254.10".parse().unwrap();
-        let (mut underlay, now) = (Underlay::new(vec![]), Instant::now());
-        let link = |index, up| Input::Link { index, name: format!("eth{index}"), mac: None, mtu: 1500, up };
-        let address = |index| Input::Address { index, address: rloc, length: 24 };
-        for (line, (input, up)) in [
-            (link(3, true), false),
-            (address(3), true),
-            (link(3, false), false),
-            (address(4), false), // of a link that is not known yet
-            (link(4, true), true),
-            (Input::AddressGone { index: 4, address: rloc }, false),
-            (link(3, true), true),
-        ]
-        .into_iter()
-        .enumerate()
-        {
-            underlay.step(now, input, &mut Vec::new());
-            assert_eq!(underlay.is_up(rloc), up, "line {line}");
         }
     }
 }

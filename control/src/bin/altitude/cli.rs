@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use altitude_control::config::{
     API_PATH, AltDraft, Bind, Draft, EidPrefixDraft, Given, Hold, LogFormat, LogLevel, MapServerDraft, NeighborDraft,
-    PortDraft, RibDraft, RouteDraft, Settings, SourceCheck, TunnelDraft, XdpMode, flags,
+    PortDraft, ProbingDraft, RibDraft, RouteDraft, Settings, SourceCheck, TunnelDraft, XdpMode, flags,
 };
 use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
@@ -170,11 +170,15 @@ fn eid_prefix(text: &str) -> Result<EidPrefix, String> {
 pub(crate) enum What {
     /// Mappings of other sites: how long yet, who said so, locators and their state, packets and octets.
     ///
-    /// State of a locator: up (packets can be sent to it), no path (no route or next hop), unreachable (its site says
-    /// so), not offered (priority 255).
+    /// State of a locator: up (packets can be sent to it), no path (no route or next hop, or no answer to probes:
+    /// `altitude show locators` says which), unreachable (its site says so), not offered (priority 255).
     MapCache,
     /// Our own EID-prefixes and locators, as Map-Requests for them are answered.
     Database,
+    /// Locators of other sites: whether they can be used and why not, what RLOC-probes found, how many mappings have them.
+    ///
+    /// MAPPINGS have it in their locator-set, and flows of CARRYING of them go to it now.
+    Locators,
     /// What each worker and the control thread counted, drops by reason.
     Counters,
     /// The interfaces: role, link, packets, what the kernel says of the rings, what was steered where.
@@ -189,6 +193,8 @@ pub(crate) enum What {
     /// again), wrong-key (its answers are not signed with our key), partial (it refuses some prefixes, or is silent about
     /// them). Below the tables stands what to do about it.
     Registrations,
+    /// Sites of our Map-Server: who registered each prefix, with which key, until when, and what was refused last.
+    Sites,
 }
 
 const SHOW_EXAMPLES: &str = "\
@@ -377,6 +383,14 @@ pub(crate) struct Run {
     #[arg(long, value_name = "ADDR", help_heading = "Mapping system")]
     petr: Vec<String>,
 
+    /// Seconds between two RLOC-probes of a locator in use, 1 to 3600, or off [default: 30].
+    ///
+    /// A locator that answers neither a probe nor three more is down: its flows move to others, and back when it answers. Where
+    /// there is another to move to it is probed every 3 seconds, so that flows move within 10. [rloc-probing] in the file has
+    /// the rest.
+    #[arg(long, value_name = "off|SECONDS", value_parser = flags::probing, help_heading = "Mapping system")]
+    rloc_probing: Option<i64>,
+
     /// Cores of the workers, one worker each: numbers and ranges [default: the last core].
     ///
     /// Worker n serves queue n of every port, so give each port as many queues (ethtool -L). More workers carry more
@@ -530,6 +544,7 @@ impl Run {
             map_cache: Vec::new(),
             map_servers: self.map_server.clone(),
             roles: altitude_control::config::RolesDraft::default(),
+            probing: ProbingDraft { interval: given("rloc-probing", self.rloc_probing.as_ref()), ..Default::default() },
             settings,
         }
     }
@@ -584,7 +599,7 @@ mod tests {
             "--alt-rib=embedded", "--alt-rib=7=netlink:table=4343", "--workers=0,2-3", "--control-core=1",
             "--xdp=native", "--bind=zerocopy", "--busy-poll=20", "--ring=2048", "--frames=16384", "--hugepages",
             "--map-cache-max=1000", "--hold=drop", "--batch=32", "--source-check=secure", "--api=/tmp/x.sock", "--log=debug",
-            "--log-format=json",
+            "--log-format=json", "--rloc-probing=7",
             &server,
             "--xtr-id=0123456789abcdef0123456789abcdef", "--site-id=00000000000000ff", "--state-dir=/tmp/state",
         ])
@@ -599,6 +614,8 @@ mod tests {
         assert_eq!(config.database[0].ttl.to_wire(), 5);
         let tunnel = &config.tunnels[0];
         assert_eq!((tunnel.key, tunnel.checksum, tunnel.addresses.len()), (Some(9), true, 2));
+        let probing = config.probing.as_ref().unwrap();
+        assert_eq!((probing.interval.as_secs(), probing.failover_interval.as_secs()), (7, 3));
         assert_eq!(config.routes[0].eid.to_string(), "[7]0.0.0.0/0");
         assert_eq!(
             config.routes.iter().map(|route| route.hop).collect::<Vec<_>>(),

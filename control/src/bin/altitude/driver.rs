@@ -6,10 +6,12 @@
 mod bgp;
 mod clients;
 mod messages;
+mod reachability;
 mod registration;
 mod restart;
 pub(crate) mod ribs;
 mod roles;
+mod state;
 mod tables;
 pub(crate) mod tunnels;
 mod view;
@@ -51,6 +53,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use self::{
     bgp::{Connections, Ending},
+    reachability::Reachability,
     registration::Registration,
     tunnels::TunnelState,
 };
@@ -69,6 +72,7 @@ const GRE: usize = 0x2000;
 const TUN: usize = 0x3000;
 const TABLE: usize = 0x4000;
 const LISTENER: usize = 0x5000;
+const ICMP: usize = 0x6000;
 const CLIENT: usize = 0x1_0000;
 
 /// Messages taken from one socket, and misses from one worker, in one round.
@@ -109,6 +113,8 @@ struct Traffic {
     alt_forwarded: u64,
     /// Map-Requests that our Map-Server handed to an ETR.
     map_requests_to_sites: u64,
+    map_registers_in: u64,
+    map_notifies_out: u64,
     icmp_errors_out: u64,
     misses: u64,
     /// EIDs that nobody answered for.
@@ -134,6 +140,7 @@ pub(crate) struct Driver<'a> {
     responder: Responder,
     map_cache: MapCache,
     publisher: Publisher,
+    reachability: Reachability,
     tunnels: Tunnels,
     rib: Routes<Speaker>,
     bgp: Connections,
@@ -143,6 +150,8 @@ pub(crate) struct Driver<'a> {
     map_resolver: Option<MapResolver>,
     map_server: MapServer,
     registration: Registration,
+    /// Where it writes what must survive a restart.
+    state: Option<state::State>,
     /// Whom we ask ourselves.
     map_resolvers: Choice,
     /// EID-prefixes of our Map-Server's sites that are served now: what the ALT is to be told of.
@@ -187,7 +196,7 @@ impl<'a> Driver<'a> {
             config,
             rib: ribs::routes(config, bgp.mark.as_ref(), now)?,
             bgp,
-            registration: Registration::new(config, &kernel.underlay, now)?,
+            registration: Registration::new(config, now)?,
             poll,
             signals,
             kernel,
@@ -207,10 +216,12 @@ impl<'a> Driver<'a> {
                 },
                 writer,
             ),
+            reachability: Reachability::new(config),
             engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
             datagrams: Vec::new(),
             map_resolver: config.roles.map_resolver.clone().map(MapResolver::new),
-            map_server: MapServer::new(roles::server_settings(config)),
+            map_server: MapServer::new(roles::server_settings(config), now),
+            state: None,
             map_resolvers: Choice::new(config.roles.map_resolvers.clone()),
             announced: BTreeSet::new(),
             tunnels,
@@ -232,6 +243,7 @@ impl<'a> Driver<'a> {
         driver.fill(now);
         driver.steer()?;
         driver.watch_tunnels(now);
+        driver.check_own_rlocs(now);
         Ok(driver)
     }
 
@@ -254,6 +266,9 @@ impl<'a> Driver<'a> {
         for (index, table) in self.sockets.tables.iter_mut().enumerate() {
             registry.register(table, Token(TABLE + index), Interest::READABLE)?;
         }
+        for (index, socket) in self.sockets.hints.iter_mut().enumerate() {
+            registry.register(socket, Token(ICMP + index), Interest::READABLE)?;
+        }
         for (index, listener) in self.bgp.listeners().enumerate() {
             registry.register(listener, Token(LISTENER + index), Interest::READABLE)?;
         }
@@ -268,9 +283,7 @@ impl<'a> Driver<'a> {
         for mapping in &self.config.map_cache {
             self.cache(now, map_cache::Input::Static(mapping.clone()));
         }
-        for up in self.map_server.configured() {
-            self.map_server_step(now, up);
-        }
+        self.begin_roles(now);
         self.publish(now);
     }
 
@@ -343,6 +356,7 @@ impl<'a> Driver<'a> {
             API => self.accept(),
             Token(index) if index >= bgp::CONNECTION => Ok(self.serve_connection(token, now)),
             Token(index) if index >= CLIENT => Ok(self.serve_client(token, now)),
+            Token(index) if index >= ICMP => Ok(self.serve_icmp(index - ICMP, now)),
             Token(index) if index >= LISTENER => Ok(self.serve_listener(index - LISTENER, now)),
             Token(index) if index >= TABLE => Ok(self.serve_table(index - TABLE, now)),
             Token(index) if index >= TUN => Ok(self.serve_device(TunnelId(index - TUN), now)),
@@ -391,6 +405,8 @@ impl<'a> Driver<'a> {
             self.tables_due(),
             self.speaker_due(),
             self.registration_due(),
+            self.reachability.due(),
+            self.roles_due(),
             until,
             reclaim,
             Some(self.next_look),
@@ -418,6 +434,8 @@ impl<'a> Driver<'a> {
         self.wake_tables(now);
         self.wake_speaker(now);
         self.wake_registration(now);
+        self.wake_reachability(now);
+        self.wake_roles(now);
         if self.next_look <= now {
             self.cache(now, map_cache::Input::Look);
             self.next_look = now + self.map_cache.look_every();
@@ -451,8 +469,9 @@ impl<'a> Driver<'a> {
         self.steering.clear();
     }
 
-    /// Says how the run ended: whether every frame is accounted for.
-    pub(crate) fn farewell(&self) {
+    /// Writes what must survive, and says how the run ended: whether every frame is accounted for.
+    pub(crate) fn farewell(&mut self) {
+        self.end_roles();
         let total = |count: fn(&altitude_dataplane::counters::Counters) -> u64| -> u64 {
             self.workers.iter().map(|worker| count(&worker.counters)).sum()
         };

@@ -5,9 +5,11 @@ mod bgp;
 mod key;
 mod map_server;
 mod ports;
+mod probing;
 mod rib;
 mod roles;
 mod settings;
+mod site;
 mod sites;
 mod values;
 
@@ -87,9 +89,10 @@ pub(super) fn validate(
     let around =
         bgp::Around { tunnels: &tunnels, rlocs: &rlocs, database: &database, routes: &routes, folder: source.folder() };
     let speaker = bgp::speaker(draft, &around, findings);
-    let roles = roles::roles(draft, &rlocs, &database, &map_cache, findings);
+    let roles = roles::roles(draft, &rlocs, &database, &map_cache, source.folder(), findings);
     let map_servers = map_server::map_servers(draft, &rlocs, &database, source.folder(), findings);
     let identity = map_server::identity(draft, findings);
+    let probing = probing::probing(&draft.probing, &rlocs, findings);
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
     let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
@@ -108,6 +111,7 @@ pub(super) fn validate(
             map_servers,
             identity,
             state_dir: tuning.state_dir,
+            probing,
             workers: tuning.workers,
             control_core: tuning.control_core,
             xdp: tuning.xdp,

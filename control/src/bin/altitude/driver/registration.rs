@@ -13,7 +13,6 @@ use altitude_control::{
     fault::{ControlFault, Tally},
     os::state_file,
     registrar::{Circumstances, Input, Memory, NotifyFault, Output, Registrar, Settings, Standing},
-    underlay::Underlay,
     wire::{MapNotify, XtrIdentity},
 };
 use altitude_dataplane::mapping::Mapping;
@@ -33,8 +32,6 @@ pub(super) struct Registration {
     not_sent: BTreeMap<IpAddr, String>,
     /// Nothing was kept of earlier runs.
     nonces_by_clock: bool,
-    /// State of each of our RLOCs, in their order, as they are registered.
-    rlocs_up: Vec<bool>,
     pub(super) registers_sent: u64,
     pub(super) acks_sent: u64,
     pub(super) notifies_received: u64,
@@ -43,13 +40,11 @@ pub(super) struct Registration {
 
 impl Registration {
     /// Reads and writes the state directory if there are Map-Servers.
-    pub(super) fn new(config: &Config, underlay: &Underlay, now: Instant) -> Result<Self, RunError> {
-        let rlocs_up = rlocs_up(config, underlay);
+    pub(super) fn new(config: &Config, now: Instant) -> Result<Self, RunError> {
         let mut registration = Self {
             registrar: None,
             not_sent: BTreeMap::new(),
             nonces_by_clock: false,
-            rlocs_up,
             registers_sent: 0,
             acks_sent: 0,
             notifies_received: 0,
@@ -72,7 +67,7 @@ impl Registration {
         registration.registrar = Some(Registrar::new(
             Settings {
                 servers: config.map_servers.clone(),
-                database: database(config, &registration.rlocs_up),
+                database: config.database.clone(),
                 xtr: Some(XtrIdentity { xtr_id, site_id: config.identity.site_id }),
                 first_nonce,
             },
@@ -116,22 +111,6 @@ fn keep(path: &Path, memory: &Memory) -> io::Result<()> {
     kept
 }
 
-/// Of each of our RLOCs whether it is an address of a link that can carry packets.
-fn rlocs_up(config: &Config, underlay: &Underlay) -> Vec<bool> {
-    config.rlocs.iter().map(|rloc| underlay.is_up(*rloc)).collect()
-}
-
-/// Our mappings, with what is known of our own locators (RFC 9301 §5.4, R bit). Of those of the site's other xTRs nothing is
-/// known here: they are told as the operator wrote them.
-fn database(config: &Config, rlocs_up: &[bool]) -> Vec<Mapping> {
-    let is_down = |address: IpAddr| config.rlocs.iter().zip(rlocs_up).any(|(rloc, up)| *rloc == address && !up);
-    let mut database = config.database.clone();
-    for locator in database.iter_mut().flat_map(|mapping| &mut mapping.locators) {
-        locator.reachable &= !(locator.local && is_down(locator.address));
-    }
-    database
-}
-
 impl Driver<'_> {
     pub(super) fn registration_due(&self) -> Option<Instant> {
         self.registration.registrar.as_ref().and_then(Registrar::due)
@@ -153,14 +132,8 @@ impl Driver<'_> {
         self.register_step(now, Input::Notify { from: from.ip(), message, octets: octets.to_vec() });
     }
 
-    /// Tells the Map-Servers if one of our RLOCs is up or down that was not.
-    pub(super) fn check_rlocs(&mut self, now: Instant) {
-        let up = rlocs_up(self.config, &self.kernel.underlay);
-        if up == self.registration.rlocs_up {
-            return;
-        }
-        let database = database(self.config, &up);
-        self.registration.rlocs_up = up;
+    /// Tells the Map-Servers what our mappings are now.
+    pub(super) fn register_anew(&mut self, now: Instant, database: Vec<Mapping>) {
         self.register_step(now, Input::Change(database));
     }
 
@@ -185,7 +158,7 @@ impl Driver<'_> {
 
     fn tell_map_server(&mut self, to: IpAddr, octets: &[u8]) {
         let registers = octets.first().is_some_and(|first| first >> 4 == MAP_REGISTER);
-        match self.try_send(SocketAddr::new(to, CONTROL_PORT), octets) {
+        match self.try_send(None, SocketAddr::new(to, CONTROL_PORT), octets) {
             Ok(()) => {
                 self.registration.not_sent.remove(&to);
                 let counter =
@@ -211,34 +184,6 @@ impl Driver<'_> {
                 why = reason.what,
                 "not registered with the Map-Server; `altitude show registrations` says what to do"
             ),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use altitude_control::config::{self, Draft, Machine};
-
-    use super::*;
-
-    /// ETR-24: of our own locators the R bit tells what is so now, of the other xTRs' what the operator wrote.
-    #[test]
-    fn an_own_locator_without_a_link_is_registered_as_unreachable() {
-        let text = r#"
-rlocs = ["240.0.254.10", "240.0.254.11"]
-[[site-port]]
-name = "eth1"
-[[core-port]]
-name = "eth0"
-[[eid-prefix]]
-prefix = "1.1.0.0/16"
-locators = [{ address = "240.0.254.10" }, { address = "240.0.254.11" }, { address = "240.0.254.12", local = false }]
-"#;
-        let config = config::parse(Path::new("x.toml"), text, Draft::default(), &Machine { cores: vec![0] }).unwrap();
-        for up in [[true, true], [true, false], [false, false]] {
-            let [mapping] = &database(&config, &up)[..] else { panic!("one mapping") };
-            let reachable: Vec<bool> = mapping.locators.iter().map(|locator| locator.reachable).collect();
-            assert_eq!(reachable, [up[0], up[1], true]);
         }
     }
 }

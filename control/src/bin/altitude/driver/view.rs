@@ -1,7 +1,9 @@
 //! What the mapping API shows of the control thread's state.
 
 mod bgp;
+mod locators;
 mod registration;
+mod sites;
 
 use std::time::{Instant, SystemTime};
 
@@ -12,13 +14,12 @@ use altitude_control::{
         rib::{Hop, kernel::KernelRib},
     },
     api::{
-        AltStatus, BgpRoute, BgpStatus, Counts, Entry, Origin, PortStatus, RegistrationStatus, RouteStatus,
-        RoutesAsked, Scope, SourceStatus, Stat, Table, TunnelStatus, View,
+        AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, Origin, PortStatus, RegistrationStatus,
+        RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat, Table, TunnelStatus, View,
     },
     fault::{Fault, Tally},
     map_cache::{self, Cached},
     os::netlink::table::RouteTable,
-    publisher::{Path, Paths},
 };
 use altitude_dataplane::{
     counters::Volume,
@@ -26,7 +27,7 @@ use altitude_dataplane::{
     port::xsk::XskStatistics,
 };
 
-use super::{Driver, tables::Known};
+use super::Driver;
 
 impl View for Driver<'_> {
     fn generation(&self) -> u64 {
@@ -98,6 +99,10 @@ impl View for Driver<'_> {
         AltStatus { tunnels: tunnels.collect(), sources: self.sources(), routes: routes.collect() }
     }
 
+    fn locators(&self) -> Vec<LocatorStatus> {
+        self.locator_list()
+    }
+
     fn bgp(&self) -> BgpStatus {
         bgp::status(self.config, self.rib.speaker.as_ref(), Instant::now())
     }
@@ -109,6 +114,10 @@ impl View for Driver<'_> {
 
     fn registrations(&self) -> Vec<RegistrationStatus> {
         registration::statuses(&self.registration, Instant::now())
+    }
+
+    fn sites(&self, from: u32, max: usize) -> SitesPage {
+        sites::page(&self.map_server, from, max)
     }
 
     fn exact(&self, table: Table, eid: &EidPrefix) -> Option<Entry> {
@@ -136,7 +145,7 @@ impl Driver<'_> {
             map_cache::Origin::Reply => Origin::MapReply,
             map_cache::Origin::GivenUp => Origin::GivenUp,
         };
-        let up = |address| matches!(Known(&self.kernel.underlay).path(address), Path::Ready(_));
+        let up = |address| self.carries(address);
         let mut entry = Entry::new(Table::Cache, &cached.mapping(), origin, self.wall_clock(cached.created), up);
         entry.left = cached.expires.map(|expires| expires.saturating_duration_since(Instant::now()));
         self.with_hits(entry)
@@ -186,6 +195,10 @@ impl Driver<'_> {
             Stat::new("map-notify-acks-sent", self.registration.acks_sent),
             Stat::new("alt-datagrams-forwarded", traffic.alt_forwarded),
             Stat::new("map-requests-to-sites", traffic.map_requests_to_sites),
+            Stat::new("map-registers-received", traffic.map_registers_in),
+            Stat::new("map-notifies-sent", traffic.map_notifies_out),
+            Stat::new("registrations", self.map_server.len() as u64),
+            Stat::new("state-not-written", self.state.as_ref().map_or(0, super::state::State::lost)),
             Stat::new("icmp-errors-sent", traffic.icmp_errors_out),
             Stat::new("map-cache-entries", self.map_cache.len() as u64),
             Stat::new("map-requests-pending", self.resolver.pending().count() as u64),
@@ -202,6 +215,7 @@ impl Driver<'_> {
             Stat::new("netlink-questions-lost", netlink.questions_lost),
             Stat::new("netlink-refused", netlink.refused),
         ];
+        stats.extend(self.reachability_stats());
         let faults = &self.faults;
         add(&mut stats, &faults.control);
         add(&mut stats, &faults.resolver);
@@ -214,6 +228,8 @@ impl Driver<'_> {
         add(&mut stats, &faults.site);
         add(&mut stats, &self.registration.faults);
         add(&mut stats, &faults.rib);
+        add(&mut stats, &self.reachability.probe_faults);
+        add(&mut stats, &self.reachability.smr_faults);
         let undecoded = self.sockets.tables.iter().map(RouteTable::undecoded).sum();
         stats.extend(bgp::totals(self.rib.speaker.as_ref()));
         stats.extend([

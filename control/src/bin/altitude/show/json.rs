@@ -3,6 +3,8 @@
 //! ```text
 //! map-cache  { "map-cache": [entry…] }
 //! database   { "database": [entry…] }
+//! locators   { "locators": [{ "address", "up", "why", "mappings", "carrying",
+//!                              "probing": { "state", "since", "held", "rtt", "rtt-variation", "sent", "answered", "lost" } }…] }
 //! counters   { "workers": [{ "worker": 0, "counters": { name: number… } }…], "control": { name: number… } }
 //! ports      { "ports": [{ "name", "index", "site", "core", "instance", "up", "zero-copy", "mtu", "mac",
 //!                          "counters": { name: number… } }…] }
@@ -18,6 +20,11 @@
 //!                           "communities": ["a:b"…] }…] }
 //! registrations { "registrations": [{ "map-server", "standing", "since", "sent", "confirmed", "last-notify", "why",
 //!                                     "remedy", "prefixes": [{ "eid", "instance", "standing", "since" }…] }…] }
+//! sites      { "sites": [{ "name", "keyed", "denied", "etrs": [address…],
+//!                          "prefixes": [{ "eid", "instance",
+//!                                         "xtrs": [{ "xtr-id", "site-id", "from", "key", "since", "left", "proxy", "merge", "ttl",
+//!                                                    "locators": [{ "address", "priority", "weight", "reachable" }…] }…] }…],
+//!                          "refused": { "reason", "from", "port", "key", "ago" } }…] }
 //! entry      { "eid", "instance", "ttl", "left", "version", "origin", "action", "authoritative", "packets", "octets",
 //!              "created", "used",
 //!              "locators": [{ "address", "priority", "weight", "multicast-priority", "multicast-weight", "local",
@@ -27,7 +34,8 @@
 //! `ttl` and `left` are seconds, `created` and `used` milliseconds since 1970; null where there is none: no TTL, an
 //! entry that stays, one that was not used, the action of an entry with locators, a tunnel without a key, `via` of a
 //! hole, `mac` of an interface that is gone, what there is of a session only while it is up. `since`, `ago`, `retry`,
-//! `stale` and `last-notify` (how long ago) are seconds, `routes` of alt the static ones. Counters at zero are there.
+//! `stale` and `last-notify` (how long ago) are seconds, `rtt` and `rtt-variation` microseconds and null before the first
+//! answer, `probing` null where it is not done, `routes` of alt the static ones. Counters at zero are there.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -44,6 +52,7 @@ pub(super) fn document(answer: &Answer) -> String {
     let document = match answer {
         Answer::MapCache(entries) => json!({ "map-cache": all(entries, EntryDocument::new) }),
         Answer::Database(entries) => json!({ "database": all(entries, EntryDocument::new) }),
+        Answer::Locators(locators) => super::locators::document(locators),
         Answer::Counters(counts) => json!({ "workers": workers(counts), "control": control(counts) }),
         Answer::Ports(ports) => json!({ "ports": all(ports, PortDocument::new) }),
         Answer::Alt(alt) => json!({

@@ -1,7 +1,9 @@
 //! What the tables and documents look like.
 
 mod bgp;
+mod locators;
 mod registration;
+mod sites;
 
 use std::time::{Duration, UNIX_EPOCH};
 
