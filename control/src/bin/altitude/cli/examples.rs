@@ -1,8 +1,25 @@
-//! Longer texts of the help, and how a prefix is written.
+//! Longer texts of the help.
 
-use altitude_dataplane::mapping::EidPrefix;
+pub(super) const SHOW_EXAMPLES: &str = "\
+Examples:
+  altitude show map-cache
+  altitude show counters --all
+  altitude show counters --json | jq .control
+  altitude show registrations
+  altitude show registrations --json | jq -e 'all(.registrations[]; .standing == \"registered\")'
+  altitude show bgp --neighbor 10.42.0.1
+  altitude show bgp routes 1.1.0.0/16
+  altitude show bgp routes --json | jq '.routes[] | select(.best)'
+  altitude show alt --api /run/altitude/second.sock";
 
-use super::in_instance;
+pub(super) const LIG_EXAMPLES: &str = "\
+The exit code is 0 if every EID was answered, 1 if not.
+
+Examples:
+  altitude lig 2.2.2.2 --map-resolver 240.0.254.40
+  altitude lig 2001:db8:2::2 -m 240.0.254.40 --count 5 --timeout 1
+  altitude lig '[77]10.1.2.3' -m 240.0.254.40 --json
+  altitude lig self -m 240.0.254.40";
 
 pub(super) const RUN_ABOUT: &str = "\
 Forward packets and speak the control protocols until SIGTERM or SIGINT.
@@ -36,31 +53,3 @@ Examples:
 
   A second router on the same machine, on other interfaces:
     altitude run --config second.toml --api /run/altitude/second.sock";
-
-pub(super) const SHOW_EXAMPLES: &str = "\
-Examples:
-  altitude show map-cache
-  altitude show counters --all
-  altitude show counters --json | jq .control
-  altitude show registrations
-  altitude show registrations --json | jq -e 'all(.registrations[]; .standing == \"registered\")'
-  altitude show bgp --neighbor 10.42.0.1
-  altitude show bgp routes 1.1.0.0/16
-  altitude show bgp routes --json | jq '.routes[] | select(.best)'
-  altitude show alt --api /run/altitude/second.sock";
-
-pub(super) const LIG_EXAMPLES: &str = "\
-The exit code is 0 if every EID was answered, 1 if not.
-
-Examples:
-  altitude lig 2.2.2.2 --map-resolver 240.0.254.40
-  altitude lig 2001:db8:2::2 -m 240.0.254.40 --count 5 --timeout 1
-  altitude lig '[77]10.1.2.3' -m 240.0.254.40 --json
-  altitude lig self -m 240.0.254.40";
-
-/// A prefix, perhaps with its instance in brackets in front.
-pub(super) fn eid_prefix(text: &str) -> Result<EidPrefix, String> {
-    let (instance, prefix) = in_instance(text)?;
-    let prefix = prefix.parse().map_err(|error: altitude_dataplane::mapping::PrefixError| error.to_string())?;
-    Ok(EidPrefix { instance, prefix })
-}
