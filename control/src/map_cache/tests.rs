@@ -167,6 +167,7 @@ impl Stage {
     }
 }
 
+/// ITR-20.
 #[test]
 fn an_entry_lives_its_minutes_and_no_longer() {
     let mut stage = Stage::new(8);
@@ -180,6 +181,7 @@ fn an_entry_lives_its_minutes_and_no_longer() {
     assert_eq!(stage.due(), None);
 }
 
+/// ITR-20.
 #[test]
 fn ttl_zero_takes_out_and_the_highest_value_means_a_day() {
     let mut stage = Stage::new(8);
@@ -194,6 +196,7 @@ fn ttl_zero_takes_out_and_the_highest_value_means_a_day() {
     assert_eq!(stage.expires("3.0.0.0/8"), Some(8 + 60 * u64::from(u32::MAX - 1)), "8000 years do not overflow");
 }
 
+/// ITR-21.
 #[test]
 fn an_entry_in_use_is_asked_for_again_between_75_and_90_percent_of_its_life() {
     let mut stage = Stage::new(8);
@@ -216,6 +219,7 @@ fn an_entry_in_use_is_asked_for_again_between_75_and_90_percent_of_its_life() {
     ]);
 }
 
+/// ITR-21.
 #[test]
 fn an_entry_first_used_near_its_end_is_asked_for_at_once() {
     let mut stage = Stage::new(8);

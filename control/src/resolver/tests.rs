@@ -209,6 +209,7 @@ fn no_second_request_for_an_eid_prefix_within_a_second() {
     stage.assert_idle();
 }
 
+/// ITR-21.
 #[test]
 fn a_refresh_asks_for_the_cached_prefix_without_a_source() {
     let mut stage = Stage::new(settings());
