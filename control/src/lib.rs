@@ -15,6 +15,7 @@ pub mod alt;
 pub mod api;
 pub mod config;
 pub mod fault;
+pub mod lig;
 pub mod map_cache;
 pub mod map_resolver;
 pub mod map_server;

@@ -1,12 +1,12 @@
 //! The command line: what it takes, and the help that teaches it.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use altitude_control::config::{
     API_PATH, AltDraft, Bind, Draft, EidPrefixDraft, Given, Hold, LogFormat, LogLevel, NeighborDraft, PortDraft,
     RibDraft, RouteDraft, Settings, SourceCheck, TunnelDraft, XdpMode, flags,
 };
-use altitude_dataplane::mapping::{EidPrefix, InstanceId};
+use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
 /// A LISP tunnel router (xTR) in user space, on AF_XDP, with LISP+ALT.
@@ -33,6 +33,56 @@ pub(crate) enum Command {
     /// Ask a running router what it knows and counts.
     #[command(after_long_help = SHOW_EXAMPLES)]
     Show(Show),
+    /// Ask the mapping system for an EID, as an ITR would, and print what it answers (RFC 6835).
+    #[command(after_long_help = LIG_EXAMPLES)]
+    Lig(Lig),
+}
+
+/// `altitude lig`.
+#[derive(Debug, Args)]
+pub(crate) struct Lig {
+    /// The EID, `[5]10.1.2.3` in instance 5; or `self` for the EID-prefixes of the router on this machine: does the mapping
+    /// system know them?
+    #[arg(value_name = "EID|self", value_parser = eid_or_self)]
+    pub(crate) eid: EidOrSelf,
+
+    /// Address of the Map-Resolver to ask.
+    #[arg(long, short, value_name = "ADDR")]
+    pub(crate) map_resolver: IpAddr,
+
+    /// Map-Requests at most.
+    #[arg(long, short, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=5))]
+    pub(crate) count: u32,
+
+    /// Seconds to wait for an answer to each.
+    #[arg(long, short, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=5))]
+    pub(crate) timeout: u64,
+
+    /// Our RLOC, where the answer goes [default: the address that packets to the Map-Resolver leave from].
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) rloc: Option<IpAddr>,
+
+    /// Source of the Map-Request inside the ECM, of the EID's family [default: our RLOC, or where that is of the other family
+    /// the address that packets to the EID leave from].
+    #[arg(long, short, value_name = "ADDR")]
+    pub(crate) source: Option<IpAddr>,
+
+    /// Print one JSON document instead of a table: for programs, stable from version to version.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Socket of the router's mapping API, which is asked what `self` is.
+    #[arg(long, value_name = "PATH", default_value = API_PATH)]
+    pub(crate) api: PathBuf,
+}
+
+/// Whom `lig` asks about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EidOrSelf {
+    /// This EID.
+    Eid(Eid),
+    /// The router's own.
+    Own,
 }
 
 /// `altitude show`.
@@ -88,15 +138,29 @@ pub(crate) enum Part {
     Routes,
 }
 
+/// What stands behind an instance in brackets, if there is one.
+fn in_instance(text: &str) -> Result<(InstanceId, &str), String> {
+    match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        None => Ok((InstanceId::DEFAULT, text)),
+        Some((instance, rest)) => {
+            let number = instance.parse().ok().and_then(InstanceId::new);
+            Ok((number.ok_or("the Instance-ID is a number of 24 bits")?, rest))
+        }
+    }
+}
+
+fn eid_or_self(text: &str) -> Result<EidOrSelf, String> {
+    if text == "self" {
+        return Ok(EidOrSelf::Own);
+    }
+    let (instance, address) = in_instance(text)?;
+    let address = address.parse().map_err(|_| "write an IPv4 or IPv6 address, or self")?;
+    Ok(EidOrSelf::Eid(Eid { instance, address }))
+}
+
 /// A prefix, perhaps with its instance in brackets in front.
 fn eid_prefix(text: &str) -> Result<EidPrefix, String> {
-    let (instance, prefix) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        None => (InstanceId::DEFAULT, text),
-        Some((instance, prefix)) => {
-            let number = instance.parse().ok().and_then(InstanceId::new);
-            (number.ok_or("the Instance-ID is a number of 24 bits")?, prefix)
-        }
-    };
+    let (instance, prefix) = in_instance(text)?;
     let prefix = prefix.parse().map_err(|error: altitude_dataplane::mapping::PrefixError| error.to_string())?;
     Ok(EidPrefix { instance, prefix })
 }
@@ -130,6 +194,15 @@ Examples:
   altitude show bgp routes 1.1.0.0/16
   altitude show bgp routes --json | jq '.routes[] | select(.best)'
   altitude show alt --api /run/altitude/second.sock";
+
+const LIG_EXAMPLES: &str = "\
+The exit code is 0 if every EID was answered, 1 if not.
+
+Examples:
+  altitude lig 2.2.2.2 --map-resolver 240.0.254.40
+  altitude lig 2001:db8:2::2 -m 240.0.254.40 --count 5 --timeout 1
+  altitude lig '[77]10.1.2.3' -m 240.0.254.40 --json
+  altitude lig self -m 240.0.254.40";
 
 const RUN_ABOUT: &str = "\
 Forward packets and speak the control protocols until SIGTERM or SIGINT.

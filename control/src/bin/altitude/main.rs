@@ -5,6 +5,7 @@
 
 mod cli;
 mod driver;
+mod lig;
 mod log;
 mod run;
 mod show;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
             arguments.check().unwrap_or_else(|error| error.exit());
             show::show(&arguments)
         }
+        Command::Lig(arguments) => lig::lig(&arguments).map_err(|error| format!("altitude: {error}")),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

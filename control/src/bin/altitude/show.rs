@@ -2,7 +2,7 @@
 
 mod bgp;
 mod json;
-mod table;
+pub(crate) mod table;
 mod text;
 
 use std::io::{self, Write};

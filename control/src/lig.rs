@@ -1,0 +1,204 @@
+//! lig: asks the mapping system for an EID as an ITR would, and says what came back.
+//!
+//! ```text
+//! Ask ─▶ Send: an ECM with a Map-Request to the Map-Resolver ── no answer ─▶ again, with a new nonce ─▶ GaveUp
+//!                    └ a Map-Reply with one of our nonces ─▶ Answered
+//! ```
+//!
+//! Source: RFC 6835 §4.
+
+#![forbid(unsafe_code)]
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use altitude_dataplane::mapping::{Eid, EidPrefix, Mapping};
+
+use crate::{
+    alt::datagrams::CONTROL_PORT,
+    wire::{MapReply, MapRequest, Message, ecm, packet::UdpPacket},
+};
+
+/// TTL and Hop Limit of the Map-Request inside the ECM.
+const TTL: u8 = 64;
+
+/// What is asked, and how often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question {
+    /// The EID asked for.
+    pub eid: Eid,
+    /// Our RLOC and the UDP port that answers come to.
+    pub rloc: SocketAddr,
+    /// Source of the Map-Request inside the ECM, of the EID's family.
+    pub source: IpAddr,
+    /// Map-Requests at most, 1 or more.
+    pub tries: u32,
+    /// From one to the next, and from the last to the end.
+    pub patience: Duration,
+}
+
+/// What must be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Send this to port 4342 of the Map-Resolver.
+    Send(Vec<u8>),
+    /// An answer came: the end.
+    Answered(Answer),
+    /// None came: the end.
+    GaveUp,
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Who answered: an ETR of the site, or whoever speaks for it.
+    pub from: IpAddr,
+    /// From the request it answers.
+    pub rtt: Duration,
+    /// Which of the requests, from 1.
+    pub of: u32,
+    /// The longest match first.
+    pub records: Vec<Mapping>,
+}
+
+/// One question under way.
+#[derive(Debug)]
+pub struct Lig {
+    question: Question,
+    /// Nonce and time of each request.
+    sent: Vec<(u64, Instant)>,
+}
+
+impl Lig {
+    /// A question; [`wake`](Self::wake) asks it.
+    #[must_use]
+    pub const fn new(question: Question) -> Self {
+        Self { question, sent: Vec::new() }
+    }
+
+    /// When [`wake`](Self::wake) is due: at once if nothing was sent.
+    #[must_use]
+    pub fn due(&self, now: Instant) -> Instant {
+        self.sent.last().map_or(now, |(_, at)| *at + self.question.patience)
+    }
+
+    /// The next request, with this random nonce, or the end.
+    pub fn wake(&mut self, now: Instant, nonce: u64) -> Output {
+        if self.sent.len() >= self.question.tries as usize {
+            return Output::GaveUp;
+        }
+        self.sent.push((nonce, now));
+        let Question { eid, rloc, source, .. } = self.question;
+        let request = MapRequest::lookup(nonce, None, &[rloc.ip()], EidPrefix::host(eid));
+        let packet = UdpPacket {
+            source: SocketAddr::new(source, rloc.port()),
+            destination: SocketAddr::new(eid.address, CONTROL_PORT),
+            ttl: TTL,
+            payload: &request.encode(),
+        };
+        Output::Send(ecm::encapsulate(&packet.encode()))
+    }
+
+    /// What a datagram says; nothing if it is no answer to us (RFC 9301 §5.3: only a nonce of ours makes it one).
+    #[must_use]
+    pub fn heard(&self, now: Instant, from: IpAddr, octets: &[u8]) -> Option<Output> {
+        let Ok(Message::MapReply(MapReply { nonce, probe: false, mut records, .. })) = Message::parse(octets) else {
+            return None;
+        };
+        let place = self.sent.iter().position(|(sent, _)| *sent == nonce)?;
+        if !records.iter().any(|record| record.eid.contains(self.question.eid)) {
+            return None;
+        }
+        records.sort_by_key(|record| {
+            (!record.eid.contains(self.question.eid), std::cmp::Reverse(record.eid.prefix.length()))
+        });
+        let rtt = now.saturating_duration_since(self.sent[place].1);
+        Some(Output::Answered(Answer { from, rtt, of: place as u32 + 1, records }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use altitude_dataplane::mapping::{Action, InstanceId, Locator, Ttl};
+
+    use super::*;
+    use crate::map_resolver::open;
+
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn question(eid: &str, source: &str) -> Question {
+        let eid = Eid { instance: InstanceId::DEFAULT, address: address(eid) };
+        let rloc = SocketAddr::new(address("240.0.254.10"), 50_000);
+        Question { eid, rloc, source: address(source), tries: 3, patience: PATIENCE }
+    }
+
+    fn mapping(eid: &str) -> Mapping {
+        let eid = EidPrefix { instance: InstanceId::DEFAULT, prefix: eid.parse().unwrap() };
+        let locators = vec![Locator::unicast(address("240.0.254.20"), 1, 100)];
+        Mapping { locators, ..Mapping::negative(eid, Ttl::Minutes(60), Action::NoAction) }
+    }
+
+    fn reply(nonce: u64, records: Vec<Mapping>) -> Vec<u8> {
+        MapReply { nonce, probe: false, echo_nonce: false, records, security: None }.encode()
+    }
+
+    /// LIG-1: three times, two seconds apart, each with a nonce of its own.
+    #[test]
+    fn a_mute_resolver_is_asked_three_times() {
+        for (eid, source) in [("2.2.2.2", "240.0.254.10"), ("2001:db8:2::2", "2001:db8:1::1")] {
+            let start = Instant::now();
+            let mut lig = Lig::new(question(eid, source));
+            let mut now = lig.due(start);
+            assert_eq!(now, start);
+            for nonce in [7, 8, 9] {
+                let Output::Send(octets) = lig.wake(now, nonce) else { panic!("request {nonce}") };
+                let opened = open(&octets).expect("an ECM for a Map-Resolver");
+                assert_eq!((opened.request.nonce, opened.eid.address), (nonce, address(eid)));
+                assert_eq!(opened.request.itr_rlocs, [address("240.0.254.10")]);
+                assert_eq!(opened.datagram.source, SocketAddr::new(address(source), 50_000));
+                assert_eq!(lig.due(now), now + PATIENCE);
+                now += PATIENCE;
+            }
+            assert_eq!((now - start, lig.wake(now, 10)), (3 * PATIENCE, Output::GaveUp));
+        }
+    }
+
+    #[test]
+    fn only_a_reply_to_one_of_our_requests_about_that_eid_answers() {
+        let start = Instant::now();
+        let mut lig = Lig::new(question("2.2.2.2", "240.0.254.10"));
+        lig.wake(start, 7);
+        lig.wake(start + PATIENCE, 8);
+        let now = start + PATIENCE + Duration::from_millis(5);
+        let from = address("240.0.254.20");
+        let heard = |octets: &[u8]| lig.heard(now, from, octets);
+        let good = vec![mapping("2.2.0.0/16")];
+        let probe = MapReply { nonce: 8, probe: true, echo_nonce: false, records: good.clone(), security: None };
+        for (what, octets) in [
+            ("an unknown nonce", reply(6, good.clone())),
+            ("another EID", reply(8, vec![mapping("3.3.0.0/16")])),
+            ("no record", reply(8, vec![])),
+            ("a probe's answer", probe.encode()),
+            ("cut off", reply(8, good.clone())[..20].to_vec()),
+            ("nothing", vec![]),
+        ] {
+            assert_eq!(heard(&octets), None, "{what}");
+        }
+        let rtt = Duration::from_millis(5);
+        let all = [mapping("2.2.3.0/24"), mapping("2.2.0.0/16"), mapping("2.2.2.0/24")];
+        let sorted = [&all[2], &all[1], &all[0]].map(Clone::clone).to_vec();
+        assert_eq!(
+            heard(&reply(8, all.to_vec())),
+            Some(Output::Answered(Answer { from, rtt, of: 2, records: sorted }))
+        );
+        // Late is better than never.
+        let Some(Output::Answered(late)) = heard(&reply(7, good)) else { panic!("the first request's answer") };
+        assert_eq!((late.of, late.rtt), (1, PATIENCE + rtt));
+    }
+}
