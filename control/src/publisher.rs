@@ -10,7 +10,12 @@
 //! the map-cache numbers: which prefix has which is the map-cache's to know. An index from each RLOC to the sets that use
 //! it has a changed path recompile those sets; the mappings, however many, follow without being touched.
 
-use std::{collections::BTreeSet, net::IpAddr};
+mod proxy;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use altitude_dataplane::{
     cache::{self, Choice, Delivery, Forwarding, Hits, SetId, Writer},
@@ -67,6 +72,8 @@ enum User {
     Native(EidPrefix),
     /// A host of the site.
     Host(Eid),
+    /// What goes through the PETRs in an instance.
+    Proxy(InstanceId),
 }
 
 /// Users of one destination; an RLOC may have very many sets and seldom anything else.
@@ -117,6 +124,8 @@ struct HostUse {
 pub struct Settings {
     /// Our RLOCs, in order of preference within a family.
     pub rlocs: Vec<IpAddr>,
+    /// PETRs, which take what would be forwarded natively; none: the underlay does.
+    pub petrs: Vec<IpAddr>,
     /// Most site hosts whose link-layer address is kept at one time.
     pub hosts_max: usize,
 }
@@ -131,12 +140,16 @@ pub struct Publisher {
     /// By [`SetNumber::place`].
     sets: Chunked<Option<Held>>,
     natives: BTreeSet<EidPrefix>,
+    /// The PETRs' locator-set in each instance that uses it.
+    proxies: BTreeMap<InstanceId, SetId>,
     hosts: HashMap<Eid, HostUse>,
     users: HashMap<IpAddr, Users>,
     /// What the table refused and workers therefore miss; tried again by [`Publisher::mend`].
     unshown: BTreeSet<EidPrefix>,
     /// Sets whose last change the table refused.
     unturned: BTreeSet<SetNumber>,
+    /// Instances whose PETRs' set is one of these.
+    unproxied: BTreeSet<InstanceId>,
     dirty: bool,
     /// Entries refused because a limit was reached.
     refused: u64,
@@ -151,10 +164,12 @@ impl Publisher {
             writer,
             sets: Chunked::new(),
             natives: BTreeSet::new(),
+            proxies: BTreeMap::new(),
             hosts: HashMap::new(),
             users: HashMap::new(),
             unshown: BTreeSet::new(),
             unturned: BTreeSet::new(),
+            unproxied: BTreeSet::new(),
             dirty: false,
             refused: 0,
         }
@@ -170,6 +185,9 @@ impl Publisher {
         let eid = mapping.eid;
         let forwarding = match (set, mapping.action) {
             (Some(set), _) => self.hold(set, mapping, paths, todo).map(Forwarding::Encapsulate),
+            (None, Action::NativelyForward) if self.has_petrs() => {
+                self.through_petrs(eid.instance, paths, todo).map(Forwarding::Encapsulate)
+            }
             (None, Action::NativelyForward) => {
                 self.natives.insert(eid);
                 self.join(representative(&eid.prefix), User::Native(eid), todo);
@@ -229,6 +247,7 @@ impl Publisher {
                 User::Set(set) => self.turn(set, paths),
                 User::Native(eid) => self.renative(eid, paths),
                 User::Host(eid) => self.redeliver(eid, paths),
+                User::Proxy(instance) => self.turn_proxy(instance, paths),
             }
         }
     }
@@ -265,6 +284,9 @@ impl Publisher {
         for set in std::mem::take(&mut self.unturned) {
             self.turn(set, paths);
         }
+        for instance in std::mem::take(&mut self.unproxied) {
+            self.turn_proxy(instance, paths);
+        }
         let again: Vec<EidPrefix> = self.unshown.iter().copied().take(MENDS_MAX).collect();
         for eid in again {
             let host = Eid { instance: eid.instance, address: eid.prefix.address() };
@@ -281,7 +303,7 @@ impl Publisher {
     /// Whether [`mend`](Self::mend) has anything to do.
     #[must_use]
     pub fn wants_mending(&self) -> bool {
-        !self.unshown.is_empty() || !self.unturned.is_empty()
+        !self.unshown.is_empty() || !self.unturned.is_empty() || !self.unproxied.is_empty()
     }
 
     /// What used the entry of exactly this prefix.

@@ -148,6 +148,8 @@ pub struct Settings {
     pub rlocs: Option<Vec<Given<String>>>,
     /// Map-Resolvers we ask.
     pub map_resolvers: Option<Vec<Given<String>>>,
+    /// PETRs we use.
+    pub petrs: Option<Vec<Given<String>>>,
     /// Cores, as `2-5` or `0,1`.
     pub workers: Option<Given<String>>,
     /// Core.
@@ -238,6 +240,7 @@ impl Settings {
         Self {
             rlocs: self.rlocs.or(other.rlocs),
             map_resolvers: self.map_resolvers.or(other.map_resolvers),
+            petrs: self.petrs.or(other.petrs),
             workers: self.workers.or(other.workers),
             control_core: self.control_core.or(other.control_core),
             xdp: self.xdp.or(other.xdp),

@@ -20,6 +20,8 @@ pub const KEEPALIVE_LOSSES: u32 = 3;
 pub struct Roles {
     /// Whom we ask about EIDs that no ALT route leads to, in this order.
     pub map_resolvers: Vec<IpAddr>,
+    /// Who takes what would be forwarded natively, sharing it.
+    pub petrs: Vec<IpAddr>,
     /// We are a Map-Resolver.
     pub map_resolver: Option<map_resolver::Settings>,
     /// Sites of our Map-Server; none: we are no Map-Server.

@@ -53,8 +53,13 @@ struct World {
 
 impl World {
     fn new(rlocs: &[&str], capacity: usize) -> Self {
+        Self::with_petrs(rlocs, &[], capacity)
+    }
+
+    fn with_petrs(rlocs: &[&str], petrs: &[&str], capacity: usize) -> Self {
         let (writer, mut readers) = cache::new(capacity, 1);
-        let settings = Settings { rlocs: rlocs.iter().map(|rloc| ip(rloc)).collect(), hosts_max: 2 };
+        let addresses = |list: &[&str]| list.iter().map(|address| ip(address)).collect();
+        let settings = Settings { rlocs: addresses(rlocs), petrs: addresses(petrs), hosts_max: 2 };
         let now = Instant::now();
         Self {
             cache: MapCache::new(map_cache::Settings { capacity: 4096 }, now),
@@ -289,6 +294,33 @@ fn negative_mappings_become_their_action() {
     assert!(todo.contains(&Watch::Stop(ip("8.0.0.1"))) && todo.contains(&Watch::Start(ip("240.0.254.20"))));
     world.path("8.0.0.1", Path::Ready(adjacency(1)));
     assert_eq!(world.meets("8.8.8.8"), Some(Met::Request));
+}
+
+/// ITR-30, PETR-3: what is no EID goes to the PETRs, IPv6 over IPv4 too; other actions stay.
+#[test]
+fn petrs_share_what_would_go_natively() {
+    let mut world = World::with_petrs(&["240.0.254.10"], &["240.0.254.60", "240.0.254.61"], 64);
+    let todo = world.show(Mapping::negative(eid("8.0.0.0/8"), Ttl::Minutes(15), Action::NativelyForward));
+    assert_eq!(todo, ["240.0.254.60", "240.0.254.61"].map(|petr| Watch::Start(ip(petr))), "not the prefix's own route");
+    assert_eq!(world.meets("8.8.8.8"), Some(Met::Request));
+    for petr in ["240.0.254.60", "240.0.254.61"] {
+        world.path(petr, Path::Ready(adjacency(1)));
+    }
+    // The second prefix shares the set; of the other family it is all the same.
+    assert_eq!(world.show(Mapping::negative(eid("2600::/12"), Ttl::Minutes(15), Action::NativelyForward)), []);
+    world.show(Mapping::negative(eid("9.0.0.0/8"), Ttl::Minutes(15), Action::Drop));
+    let both = || tunnels(&["240.0.254.60", "240.0.254.61"]);
+    assert_eq!((world.meets("8.8.8.8"), world.meets("2600::1")), (both(), both()));
+    assert_eq!(world.meets("9.9.9.9"), Some(Met::Drop(Reason::ActDrop)));
+    world.path("240.0.254.60", Path::Unreachable);
+    assert_eq!(
+        (world.meets("8.8.8.8"), world.meets("2600::1")),
+        (tunnels(&["240.0.254.61"]), tunnels(&["240.0.254.61"]))
+    );
+    world.path("240.0.254.61", Path::Unreachable);
+    assert_eq!(world.meets("8.8.8.8"), Some(Met::Drop(Reason::NoUsableLocator)), "and not natively behind its back");
+    world.hide("8.0.0.0/8");
+    assert_eq!(world.meets("8.8.8.8"), None);
 }
 
 #[test]

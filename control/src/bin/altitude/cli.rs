@@ -335,6 +335,13 @@ pub(crate) struct Run {
     #[arg(long, value_name = "ADDR", help_heading = "Mapping system")]
     map_resolver: Vec<String>,
 
+    /// PETR that takes packets whose destination is no EID [default: none, they are forwarded natively].
+    ///
+    /// Repeatable: several share the packets. It may be of the other family than the packets: IPv6 hosts reach the IPv6
+    /// Internet through a PETR over an IPv4 core.
+    #[arg(long, value_name = "ADDR", help_heading = "Mapping system")]
+    petr: Vec<String>,
+
     /// Cores of the workers, one worker each: numbers and ranges [default: the last core].
     ///
     /// Worker n serves queue n of every port, so give each port as many queues (ethtool -L). More workers carry more
@@ -439,9 +446,12 @@ impl Run {
         let rlocs = self.rloc.iter().map(|rloc| Given::by_flag(rloc.clone(), format!("--rloc {rloc}"))).collect();
         let server = |server: &String| Given::by_flag(server.clone(), format!("--map-resolver {server}"));
         let servers = self.map_resolver.iter().map(server).collect();
+        let petr = |petr: &String| Given::by_flag(petr.clone(), format!("--petr {petr}"));
+        let petrs: Vec<_> = self.petr.iter().map(petr).collect();
         let settings = Settings {
             rlocs: Some(rlocs).filter(|rlocs: &Vec<_>| !rlocs.is_empty()),
             map_resolvers: Some(servers).filter(|servers: &Vec<_>| !servers.is_empty()),
+            petrs: Some(petrs).filter(|petrs| !petrs.is_empty()),
             workers: given("workers", self.workers.as_ref()),
             control_core: given("control-core", self.control_core.as_ref()),
             xdp: given("xdp", self.xdp.as_ref()),

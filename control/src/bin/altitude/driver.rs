@@ -196,7 +196,11 @@ impl<'a> Driver<'a> {
             responder: Responder::new(responder::Settings::new(config.database.clone(), config.rlocs.clone())),
             map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }, now),
             publisher: Publisher::new(
-                publisher::Settings { rlocs: config.rlocs.clone(), hosts_max: SITE_HOSTS_MAX },
+                publisher::Settings {
+                    rlocs: config.rlocs.clone(),
+                    petrs: config.roles.petrs.clone(),
+                    hosts_max: SITE_HOSTS_MAX,
+                },
                 writer,
             ),
             engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),

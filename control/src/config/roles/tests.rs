@@ -11,6 +11,7 @@ use crate::{
 const ALL: &str = r#"
 rlocs = ["240.0.254.1"]
 map-resolvers = ["240.0.254.40", "240.0.254.41"]
+petrs = ["240.0.254.60"]
 
 [alt]
 unreachable = "icmp"
@@ -64,6 +65,7 @@ fn every_role_means_what_it_says() {
         roles.map_resolvers,
         ["240.0.254.40", "240.0.254.41"].map(|text| text.parse::<std::net::IpAddr>().unwrap())
     );
+    assert_eq!(roles.petrs, ["240.0.254.60".parse::<std::net::IpAddr>().unwrap()]);
     assert_eq!((roles.unreachable, roles.ingress), (Unreachable::Icmp, per_second(1000)));
     let options = config.tunnels[0].options;
     assert_eq!(options.ingress, Some(per_second(10)));
@@ -78,6 +80,7 @@ fn every_role_means_what_it_says() {
     assert_eq!((roles.sites[0].etrs.len(), roles.sites[1].eids[0].to_string().as_str()), (2, "10.1.1.0/24"));
     let plain = read("rlocs = [\"240.0.254.1\"]\n[map-resolver]\n").unwrap();
     assert!(plain.roles.map_resolver.is_some() && plain.roles.sites.is_empty() && plain.roles.map_resolvers.is_empty());
+    assert!(plain.roles.petrs.is_empty());
     assert_eq!((plain.roles.unreachable, plain.roles.ingress), (Unreachable::NativelyForward, per_second(20_000)));
 }
 
@@ -110,6 +113,7 @@ fn each_mistake_is_told() {
             format!("map-resolvers = [\"2001:db8::1\"]\n{base}[map-resolver]\n"),
             "x.toml:1: no RLOC is of the family of Map-Resolver",
         ),
+        (format!("petrs = [\"240.0.254.1\"]\n{base}"), "x.toml:1: PETR 240.0.254.1 is our own RLOC"),
         ("[map-resolver]\n".to_owned(), "x.toml: a Map-Resolver, a Map-Server, and whoever asks one need an address"),
         (
             format!("{base}[[alt.tunnel]]\nname = \"a\"\nremote = \"240.0.254.9\"\nkeepalive-losses = 2"),

@@ -28,7 +28,18 @@ pub(super) fn roles(
     findings: &mut Findings,
 ) -> Roles {
     let alt = &draft.alt;
-    let map_resolvers = map_resolvers(draft, rlocs, database, findings);
+    let map_resolvers = Others {
+        kind: "Map-Resolver",
+        given: draft.settings.map_resolvers.as_ref(),
+        remedy: "give the address of another router, or write [map-resolver] to be one",
+    };
+    let map_resolvers = map_resolvers.read(rlocs, database, findings);
+    let petrs = Others {
+        kind: "PETR",
+        given: draft.settings.petrs.as_ref(),
+        remedy: "give the address of another router: what we forward natively ourselves needs no PETR",
+    };
+    let petrs = petrs.read(rlocs, database, findings);
     let own: Vec<IpAddr> = rlocs.iter().map(|rloc| rloc.value).collect();
     let sites = sites(&draft.roles.sites, &own, findings);
     let map_resolver = draft.roles.map_resolver.as_ref();
@@ -42,6 +53,7 @@ pub(super) fn roles(
     }
     Roles {
         map_resolvers,
+        petrs,
         map_resolver,
         sites,
         unreachable: unreachable(alt.unreachable.as_ref(), findings),
@@ -100,34 +112,43 @@ fn per_second(count: u32) -> Rate {
     Rate { burst: count, every: Duration::from_secs(1) / count }
 }
 
-/// Whom we ask: neither ourselves nor anybody who needs LISP to be reached (RFC 9301 §8.1).
-fn map_resolvers(
-    draft: &Draft,
-    rlocs: &[Given<IpAddr>],
-    database: &[Given<Mapping>],
-    findings: &mut Findings,
-) -> Vec<IpAddr> {
-    let mut seen = Unique::new();
-    let mut found = Vec::new();
-    for given in draft.settings.map_resolvers.iter().flatten() {
-        let Some(address) = findings_rloc(given, findings) else { continue };
-        let within = database.iter().map(|own| own.value.eid).find(|eid| eid.prefix.contains(address));
-        if let Some(eid) = within {
-            let what = format!("Map-Resolver {address} lies inside our own EID-prefix {eid}");
-            findings.wrong(&given.place, what, "a Map-Resolver is reached over the core: give its address there");
-        } else if rlocs.iter().any(|rloc| rloc.value == address) {
-            let what = format!("Map-Resolver {address} is our own RLOC");
-            findings.wrong(&given.place, what, "give the address of another router, or write [map-resolver] to be one");
-        } else if !seen.first(address) {
-            findings.wrong(&given.place, format!("Map-Resolver {address} is given twice"), "keep one");
-        } else if !rlocs.is_empty() && !rlocs.iter().any(|rloc| rloc.value.is_ipv4() == address.is_ipv4()) {
-            let what = format!("no RLOC is of the family of Map-Resolver {address}");
-            findings.wrong(&given.place, what, "give an RLOC of that family, or another address of the Map-Resolver");
-        } else {
-            found.push(address);
+/// Others in the core that we send to: neither ourselves nor anybody who needs LISP to be reached (RFC 9301 §8.1).
+struct Others<'a> {
+    kind: &'static str,
+    given: Option<&'a Vec<Given<String>>>,
+    /// What to do about one that is ourselves.
+    remedy: &'static str,
+}
+
+impl Others<'_> {
+    fn read(&self, rlocs: &[Given<IpAddr>], database: &[Given<Mapping>], findings: &mut Findings) -> Vec<IpAddr> {
+        let kind = self.kind;
+        let mut seen = Unique::new();
+        let mut found = Vec::new();
+        for given in self.given.into_iter().flatten() {
+            let Some(address) = findings_rloc(given, findings) else { continue };
+            let within = database.iter().map(|own| own.value.eid).find(|eid| eid.prefix.contains(address));
+            if let Some(eid) = within {
+                let what = format!("{kind} {address} lies inside our own EID-prefix {eid}");
+                findings.wrong(
+                    &given.place,
+                    what,
+                    format!("a {kind} is reached over the core: give its address there"),
+                );
+            } else if rlocs.iter().any(|rloc| rloc.value == address) {
+                findings.wrong(&given.place, format!("{kind} {address} is our own RLOC"), self.remedy);
+            } else if !seen.first(address) {
+                findings.wrong(&given.place, format!("{kind} {address} is given twice"), "keep one");
+            } else if !rlocs.is_empty() && !rlocs.iter().any(|rloc| rloc.value.is_ipv4() == address.is_ipv4()) {
+                let what = format!("no RLOC is of the family of {kind} {address}");
+                let remedy = format!("give an RLOC of that family, or another address of the {kind}");
+                findings.wrong(&given.place, what, remedy);
+            } else {
+                found.push(address);
+            }
         }
+        found
     }
-    found
 }
 
 fn findings_rloc(given: &Given<String>, findings: &mut Findings) -> Option<IpAddr> {
