@@ -14,7 +14,7 @@ build: deps  ## builds the programs altitude and altitude-perf
 demo: build  ## two sites talk, in namespaces; KEEP=1 leaves them standing
 	@$(PERF) demo $(if $(KEEP),--keep)
 
-lab: build   ## ALTs with BGP, in namespaces: NAME=slides|levels|mixed, KEEP=1, CUT=1 (levels: links go)
+lab: build   ## ALTs with BGP, in namespaces: NAME=slides|levels|mixed|failover, KEEP=1, CUT=1 (links go)
 	@$(PERF) lab $(or $(NAME),levels) $(if $(KEEP),--keep) $(if $(CUT),--cut)
 
 lab-remove: build ## removes what `make lab KEEP=1` left standing

@@ -134,7 +134,7 @@ impl Control {
                     self.publisher.hide(&eid, &mut self.watches);
                 }
                 Output::Release(set) => self.publisher.release(set, &mut self.watches),
-                Output::Refresh(_) | Output::Fault(_) => {}
+                Output::Refresh(_) | Output::Used(_) | Output::Fault(_) => {}
             }
         }
         self.publisher.publish();

@@ -104,8 +104,11 @@ mod tests {
         map_cache::CacheFault,
         map_resolver::{ClientFault, EcmFault},
         map_server::SiteFault,
+        prober::ProbeFault,
+        registrar::NotifyFault,
         resolver::ResolverFault,
         responder::RequestFault,
+        smr::SmrFault,
     };
 
     fn names<F: Fault>() -> Vec<&'static str> {
@@ -128,8 +131,11 @@ mod tests {
             names::<EcmFault>(),
             names::<ClientFault>(),
             names::<SiteFault>(),
+            names::<NotifyFault>(),
             names::<BgpFault>(),
             names::<RibFault>(),
+            names::<ProbeFault>(),
+            names::<SmrFault>(),
         ]
         .concat();
         let count = all.len();

@@ -22,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+mod lookup;
 mod order;
 mod refresh;
 mod reply;
@@ -33,7 +34,7 @@ mod wheel;
 
 use std::time::{Duration, Instant};
 
-use altitude_dataplane::mapping::{Action, Eid, EidPrefix, Mapping, Ttl};
+use altitude_dataplane::mapping::{Action, EidPrefix, Mapping, Ttl};
 
 use crate::{fault::faults, prefix_map::PrefixMap};
 
@@ -101,6 +102,8 @@ pub enum Output {
     Release(SetNumber),
     /// Ask the mapping system again.
     Refresh(EidPrefix),
+    /// A look found that packets use this entry and its locators.
+    Used(EidPrefix),
     /// Count this.
     Fault(CacheFault),
 }
@@ -205,21 +208,10 @@ impl MapCache {
         (LOOK_ROUND / looks).max(LOOK_EVERY_MIN)
     }
 
-    /// Every entry, by instance, address and length.
-    pub fn iter(&self) -> impl Iterator<Item = Cached<'_>> {
-        self.store.iter().map(|entry| self.store.show(entry, self.clock))
-    }
-
-    /// The entry of exactly this prefix.
+    /// How long it takes to look at all entries once.
     #[must_use]
-    pub fn get(&self, eid: &EidPrefix) -> Option<Cached<'_>> {
-        self.store.exact(eid).map(|entry| self.store.show(entry, self.clock))
-    }
-
-    /// The entry that packets to `eid` use.
-    #[must_use]
-    pub fn lookup(&self, eid: Eid) -> Option<Cached<'_>> {
-        self.store.longest(eid).map(|entry| self.store.show(entry, self.clock))
+    pub fn look_round(&self) -> Duration {
+        self.look_every() * self.store.entries.places().div_ceil(LOOKS_MAX).max(1)
     }
 
     /// How many entries.
@@ -317,6 +309,9 @@ impl MapCache {
             Warmth::New | Warmth::Cold => Warmth::Warm,
             Warmth::Warm | Warmth::Hot | Warmth::Cooling => Warmth::Hot,
         };
+        if entry.set.is_some() {
+            todo.push(Output::Used(entry.eid));
+        }
         match entry.life {
             Life::Idle => entry.life = Life::Used,
             Life::Ripe => {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mapping (map-cache)  ─┐
-//! EID-prefix (database) ├─ + path to each RLOC, host (underlay) → sets, entries → cache::Writer → workers
+//! EID-prefix (database) ├─ + path to each RLOC, host (underlay), answers to probes (prober) → sets, entries → cache::Writer → workers
 //! host of the site     ─┘
 //! ```
 //!
@@ -28,6 +28,7 @@ use hashbrown::HashMap;
 
 use crate::{
     map_cache::{MapCache, SetNumber},
+    prober,
     slab::Chunked,
 };
 
@@ -52,6 +53,11 @@ pub trait Paths {
 
     /// The source address the routing table prefers towards `destination`, if it names one.
     fn source(&self, destination: IpAddr) -> Option<IpAddr>;
+
+    /// What RLOC-probes say of a locator.
+    fn probed(&self, _locator: IpAddr) -> prober::State {
+        prober::State::Unknown
+    }
 }
 
 /// What must be watched from now on, or no more.
@@ -238,7 +244,7 @@ impl Publisher {
         self.redeliver(eid, paths);
     }
 
-    /// The path to a watched destination changed: recompiles whoever uses it.
+    /// The path to a watched destination changed, or what probes say of a locator: recompiles whoever uses it.
     pub fn path_changed(&mut self, destination: IpAddr, paths: &dyn Paths) {
         let Some(users) = self.users.get(&destination) else { return };
         let sets = users.sets.iter().copied().map(User::Set);
@@ -310,6 +316,21 @@ impl Publisher {
     #[must_use]
     pub fn hits(&self, eid: &EidPrefix) -> Hits {
         self.writer.hits(eid).unwrap_or_default()
+    }
+
+    /// Every locator-set with its locators, and which of them flows go to now.
+    pub fn sets<'a>(
+        &'a self,
+        paths: &'a dyn Paths,
+    ) -> impl Iterator<Item = (SetNumber, &'a [Locator], Vec<IpAddr>)> + 'a {
+        let held = self.sets.iter().enumerate().filter_map(|(place, held)| Some((place, held.as_ref()?)));
+        held.map(move |(place, held)| {
+            let carrying = match self.choose(held.instance, &held.locators, paths) {
+                Choice::Tunnel(set) => set.outers().iter().map(OuterHeader::destination).collect(),
+                Choice::Request | Choice::Unusable => Vec::new(),
+            };
+            (SetNumber::new(place as u32), &*held.locators, carrying)
+        })
     }
 
     /// Parts of the workers' table that were taken out and that a worker may still read.
@@ -395,10 +416,18 @@ impl Publisher {
     /// What to do with packets for a locator-set as the paths are.
     fn choose(&self, instance: InstanceId, locators: &[Locator], paths: &dyn Paths) -> Choice {
         let mut waiting = false;
+        let probed = |locator: &Locator| paths.probed(locator.address);
+        let answered = locators.iter().any(|locator| locator.usable() && probed(locator) == prober::State::Up);
+        let gone = |locator: &Locator| match probed(locator) {
+            prober::State::Down => true,
+            // Where nobody ever answered, it is rather the ETR that answers no probes.
+            prober::State::Mute => answered,
+            prober::State::Up | prober::State::Unknown => false,
+        };
         let candidates: Vec<Candidate> = locators
             .iter()
             .map(|locator| {
-                let outer = self.header(locator, instance, paths, &mut waiting);
+                let outer = if gone(locator) { None } else { self.header(locator, instance, paths, &mut waiting) };
                 Candidate { address: locator.address, priority: locator.priority, weight: locator.weight, outer }
             })
             .collect();

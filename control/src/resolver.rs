@@ -80,6 +80,8 @@ pub enum Input {
     Miss(Miss),
     /// A cached mapping in use nears its end, or is in doubt (RFC 9301 §5.3).
     Refresh(EidPrefix),
+    /// An SMR speaks of a cached mapping: the mapping system is asked, with the s bit (RFC 9301 §6.1).
+    Solicited(EidPrefix),
     /// A Map-Reply came, from wherever.
     Reply(MapReply),
     /// The time of [`Resolver::due`] has come.
@@ -95,7 +97,8 @@ pub enum Output {
         target: IpAddr,
         /// Its instance.
         instance: InstanceId,
-        /// Whether it asks again for what is cached: such requests stay off the ALT (RFC 6836 §5.1).
+        /// Whether it asks again for what nears its end: such requests stay off the ALT (RFC 6836 §5.1). Those that an SMR
+        /// invoked do not: they go through the mapping system (RFC 9301 §6.1).
         refresh: bool,
         /// The Map-Request.
         message: MapRequest,
@@ -120,7 +123,7 @@ faults! {
         NotAMapping = "resolver-not-a-mapping",
         /// The source of nonces repeats itself; the try is skipped.
         NonceRepeated = "resolver-nonce-repeated",
-        /// An answer to an RLOC-probe: not for this machine.
+        /// An answer to an RLOC-probe where none was asked for.
         ProbeReply = "reply-to-probe",
         /// No outstanding request has this nonce: forged, repeated, or too late.
         NonceUnknown = "reply-nonce-unknown",
@@ -143,6 +146,8 @@ struct Pending {
     /// The inner source that made us ask; none for a refresh.
     source: Option<IpAddr>,
     refresh: bool,
+    /// An SMR was the cause, or came in the meantime.
+    solicited: bool,
     tries: u32,
     tries_max: u32,
     sent_at: Option<Instant>,
@@ -190,6 +195,7 @@ impl Resolver {
             }
             Input::Miss(_) => Err(ResolverFault::NotAMapping),
             Input::Refresh(eid) => self.ask(now, eid, None),
+            Input::Solicited(eid) => self.ask(now, eid, None).map(|()| self.solicit(now, &eid)),
             Input::Reply(reply) => self.answered(now, reply).map(|records| todo.push(Output::Install(records))),
             Input::Wake => Ok(()),
         };
@@ -224,10 +230,23 @@ impl Resolver {
         let refresh = source.is_none();
         let due = self.share(&eid, refresh).map_or(now, |(_, next)| next.max(now));
         let tries_max = if self.exhausted.get(&eid).is_some() { 1 } else { TRIES_MAX };
-        let pending = Pending { source, refresh, tries: 0, tries_max, sent_at: None, due, nonces: Vec::new() };
+        let pending =
+            Pending { source, refresh, solicited: false, tries: 0, tries_max, sent_at: None, due, nonces: Vec::new() };
         self.pending.insert(eid, pending);
         self.deadlines.insert((due, eid));
         Ok(())
+    }
+
+    /// What is pending is asked for because of an SMR now, as soon as its second is over: an answer on its way may be older.
+    fn solicit(&mut self, now: Instant, eid: &EidPrefix) {
+        let Some(pending) = self.pending.get_mut(eid) else { return };
+        pending.solicited = true;
+        let soon = pending.sent_at.map_or(now, |sent_at| now.max(sent_at + SPACING_MIN));
+        if soon < pending.due && pending.tries < pending.tries_max {
+            self.deadlines.remove(&(pending.due, *eid));
+            pending.due = soon;
+            self.deadlines.insert((soon, *eid));
+        }
     }
 
     /// Sends or gives up whatever is due.
@@ -264,11 +283,12 @@ impl Resolver {
         pending.nonces.push(nonce);
         self.outstanding.insert(nonce, eid);
         let source = pending.source.map(|address| Eid { instance: eid.instance, address });
-        let message = MapRequest::lookup(nonce, source, &self.settings.itr_rlocs, eid);
+        let lookup = MapRequest::lookup(nonce, source, &self.settings.itr_rlocs, eid);
+        let message = MapRequest { smr_invoked: pending.solicited, ..lookup };
         todo.push(Output::Request {
             target: eid.prefix.address(),
             instance: eid.instance,
-            refresh: pending.refresh,
+            refresh: pending.refresh && !pending.solicited,
             message,
         });
     }
@@ -290,10 +310,13 @@ impl Resolver {
 
     /// Checks a Map-Reply; what it says completes every pending EID-Prefix that it covers.
     fn answered(&mut self, now: Instant, reply: MapReply) -> Result<Vec<Mapping>, ResolverFault> {
-        if reply.probe {
+        let asked = *self.outstanding.get(&reply.nonce).ok_or(ResolverFault::NonceUnknown)?;
+        // A refresh may be asked of a locator itself, as a probe (RFC 9301 §5.2).
+        let refreshed = self.pending.get(&asked).is_some_and(|pending| pending.refresh);
+        if reply.probe && !(refreshed && reply.probe_is_authoritative()) {
             return Err(ResolverFault::ProbeReply);
         }
-        let asked = self.outstanding.remove(&reply.nonce).ok_or(ResolverFault::NonceUnknown)?;
+        self.outstanding.remove(&reply.nonce);
         if let Some(pending) = self.pending.get_mut(&asked) {
             pending.nonces.retain(|nonce| *nonce != reply.nonce);
         }
@@ -309,6 +332,17 @@ impl Resolver {
             }
         }
         Ok(records)
+    }
+
+    /// The records of a probe reply that may refresh what is cached for `asked`: as checked as any, and none but of that
+    /// prefix and beneath it. A locator that was asked itself does not speak for more.
+    ///
+    /// # Errors
+    /// [`ResolverFault`], why they may not.
+    pub fn confirmed(&self, asked: &EidPrefix, records: Vec<Mapping>) -> Result<Vec<Mapping>, ResolverFault> {
+        let records = admission::admit(&self.settings, &self.database, asked, records)?;
+        let within = records.iter().all(|record| asked.covers(&record.eid));
+        if within { Ok(records) } else { Err(ResolverFault::Unrelated) }
     }
 
     /// Takes `eid` out of everything that waits for it.

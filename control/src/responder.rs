@@ -44,20 +44,24 @@ pub struct Settings {
     pub rlocs: Vec<IpAddr>,
     /// Map-Replies to one destination RLOC about one EID-Prefix.
     pub each: Rate,
-    /// Map-Replies altogether.
+    /// Answers to probes of one of our locators, to one destination RLOC about one EID-Prefix.
+    pub each_probed: Rate,
+    /// Map-Replies altogether; as many answers to probes again.
     pub all: Rate,
     /// Most pairs of destination RLOC and EID-Prefix whose rate is watched at a time.
     pub watched_max: usize,
 }
 
 impl Settings {
-    /// The default rates: 3 at once and one every 3 s for each pair (RFC 9301 §5.4), 1000 a second altogether.
+    /// The default rates: 3 at once and one every 3 s for each pair (RFC 9301 §5.4), 1000 a second altogether. Probes have a
+    /// rate of their own, 3 at once and one a second: with the other, a site of two locators would seem to lose them.
     #[must_use]
     pub const fn new(database: Vec<Mapping>, rlocs: Vec<IpAddr>) -> Self {
         Self {
             database,
             rlocs,
             each: Rate { burst: 3, every: Duration::from_secs(3) },
+            each_probed: Rate { burst: 3, every: Duration::from_secs(1) },
             all: Rate { burst: 1000, every: Duration::from_millis(1) },
             watched_max: 16_384,
         }
@@ -111,6 +115,7 @@ pub struct Responder {
     rlocs: Vec<IpAddr>,
     families: Families,
     limits: Limits<(IpAddr, EidPrefix)>,
+    probed: Limits<(IpAddr, EidPrefix, IpAddr)>,
 }
 
 impl Responder {
@@ -122,6 +127,7 @@ impl Responder {
             families: Families::of(&settings.rlocs),
             rlocs: settings.rlocs,
             limits: Limits::new(settings.each, settings.all, settings.watched_max),
+            probed: Limits::new(settings.each_probed, settings.all, settings.watched_max),
         };
         responder.set_database(settings.database);
         responder
@@ -161,7 +167,7 @@ impl Responder {
         if matches.is_empty() {
             return Err(RequestFault::EidNotOurs);
         }
-        self.limit(now, to.ip(), &matches)?;
+        self.limit(now, to.ip(), &matches, arrival.destination.filter(|_| request.probe))?;
         let beneath = matches.iter().flat_map(|eid| self.database.within(eid));
         let full: BTreeMap<EidPrefix, &Mapping> = beneath.take(RECORDS_MAX + 1).collect();
         let fits = |message: &MapReply| message.encode().len() <= payload_max(to.ip());
@@ -189,10 +195,25 @@ impl Responder {
         records
     }
 
-    /// Takes a token for every match, and none if one of them has none left.
-    fn limit(&mut self, now: Instant, to: IpAddr, matches: &BTreeSet<EidPrefix>) -> Result<(), RequestFault> {
-        let keys: Vec<(IpAddr, EidPrefix)> = matches.iter().map(|eid| (to, *eid)).collect();
-        self.limits.take(now, &keys).map_err(|limited| match limited {
+    /// Takes a token for every match, and none if one of them has none left; `probed` is the locator that a probe is for.
+    fn limit(
+        &mut self,
+        now: Instant,
+        to: IpAddr,
+        matches: &BTreeSet<EidPrefix>,
+        probed: Option<IpAddr>,
+    ) -> Result<(), RequestFault> {
+        let taken = match probed {
+            Some(locator) => {
+                let keys: Vec<_> = matches.iter().map(|eid| (to, *eid, locator)).collect();
+                self.probed.take(now, &keys)
+            }
+            None => {
+                let keys: Vec<_> = matches.iter().map(|eid| (to, *eid)).collect();
+                self.limits.take(now, &keys)
+            }
+        };
+        taken.map_err(|limited| match limited {
             Limited::Spent => RequestFault::Limited,
             Limited::TableFull => RequestFault::WatchedFull,
             Limited::Overall => RequestFault::LimitedOverall,

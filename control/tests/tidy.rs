@@ -26,13 +26,16 @@ const ARROWS: [(&str, &str, &str); 9] = [
 ];
 
 /// Machines are values: nothing of the world inside.
-const PURE: [&str; 10] = [
+const PURE: [&str; 13] = [
     "control/src/resolver",
     "control/src/responder",
     "control/src/map_cache",
     "control/src/map_resolver",
     "control/src/map_server",
+    "control/src/prober",
     "control/src/publisher",
+    "control/src/registrar",
+    "control/src/smr",
     "control/src/underlay",
     "control/src/alt/",
     "control/src/wire/",

@@ -1,4 +1,4 @@
-//! `altitude-perf lab`: ALTs to look at, each built by one command.
+//! `altitude-perf lab`: ALTs and sites to look at, each built by one command.
 
 use std::{
     net::IpAddr,
@@ -9,14 +9,22 @@ use std::{
 use crate::lab::{
     self, LabError, Pings,
     alt::{self, Cut, Plan, Stand},
+    failover::{Break, Failover, PATHS},
 };
 
 /// Until every router knows every site.
 const CONVERGE_LIMIT: Duration = Duration::from_secs(30);
 /// Until look-ups are answered again after a cut, or a mended cable carries them again.
 const CUT_LIMIT: Duration = Duration::from_secs(30);
+/// Between two changes of one link: SMRs have a rate of one in 3 s.
+const APART: Duration = Duration::from_secs(4);
+/// How long the prober remembers that a locator came up.
+const HELD_FOR: Duration = Duration::from_secs(61);
 /// The lab with two ways through its middle.
 const CUTTABLE: &str = "levels";
+/// The lab of two sites with two paths between them.
+const FAILOVER: &str = "failover";
+const FAILOVER_ABOUT: &str = "two sites, two core links each: flows move when a path is cut, and back";
 /// Echo requests between each two sites and family.
 const PINGS: u16 = 5;
 
@@ -48,6 +56,9 @@ pub struct Choice {
 /// Does it, printing what happens.
 #[must_use]
 pub fn show(choice: &Choice) -> ExitCode {
+    if choice.name.as_deref() == Some(FAILOVER) {
+        return show_failover(choice);
+    }
     let plans: Vec<Plan> =
         catalogue().into_iter().filter(|plan| choice.name.as_ref().is_none_or(|name| plan.name == name)).collect();
     if plans.is_empty() {
@@ -56,11 +67,12 @@ pub fn show(choice: &Choice) -> ExitCode {
         return ExitCode::from(2);
     }
     if choice.cut && choice.name.as_deref() != Some(CUTTABLE) {
-        println!("lab: failed: --cut is for {CUTTABLE}, which has another way");
+        println!("lab: failed: --cut is for {CUTTABLE} and {FAILOVER}, which have another way");
         return ExitCode::from(2);
     }
     if choice.list {
         plans.iter().for_each(|plan| println!("{:<8} {}", plan.name, plan.about));
+        println!("{FAILOVER:<8} {FAILOVER_ABOUT}");
         return ExitCode::SUCCESS;
     }
     if choice.remove {
@@ -168,6 +180,66 @@ fn cut_all(stand: &mut Stand) -> Result<String, LabError> {
         worst(Cut::Silent)
     );
     if wrong == 0 { Ok(result) } else { Err(LabError::Wrong(result)) }
+}
+
+fn show_failover(choice: &Choice) -> ExitCode {
+    if choice.keep || choice.remove || choice.list {
+        println!("lab: failed: {FAILOVER} stands only while it is watched");
+        return ExitCode::from(2);
+    }
+    let start = Instant::now();
+    let ready = lab::available().map_err(LabError::Wrong).and_then(|()| lab::remove_on_signal());
+    match ready.and_then(|()| play_failover(choice.cut)) {
+        Ok(result) => {
+            println!("lab: ok {result}, {:.1} s in all", start.elapsed().as_secs_f64());
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            println!("lab: failed: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Cuts one path after the other in every way, default settings throughout, and prints how long flows took to move and to
+/// come back: the slowest flow of each direction.
+fn play_failover(cut: bool) -> Result<String, LabError> {
+    println!("{FAILOVER}: {FAILOVER_ABOUT}");
+    let lab = Failover::new()?;
+    let homes = lab.homes()?;
+    let on_a = homes.values().filter(|path| **path == 0).count();
+    println!("{} flows: {on_a} on path a, {} on path b", homes.len(), homes.len() - on_a);
+    if !cut {
+        return Ok(format!("{} flows on two paths", homes.len()));
+    }
+    let mut worst = Vec::new();
+    let cuts = [(0, Break::LinkDown), (1, Break::Silent), (1, Break::LinkDown), (0, Break::Silent), (0, Break::Told)];
+    let mut lately = [None; 2];
+    for (path, how) in cuts {
+        // A path that goes down twice within a minute is held down.
+        if let Some(mended) = lately[path] {
+            let left = HELD_FOR.saturating_sub(Instant::elapsed(&mended));
+            println!("waiting for {} s: path {} went down lately", left.as_secs(), PATHS[path]);
+            std::thread::sleep(left);
+        }
+        std::thread::sleep(APART);
+        let moves = |flow| homes[&flow] == path;
+        let start = lab.watch.mark();
+        lab.cut(path, how)?;
+        let away = lab.wait_moved(start, CUT_LIMIT, |_| 1 - path, moves)?;
+        std::thread::sleep(APART);
+        let start = lab.watch.mark();
+        lab.mend(path, how)?;
+        let back = lab.wait_moved(start, CUT_LIMIT, |flow| homes[&flow], moves)?;
+        let show = |[there, here]: [Duration; 2]| format!("{} ms out, {} ms in", there.as_millis(), here.as_millis());
+        println!("path {} cut, {how:?}: moved after {}; back after {}", PATHS[path], show(away), show(back));
+        worst.push((how, away.into_iter().max().unwrap_or_default()));
+        lab.wait_locators("every locator up again", CUT_LIMIT, |up, _| up)?;
+        lately[path] = Some(Instant::now());
+    }
+    let of = |wanted: Break| worst.iter().filter(|(how, _)| *how == wanted).map(|(_, time)| time.as_millis()).max();
+    let [silent, told, down] = [Break::Silent, Break::Told, Break::LinkDown].map(|how| of(how).unwrap_or_default());
+    Ok(format!("slowest flow: {silent} ms silent, {told} ms with ICMP, {down} ms with the link seen down"))
 }
 
 /// Says how to look around in what is left standing.

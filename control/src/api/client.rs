@@ -11,10 +11,13 @@ use nix::sys::socket::MsgFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{
-    AltStatus, BgpRoute, BgpStatus, Counts, Entry, PortStatus, RoutesAsked, Stat, Table,
+    AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus, RoutesAsked, Stat,
+    Table,
     bgp::{self, Collected},
     entry::{self, Entries},
+    locators,
     message::{Fields, Flags, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind},
+    registration::Registrations,
     status::{Detail, Statuses},
 };
 
@@ -188,6 +191,23 @@ impl Client {
         self.statuses(Some(Detail::Alt)).map(|statuses| statuses.alt)
     }
 
+    /// Locators of the map-cache.
+    ///
+    /// # Errors
+    /// As of [`hello`](Self::hello).
+    pub fn locators(&mut self) -> Result<Vec<LocatorStatus>, ClientError> {
+        let mut body = Vec::new();
+        Detail::Locators.put(&mut body);
+        let mut found = Vec::new();
+        self.ask(Op::STATS, Flags::default(), &body, |kind, fields| {
+            if kind == kind::LOCATOR {
+                found.push(locators::locator(fields)?);
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
     /// The BGP speaker and its neighbours.
     ///
     /// # Errors
@@ -202,6 +222,18 @@ impl Client {
     /// As of [`hello`](Self::hello).
     pub fn bgp_routes(&mut self, asked: RoutesAsked) -> Result<(Vec<BgpRoute>, Option<EidPrefix>), ClientError> {
         self.collect(Detail::Routes, asked).map(|collected| (collected.routes, collected.next))
+    }
+
+    /// The Map-Servers that our EID-prefixes are registered with.
+    ///
+    /// # Errors
+    /// As of [`hello`](Self::hello).
+    pub fn registrations(&mut self) -> Result<Vec<RegistrationStatus>, ClientError> {
+        let mut body = Vec::new();
+        Detail::Registrations.put(&mut body);
+        let mut collected = Registrations::default();
+        self.ask(Op::STATS, Flags::default(), &body, |kind, fields| collected.take(kind, fields))?;
+        Ok(collected.list)
     }
 
     fn collect(&mut self, detail: Detail, asked: RoutesAsked) -> Result<Collected, ClientError> {

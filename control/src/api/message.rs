@@ -40,6 +40,10 @@ pub(super) mod kind {
     pub(in crate::api) const AS_PATH: u16 = 0x4026;
     pub(in crate::api) const COMMUNITIES: u16 = 0x4027;
     pub(in crate::api) const CURSOR: u16 = 0x4028;
+    pub(in crate::api) const REGISTRATION: u16 = 0x4030;
+    pub(in crate::api) const REMEDY: u16 = 0x4031;
+    pub(in crate::api) const REGISTERED: u16 = 0x4032;
+    pub(in crate::api) const LOCATOR: u16 = 0x4040;
 }
 
 /// AFIs (RFC 8060 §2.2).

@@ -22,7 +22,7 @@
 //!
 //! | type | name | value |
 //! |---|---|---|
-//! | 0x4000 | DETAIL | in a STATS request: u8 1 counters by scope, 2 ports, 3 tunnels, sources and static routes of the ALT, 4 the BGP speaker and its neighbours, 5 BGP routes |
+//! | 0x4000 | DETAIL | in a STATS request: u8 1 counters by scope, 2 ports, 3 tunnels, sources and static routes of the ALT, 4 the BGP speaker and its neighbours, 5 BGP routes, 6 registrations with Map-Servers, 8 locators of other sites |
 //! | 0x4001 | NAME | stable name (UTF-8) of the STAT before it |
 //! | 0x4002 | SCOPE | u8 kind (1 worker, 2 control thread), u16 number; holds for the STATs after it |
 //! | 0x4003 | EXPIRY | u32 seconds until the entry leaves; absent if it stays |
@@ -35,12 +35,16 @@
 //! | 0x4020 | SPEAKER | u8 flags (1 restarting), u32 AS, 4 octets of BGP Identifier |
 //! | 0x4021 | NEIGHBOR | u8 state (0 Idle … 5 Established), u8 flags (1 was down, 2 waits to retry, 4 has stale routes), u32 AS, u32 IID, u32 each: seconds in this state, since the last end, until the retry, until stale routes go; u64 prefixes received, u64 advertised, its and our address, name; the TLVs up to the next NEIGHBOR are its own |
 //! | 0x4022 | THROUGH | name of the neighbour's tunnel |
-//! | 0x4023 | REASON | text: why the neighbour's last session ended, or why a route is not the best |
+//! | 0x4023 | REASON | text: why the neighbour's last session ended, why a route is not the best, or why not everything is registered |
 //! | 0x4024 | SESSION | 4 octets of the neighbour's BGP Identifier, u16 hold time in seconds, names of capabilities with blanks between |
 //! | 0x4025 | PATH | u8 flags (1 best, 2 stale, 4 MED given), u8 origin (1 local, 2 aggregate, 3 neighbour), u32 MED, the neighbour's name; comes after the IID and EID of the route |
 //! | 0x4026 | AS-PATH | text |
 //! | 0x4027 | COMMUNITIES | u32 each |
 //! | 0x4028 | CURSOR | u32 IID, u8 prefix length, address |
+//! | 0x4030 | REGISTRATION | u8 standing (0 waiting, 1 registered, 2 silent, 3 wrong key, 4 partial), u8 flags (1 a Map-Notify came), u64 each: seconds in this standing, Map-Registers sent, Map-Notifies that answered one, seconds since the last; the Map-Server's address; the TLVs up to the next REGISTRATION are its own |
+//! | 0x4031 | REMEDY | text: what to do about the REASON before it |
+//! | 0x4032 | REGISTERED | u8 standing (0 waiting, 1 registered, 2 refused, 3 silent), u64 seconds in it; comes after the IID and EID |
+//! | 0x4040 | LOCATOR | u8 flags (1 up, 2 probed, 4 RTT known, 8 held down), u8 what probes say (0 unknown, 1 up, 2 mute, 3 down), u32 each: seconds since, RTT and its variation in microseconds, mappings that have it, mappings with flows to it; u64 each: probes sent, answered, lost; address; why |
 //!
 //! BGP routes come in pages, as there may be a million: an answer ends with a CURSOR if there are more, and the same CURSOR
 //! in the next request asks for the next page. With an EID (and IID) only the routes to exactly that prefix come.
@@ -52,7 +56,9 @@
 mod bgp;
 pub mod client;
 mod entry;
+mod locators;
 mod message;
+mod registration;
 mod server;
 mod status;
 
@@ -65,7 +71,9 @@ use std::{
 use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Locator, MacAddress, Mapping, Ttl};
 
 pub use bgp::{BgpRoute, BgpStatus, NeighborStatus, RouteOrigin, RoutesAsked, STATES, SessionStatus, SpeakerStatus};
+pub use locators::{LocatorStatus, PROBE_STATES, ProbingStatus};
 pub use message::{FLAGS, Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError};
+pub use registration::{PREFIX_STANDINGS, PrefixStatus, RegistrationStatus, STANDINGS};
 pub use server::{Conduct, View, handle, too_long};
 
 /// Which table an entry is in.

@@ -3,8 +3,10 @@
 use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Prefix};
 
 use super::{
-    AltStatus, BgpRoute, BgpStatus, Counts, Entry, PortStatus, RoutesAsked, Stat, Table, bgp, entry,
+    AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus, RoutesAsked, Stat,
+    Table, bgp, entry, locators,
     message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind, put},
+    registration,
     status::{self, Detail, Ids},
 };
 
@@ -25,6 +27,11 @@ pub trait View {
     /// The ALT.
     fn alt(&self) -> AltStatus;
 
+    /// Locators of the map-cache, ascending.
+    fn locators(&self) -> Vec<LocatorStatus> {
+        Vec::new()
+    }
+
     /// The BGP speaker.
     fn bgp(&self) -> BgpStatus {
         BgpStatus::default()
@@ -33,6 +40,11 @@ pub trait View {
     /// At most `max` BGP routes, by prefix, those of one prefix together and the best first. More than `max` routes of one
     /// prefix there are never.
     fn bgp_routes(&self, _asked: RoutesAsked, _max: usize) -> Vec<BgpRoute> {
+        Vec::new()
+    }
+
+    /// The Map-Servers that our EID-prefixes are registered with.
+    fn registrations(&self) -> Vec<RegistrationStatus> {
         Vec::new()
     }
 
@@ -265,6 +277,11 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
                 group(&mut |out| status::put_route(out, route));
             }
         }
+        Some(Detail::Locators) => {
+            for locator in view.locators() {
+                group(&mut |out| locators::put_locator(out, &locator));
+            }
+        }
         Some(Detail::Bgp) => {
             let status = view.bgp();
             if let Some(speaker) = &status.speaker {
@@ -272,6 +289,14 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
             }
             for neighbor in &status.neighbors {
                 group(&mut |out| bgp::put_neighbor(out, neighbor, ids));
+            }
+        }
+        Some(Detail::Registrations) => {
+            for status in &view.registrations() {
+                group(&mut |out| registration::put_registration(out, status));
+                for prefix in &status.prefixes {
+                    group(&mut |out| registration::put_prefix(out, prefix));
+                }
             }
         }
         Some(Detail::Routes) => {

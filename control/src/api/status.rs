@@ -18,6 +18,8 @@ pub(super) enum Detail {
     Alt = 3,
     Bgp = 4,
     Routes = 5,
+    Registrations = 6,
+    Locators = 8,
 }
 
 impl Detail {
@@ -34,7 +36,9 @@ impl Detail {
             3 => Ok(Self::Alt),
             4 => Ok(Self::Bgp),
             5 => Ok(Self::Routes),
-            _ => Err(ProtocolError::Value("DETAIL is 1 to 5")),
+            6 => Ok(Self::Registrations),
+            8 => Ok(Self::Locators),
+            _ => Err(ProtocolError::Value("DETAIL is 1 to 6, or 8")),
         }
     }
 }

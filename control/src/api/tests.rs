@@ -8,6 +8,7 @@ use super::{
     bgp::Collected,
     entry::Entries,
     message::{Fields, Tlvs, errno, kind, put},
+    registration::Registrations,
     status::Detail,
     *,
 };
@@ -124,6 +125,26 @@ impl View for Fake {
         BgpStatus { speaker: Some(speaker), neighbors: vec![neighbor("east", true), neighbor("west", false)] }
     }
 
+    fn registrations(&self) -> Vec<RegistrationStatus> {
+        let server = |last: u8, standing, prefixes: u32| RegistrationStatus {
+            server: [240, 0, 254, last].into(),
+            standing,
+            since: SECOND * 100_000,
+            sent: 7,
+            confirmed: u64::from(prefixes),
+            last_notify: (prefixes > 0).then_some(SECOND * 9),
+            reason: (prefixes == 0).then(|| ("why".to_owned(), "what to do".to_owned())),
+            prefixes: (0..prefixes)
+                .map(|number| PrefixStatus {
+                    eid: eid(&format!("10.{}.{}.0/24", number >> 8, number & 255), number % 3),
+                    standing: PREFIX_STANDINGS[number as usize % PREFIX_STANDINGS.len()],
+                    since: SECOND * number,
+                })
+                .collect(),
+        };
+        vec![server(40, "partial", 5000), server(41, "silent", 0), server(42, "registered", 1)]
+    }
+
     /// 5000 prefixes with two routes each, then one with more routes than any other.
     fn bgp_routes(&self, asked: RoutesAsked, max: usize) -> Vec<BgpRoute> {
         let prefixes = (0..5000_u32).map(|number| (eid(&format!("10.{}.{}.0/24", number / 250, number % 250), 0), 2));
@@ -199,6 +220,42 @@ fn collected(detail: Detail, asked: RoutesAsked) -> Collected {
 fn neighbours_come_as_they_are() {
     let collected = collected(Detail::Bgp, RoutesAsked::default());
     assert_eq!(collected.status, fake().bgp());
+}
+
+#[test]
+fn registrations_come_as_they_are_however_many_prefixes_there_are() {
+    let mut body = Vec::new();
+    Detail::Registrations.put(&mut body);
+    let replies = ask(Op::STATS, Flags::default(), &body, &fake());
+    assert!(replies.len() > 1 && replies.iter().all(|(_, body)| body.len() < MESSAGE_MAX));
+    let mut collected = Registrations::default();
+    for tlv in replies.iter().flat_map(|(_, body)| Tlvs(body)) {
+        let (kind, fields) = tlv.unwrap();
+        collected.take(kind, fields).unwrap();
+    }
+    assert_eq!(collected.list, fake().registrations());
+    for kind in [kind::REASON, kind::REMEDY, kind::REGISTERED] {
+        assert!(Registrations::default().take(kind, Fields(&[0; 9])).is_err(), "{kind:#x}");
+    }
+}
+
+#[test]
+fn standings_are_those_of_the_registrar() {
+    use crate::{
+        registrar::{PrefixStanding, Standing},
+        wire::AuthenticationError,
+    };
+    let standings = [
+        Standing::Waiting,
+        Standing::Registered,
+        Standing::Silent,
+        Standing::WrongKey(AuthenticationError::Mac),
+        Standing::Partial { refused: 1, silent: 0 },
+    ];
+    assert_eq!(standings.map(Standing::name), STANDINGS);
+    let of_prefixes =
+        [PrefixStanding::Waiting, PrefixStanding::Registered, PrefixStanding::Refused, PrefixStanding::Silent];
+    assert_eq!(of_prefixes.map(PrefixStanding::name), PREFIX_STANDINGS);
 }
 
 #[test]

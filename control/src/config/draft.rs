@@ -1,12 +1,18 @@
 //! A configuration as it was written: texts and numbers, each with its place, nothing checked.
 
 mod bgp;
+mod key;
+mod map_server;
+mod probing;
 
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use super::roles::RolesDraft;
-pub use bgp::{AggregateDraft, AltDraft, NeighborDraft, RibDraft, Secret};
+pub use bgp::{AggregateDraft, AltDraft, NeighborDraft, RibDraft};
+pub use key::{KeyDraft, Secret};
+pub use map_server::MapServerDraft;
+pub use probing::ProbingDraft;
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,6 +154,12 @@ pub struct Settings {
     pub rlocs: Option<Vec<Given<String>>>,
     /// Map-Resolvers we ask.
     pub map_resolvers: Option<Vec<Given<String>>>,
+    /// 32 hexadecimal digits.
+    pub xtr_id: Option<Given<String>>,
+    /// 16 hexadecimal digits.
+    pub site_id: Option<Given<String>>,
+    /// Path.
+    pub state_dir: Option<Given<String>>,
     /// PETRs we use.
     pub petrs: Option<Vec<Given<String>>>,
     /// Cores, as `2-5` or `0,1`.
@@ -205,8 +217,12 @@ pub struct Draft {
     pub alt: AltDraft,
     /// Static mappings.
     pub map_cache: Vec<StaticDraft>,
+    /// Map-Servers we register with.
+    pub map_servers: Vec<MapServerDraft>,
     /// Map-Resolver and Map-Server.
     pub roles: RolesDraft,
+    /// RLOC-probing.
+    pub probing: ProbingDraft,
     /// The rest.
     pub settings: Settings,
 }
@@ -229,7 +245,9 @@ impl Draft {
             ribs: list(self.ribs, other.ribs),
             alt: self.alt.over(other.alt),
             map_cache: list(self.map_cache, other.map_cache),
+            map_servers: list(self.map_servers, other.map_servers),
             roles: self.roles.over(other.roles),
+            probing: self.probing.over(other.probing),
             settings: self.settings.over(other.settings),
         }
     }
@@ -240,6 +258,9 @@ impl Settings {
         Self {
             rlocs: self.rlocs.or(other.rlocs),
             map_resolvers: self.map_resolvers.or(other.map_resolvers),
+            xtr_id: self.xtr_id.or(other.xtr_id),
+            site_id: self.site_id.or(other.site_id),
+            state_dir: self.state_dir.or(other.state_dir),
             petrs: self.petrs.or(other.petrs),
             workers: self.workers.or(other.workers),
             control_core: self.control_core.or(other.control_core),

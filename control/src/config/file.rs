@@ -30,7 +30,9 @@ pub(super) fn read(text: &str) -> (Draft, Vec<Finding>) {
             "eid-prefix" => draft.eid_prefixes = list("eid-prefix", value, &mut findings),
             "map-cache" => draft.map_cache = list("map-cache", value, &mut findings),
             "alt" => alt(value, &mut draft, &mut findings),
+            "map-server" => draft.map_servers = list("map-server", value, &mut findings),
             "site" => draft.roles.sites = list("site", value, &mut findings),
+            "rloc-probing" => draft.probing = single("[rloc-probing]", value, &mut findings).unwrap_or_default(),
             "map-resolver" => draft.roles.map_resolver = single("[map-resolver]", value, &mut findings),
             _ => {
                 singles.insert(key, value);
@@ -170,8 +172,8 @@ fn structure(owner: Owner<'_>, key: Option<&str>, at: &Range<usize>, error: &Err
             }
         }
         Owner::Top if unknown => {
-            remedy += ", [[site-port]], [[core-port]], [[eid-prefix]], [[map-cache]], [alt], [[alt.tunnel]], [[alt.route]], [[site]], \
-                 [map-resolver]";
+            remedy += ", [[site-port]], [[core-port]], [[eid-prefix]], [[map-cache]], [alt], [[alt.tunnel]], [[alt.route]], [[map-server]], \
+                 [[site]], [map-resolver], [rloc-probing]";
         }
         Owner::Top => {}
     }

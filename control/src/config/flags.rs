@@ -2,7 +2,9 @@
 //!
 //! The form alone is checked here (a mistake is one of usage); the meaning is checked together with the file.
 
-use super::{EidPrefixDraft, Given, NeighborDraft, PortDraft, RibDraft, RouteDraft, TunnelDraft};
+use super::{
+    EidPrefixDraft, Given, KeyDraft, MapServerDraft, NeighborDraft, PortDraft, RibDraft, RouteDraft, TunnelDraft,
+};
 
 /// `--site-port IF[:IID]`.
 ///
@@ -164,6 +166,46 @@ pub fn neighbor(text: &str) -> Result<NeighborDraft, String> {
         }
     }
     Ok(draft)
+}
+
+/// `--map-server ADDR,key-file=PATH[,option]...`.
+///
+/// # Errors
+/// What to write instead.
+pub fn map_server(text: &str) -> Result<MapServerDraft, String> {
+    let flag = || format!("--map-server {text}");
+    let (address, options) = split(text);
+    let address = Given::by_flag(filled("an address", address)?, flag());
+    let (mut key, mut proxy, mut merge, mut legacy) = (KeyDraft::default(), None, None, Vec::new());
+    for (option, value) in options {
+        match (option, value) {
+            ("key-file", Some(value)) => key.secret_file = Some(Given::by_flag(value.to_owned(), flag())),
+            ("key" | "secret", _) => {
+                return Err("whoever lists processes reads it here: write key-file=PATH".to_owned());
+            }
+            ("key-id", Some(value)) => key.id = Some(Given::by_flag(number("key-id", value)?, flag())),
+            ("algorithm", Some(value)) => key.algorithm = Some(Given::by_flag(value.to_owned(), flag())),
+            ("proxy", None) => proxy = Some(Given::by_flag(true, flag())),
+            ("merge", None) => merge = Some(Given::by_flag(true, flag())),
+            ("legacy", Some(value)) => legacy.push(Given::by_flag(value.to_owned(), flag())),
+            _ => {
+                let known = "key-file=PATH, key-id=N, algorithm=NAME, proxy, merge, legacy=SWITCH";
+                return Err(unknown(option, known));
+            }
+        }
+    }
+    if key.secret_file.is_none() {
+        return Err("the key shared with it is missing: add ,key-file=PATH".to_owned());
+    }
+    Ok(MapServerDraft { address, key: Some(key), keys: None, proxy, merge, legacy: Some(legacy) })
+}
+
+/// `--rloc-probing off|SECONDS`: 0 is off.
+///
+/// # Errors
+/// What to write instead.
+pub fn probing(text: &str) -> Result<i64, String> {
+    if text == "off" { Ok(0) } else { number("the interval", text).map_err(|error| format!("{error}; or write off")) }
 }
 
 /// What stands before the first comma, and the options after it.

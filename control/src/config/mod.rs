@@ -23,20 +23,26 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::Path, path::PathBuf, st
 
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Mapping};
 
-pub use crate::alt::{
-    bgp::settings::Settings as SpeakerSettings,
-    rib::{Hop, sources::RibSource},
-    tunnels::{Tunnel, TunnelId},
+use crate::prober;
+pub use crate::{
+    alt::{
+        bgp::settings::Settings as SpeakerSettings,
+        rib::{Hop, sources::RibSource},
+        tunnels::{Tunnel, TunnelId},
+    },
+    registrar::MapServer,
 };
 pub use draft::{
-    AggregateDraft, AltDraft, Draft, EidPrefixDraft, Given, LocatorDraft, NeighborDraft, Place, PortDraft, RibDraft,
-    RouteDraft, Secret, Settings, StaticDraft, TunnelDraft,
+    AggregateDraft, AltDraft, Draft, EidPrefixDraft, Given, KeyDraft, LocatorDraft, MapServerDraft, NeighborDraft,
+    Place, PortDraft, ProbingDraft, RibDraft, RouteDraft, Secret, Settings, StaticDraft, TunnelDraft,
 };
 pub use problem::{Problem, Problems};
 pub use roles::{Roles, RolesDraft};
 
 /// Where the mapping API listens by default.
 pub const API_PATH: &str = "/run/altitude/map.sock";
+/// Where what must survive a restart is kept by default.
+pub const STATE_DIR: &str = "/var/lib/altitude";
 /// Descriptors of each AF_XDP ring by default.
 pub const RING: u32 = 2048;
 /// Frames of each worker by default, what two ports' rings need; more where there are more ports.
@@ -72,6 +78,14 @@ pub struct Config {
     pub speaker: Option<SpeakerSettings>,
     /// What we are besides an xTR, and whom we ask.
     pub roles: Roles,
+    /// Whom the database is registered with, each address once.
+    pub map_servers: Vec<MapServer>,
+    /// Who we are to them.
+    pub identity: Identity,
+    /// Directory for what must survive a restart; made when it is first needed.
+    pub state_dir: PathBuf,
+    /// How locators are probed; `None`: not at all.
+    pub probing: Option<prober::Settings>,
     /// Cores the workers are pinned to, one worker each, at least one.
     pub workers: Vec<usize>,
     /// Core the control thread is pinned to, if any.
@@ -102,6 +116,17 @@ pub struct Config {
     pub log: LogLevel,
     /// Shape of a log line.
     pub log_format: LogFormat,
+    /// What is unwise and yet accepted.
+    pub warnings: Vec<Problem>,
+}
+
+/// Who this router is among the xTRs of its site (RFC 9301 §5.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// xTR-ID, unique within the site; `None`: one is made up at the first start and kept.
+    pub xtr_id: Option<[u8; 16]>,
+    /// Site-ID; 0 is none.
+    pub site_id: u64,
 }
 
 /// One interface that packets of the dataplane come and go by.
@@ -220,6 +245,30 @@ choice! {
 }
 
 choice! {
+    /// How messages are authenticated (RFC 9301 §12.5).
+    AlgorithmName {
+        /// HMAC-SHA-256-128 under a key derived for each message.
+        Sha256Hkdf = "sha256-hkdf",
+        /// HMAC-SHA-256-128.
+        Sha256 = "sha256",
+        /// HMAC-SHA-1-96, for routers that know no better.
+        Sha1 = "sha1",
+    }
+}
+
+choice! {
+    /// Where the messages of deployed routers differ from RFC 9301.
+    LegacyName {
+        /// Nonces need not grow.
+        Nonce = "nonce",
+        /// The MAC is not cut off: 20 and 32 octets.
+        WholeMac = "whole-mac",
+        /// The MAC leaves out xTR-ID and Site-ID, as the RFC has it and others do not.
+        RecordsOnly = "records-only",
+    }
+}
+
+choice! {
     /// Least severe log level that is written.
     LogLevel {
         /// What stopped or will stop the router.
@@ -307,6 +356,7 @@ impl Config {
                 "BGP neighbour",
                 "BGP neighbours",
             ),
+            count(self.map_servers.len(), "Map-Server", "Map-Servers"),
             count(self.workers.len(), "worker", "workers"),
         ]
         .join(", ")

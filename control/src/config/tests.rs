@@ -1,6 +1,8 @@
 //! Good files, and each mistake with its line.
 
 mod bgp;
+mod map_server;
+mod probing;
 
 use super::*;
 
@@ -34,7 +36,7 @@ fn the_example_is_good_and_means_what_it_says() {
     assert_eq!(
         config.summary(),
         "1 site port, 1 core port, 1 RLOC, 2 EID-prefixes, 0 static mappings, 1 ALT tunnel, 2 ALT routes, 1 BGP neighbour, \
-         1 worker"
+         0 Map-Servers, 1 worker"
     );
     assert_eq!(config.rlocs, [IpAddr::from([240, 0, 254, 10])]);
     assert_eq!(config.ports[0], Port { name: "eth1".into(), site: true, core: false, instance: InstanceId::DEFAULT });
@@ -66,9 +68,13 @@ fn the_examples_commented_values_are_good_too() {
     assert!(!config.database[0].locators[1].local);
     let plain = read(EXAMPLE).unwrap();
     assert_eq!((config.ring, config.frames, config.hold), (plain.ring, plain.frames, plain.hold));
+    let [server] = &config.map_servers[..] else { panic!("{:?}", config.map_servers) };
+    assert_eq!((server.keys.len(), server.proxy, server.merge, server.form), (1, false, false, Default::default()));
+    assert_eq!((config.state_dir, config.identity.xtr_id.is_some()), (plain.state_dir, true));
     assert_eq!((config.api, config.log, config.xdp, config.bind), (plain.api, plain.log, plain.xdp, plain.bind));
     assert_eq!((config.map_cache_max, config.busy_poll), (plain.map_cache_max, plain.busy_poll));
     assert_eq!((config.batch, config.source_check), (plain.batch, plain.source_check));
+    assert_eq!(config.probing, plain.probing);
 }
 
 #[test]

@@ -89,6 +89,10 @@ impl Sets {
         &self.sets[number.place()].locators
     }
 
+    pub(super) fn users_of(&self, number: SetNumber) -> u32 {
+        self.sets.get(number.place()).map_or(0, |shared| shared.users)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_hash.len()
     }

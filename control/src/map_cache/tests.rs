@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
 };
 
-use altitude_dataplane::mapping::{InstanceId, Locator, Prefix};
+use altitude_dataplane::mapping::{Eid, InstanceId, Locator, Prefix};
 use proptest::prelude::*;
 use rand_chacha::{
     ChaCha8Rng,
@@ -63,13 +63,15 @@ struct Stage {
     packets: RefCell<HashMap<EidPrefix, u64>>,
     /// Locator-sets released so far.
     released: Vec<SetNumber>,
+    /// Entries that looks found in use.
+    seen: Vec<EidPrefix>,
 }
 
 impl Stage {
     fn new(capacity: usize) -> Self {
         let start = Instant::now();
         let cache = MapCache::new(Settings { capacity }, start);
-        Self { cache, start, packets: RefCell::default(), released: Vec::new() }
+        Self { cache, start, packets: RefCell::default(), released: Vec::new(), seen: Vec::new() }
     }
 
     fn step(&mut self, seconds: u64, event: Event) -> Vec<Output> {
@@ -99,10 +101,11 @@ impl Stage {
                 Publish(mapping, _) => _ = self.packets.get_mut().entry(mapping.eid).or_default(),
                 Withdraw(eid) => _ = self.packets.get_mut().remove(eid),
                 Release(set) => self.released.push(*set),
+                Output::Used(eid) => self.seen.push(*eid),
                 Refresh(_) | Fault(_) => {}
             }
         }
-        todo.retain(|output| !matches!(output, Release(_)));
+        todo.retain(|output| !matches!(output, Release(_) | Output::Used(_)));
         todo
     }
 
@@ -231,6 +234,7 @@ fn an_entry_first_used_near_its_end_is_asked_for_at_once() {
     ]);
 }
 
+/// ITR-21: jittered.
 #[test]
 fn refreshes_of_prefixes_learned_together_are_spread() {
     let mut stage = Stage::new(1024);
@@ -565,7 +569,7 @@ fn agrees_with_looking_at_every_entry_over_three_hundred_thousand_operations() {
                     assert!(published.contains(&eid), "asked for what is not there");
                 }
                 Fault(fault) => evicted += usize::from(fault == CacheFault::Evicted),
-                Release(_) => {}
+                Release(_) | Output::Used(_) => {}
             }
         }
         assert_eq!(stage.cache.len(), model.entries.len(), "operation {operation}");
@@ -674,6 +678,44 @@ fn the_first_packet_is_the_one_that_asked_and_no_use() {
     ]);
     stage.packets.get_mut().insert(eid("2.2.0.0/16"), 2);
     stage.play([(599, Look, vec![Refresh(eid("2.2.0.0/16"))])]);
+}
+
+/// RCH-8: what the prober is told of: entries with locators that packets used since the last look.
+#[test]
+fn looks_tell_what_is_in_use() {
+    let mut stage = Stage::new(8);
+    stage.step(
+        0,
+        Install(vec![mapping("2.2.0.0/16", 10), mapping("3.3.0.0/16", 10), negative("4.4.0.0/16", 10, Action::Drop)]),
+    );
+    for (prefix, packets) in [("2.2.0.0/16", 2), ("3.3.0.0/16", 1), ("4.4.0.0/16", 9)] {
+        stage.packets.get_mut().insert(eid(prefix), packets);
+    }
+    stage.step(1, Look);
+    assert_eq!(stage.seen, [eid("2.2.0.0/16")], "one packet is the one that asked, and nothing is there to be probed");
+    stage.step(11, Look);
+    assert_eq!(stage.seen.len(), 1, "no packet since");
+    stage.step(12, Used(eid("3.3.0.0/16")));
+    assert_eq!(stage.seen[1..], [eid("3.3.0.0/16")]);
+}
+
+/// SMR-4: what an SMR may speak of: the entry that covers its prefix, else those beneath it, and a bounded number of them.
+#[test]
+fn what_lies_around_a_prefix() {
+    let mut stage = Stage::new(64);
+    stage.step(0, Install(vec![mapping("2.2.0.0/16", 10), mapping("2.2.2.0/24", 10)]));
+    (0..20).for_each(|third| drop(stage.step(0, Install(vec![mapping(&format!("3.3.{third}.0/24"), 10)]))));
+    for (asked, expected) in [
+        ("2.2.2.2/32", &["2.2.2.0/24"][..]),
+        ("2.2.0.0/16", &["2.2.0.0/16"]),
+        ("2.2.9.0/24", &["2.2.0.0/16"]),
+        ("2.0.0.0/8", &["2.2.0.0/16", "2.2.2.0/24"]),
+        ("9.0.0.0/8", &[]),
+    ] {
+        let expected: Vec<EidPrefix> = expected.iter().map(|prefix| eid(prefix)).collect();
+        assert_eq!(stage.cache.around(&eid(asked), 8), expected, "{asked}");
+    }
+    assert_eq!(stage.cache.around(&eid("3.0.0.0/8"), 8).len(), 8);
 }
 
 #[test]
@@ -810,7 +852,7 @@ proptest! {
                     Publish(mapping, _) => { published.insert(mapping.eid); }
                     Withdraw(eid) => prop_assert!(published.remove(&eid), "withdrew what was not there"),
                     Refresh(eid) => prop_assert!(published.contains(&eid), "asked for what is not there"),
-                    Fault(_) | Release(_) => {}
+                    Fault(_) | Release(_) | Output::Used(_) => {}
                 }
             }
             stage.assert_consistent();

@@ -52,12 +52,14 @@ pub mod api_socket;
 pub mod bgp_socket;
 pub mod control_socket;
 pub mod gre_socket;
+pub mod icmp_socket;
 pub mod interface;
 pub mod ip_socket;
 pub mod kernel_gre;
 pub mod netlink;
 pub mod path_mtu;
 pub mod privilege;
+pub mod state_file;
 pub mod tun;
 
 use std::io;

@@ -12,7 +12,7 @@ use crate::map_cache::{self, Output};
 
 /// An underlay that knows what the test tells it; what it was not told is waiting.
 #[derive(Default)]
-struct Known(HashMap<IpAddr, Path>);
+struct Known(HashMap<IpAddr, Path>, HashMap<IpAddr, prober::State>);
 
 impl Paths for Known {
     fn path(&self, destination: IpAddr) -> Path {
@@ -21,6 +21,10 @@ impl Paths for Known {
 
     fn source(&self, _destination: IpAddr) -> Option<IpAddr> {
         None
+    }
+
+    fn probed(&self, locator: IpAddr) -> prober::State {
+        self.1.get(&locator).copied().unwrap_or_default()
     }
 }
 
@@ -80,7 +84,7 @@ impl World {
                 Output::Publish(mapping, set) => self.publisher.show(&mapping, set, &self.known, &mut todo),
                 Output::Withdraw(eid) => self.publisher.hide(&eid, &mut todo),
                 Output::Release(set) => self.publisher.release(set, &mut todo),
-                Output::Refresh(_) | Output::Fault(_) => panic!("{output:?}"),
+                Output::Refresh(_) | Output::Used(_) | Output::Fault(_) => panic!("{output:?}"),
             }
         }
         todo
@@ -99,8 +103,22 @@ impl World {
         self.publisher.path_changed(ip(destination), &self.known);
     }
 
+    fn probed(&mut self, locator: &str, state: prober::State) {
+        self.known.1.insert(ip(locator), state);
+        self.publisher.path_changed(ip(locator), &self.known);
+    }
+
     fn mend(&mut self) {
         self.publisher.mend(&self.cache, &self.known, &mut Vec::new());
+    }
+
+    /// Where packets of each slot go.
+    fn slots(&mut self, address: &str) -> Vec<IpAddr> {
+        self.publisher.publish();
+        let snapshot = self.reader.snapshot();
+        let Some(entry) = snapshot.lookup(InstanceId::DEFAULT, ip(address)) else { return Vec::new() };
+        let ways = (0..64).map(|slot| snapshot.way(entry, slot << 26));
+        ways.filter_map(|way| if let Way::Tunnel(outer) = way { Some(outer.destination()) } else { None }).collect()
     }
 
     /// What a packet to `address` meets after publication; of tunnels the destinations, over all flows.
@@ -350,4 +368,61 @@ fn site_hosts_come_go_and_are_bounded() {
     }
     todo.sort_by_key(|watch| format!("{watch:?}"));
     assert_eq!(todo, [Watch::Stop(ip("1.1.1.1")), Watch::Stop(ip("1.1.1.2"))]);
+}
+
+/// RCH-7, LOC-3, LOC-6: what probes say has flows move away and back, those of the locator in question alone.
+#[test]
+fn a_locator_that_does_not_answer_is_left_and_returned_to() {
+    let (a, b) = ("240.1.0.20", "240.2.0.20");
+    let mut world = world();
+    world.show(mapping("2.2.0.0/16", &[a, b]));
+    world.path(a, Path::Ready(adjacency(1)));
+    world.path(b, Path::Ready(adjacency(2)));
+    assert_eq!(world.meets("2.2.2.2"), tunnels(&[a, b]));
+    let slots = world.slots("2.2.2.2");
+    world.probed(a, prober::State::Up);
+    world.probed(b, prober::State::Up);
+    world.probed(a, prober::State::Down);
+    assert_eq!(world.meets("2.2.2.2"), tunnels(&[b]));
+    world.probed(a, prober::State::Up);
+    assert_eq!(world.slots("2.2.2.2"), slots, "each flow is where it was");
+    world.probed(a, prober::State::Down);
+    for (before, after) in slots.iter().zip(world.slots("2.2.2.2")) {
+        assert!(*before != ip(b) || after == ip(b), "a flow of the other locator moved");
+    }
+    world.probed(b, prober::State::Down);
+    assert_eq!(world.meets("2.2.2.2"), Some(Met::Drop(Reason::NoUsableLocator)), "none answers any more");
+}
+
+/// RCH-7: ETRs that answer no probes at all are not cut off; beside one that does answer a mute locator is avoided.
+#[test]
+fn a_mute_locator_is_avoided_only_for_one_that_answers() {
+    let (a, b) = ("240.1.0.20", "240.2.0.20");
+    let mut world = world();
+    world.show(mapping("2.2.0.0/16", &[a, b]));
+    world.path(a, Path::Ready(adjacency(1)));
+    world.path(b, Path::Ready(adjacency(2)));
+    world.probed(a, prober::State::Mute);
+    assert_eq!(world.meets("2.2.2.2"), tunnels(&[a, b]));
+    world.probed(b, prober::State::Mute);
+    assert_eq!(world.meets("2.2.2.2"), tunnels(&[a, b]));
+    world.probed(b, prober::State::Up);
+    assert_eq!(world.meets("2.2.2.2"), tunnels(&[b]));
+    world.probed(b, prober::State::Down);
+    assert_eq!(world.meets("2.2.2.2"), tunnels(&[a]), "perhaps it is only mute");
+}
+
+/// RCH-12: without a route to it a locator is down, whatever probes said a moment ago.
+#[test]
+fn no_route_is_down_at_once() {
+    let (a, b) = ("240.1.0.20", "240.2.0.20");
+    let mut world = world();
+    world.show(mapping("2.2.0.0/16", &[a, b]));
+    world.path(a, Path::Ready(adjacency(1)));
+    world.path(b, Path::Ready(adjacency(2)));
+    world.probed(a, prober::State::Up);
+    world.path(a, Path::Unreachable);
+    assert_eq!(world.meets("2.2.2.2"), tunnels(&[b]));
+    world.path(a, Path::Ready(adjacency(1)));
+    assert_eq!(world.meets("2.2.2.2"), tunnels(&[a, b]));
 }

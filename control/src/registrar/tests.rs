@@ -1,9 +1,9 @@
 //! Stories with time: a registrar, and Map-Servers that answer or not.
 
-use altitude_dataplane::mapping::{Action, InstanceId, Locator};
+use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Locator};
 
 use super::*;
-use crate::wire::{Algorithm, Message};
+use crate::wire::{Algorithm, AuthenticationError, Message};
 
 const FIRST: u64 = 1 << 32;
 const V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(240, 0, 254, 2));
@@ -65,8 +65,14 @@ impl Stage {
         sent
     }
 
-    fn standing(&self) -> Standing {
-        self.registrar.servers().next().unwrap().standing
+    fn status(&self) -> ServerStatus {
+        self.registrar.server(V4).unwrap()
+    }
+
+    /// How things stand, and since when, ms.
+    fn standing(&self) -> (Standing, u64) {
+        let status = self.status();
+        (status.standing, status.since.duration_since(self.start).as_millis() as u64)
     }
 }
 
@@ -92,10 +98,16 @@ fn notify(nonce: u64, records: Vec<Mapping>, key: &Key) -> Input {
     Input::Notify { from: V4, message, octets }
 }
 
+/// What tells that things stand otherwise now.
+const fn stands(standing: Standing) -> Output {
+    Output::Stands { server: V4, standing }
+}
+
 fn answer(register: &MapRegister) -> Input {
     notify(register.nonce, register.records.clone(), &key(1, b"one"))
 }
 
+/// ETR-20, ETR-23: every 20 s and each confirmed for five minutes, then every minute and one in five confirmed.
 #[test]
 fn rounds_are_quick_for_five_minutes_and_then_every_minute() {
     let mut stage = Stage::new(vec![server(V4)], &["1.1.0.0/16"]);
@@ -117,6 +129,7 @@ fn rounds_are_quick_for_five_minutes_and_then_every_minute() {
     assert_eq!(confirmed, 12, "one in {CONFIRM_EVERY} of the later ones asks for a Map-Notify");
 }
 
+/// ETR-22, ETR-20: each with a nonce of its own, greater than the last.
 #[test]
 fn an_unanswered_message_goes_again_with_a_new_nonce_after_1_2_4_and_at_last_60_seconds() {
     let mut stage = Stage::new(vec![server(V4)], &["1.1.0.0/16"]);
@@ -131,25 +144,45 @@ fn an_unanswered_message_goes_again_with_a_new_nonce_after_1_2_4_and_at_last_60_
     let nonces: Vec<u64> = sent.iter().map(|(_, register)| register.nonce).collect();
     assert_eq!(nonces, (FIRST..FIRST + 10).collect::<Vec<_>>());
     assert!(sent.iter().all(|(_, register)| register.want_notify));
-    assert_eq!(stage.standing(), Standing::Silent { since: stage.start });
+    assert_eq!(stage.standing(), (Standing::Silent, 3000), "after two retries");
+}
+
+/// ETR-22, ETR-26: the answer ends the retries, whichever of the nonces it names, and is good once.
+#[test]
+fn the_answer_to_a_retry_registers_and_ends_the_retries() {
+    for slow in [false, true] {
+        let mut stage = Stage::new(vec![server(V4)], &["1.1.0.0/16"]);
+        let sent = stage.run_until(1000);
+        assert_eq!(sent.len(), 2);
+        let answered = &sent[usize::from(!slow)].1;
+        assert_eq!(stage.step(1200, answer(answered)), [stands(Standing::Registered)], "slow: {slow}");
+        assert_eq!(stage.standing(), (Standing::Registered, 1200));
+        for register in [&sent[0].1, &sent[1].1] {
+            assert_eq!(stage.step(1300, answer(register)), [Output::Drop(NotifyFault::Replayed)]);
+        }
+        assert_eq!(stage.registrar.due(), Some(stage.at(20_000)));
+    }
 }
 
 #[test]
-fn the_answer_to_a_retry_registers_and_ends_the_retries() {
+fn two_retries_without_an_answer_put_in_doubt_what_was_confirmed() {
     let mut stage = Stage::new(vec![server(V4)], &["1.1.0.0/16"]);
-    let sent = stage.run_until(1000);
-    assert_eq!(sent.len(), 2);
-    assert_eq!(stage.step(1200, answer(&sent[1].1)), [Output::Registered(V4)]);
-    assert_eq!(stage.standing(), Standing::Registered { since: stage.at(1200) });
-    assert_eq!(stage.step(1300, answer(&sent[1].1)), [Output::Drop(NotifyFault::Replayed)], "each nonce is good once");
-    assert_eq!(stage.registrar.due(), Some(stage.at(20_000)));
-    let lost = stage.run_until(22_000);
-    assert_eq!(lost.len(), 2);
-    assert!(matches!(stage.standing(), Standing::Registered { .. }), "one lost message is no loss");
-    let todo: Vec<Output> = [23_000, 27_000].into_iter().flat_map(|ms| stage.step(ms, Input::Wake)).collect();
-    assert!(todo.contains(&Output::Lost(V4)), "{todo:?}");
+    let sent = stage.run_until(0).remove(0).1;
+    stage.step(100, answer(&sent));
+    let again = stage.run_until(21_500);
+    assert_eq!(again.len(), 2);
+    assert_eq!(stage.standing(), (Standing::Registered, 100), "one lost message is no loss");
+    let todo = stage.step(23_000, Input::Wake);
+    assert_eq!(todo[1..], [stands(Standing::Silent)]);
+    let status = stage.status();
+    assert_eq!(status.prefixes, [(eid("1.1.0.0/16"), PrefixStanding::Silent, stage.at(23_000))]);
+    let reason = status.reason(Circumstances::default()).unwrap();
+    assert_eq!(reason.what, "nothing comes back any more");
+    let last = registers(&todo).remove(0);
+    assert_eq!(stage.step(23_100, answer(&last)), [stands(Standing::Registered)]);
 }
 
+/// ETR-25, ETR-28: no locator is marked as probed, and nothing is merged that was not told to be.
 #[test]
 fn records_are_authoritative_sorted_and_never_probed() {
     let mut stage = Stage::new(vec![server(V4)], &["1.1.0.0/16"]);
@@ -161,6 +194,7 @@ fn records_are_authoritative_sorted_and_never_probed() {
     assert!(!sent[0].1.merge && !sent[0].1.proxy && !sent[0].1.ttl_timeout);
 }
 
+/// G-5: the whole packet is within 576 and 1280 octets.
 #[test]
 fn many_prefixes_go_in_messages_of_576_or_1280_octets() {
     let prefixes: Vec<String> = (0..60).map(|n| format!("10.{n}.0.0/16")).collect();
@@ -196,15 +230,50 @@ fn it_is_registered_when_every_message_is_confirmed_and_partly_when_a_prefix_is_
     for register in others {
         assert_eq!(stage.step(10, answer(register)), []);
     }
+    assert_eq!(stage.standing(), (Standing::Waiting, 0));
     let mut fewer = last.records.clone();
     fewer.pop();
-    assert_eq!(stage.step(20, notify(last.nonce, fewer, &key(1, b"one"))), []);
-    assert_eq!(stage.standing(), Standing::Partial { refused: 1 });
+    let partial = Standing::Partial { refused: 1, silent: 0 };
+    assert_eq!(stage.step(20, notify(last.nonce, fewer, &key(1, b"one"))), [stands(partial)]);
+    let refused: Vec<EidPrefix> = {
+        let prefixes = stage.status().prefixes.into_iter();
+        prefixes.filter(|(_, standing, _)| *standing == PrefixStanding::Refused).map(|(eid, ..)| eid).collect()
+    };
+    assert_eq!(refused, [eid("10.59.0.0/16")]);
+    let reason = stage.status().reason(Circumstances::default()).unwrap();
+    assert_eq!(reason.what, "it refuses 10.59.0.0/16");
     let sent = registers(&stage.step(20_000, Input::Wake));
     let outputs: Vec<Output> = sent.iter().flat_map(|register| stage.step(20_010, answer(register))).collect();
-    assert_eq!(outputs, [Output::Registered(V4)]);
+    assert_eq!(outputs, [stands(Standing::Registered)]);
+    assert_eq!(stage.status().reason(Circumstances::default()), None);
 }
 
+/// A message that is lost again and again says nothing of the others, and its news is told once.
+#[test]
+fn one_message_that_is_never_answered_leaves_the_others_registered() {
+    let prefixes: Vec<String> = (0..30).map(|n| format!("10.{n}.0.0/16")).collect();
+    let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+    let mut stage = Stage::new(vec![server(V4)], &prefixes);
+    let mut news = Vec::new();
+    while let Some(due) = stage.registrar.due().filter(|due| *due <= stage.at(900_000)) {
+        let ms = due.duration_since(stage.start).as_millis() as u64;
+        let todo = stage.step(ms, Input::Wake);
+        for register in registers(&todo).iter().filter(|register| register.records[0].eid == eid("10.0.0.0/16")) {
+            news.extend(stage.step(ms, answer(register)));
+        }
+        news.extend(todo.into_iter().filter(|output| matches!(output, Output::Stands { .. })));
+    }
+    let registered = |(_, standing, _): &&(EidPrefix, PrefixStanding, Instant)| *standing == PrefixStanding::Registered;
+    let status = stage.status();
+    let answered = status.prefixes.iter().filter(registered).count();
+    assert!(answered > 0 && answered < 30);
+    let [Output::Stands { standing: Standing::Partial { refused: 0, .. }, .. }] = &news[..] else { panic!("{news:?}") };
+    assert_eq!(status.standing, Standing::Partial { refused: 0, silent: 30 - answered });
+    let reason = status.reason(Circumstances::default()).unwrap().what;
+    assert!(reason.starts_with("it gives no answer for 10.1") && reason.contains(" more"), "{reason}");
+}
+
+/// ETR-26: address, key and MAC first; what fails changes nothing.
 #[test]
 fn what_is_not_proved_changes_nothing_but_says_that_keys_differ() {
     let mut stage = Stage::new(vec![server(V4)], &["1.1.0.0/16"]);
@@ -214,25 +283,36 @@ fn what_is_not_proved_changes_nothing_but_says_that_keys_differ() {
     let stranger = Input::Notify { from: [9, 9, 9, 9].into(), message, octets };
     assert_eq!(stage.step(1, stranger), [Output::Drop(NotifyFault::Stranger)]);
     let wrong = notify(sent.nonce, records(), &key(1, b"two"));
-    assert_eq!(stage.step(2, wrong), [Output::Drop(NotifyFault::Mac)]);
-    assert_eq!(stage.standing(), Standing::WrongKey { since: stage.at(2) });
+    let told = Standing::WrongKey(AuthenticationError::Mac);
+    assert_eq!(stage.step(2, wrong.clone()), [stands(told), Output::Drop(NotifyFault::Mac)]);
+    assert_eq!(stage.standing(), (told, 2));
     let unknown = notify(sent.nonce, records(), &key(7, b"one"));
-    assert_eq!(stage.step(3, unknown), [Output::Drop(NotifyFault::UnknownKey)]);
-    assert_eq!(stage.step(4, answer(&sent)), [Output::Registered(V4)]);
+    assert_eq!(stage.step(3, unknown), [Output::Drop(NotifyFault::UnknownKey)], "not news");
+    let sha1 = notify(sent.nonce, records(), &Key::new(1, Algorithm::Sha1, b"one"));
+    assert_eq!(stage.step(3, sha1), [Output::Drop(NotifyFault::Mac)]);
+    assert_eq!(stage.standing(), (Standing::WrongKey(AuthenticationError::Algorithm(1)), 2));
+    assert_eq!(stage.step(4, answer(&sent)), [stands(Standing::Registered)]);
+    // A forged one does not take away what was confirmed.
+    assert_eq!(stage.step(5, wrong), [Output::Drop(NotifyFault::Mac)]);
+    assert_eq!(stage.standing(), (Standing::Registered, 4));
 }
 
+/// ETR-26: only what answers nothing is acknowledged, and once more when it comes once more: the first thanks were lost.
 #[test]
-fn news_of_the_map_server_is_acknowledged_once_and_an_ack_never() {
+fn news_of_the_map_server_is_acknowledged_and_an_ack_never() {
     let mut stage = Stage::new(vec![server(V4)], &["1.1.0.0/16"]);
-    stage.run_until(0);
-    let news = || notify(77, vec![mapping("1.1.0.0/16")], &key(1, b"one"));
-    let [Output::Send { to: V4, octets }] = &stage.step(1, news())[..] else { panic!("one Map-Notify-Ack") };
-    let Ok(Message::MapNotify(ack)) = Message::parse(octets) else { panic!("{octets:?}") };
-    assert_eq!((ack.ack, ack.nonce), (true, 77));
-    assert!(ack.verify(octets, &[key(1, b"one")]).is_ok());
-    assert_eq!(stage.step(2, news()), [Output::Drop(NotifyFault::Replayed)]);
-    let ack = Input::Notify { from: V4, message: ack, octets: octets.clone() };
-    assert_eq!(stage.step(3, ack), [Output::Drop(NotifyFault::Ack)]);
+    let sent = stage.run_until(0).remove(0).1;
+    assert_eq!(stage.step(0, answer(&sent)), [stands(Standing::Registered)], "an answer is not acknowledged");
+    let news = |nonce| notify(nonce, vec![mapping("1.1.0.0/16")], &key(1, b"one"));
+    for ms in [1, 3001] {
+        let [Output::Send { to: V4, octets }] = &stage.step(ms, news(77))[..] else { panic!("one Map-Notify-Ack") };
+        let Ok(Message::MapNotify(ack)) = Message::parse(octets) else { panic!("{octets:?}") };
+        assert_eq!((ack.ack, ack.nonce), (true, 77));
+        assert!(ack.verify(octets, &[key(1, b"one")]).is_ok());
+        let ack = Input::Notify { from: V4, message: ack, octets: octets.clone() };
+        assert_eq!(stage.step(ms, ack), [Output::Drop(NotifyFault::Ack)]);
+    }
+    assert_eq!(stage.step(4000, news(76)), [Output::Drop(NotifyFault::Replayed)]);
 }
 
 #[test]
@@ -240,7 +320,8 @@ fn a_key_may_be_changed_without_a_gap() {
     let both = MapServer { keys: vec![key(1, b"one"), key(2, b"two")], ..server(V4) };
     let mut stage = Stage::new(vec![both], &["1.1.0.0/16"]);
     let sent = stage.run_until(0).remove(0).1;
-    assert_eq!(stage.step(1, notify(sent.nonce, sent.records, &key(2, b"two"))), [Output::Registered(V4)]);
+    let answer = notify(sent.nonce, sent.records, &key(2, b"two"));
+    assert_eq!(stage.step(1, answer), [stands(Standing::Registered)]);
 }
 
 #[test]
@@ -248,6 +329,7 @@ fn a_change_withdraws_what_is_gone_and_registers_the_rest_at_once() {
     let mut stage = Stage::new(vec![server(V4)], &["1.1.0.0/16", "1.2.0.0/16"]);
     let sent = stage.run_until(0).remove(0).1;
     stage.step(1, answer(&sent));
+    stage.run_until(400_000 - 1);
     let todo = stage.step(400_000, Input::Change(vec![mapping("1.2.0.0/16"), mapping("1.3.0.0/16")]));
     let told: Vec<(Vec<EidPrefix>, bool, bool)> = registers(&todo)
         .iter()
@@ -260,6 +342,56 @@ fn a_change_withdraws_what_is_gone_and_registers_the_rest_at_once() {
     assert_eq!(told, [(gone, true, true), (kept, false, false)]);
 }
 
+/// ETR-24: a dead locator is registered as such at once, the others as they were.
+#[test]
+fn a_locator_that_goes_down_is_told_at_once() {
+    let mut stage = Stage::new(vec![server(V4)], &["1.1.0.0/16", "1.2.0.0/16"]);
+    let sent = stage.run_until(0).remove(0).1;
+    assert!(sent.records.iter().all(|record| record.locators.iter().all(|locator| locator.reachable)));
+    stage.step(1, answer(&sent));
+    let mut changed = mapping("1.1.0.0/16");
+    changed.locators[0].reachable = false;
+    let todo = stage.step(5000, Input::Change(vec![changed, mapping("1.2.0.0/16")]));
+    let told = registers(&todo).remove(0);
+    let up = |index: usize| -> Vec<(IpAddr, bool)> {
+        let locators = told.records[index].locators.iter();
+        locators.map(|locator| (locator.address, locator.reachable)).collect()
+    };
+    let [first, second] = [IpAddr::from([240, 0, 254, 10]), [240, 0, 254, 20].into()];
+    assert_eq!(up(0), [(first, true), (second, false)]);
+    assert_eq!(up(1), [(first, true), (second, true)]);
+    let standings: Vec<PrefixStanding> = stage.status().prefixes.iter().map(|(_, standing, _)| *standing).collect();
+    assert_eq!(standings, [PrefixStanding::Waiting, PrefixStanding::Registered]);
+}
+
+#[test]
+fn a_locator_that_flaps_is_told_once_a_second() {
+    let mut stage = Stage::new(vec![server(V4)], &["1.1.0.0/16"]);
+    stage.run_until(0);
+    let mut sent = 0;
+    for ms in (10..2000).step_by(10) {
+        let mut flapping = mapping("1.1.0.0/16");
+        flapping.locators[0].reachable = ms % 20 == 0;
+        sent += registers(&stage.step(ms, Input::Change(vec![flapping]))).len();
+    }
+    assert_eq!((sent, stage.registrar.due()), (1, Some(stage.at(2000))));
+    let last = stage.run_until(2000).remove(0).1;
+    assert!(!last.records[0].locators[1].reachable, "the last state is told");
+}
+
+/// ETR-28: with merge each xTR tells its own locators alone.
+#[test]
+fn with_merge_the_bit_is_set_and_only_our_own_locators_are_told() {
+    let merging = MapServer { merge: true, proxy: true, ..server(V4) };
+    let mut stage = Stage::new(vec![merging], &["1.1.0.0/16"]);
+    stage.registrar.database[0].locators[0].local = true;
+    let register = stage.run_until(0).remove(0).1;
+    assert!(register.merge && register.proxy);
+    let told: Vec<IpAddr> = register.records[0].locators.iter().map(|locator| locator.address).collect();
+    assert_eq!(told, [IpAddr::from([240, 0, 254, 10])]);
+}
+
+/// ETR-27: with Record TTL 0 and the T bit, authenticated and with nonces like any other.
 #[test]
 fn a_stop_withdraws_everything_from_everyone_and_is_the_end() {
     let v6: IpAddr = "2001:db8::2".parse().unwrap();
@@ -268,5 +400,62 @@ fn a_stop_withdraws_everything_from_everyone_and_is_the_end() {
     let told = registers(&stage.step(5, Input::Stop));
     assert_eq!(told.len(), 2);
     assert!(told.iter().all(|register| register.records[0].ttl == Ttl::Remove && register.nonce > FIRST + 1));
+    assert!(told.iter().all(|register| register.ttl_timeout && !register.want_notify));
     assert_eq!(stage.registrar.due(), None);
+}
+
+/// Every way not to be registered has its words, and the words name what the operator must compare.
+#[test]
+fn each_standing_says_why_and_what_to_do() {
+    let stage = Stage::new(vec![server(V4)], &["1.1.0.0/16"]);
+    let now = stage.start;
+    let with = |standing, confirmed, prefixes: &[(&str, PrefixStanding)]| ServerStatus {
+        standing,
+        sent: 3,
+        confirmed,
+        prefixes: prefixes.iter().map(|(prefix, standing)| (eid(prefix), *standing, now)).collect(),
+        ..stage.status()
+    };
+    let wrong = |error| with(Standing::WrongKey(error), 0, &[]);
+    let plain = Circumstances::default();
+    let no_route = Circumstances { not_sent: Some("Network is unreachable"), ..plain };
+    let by_clock = Circumstances { nonces_by_clock: true, ..plain };
+    let ten: Vec<String> = (0..10).map(|n| format!("10.{n}.0.0/16")).collect();
+    let ten: Vec<_> = ten.iter().map(|prefix| (prefix.as_str(), PrefixStanding::Refused)).collect();
+    let lost = [("1.1.0.0/16", PrefixStanding::Registered), ("1.2.0.0/16", PrefixStanding::Silent)];
+    for (status, circumstances, what, remedy) in [
+        (with(Standing::Waiting, 0, &[]), plain, "its answer is not there yet", "again after 1, 2, 4 … 60 s"),
+        (with(Standing::Silent, 0, &[]), plain, "nothing came back for 3 messages", "UDP 4342 passes"),
+        (with(Standing::Silent, 0, &[]), plain, "nothing", "Key ID 1, algorithm sha256 and the same secret"),
+        (with(Standing::Silent, 0, &[]), by_clock, "nothing", "that the clock here was not set back"),
+        (with(Standing::Silent, 1, &[]), plain, "nothing comes back any more", "see that it runs"),
+        (with(Standing::Silent, 0, &[]), no_route, "not sent: Network is unreachable", "ip route get 240.0.254.2"),
+        (
+            wrong(AuthenticationError::UnknownKey(7)),
+            plain,
+            "with Key ID 7, which is not ours (Key ID 1)",
+            "id = 7 here",
+        ),
+        (wrong(AuthenticationError::Algorithm(1)), plain, "algorithm 1, and our key is for sha256", "1 is sha1"),
+        (wrong(AuthenticationError::Length(5)), plain, "5 octets of authentication data", "what its software sends"),
+        (wrong(AuthenticationError::Mac), plain, "with another secret", "the same secret at both ends"),
+        (
+            with(Standing::Partial { refused: 10, silent: 0 }, 1, &ten),
+            plain,
+            "it refuses 10.0.0.0/16, 10.1.0.0/16, 10.2.0.0/16, 10.3.0.0/16, 10.4.0.0/16, 10.5.0.0/16, 10.6.0.0/16, \
+             10.7.0.0/16 and 2 more",
+            "more-specifics",
+        ),
+        (
+            with(Standing::Partial { refused: 0, silent: 1 }, 1, &lost),
+            plain,
+            "it gives no answer for 1.2.0.0/16",
+            "lost on the way",
+        ),
+    ] {
+        let reason = status.reason(circumstances).unwrap();
+        assert!(reason.what.contains(what), "{what} is not in {}", reason.what);
+        assert!(reason.remedy.contains(remedy), "{remedy} is not in {}", reason.remedy);
+    }
+    assert_eq!(with(Standing::Registered, 1, &[]).reason(no_route), None);
 }

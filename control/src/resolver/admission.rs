@@ -37,6 +37,8 @@ pub(super) fn admit(
         }
         for locator in &mut record.locators {
             locator.reachable &= rloc::routable(locator.address);
+            // Says something of this message, and nothing of the mapping.
+            locator.probed = false;
         }
         record.locators.sort_by(Locator::wire_order);
     }

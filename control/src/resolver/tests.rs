@@ -209,7 +209,81 @@ fn no_second_request_for_an_eid_prefix_within_a_second() {
     stage.assert_idle();
 }
 
-/// ITR-21.
+/// SMR-3: what an SMR invokes carries the s bit and is for the mapping system, even if a refresh was under way; who sent the
+/// SMR has no part in it.
+#[test]
+fn an_smr_has_the_mapping_system_asked() {
+    let invoked = |asked: &str, nonce: u64| match refresh(asked, nonce) {
+        Output::Request { target, instance, message, .. } => {
+            let message = MapRequest { smr_invoked: true, ..message };
+            Output::Request { target, instance, refresh: false, message }
+        }
+        _ => unreachable!("refresh makes requests"),
+    };
+    let mut stage = Stage::new(settings());
+    stage.play([
+        (0, Input::Solicited(eid("2.2.0.0/16")), vec![invoked("2.2.0.0/16", 1)]),
+        (10, Input::Solicited(eid("2.2.0.0/16")), vec![]),
+        (20, reply(1, vec![mapping("2.2.0.0/16")]), vec![Install(vec![mapping("2.2.0.0/16")])]),
+        (5_000, Input::Refresh(eid("3.3.0.0/16")), vec![refresh("3.3.0.0/16", 2)]),
+        (6_000, Input::Wake, vec![refresh("3.3.0.0/16", 3)]),
+        // What is on its way may be older than the change: asked anew as soon as the second is over.
+        (6_100, Input::Solicited(eid("3.3.0.0/16")), vec![]),
+        (7_000, Input::Wake, vec![invoked("3.3.0.0/16", 4)]),
+        (7_010, Input::Solicited(eid("1.1.0.0/16")), vec![Discard(ResolverFault::Local)]),
+        (7_020, reply(4, vec![mapping("3.3.0.0/16")]), vec![Install(vec![mapping("3.3.0.0/16")])]),
+    ]);
+    stage.assert_idle();
+}
+
+/// RCH-6: what a probe reply says of the prefix asked about, and of what lies beneath it, may refresh the cache; what it says
+/// beyond is nothing that a locator can say.
+#[test]
+fn a_probe_reply_refreshes_its_prefix_and_no_more() {
+    let resolver = Resolver::new(settings());
+    let heavier = |prefix: &str| Mapping {
+        locators: vec![Locator { weight: 7, probed: true, ..Locator::unicast([240, 0, 254, 20].into(), 1, 100) }],
+        ..mapping(prefix)
+    };
+    let clean = |prefix: &str| {
+        let mut record = heavier(prefix);
+        record.locators[0].probed = false; // the p bit is no part of the mapping
+        record
+    };
+    let asked = eid("2.2.0.0/16");
+    for (records, expected) in [
+        (vec![heavier("2.2.0.0/16")], Ok(vec![clean("2.2.0.0/16")])),
+        (vec![heavier("2.2.0.0/16"), heavier("2.2.2.0/24")], Ok(vec![clean("2.2.0.0/16"), clean("2.2.2.0/24")])),
+        (vec![heavier("2.0.0.0/8")], Err(ResolverFault::Unrelated)),
+        (vec![heavier("3.3.0.0/16")], Err(ResolverFault::NotCovering)),
+        (vec![heavier("2.2.0.0/16"), heavier("1.1.1.0/24")], Err(ResolverFault::Unrelated)),
+        (vec![], Err(ResolverFault::NotCovering)),
+    ] {
+        assert_eq!(resolver.confirmed(&asked, records), expected);
+    }
+}
+
+/// ITR-22: without a Map-Resolver a locator is asked, by a probe: its authoritative answer counts for a refresh alone.
+#[test]
+fn a_refresh_may_be_answered_by_a_probe_reply() {
+    let probed = |nonce: u64, authoritative: bool| {
+        let records = vec![Mapping { authoritative, ..mapping("2.2.0.0/16") }];
+        Input::Reply(MapReply { nonce, probe: true, echo_nonce: false, records, security: None })
+    };
+    let mut stage = Stage::new(settings());
+    stage.play([
+        (0, Input::Refresh(eid("2.2.0.0/16")), vec![refresh("2.2.0.0/16", 1)]),
+        (10, probed(1, false), vec![Discard(ResolverFault::ProbeReply)]),
+        (20, probed(1, true), vec![Install(vec![mapping("2.2.0.0/16")])]),
+        (20, probed(1, true), vec![Discard(ResolverFault::NonceUnknown)]),
+        (5_000, miss("2.2.2.2"), vec![request("2.2.2.2", 2)]),
+        (5_010, probed(2, true), vec![Discard(ResolverFault::ProbeReply)]),
+        (5_020, reply(2, vec![mapping("2.2.0.0/16")]), vec![Install(vec![mapping("2.2.0.0/16")])]),
+    ]);
+    stage.assert_idle();
+}
+
+/// ITR-21: the cached prefix, and no Source-EID.
 #[test]
 fn a_refresh_asks_for_the_cached_prefix_without_a_source() {
     let mut stage = Stage::new(settings());

@@ -113,6 +113,7 @@ fn more_specifics_that_do_not_fit_leave_the_part_that_needs_none() {
     assert_eq!(responder.answer(Instant::now(), &asked, arrival()), Err(RequestFault::TooManyRecords));
 }
 
+/// RCH-3: P, the nonce, and A in every record; the p bit at the locator that was probed.
 #[test]
 fn a_probe_is_answered_as_a_probe_and_names_the_locator_probed() {
     let probe = MapRequest { probe: true, ..request(&["2.2.0.0/16"]) };
@@ -125,6 +126,7 @@ fn a_probe_is_answered_as_a_probe_and_names_the_locator_probed() {
         let arrival = Arrival { destination: destination.map(address), ..arrival() };
         let message = responder.answer(Instant::now(), &probe, arrival).unwrap().message;
         assert!(message.probe && message.records.iter().all(|record| record.authoritative));
+        assert_eq!(message.nonce, probe.nonce);
         let probed = message.records[0].locators.iter().filter(|locator| locator.probed);
         assert_eq!(probed.map(|locator| locator.address.to_string()).collect::<Vec<_>>(), expected);
     }
@@ -160,7 +162,32 @@ fn it_goes_to_an_itr_rloc_that_can_be_reached_at_the_port_of_the_request() {
     }
 }
 
-/// ETR-10, ITR-36: nor does what a request carries change anything
+/// ETR-17: an ITR that probes two locators of ours, each once in 3 s and after a loss three times more, hears of all; beyond
+/// that, and for what is no probe, there are the rates.
+#[test]
+fn probes_have_a_rate_of_their_own() {
+    let start = Instant::now();
+    let mut responder = Responder::new(settings());
+    let probe = MapRequest { probe: true, ..request(&["2.2.0.0/16"]) };
+    let mut answered = |ms: u64, locator: &str| {
+        let arrival = Arrival { destination: Some(address(locator)), ..arrival() };
+        responder.answer(start + Duration::from_millis(ms), &probe, arrival).map(|_| ())
+    };
+    let locators = ["240.0.254.20", "2001:db8:f::20"];
+    for ms in (0..60_000).step_by(2_400) {
+        assert_eq!(locators.map(|locator| answered(ms, locator)), [Ok(()); 2], "at {ms} ms");
+    }
+    assert_eq!([1_000, 2_000, 3_000].map(|ms| answered(60_000 + ms, locators[0])), [Ok(()); 3]);
+    let flood = (0..10_000).filter(|ms| answered(70_000 + ms, locators[0]).is_ok()).count();
+    assert_eq!(flood, 12, "three, and one in each second after");
+    let plain = request(&["2.2.2.2/32"]);
+    let plain =
+        (0..9_000).filter(|ms| responder.answer(start + Duration::from_millis(90_000 + ms), &plain, arrival()).is_ok());
+    assert_eq!(plain.count(), 3 + 2);
+}
+
+/// ETR-10, ITR-36, SMR-6, SMR-7: what is in a request changes nothing; an SMR, or any request with the D bit, gets no Map-Reply; one that an SMR invoked is ordinary, with the same
+/// nonce and no P.
 #[test]
 fn requests_that_get_no_answer() {
     let plain = || request(&["2.2.2.2/32"]);
@@ -179,7 +206,8 @@ fn requests_that_get_no_answer() {
     }
     // The answer to an SMR, and one from a PITR, are ordinary.
     for request in [MapRequest { smr_invoked: true, ..plain() }, MapRequest { pitr: true, ..plain() }] {
-        assert!(answer(&request).is_ok());
+        let message = answer(&request).unwrap().message;
+        assert!(message.nonce == request.nonce && !message.probe);
     }
     // The mapping it carries changes nothing in the answer.
     let boast = MapRequest { reply_record: Some(mapping("2.2.2.0/24", &["9.9.9.9"])), ..plain() };

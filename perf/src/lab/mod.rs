@@ -7,6 +7,7 @@ pub mod alt;
 mod capture;
 mod daemon;
 mod echo;
+pub mod failover;
 mod judge;
 mod link;
 mod namespace;

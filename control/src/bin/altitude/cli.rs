@@ -3,8 +3,8 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use altitude_control::config::{
-    API_PATH, AltDraft, Bind, Draft, EidPrefixDraft, Given, Hold, LogFormat, LogLevel, NeighborDraft, PortDraft,
-    RibDraft, RouteDraft, Settings, SourceCheck, TunnelDraft, XdpMode, flags,
+    API_PATH, AltDraft, Bind, Draft, EidPrefixDraft, Given, Hold, LogFormat, LogLevel, MapServerDraft, NeighborDraft,
+    PortDraft, ProbingDraft, RibDraft, RouteDraft, Settings, SourceCheck, TunnelDraft, XdpMode, flags,
 };
 use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
@@ -170,11 +170,15 @@ fn eid_prefix(text: &str) -> Result<EidPrefix, String> {
 pub(crate) enum What {
     /// Mappings of other sites: how long yet, who said so, locators and their state, packets and octets.
     ///
-    /// State of a locator: up (packets can be sent to it), no path (no route or next hop), unreachable (its site says
-    /// so), not offered (priority 255).
+    /// State of a locator: up (packets can be sent to it), no path (no route or next hop, or no answer to probes:
+    /// `altitude show locators` says which), unreachable (its site says so), not offered (priority 255).
     MapCache,
     /// Our own EID-prefixes and locators, as Map-Requests for them are answered.
     Database,
+    /// Locators of other sites: whether they can be used and why not, what RLOC-probes found, how many mappings have them.
+    ///
+    /// MAPPINGS have it in their locator-set, and flows of CARRYING of them go to it now.
+    Locators,
     /// What each worker and the control thread counted, drops by reason.
     Counters,
     /// The interfaces: role, link, packets, what the kernel says of the rings, what was steered where.
@@ -183,6 +187,12 @@ pub(crate) enum What {
     Alt,
     /// BGP neighbours: state and since when, prefixes received and advertised, why the last session ended.
     Bgp,
+    /// Map-Servers that our EID-prefixes are registered with: what each says of each prefix, and why it is not registered.
+    ///
+    /// Standings: waiting (the first answer is not there yet), registered, silent (no answer to what was sent again and
+    /// again), wrong-key (its answers are not signed with our key), partial (it refuses some prefixes, or is silent about
+    /// them). Below the tables stands what to do about it.
+    Registrations,
 }
 
 const SHOW_EXAMPLES: &str = "\
@@ -190,6 +200,8 @@ Examples:
   altitude show map-cache
   altitude show counters --all
   altitude show counters --json | jq .control
+  altitude show registrations
+  altitude show registrations --json | jq -e 'all(.registrations[]; .standing == \"registered\")'
   altitude show bgp --neighbor 10.42.0.1
   altitude show bgp routes 1.1.0.0/16
   altitude show bgp routes --json | jq '.routes[] | select(.best)'
@@ -335,12 +347,46 @@ pub(crate) struct Run {
     #[arg(long, value_name = "ADDR", help_heading = "Mapping system")]
     map_resolver: Vec<String>,
 
+    /// Map-Server that our EID-prefixes are registered with, and the key shared with it [default: none].
+    ///
+    /// Repeatable: each is told everything. `key-file` names a file whose first line is the secret; keep it from others
+    /// (chmod 600). `key-id` [default: 1] and `algorithm` [default: sha256], one of sha256-hkdf, sha256, sha1, must be what
+    /// the Map-Server has. With `proxy` it answers Map-Requests for us, which hides that we are gone for up to three
+    /// minutes; with `merge` it unites what all xTRs of the site register. `legacy=whole-mac` and `legacy=records-only` are
+    /// for routers whose messages are not those of RFC 9301: openoverlayrouter needs algorithm=sha1, key-id=0 and
+    /// legacy=whole-mac. Write [[map-server]] in the file for several keys. `altitude show registrations` says how it goes.
+    #[arg(
+        long,
+        value_name = "ADDR,key-file=PATH[,key-id=N][,algorithm=NAME][,proxy][,merge][,legacy=SWITCH]...",
+        value_parser = flags::map_server,
+        help_heading = "Mapping system"
+    )]
+    map_server: Vec<MapServerDraft>,
+
+    /// Who we are among the xTRs of our site, 32 hexadecimal digits [default: made up at the first start, kept in the
+    /// state directory].
+    ///
+    /// No two xTRs of one site may have the same: a Map-Server takes them for one.
+    #[arg(long, value_name = "HEX", help_heading = "Mapping system")]
+    xtr_id: Option<String>,
+
+    /// The site we belong to, 16 hexadecimal digits, the same for all its xTRs [default: 0000000000000000].
+    #[arg(long, value_name = "HEX", help_heading = "Mapping system")]
+    site_id: Option<String>,
+
     /// PETR that takes packets whose destination is no EID [default: none, they are forwarded natively].
     ///
     /// Repeatable: several share the packets. It may be of the other family than the packets: IPv6 hosts reach the IPv6
     /// Internet through a PETR over an IPv4 core.
     #[arg(long, value_name = "ADDR", help_heading = "Mapping system")]
     petr: Vec<String>,
+    /// Seconds between two RLOC-probes of a locator in use, 1 to 3600, or off [default: 30].
+    ///
+    /// A locator that answers neither a probe nor three more is down: its flows move to others, and back when it answers. Where
+    /// there is another to move to it is probed every 3 seconds, so that flows move within 10. [rloc-probing] in the file has
+    /// the rest.
+    #[arg(long, value_name = "off|SECONDS", value_parser = flags::probing, help_heading = "Mapping system")]
+    rloc_probing: Option<i64>,
 
     /// Cores of the workers, one worker each: numbers and ranges [default: the last core].
     ///
@@ -429,6 +475,13 @@ pub(crate) struct Run {
     #[arg(long, value_name = "PATH", help_heading = "General")]
     api: Option<String>,
 
+    /// Directory for what must survive a restart: the xTR-ID, and which nonces are used [default: /var/lib/altitude].
+    ///
+    /// Made if it is missing; only a router with Map-Servers or sites of its own writes there. Give a second router on the
+    /// same machine a directory of its own.
+    #[arg(long, value_name = "PATH", help_heading = "General")]
+    state_dir: Option<String>,
+
     /// Least severe log level written to stderr [default: info].
     #[arg(long, value_name = "LEVEL", value_parser = PossibleValuesParser::new(LogLevel::NAMES))]
     #[arg(help_heading = "General")]
@@ -451,6 +504,9 @@ impl Run {
         let settings = Settings {
             rlocs: Some(rlocs).filter(|rlocs: &Vec<_>| !rlocs.is_empty()),
             map_resolvers: Some(servers).filter(|servers: &Vec<_>| !servers.is_empty()),
+            xtr_id: given("xtr-id", self.xtr_id.as_ref()),
+            site_id: given("site-id", self.site_id.as_ref()),
+            state_dir: given("state-dir", self.state_dir.as_ref()),
             petrs: Some(petrs).filter(|petrs| !petrs.is_empty()),
             workers: given("workers", self.workers.as_ref()),
             control_core: given("control-core", self.control_core.as_ref()),
@@ -483,7 +539,9 @@ impl Run {
                 ..AltDraft::default()
             },
             map_cache: Vec::new(),
+            map_servers: self.map_server.clone(),
             roles: altitude_control::config::RolesDraft::default(),
+            probing: ProbingDraft { interval: given("rloc-probing", self.rloc_probing.as_ref()), ..Default::default() },
             settings,
         }
     }
@@ -525,6 +583,10 @@ mod tests {
 
     #[test]
     fn every_flag_reaches_the_configuration() {
+        // Any file there is will do for a key.
+        let key = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let options = "key-id=7,algorithm=sha1,proxy,merge,legacy=whole-mac";
+        let server = format!("--map-server=240.0.254.40,key-file={key},{options}");
         let draft = run(&[
             "--site-port=eth1:7", "--core-port=eth0", "--rloc=240.0.254.10", "--eid-prefix=1.1.0.0/16,instance=7,ttl=5",
             "--alt-tunnel=alt0,remote=240.0.254.30,local=240.0.254.10,key=9,checksum,address=10.42.0.1/30,address=fd00::1/64",
@@ -534,7 +596,9 @@ mod tests {
             "--alt-rib=embedded", "--alt-rib=7=netlink:table=4343", "--workers=0,2-3", "--control-core=1",
             "--xdp=native", "--bind=zerocopy", "--busy-poll=20", "--ring=2048", "--frames=16384", "--hugepages",
             "--map-cache-max=1000", "--hold=drop", "--batch=32", "--source-check=secure", "--api=/tmp/x.sock", "--log=debug",
-            "--log-format=json",
+            "--log-format=json", "--rloc-probing=7",
+            &server,
+            "--xtr-id=0123456789abcdef0123456789abcdef", "--site-id=00000000000000ff", "--state-dir=/tmp/state",
         ])
         .unwrap();
         let config = config::load(None, draft, &Machine { cores: vec![0, 1, 2, 3] }).unwrap();
@@ -547,6 +611,8 @@ mod tests {
         assert_eq!(config.database[0].ttl.to_wire(), 5);
         let tunnel = &config.tunnels[0];
         assert_eq!((tunnel.key, tunnel.checksum, tunnel.addresses.len()), (Some(9), true, 2));
+        let probing = config.probing.as_ref().unwrap();
+        assert_eq!((probing.interval.as_secs(), probing.failover_interval.as_secs()), (7, 3));
         assert_eq!(config.routes[0].eid.to_string(), "[7]0.0.0.0/0");
         assert_eq!(
             config.routes.iter().map(|route| route.hop).collect::<Vec<_>>(),
@@ -567,6 +633,12 @@ mod tests {
         assert_eq!((config.busy_poll, config.ring, config.frames, config.hugepages), (Some(20), 2048, 16384, true));
         assert_eq!((config.batch, config.source_check), (32, SourceCheck::Secure));
         assert_eq!((config.map_cache_max, config.api.to_str()), (1000, Some("/tmp/x.sock")));
+        let [server] = &config.map_servers[..] else { panic!("{:?}", config.map_servers) };
+        assert_eq!((server.address.to_string().as_str(), server.proxy, server.merge), ("240.0.254.40", true, true));
+        assert_eq!((server.keys[0].id, server.keys[0].algorithm), (7, altitude_control::wire::Algorithm::Sha1));
+        assert!(server.form.whole_mac && !server.form.records_only);
+        assert_eq!((config.identity.xtr_id.map(|id| id[15]), config.identity.site_id), (Some(0xef), 0xff));
+        assert_eq!(config.state_dir.to_str(), Some("/tmp/state"));
         assert_eq!((config.log, config.log_format), (LogLevel::Debug, LogFormat::Json));
     }
 
@@ -623,6 +695,10 @@ mod tests {
             (["--alt-neighbor", "10.42.0.2,as=x"], "as is a number"),
             (["--alt-neighbor", "10.42.0.2,as=1,password=x"], "write password-file=PATH"),
             (["--alt-neighbor", "10.42.0.2,as=1,colour=red"], "'colour' is no option here"),
+            (["--map-server", "240.0.254.40"], "add ,key-file=PATH"),
+            (["--map-server", "240.0.254.40,key=x"], "write key-file=PATH"),
+            (["--map-server", "240.0.254.40,key-file=x,key-id=y"], "key-id is a number"),
+            (["--map-server", "240.0.254.40,key-file=x,colour=red"], "'colour' is no option here"),
             (["--alt-rib", "x=static"], "the Instance-ID is a number"),
             (["--eid-prefix", "1.0.0.0/8,ttl"], "'ttl' is no option here"),
             (["--xdp", "fast"], "[possible values: auto, native, generic]"),

@@ -6,6 +6,8 @@
 mod bgp;
 mod clients;
 mod messages;
+mod reachability;
+mod registration;
 mod restart;
 pub(crate) mod ribs;
 mod roles;
@@ -50,6 +52,8 @@ use signal_hook_mio::v1_0::Signals;
 
 use self::{
     bgp::{Connections, Ending},
+    reachability::Reachability,
+    registration::Registration,
     tunnels::TunnelState,
 };
 use super::{
@@ -67,6 +71,7 @@ const GRE: usize = 0x2000;
 const TUN: usize = 0x3000;
 const TABLE: usize = 0x4000;
 const LISTENER: usize = 0x5000;
+const ICMP: usize = 0x6000;
 const CLIENT: usize = 0x1_0000;
 
 /// Messages taken from one socket, and misses from one worker, in one round.
@@ -132,6 +137,7 @@ pub(crate) struct Driver<'a> {
     responder: Responder,
     map_cache: MapCache,
     publisher: Publisher,
+    reachability: Reachability,
     tunnels: Tunnels,
     rib: Routes<Speaker>,
     bgp: Connections,
@@ -140,6 +146,7 @@ pub(crate) struct Driver<'a> {
     datagrams: Vec<datagrams::Output>,
     map_resolver: Option<MapResolver>,
     map_server: MapServer,
+    registration: Registration,
     /// Whom we ask ourselves.
     map_resolvers: Choice,
     /// EID-prefixes of our Map-Server's sites that are served now: what the ALT is to be told of.
@@ -184,6 +191,7 @@ impl<'a> Driver<'a> {
             config,
             rib: ribs::routes(config, bgp.mark.as_ref(), now)?,
             bgp,
+            registration: Registration::new(config, now)?,
             poll,
             signals,
             kernel,
@@ -203,6 +211,7 @@ impl<'a> Driver<'a> {
                 },
                 writer,
             ),
+            reachability: Reachability::new(config),
             engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
             datagrams: Vec::new(),
             map_resolver: config.roles.map_resolver.clone().map(MapResolver::new),
@@ -228,6 +237,7 @@ impl<'a> Driver<'a> {
         driver.fill(now);
         driver.steer()?;
         driver.watch_tunnels(now);
+        driver.check_own_rlocs(now);
         Ok(driver)
     }
 
@@ -249,6 +259,9 @@ impl<'a> Driver<'a> {
         }
         for (index, table) in self.sockets.tables.iter_mut().enumerate() {
             registry.register(table, Token(TABLE + index), Interest::READABLE)?;
+        }
+        for (index, socket) in self.sockets.hints.iter_mut().enumerate() {
+            registry.register(socket, Token(ICMP + index), Interest::READABLE)?;
         }
         for (index, listener) in self.bgp.listeners().enumerate() {
             registry.register(listener, Token(LISTENER + index), Interest::READABLE)?;
@@ -303,7 +316,11 @@ impl<'a> Driver<'a> {
                 if token == SIGNALS {
                     if let Some(signal) = self.signals.pending().next() {
                         tracing::info!(signal, "stopping");
-                        self.end_sessions(now, if signal == SIGHUP { Ending::Restart } else { Ending::Stop });
+                        let ending = if signal == SIGHUP { Ending::Restart } else { Ending::Stop };
+                        self.end_sessions(now, ending);
+                        if ending == Ending::Stop {
+                            self.end_registrations(now);
+                        }
                         until.get_or_insert(now + FAREWELL);
                     }
                 } else if self.serve(token, now)? {
@@ -335,6 +352,7 @@ impl<'a> Driver<'a> {
             API => self.accept(),
             Token(index) if index >= bgp::CONNECTION => Ok(self.serve_connection(token, now)),
             Token(index) if index >= CLIENT => Ok(self.serve_client(token, now)),
+            Token(index) if index >= ICMP => Ok(self.serve_icmp(index - ICMP, now)),
             Token(index) if index >= LISTENER => Ok(self.serve_listener(index - LISTENER, now)),
             Token(index) if index >= TABLE => Ok(self.serve_table(index - TABLE, now)),
             Token(index) if index >= TUN => Ok(self.serve_device(TunnelId(index - TUN), now)),
@@ -382,6 +400,8 @@ impl<'a> Driver<'a> {
             self.tunnels_due(),
             self.tables_due(),
             self.speaker_due(),
+            self.registration_due(),
+            self.reachability.due(),
             until,
             reclaim,
             Some(self.next_look),
@@ -408,6 +428,8 @@ impl<'a> Driver<'a> {
         self.wake_tunnels(now);
         self.wake_tables(now);
         self.wake_speaker(now);
+        self.wake_registration(now);
+        self.wake_reachability(now);
         if self.next_look <= now {
             self.cache(now, map_cache::Input::Look);
             self.next_look = now + self.map_cache.look_every();

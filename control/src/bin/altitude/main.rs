@@ -49,6 +49,9 @@ fn start(arguments: &cli::Run) -> Result<(), String> {
     let config = config::load(arguments.config.as_deref(), arguments.draft(), &Machine::here())
         .map_err(|problems| problems.to_string())?;
     log::start(config.log, config.log_format);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     run::run(&config).map_err(|error| format!("altitude: {error}"))
 }
 
@@ -56,5 +59,8 @@ fn start(arguments: &cli::Run) -> Result<(), String> {
 fn check(file: &Path) -> Result<(), String> {
     let config =
         config::load(Some(file), Draft::default(), &Machine::here()).map_err(|problems| problems.to_string())?;
+    for warning in &config.warnings {
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
     writeln!(io::stdout(), "{}: ok ({})", file.display(), config.summary()).map_err(|error| error.to_string())
 }

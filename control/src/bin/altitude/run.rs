@@ -17,6 +17,7 @@ use altitude_control::{
         bgp_socket::{BgpListener, FarEnd},
         control_socket::ControlSocket,
         gre_socket::GreSocket,
+        icmp_socket::IcmpSocket,
         ip_socket::IpSocket,
         netlink::{Netlink, table::RouteTable},
         privilege,
@@ -79,6 +80,8 @@ pub(crate) struct Sockets {
     pub(crate) bgp: Vec<BgpListener>,
     /// One of each family of RLOCs, where ICMP errors are sent; by family.
     pub(crate) icmp: Vec<(bool, IpSocket)>,
+    /// One of each family of RLOCs that are probed, where ICMP errors are heard.
+    pub(crate) hints: Vec<IcmpSocket>,
     pub(crate) api: Listener,
 }
 
@@ -335,9 +338,14 @@ impl Sockets {
                 }
             }
         }
+        let mut hints = Vec::new();
+        for v4 in [true, false] {
+            let rloc = config.rlocs.iter().find(|rloc| rloc.is_ipv4() == v4 && config.probing.is_some());
+            hints.extend(rloc.map(|rloc| IcmpSocket::open(*rloc)).transpose()?);
+        }
         let tables = driver::ribs::open(config)?;
         let bgp = listeners(config)?;
-        Ok(Self { control, gre, devices, tables, bgp, icmp, api })
+        Ok(Self { control, gre, devices, tables, bgp, icmp, hints, api })
     }
 }
 

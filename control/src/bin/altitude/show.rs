@@ -2,13 +2,15 @@
 
 mod bgp;
 mod json;
+mod locators;
+mod registration;
 pub(crate) mod table;
 mod text;
 
 use std::io::{self, Write};
 
 use altitude_control::api::{
-    AltStatus, BgpStatus, Counts, Entry, PortStatus, Table,
+    AltStatus, BgpStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus, Table,
     client::{Client, ClientError},
 };
 
@@ -18,11 +20,13 @@ use crate::cli::{Show, What};
 enum Answer {
     MapCache(Vec<Entry>),
     Database(Vec<Entry>),
+    Locators(Vec<LocatorStatus>),
     Counters(Vec<Counts>),
     Ports(Vec<PortStatus>),
     Alt(AltStatus),
     /// With the neighbour that alone is wanted.
     Bgp(BgpStatus, Option<String>),
+    Registrations(Vec<RegistrationStatus>),
 }
 
 /// Asks and prints.
@@ -58,9 +62,11 @@ fn ask(arguments: &Show) -> Result<Answer, ClientError> {
     Ok(match arguments.what {
         What::MapCache => Answer::MapCache(client.dump(Table::Cache)?),
         What::Database => Answer::Database(client.dump(Table::Database)?),
+        What::Locators => Answer::Locators(client.locators()?),
         What::Counters => Answer::Counters(client.counts()?),
         What::Ports => Answer::Ports(client.ports()?),
         What::Alt => Answer::Alt(client.alt()?),
+        What::Registrations => Answer::Registrations(client.registrations()?),
         What::Bgp => Answer::Bgp(client.bgp()?, arguments.neighbor.clone()),
     })
 }

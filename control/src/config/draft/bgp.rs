@@ -1,21 +1,8 @@
 //! The speaker as it was written.
 
-use std::fmt;
-
 use serde::Deserialize;
 
-use super::Given;
-
-/// A text that is shown nowhere.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
-    }
-}
+use super::{Given, Secret};
 
 /// The keys of `[alt]` that are not lists of tables.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]

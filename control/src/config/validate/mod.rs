@@ -2,7 +2,10 @@
 
 mod alt;
 mod bgp;
+mod key;
+mod map_server;
 mod ports;
+mod probing;
 mod rib;
 mod roles;
 mod settings;
@@ -21,6 +24,8 @@ use super::{
 /// What was found wrong so far.
 struct Findings {
     list: Vec<Finding>,
+    /// What is unwise.
+    warnings: Vec<Finding>,
     /// Something could not be read: that a thing is missing is then no news.
     incomplete: bool,
 }
@@ -28,6 +33,11 @@ struct Findings {
 impl Findings {
     fn wrong(&mut self, place: &Place, what: impl Into<String>, remedy: impl Into<String>) {
         self.list.push(Finding { place: place.clone(), what: what.into(), remedy: remedy.into() });
+    }
+
+    /// Says that something is unwise.
+    fn warn(&mut self, place: &Place, what: impl Into<String>, remedy: impl Into<String>) {
+        self.warnings.push(Finding { place: place.clone(), what: what.into(), remedy: remedy.into() });
     }
 
     /// Says that something is missing, unless it may be among what could not be read.
@@ -66,7 +76,7 @@ pub(super) fn validate(
     source: &Source<'_>,
 ) -> Result<Config, Problems> {
     let incomplete = !found.is_empty();
-    let findings = &mut Findings { list: found, incomplete };
+    let findings = &mut Findings { list: found, warnings: Vec::new(), incomplete };
 
     let rlocs = sites::rlocs(draft, findings);
     let ports = ports::ports(draft, findings);
@@ -79,6 +89,9 @@ pub(super) fn validate(
         bgp::Around { tunnels: &tunnels, rlocs: &rlocs, database: &database, routes: &routes, folder: source.folder() };
     let speaker = bgp::speaker(draft, &around, findings);
     let roles = roles::roles(draft, &rlocs, &database, &map_cache, findings);
+    let map_servers = map_server::map_servers(draft, &rlocs, &database, source.folder(), findings);
+    let identity = map_server::identity(draft, findings);
+    let probing = probing::probing(&draft.probing, &rlocs, findings);
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
     let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
@@ -94,6 +107,10 @@ pub(super) fn validate(
             ribs,
             speaker,
             roles,
+            map_servers,
+            identity,
+            state_dir: tuning.state_dir,
+            probing,
             workers: tuning.workers,
             control_core: tuning.control_core,
             xdp: tuning.xdp,
@@ -109,6 +126,7 @@ pub(super) fn validate(
             api: tuning.api,
             log: tuning.log,
             log_format: tuning.log_format,
+            warnings: source.locate(std::mem::take(&mut findings.warnings)).0,
         }),
         _ => Err(source.locate(std::mem::take(&mut findings.list))),
     }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use altitude_dataplane::{port::BATCH, worker::BATCH_DEFAULT};
 
-use super::{Findings, values};
+use super::{Findings, map_server, values};
 use crate::config::{
-    API_PATH, Bind, FRAMES, Given, Hold, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, RING, Settings, SourceCheck,
-    XdpMode,
+    API_PATH, Bind, FRAMES, Given, Hold, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, RING, STATE_DIR, Settings,
+    SourceCheck, XdpMode,
 };
 
 /// Longest path of a Unix socket, octets (`sun_path` without its NUL).
@@ -32,6 +32,7 @@ pub(super) struct Tuning {
     pub(super) hold: Hold,
     pub(super) source_check: SourceCheck,
     pub(super) api: PathBuf,
+    pub(super) state_dir: PathBuf,
     pub(super) log: LogLevel,
     pub(super) log_format: LogFormat,
 }
@@ -57,6 +58,7 @@ pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings
     let source_check =
         or(&given.source_check, SourceCheck::Standard, |given| values::choice(given, "source check", findings));
     let api = or(&given.api, PathBuf::from(API_PATH), |given| api(given, findings));
+    let state_dir = or(&given.state_dir, PathBuf::from(STATE_DIR), |given| map_server::state_dir(given, findings));
     let log = or(&given.log, LogLevel::Info, |given| values::choice(given, "log level", findings));
     let log_format = or(&given.log_format, LogFormat::Text, |given| values::choice(given, "log format", findings));
     Some(Tuning {
@@ -73,6 +75,7 @@ pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings
         hold: hold?,
         source_check: source_check?,
         api: api?,
+        state_dir: state_dir?,
         log: log?,
         log_format: log_format?,
     })

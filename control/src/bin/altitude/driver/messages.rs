@@ -71,13 +71,18 @@ impl Driver<'_> {
             Ok(Message::MapReply(reply)) => {
                 self.traffic.map_replies_in += 1;
                 self.map_resolvers.answered(reply.nonce);
-                self.resolve(now, resolver::Input::Reply(reply));
+                if reply.probe {
+                    self.probe_replied(now, reply);
+                } else {
+                    self.resolve(now, resolver::Input::Reply(reply));
+                }
             }
             Ok(Message::MapRequest(request)) => {
                 self.traffic.map_requests_in += 1;
-                self.answer(now, &request, Arrival { source: from, destination: Some(local) });
+                self.requested(now, &request, Arrival { source: from, destination: Some(local) });
             }
             Ok(Message::Other(ecm::TYPE)) => self.encapsulated(now, from, octets),
+            Ok(Message::MapNotify(notify)) if !notify.ack => self.notified(now, from, notify, octets),
             Ok(Message::MapRegister(_) | Message::MapNotify(_)) => {
                 self.faults.control.count(ControlFault::UnknownType);
             }
@@ -144,7 +149,7 @@ impl Driver<'_> {
     }
 
     /// Sends a Map-Request about a cached prefix: refreshes stay off the ALT (RFC 6836 §5.1), so it goes to the Map-Resolver,
-    /// or without one to one of the prefix's locators (RFC 9301 §5.3).
+    /// or without one to one of the prefix's locators (RFC 9301 §5.3), which are asked nothing but probes.
     fn refresh(&mut self, now: Instant, target: IpAddr, message: &MapRequest) {
         if self.ask_resolver(now, target, message) {
             return;
@@ -160,7 +165,8 @@ impl Driver<'_> {
             return;
         };
         self.traffic.map_requests_out += 1;
-        self.send(SocketAddr::new(locator, CONTROL_PORT), &message.encode());
+        let probe = MapRequest { probe: true, ..message.clone() };
+        self.send(SocketAddr::new(locator, CONTROL_PORT), &probe.encode());
     }
 
     pub(super) fn rloc_of(&self, like: IpAddr) -> Option<IpAddr> {
@@ -168,29 +174,43 @@ impl Driver<'_> {
     }
 
     pub(super) fn answer(&mut self, now: Instant, request: &MapRequest, arrival: Arrival) {
-        match self.responder.answer(now, request, arrival) {
+        if request.smr_invoked {
+            self.heard(now, request);
+        }
+        // An answer to an RLOC that nothing arrives at would be lost, while the same xTR has others.
+        let alive: Vec<IpAddr> = request.itr_rlocs.iter().copied().filter(|rloc| !self.is_dead(*rloc)).collect();
+        let itr_rlocs = if alive.is_empty() { request.itr_rlocs.clone() } else { alive };
+        let request = MapRequest { itr_rlocs, ..request.clone() };
+        match self.responder.answer(now, &request, arrival) {
             Ok(answer) => {
                 self.traffic.map_replies_out += 1;
+                self.reachability.counts.probes_answered += u64::from(answer.message.probe);
                 tracing::debug!(to = %answer.to, records = answer.message.records.len(), "Map-Reply");
-                self.send(answer.to, &answer.message.encode());
+                let back = arrival.destination.filter(|_| answer.to.ip() == arrival.source.ip());
+                // Whoever asked asks again.
+                let _ = self.try_send(back, answer.to, &answer.message.encode());
             }
             Err(fault) => self.faults.request.count(fault),
         }
     }
 
-    /// Sends from port 4342 of our RLOC of the destination's family.
+    /// Sends from port 4342 of the RLOC that packets to the destination leave from.
     pub(super) fn send(&mut self, to: SocketAddr, octets: &[u8]) {
-        let socket = self.sockets.control.iter().find(|socket| socket.local().is_ipv4() == to.is_ipv4());
-        let sent = socket.is_some_and(|socket| match socket.send_to(to, octets) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::debug!(%to, %error, "a control message was not sent");
-                false
-            }
-        });
-        if !sent {
+        // What was not sent is counted; whoever asked asks again.
+        let _ = self.try_send(None, to, octets);
+    }
+
+    /// The same, from this RLOC of ours if one is given, for who wants to know why it was not sent.
+    pub(super) fn try_send(&mut self, from: Option<IpAddr>, to: SocketAddr, octets: &[u8]) -> io::Result<()> {
+        let from = from.or_else(|| self.source_towards(to.ip()));
+        let socket = self.sockets.control.iter().find(|socket| Some(socket.local()) == from);
+        let none = || io::Error::new(io::ErrorKind::AddrNotAvailable, "no RLOC of ours is of its family");
+        let sent = socket.ok_or_else(none).and_then(|socket| socket.send_to(to, octets));
+        if let Err(error) = &sent {
+            tracing::debug!(%to, %error, "a control message was not sent");
             self.faults.control.count(ControlFault::NotSent);
         }
+        sent
     }
 }
 

@@ -4,9 +4,10 @@ use std::{net::IpAddr, time::Instant};
 
 use altitude_control::{
     map_cache,
+    prober::{self, Prober},
     publisher::{Path, Paths, Watch},
     resolver,
-    underlay::{self, Underlay},
+    underlay::{self, Progress, Underlay},
 };
 use altitude_dataplane::{
     mapping::{Eid, EidPrefix},
@@ -16,11 +17,21 @@ use altitude_dataplane::{
 use super::{Driver, RunError};
 
 /// The underlay as the publisher asks it.
-pub(super) struct Known<'a>(pub(super) &'a Underlay);
+pub(super) struct Known<'a> {
+    pub(super) underlay: &'a Underlay,
+    pub(super) prober: Option<&'a Prober>,
+}
+
+impl Known<'_> {
+    /// Whether it is clear that no packet can be sent there. What is not watched may well be reached.
+    pub(super) fn is_unreachable(&self, destination: IpAddr) -> bool {
+        self.underlay.explain(destination) != Progress::NotWatched && self.path(destination) == Path::Unreachable
+    }
+}
 
 impl Paths for Known<'_> {
     fn path(&self, destination: IpAddr) -> Path {
-        match (self.0.adjacency(destination), self.0.explain(destination)) {
+        match (self.underlay.adjacency(destination), self.underlay.explain(destination)) {
             (Some(adjacency), _) => Path::Ready(adjacency),
             (None, progress) if progress.is_waiting() => Path::Waiting,
             (None, _) => Path::Unreachable,
@@ -28,7 +39,11 @@ impl Paths for Known<'_> {
     }
 
     fn source(&self, destination: IpAddr) -> Option<IpAddr> {
-        self.0.source_for(destination)
+        self.underlay.source_for(destination)
+    }
+
+    fn probed(&self, locator: IpAddr) -> prober::State {
+        self.prober.map_or(prober::State::Unknown, |prober| prober.state(locator))
     }
 }
 
@@ -39,12 +54,15 @@ impl Driver<'_> {
         let publisher = &self.publisher;
         self.map_cache.step(now, input, &|eid| publisher.hits(eid).packets, &mut todo);
         let mut watches = Vec::new();
-        let mut refresh = Vec::new();
+        let (mut refresh, mut used) = (Vec::new(), Vec::new());
+        let known = Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() };
+        let mut located = false;
         for output in todo {
             match output {
                 map_cache::Output::Publish(mapping, set) => {
                     tracing::debug!(eid = %mapping.eid, locators = mapping.locators.len(), "mapping published");
-                    self.publisher.show(&mapping, set, &Known(&self.kernel.underlay), &mut watches);
+                    located |= set.is_some();
+                    self.publisher.show(&mapping, set, &known, &mut watches);
                 }
                 map_cache::Output::Withdraw(eid) => {
                     tracing::debug!(%eid, "mapping withdrawn");
@@ -54,12 +72,19 @@ impl Driver<'_> {
                 // There is no locator to ask about a negative mapping: it lapses, and the next packet asks the ALT.
                 map_cache::Output::Refresh(eid) if self.is_negative(&eid) => {}
                 map_cache::Output::Refresh(eid) => refresh.push(eid),
+                map_cache::Output::Used(eid) => used.push(eid),
                 map_cache::Output::Fault(fault) => self.faults.cache.count(fault),
             }
         }
         self.watch(now, watches);
+        if located {
+            self.look_soon(now);
+        }
         for eid in refresh {
             self.resolve(now, resolver::Input::Refresh(eid));
+        }
+        for eid in used {
+            self.in_use(now, eid);
         }
     }
 
@@ -70,14 +95,16 @@ impl Driver<'_> {
     /// Has the path to a site host resolved.
     pub(super) fn want_host(&mut self, now: Instant, eid: Eid) {
         let mut watches = Vec::new();
-        self.publisher.want_host(eid, &Known(&self.kernel.underlay), &mut watches);
+        let known = Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() };
+        self.publisher.want_host(eid, &known, &mut watches);
         self.watch(now, watches);
     }
 
     /// Tries again what the workers' table refused for want of room.
     pub(super) fn mend(&mut self, now: Instant) {
         let mut watches = Vec::new();
-        self.publisher.mend(&self.map_cache, &Known(&self.kernel.underlay), &mut watches);
+        let known = Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() };
+        self.publisher.mend(&self.map_cache, &known, &mut watches);
         self.watch(now, watches);
     }
 
@@ -96,6 +123,7 @@ impl Driver<'_> {
             self.learn(now, input);
         }
         self.check_tunnels(now);
+        self.check_own_rlocs(now);
         Ok(())
     }
 
@@ -115,7 +143,11 @@ impl Driver<'_> {
                 underlay::Output::Changed(destination) => {
                     let progress = self.kernel.underlay.explain(destination);
                     tracing::debug!(%destination, %progress, "path changed");
-                    self.publisher.path_changed(destination, &Known(&self.kernel.underlay));
+                    let known = Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() };
+                    self.publisher.path_changed(destination, &known);
+                    if progress == Progress::Ready {
+                        self.hint(now, destination);
+                    }
                 }
                 underlay::Output::AddressesChanged => {
                     if let Err(error) = self.steer() {

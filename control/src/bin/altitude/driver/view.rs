@@ -1,6 +1,8 @@
 //! What the mapping API shows of the control thread's state.
 
 mod bgp;
+mod locators;
+mod registration;
 
 use std::time::{Instant, SystemTime};
 
@@ -11,13 +13,12 @@ use altitude_control::{
         rib::{Hop, kernel::KernelRib},
     },
     api::{
-        AltStatus, BgpRoute, BgpStatus, Counts, Entry, Origin, PortStatus, RouteStatus, RoutesAsked, Scope,
-        SourceStatus, Stat, Table, TunnelStatus, View,
+        AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, Origin, PortStatus, RegistrationStatus,
+        RouteStatus, RoutesAsked, Scope, SourceStatus, Stat, Table, TunnelStatus, View,
     },
     fault::{Fault, Tally},
     map_cache::{self, Cached},
     os::netlink::table::RouteTable,
-    publisher::{Path, Paths},
 };
 use altitude_dataplane::{
     counters::Volume,
@@ -25,7 +26,7 @@ use altitude_dataplane::{
     port::xsk::XskStatistics,
 };
 
-use super::{Driver, tables::Known};
+use super::Driver;
 
 impl View for Driver<'_> {
     fn generation(&self) -> u64 {
@@ -97,6 +98,10 @@ impl View for Driver<'_> {
         AltStatus { tunnels: tunnels.collect(), sources: self.sources(), routes: routes.collect() }
     }
 
+    fn locators(&self) -> Vec<LocatorStatus> {
+        self.locator_list()
+    }
+
     fn bgp(&self) -> BgpStatus {
         bgp::status(self.config, self.rib.speaker.as_ref(), Instant::now())
     }
@@ -104,6 +109,10 @@ impl View for Driver<'_> {
     fn bgp_routes(&self, asked: RoutesAsked, max: usize) -> Vec<BgpRoute> {
         let speaker = self.rib.speaker.as_ref().zip(self.config.speaker.as_ref());
         speaker.map_or_else(Vec::new, |(speaker, settings)| bgp::routes(settings, speaker, asked, max))
+    }
+
+    fn registrations(&self) -> Vec<RegistrationStatus> {
+        registration::statuses(&self.registration, Instant::now())
     }
 
     fn exact(&self, table: Table, eid: &EidPrefix) -> Option<Entry> {
@@ -131,7 +140,7 @@ impl Driver<'_> {
             map_cache::Origin::Reply => Origin::MapReply,
             map_cache::Origin::GivenUp => Origin::GivenUp,
         };
-        let up = |address| matches!(Known(&self.kernel.underlay).path(address), Path::Ready(_));
+        let up = |address| self.carries(address);
         let mut entry = Entry::new(Table::Cache, &cached.mapping(), origin, self.wall_clock(cached.created), up);
         entry.left = cached.expires.map(|expires| expires.saturating_duration_since(Instant::now()));
         self.with_hits(entry)
@@ -176,6 +185,9 @@ impl Driver<'_> {
             Stat::new("map-requests-received", traffic.map_requests_in),
             Stat::new("map-replies-sent", traffic.map_replies_out),
             Stat::new("map-replies-received", traffic.map_replies_in),
+            Stat::new("map-registers-sent", self.registration.registers_sent),
+            Stat::new("map-notifies-received", self.registration.notifies_received),
+            Stat::new("map-notify-acks-sent", self.registration.acks_sent),
             Stat::new("alt-datagrams-forwarded", traffic.alt_forwarded),
             Stat::new("map-requests-to-sites", traffic.map_requests_to_sites),
             Stat::new("icmp-errors-sent", traffic.icmp_errors_out),
@@ -194,6 +206,7 @@ impl Driver<'_> {
             Stat::new("netlink-questions-lost", netlink.questions_lost),
             Stat::new("netlink-refused", netlink.refused),
         ];
+        stats.extend(self.reachability_stats());
         let faults = &self.faults;
         add(&mut stats, &faults.control);
         add(&mut stats, &faults.resolver);
@@ -204,7 +217,10 @@ impl Driver<'_> {
         add(&mut stats, &faults.ecm);
         add(&mut stats, &faults.client);
         add(&mut stats, &faults.site);
+        add(&mut stats, &self.registration.faults);
         add(&mut stats, &faults.rib);
+        add(&mut stats, &self.reachability.probe_faults);
+        add(&mut stats, &self.reachability.smr_faults);
         let undecoded = self.sockets.tables.iter().map(RouteTable::undecoded).sum();
         stats.extend(bgp::totals(self.rib.speaker.as_ref()));
         stats.extend([

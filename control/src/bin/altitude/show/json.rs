@@ -3,6 +3,8 @@
 //! ```text
 //! map-cache  { "map-cache": [entry…] }
 //! database   { "database": [entry…] }
+//! locators   { "locators": [{ "address", "up", "why", "mappings", "carrying",
+//!                              "probing": { "state", "since", "held", "rtt", "rtt-variation", "sent", "answered", "lost" } }…] }
 //! counters   { "workers": [{ "worker": 0, "counters": { name: number… } }…], "control": { name: number… } }
 //! ports      { "ports": [{ "name", "index", "site", "core", "instance", "up", "zero-copy", "mtu", "mac",
 //!                          "counters": { name: number… } }…] }
@@ -16,6 +18,8 @@
 //!                              "last-down": { "ago", "reason" }, "retry", "stale", "counters": { name: number… } }…] }
 //! bgp routes { "routes": [{ "eid", "instance", "origin", "neighbor", "best", "why-not", "stale", "as-path", "med",
 //!                           "communities": ["a:b"…] }…] }
+//! registrations { "registrations": [{ "map-server", "standing", "since", "sent", "confirmed", "last-notify", "why",
+//!                                     "remedy", "prefixes": [{ "eid", "instance", "standing", "since" }…] }…] }
 //! entry      { "eid", "instance", "ttl", "left", "version", "origin", "action", "authoritative", "packets", "octets",
 //!              "created", "used",
 //!              "locators": [{ "address", "priority", "weight", "multicast-priority", "multicast-weight", "local",
@@ -24,8 +28,9 @@
 //!
 //! `ttl` and `left` are seconds, `created` and `used` milliseconds since 1970; null where there is none: no TTL, an
 //! entry that stays, one that was not used, the action of an entry with locators, a tunnel without a key, `via` of a
-//! hole, `mac` of an interface that is gone, what there is of a session only while it is up. `since`, `ago`, `retry` and
-//! `stale` are seconds, `routes` of alt the static ones. Counters at zero are there.
+//! hole, `mac` of an interface that is gone, what there is of a session only while it is up. `since`, `ago`, `retry`,
+//! `stale` and `last-notify` (how long ago) are seconds, `rtt` and `rtt-variation` microseconds and null before the first
+//! answer, `probing` null where it is not done, `routes` of alt the static ones. Counters at zero are there.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -42,6 +47,7 @@ pub(super) fn document(answer: &Answer) -> String {
     let document = match answer {
         Answer::MapCache(entries) => json!({ "map-cache": all(entries, EntryDocument::new) }),
         Answer::Database(entries) => json!({ "database": all(entries, EntryDocument::new) }),
+        Answer::Locators(locators) => super::locators::document(locators),
         Answer::Counters(counts) => json!({ "workers": workers(counts), "control": control(counts) }),
         Answer::Ports(ports) => json!({ "ports": all(ports, PortDocument::new) }),
         Answer::Alt(alt) => json!({
@@ -49,6 +55,7 @@ pub(super) fn document(answer: &Answer) -> String {
             "sources": all(&alt.sources, SourceDocument::new),
             "routes": all(&alt.routes, RouteDocument::new),
         }),
+        Answer::Registrations(list) => super::registration::document(list),
         Answer::Bgp(status, only) => super::bgp::document(status, only.as_deref()),
     };
     format!("{document:#}\n")

@@ -1,6 +1,8 @@
 //! What the tables and documents look like.
 
 mod bgp;
+mod locators;
+mod registration;
 
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -12,9 +12,11 @@ pub(super) fn tables(answer: &Answer, all: bool) -> String {
     match answer {
         Answer::MapCache(entries) => map_cache(entries),
         Answer::Database(entries) => database(entries),
+        Answer::Locators(locators) => super::locators::table(locators),
         Answer::Counters(counts) => counters(counts, all),
         Answer::Ports(list) => ports(list, all),
         Answer::Alt(status) => alt(status),
+        Answer::Registrations(list) => super::registration::tables(list),
         Answer::Bgp(status, only) => super::bgp::tables(status, only.as_deref(), all),
     }
 }

@@ -11,8 +11,8 @@ use crate::{
         tunnels::TunnelId,
     },
     config::{
-        Given, NeighborDraft, Place,
-        validate::{Findings, values},
+        Given, NeighborDraft,
+        validate::{Findings, key, values},
     },
 };
 
@@ -138,7 +138,7 @@ fn password(item: &NeighborDraft, around: &Around<'_>, findings: &mut Findings) 
             findings.wrong(&file.place, what, "keep one");
             return None;
         }
-        (None, Some(file)) => (&file.place, read(file, around, findings)?),
+        (None, Some(file)) => (&file.place, key::first_line("password", file, around.folder, findings)?),
     };
     let wrong = match password.len() {
         0 => "is empty",
@@ -149,27 +149,6 @@ fn password(item: &NeighborDraft, around: &Around<'_>, findings: &mut Findings) 
     let what = format!("the password of neighbour {} {wrong}", item.address.value);
     findings.wrong(place, what, format!("give 1 to {PASSWORD_MAX} octets, the same at both ends"));
     None
-}
-
-/// The first line of a password file.
-fn read(file: &Given<String>, around: &Around<'_>, findings: &mut Findings) -> Option<String> {
-    let path = match file.place {
-        Place::File { .. } => around.folder.join(&file.value),
-        Place::Flag(_) | Place::Whole => file.value.clone().into(),
-    };
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Some(text.lines().next().unwrap_or_default().to_owned()),
-        Err(error) => {
-            let why = if error.kind() == std::io::ErrorKind::InvalidData {
-                "it is not text".into()
-            } else {
-                error.to_string()
-            };
-            let what = format!("password file {} cannot be read: {why}", path.display());
-            findings.wrong(&file.place, what, "give the path of a file whose first line is the password");
-            None
-        }
-    }
 }
 
 fn hold(given: &Given<i64>, findings: &mut Findings) -> Option<u16> {
