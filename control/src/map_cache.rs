@@ -26,11 +26,11 @@ mod lookup;
 mod order;
 mod refresh;
 mod reply;
-mod sets;
+pub(crate) mod sets;
 mod store;
 #[cfg(test)]
 mod tests;
-mod wheel;
+pub(crate) mod wheel;
 
 use std::time::{Duration, Instant};
 

@@ -1,109 +1,79 @@
-//! The Map-Server: announces its sites' EID-Prefixes into the ALT and hands Map-Requests for them to their ETRs.
+//! The Map-Server: believes what its sites' ETRs register, announces their EID-Prefixes into the ALT, and answers Map-Requests
+//! for them or hands them to an ETR.
 //!
 //! ```text
-//! SiteUp ──▶ Announce the configured prefix, once       Request ─ a registered part of a site ─▶ Encapsulate to an ETR
-//! SiteDown ▶ Withdraw it, when nothing of it is left            ─ a part that nobody serves ───▶ Reply: negative, 1 min
+//! Map-Register ─▶ registry ─ first of a configured prefix ─▶ Announce       Request ─ registered, P bit ─▶ Reply: what is stored
+//!                    └─────── last of it gone ────────────▶ Withdraw                ─ registered ───────▶ Encapsulate to an ETR
+//!                                                                                   ─ nobody serves it ─▶ Reply: negative, 1 min
+//!                                                                                   ─ of no site ───────▶ Reply: negative, 15 min
 //! ```
 //!
 //! The Map-Request goes to the ETR as it came, in an ECM; the ETR answers the ITR itself. What is configured is kept apart
-//! from what is registered, so a site that is down for a minute is not declared to be no LISP site. Sites come from the
-//! configuration; a registration feeds the same inputs.
+//! from what is registered, so a site that is down for a minute is not declared to be no LISP site. A site may name ETRs in the
+//! configuration: they serve what nobody has registered.
 //!
 //! Sources: RFC 9301 §8.2, §8.3; RFC 6836 §4.2 (the other action).
 
 #![forbid(unsafe_code)]
 
+mod fault;
+mod registry;
+mod site;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use altitude_dataplane::mapping::{Action, Eid, EidPrefix, Ttl};
+use altitude_dataplane::mapping::{Action, Eid, EidPrefix, Mapping, Ttl};
 
+use self::registry::{Arrived, Registry};
+pub use self::{
+    fault::SiteFault,
+    registry::{
+        Refusal, TIMEOUT,
+        saved::{Cursor, Damaged, MAGIC, Restored},
+        table::Who,
+    },
+    site::{PREFIXES_MAX, Proxying, Settings, Site, SiteId},
+    view::{Held, Holder},
+};
 use crate::{
     alt::datagrams::Unreachable,
-    fault::faults,
     prefix_map::PrefixMap,
-    rate::{Limited, Limits, Rate},
+    rate::{Limited, Limits},
     rloc::{Families, answer_address, routable},
-    wire::{MapReply, MapRequest, ecm},
+    wire::{MapNotify, MapRegister, MapReply, MapRequest, ecm},
 };
 
 /// Negative TTL of what no ETR serves now, minutes (RFC 9301 §8.3).
 const UNSERVED_MINUTES: u32 = 1;
-/// Most prefixes registered for one site (RFC 7835 §3.9).
-pub const REGISTERED_MAX: usize = 4096;
-
-/// A site as it is configured.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Site {
-    /// What operators call it.
-    pub name: String,
-    /// Its EID-Prefixes.
-    pub eids: Vec<EidPrefix>,
-    /// Whether parts of them may be served by other ETRs than the whole.
-    pub more_specifics: bool,
-    /// RLOCs of ETRs that always serve it; none where all of them register.
-    pub etrs: Vec<IpAddr>,
-}
-
-/// Which of the configured sites: its place in the list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SiteId(pub usize);
-
-/// What the Map-Server is told at start.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The sites; no EID-Prefix is in two of them.
-    pub sites: Vec<Site>,
-    /// Our RLOCs: their families are those we can send in.
-    pub rlocs: Vec<IpAddr>,
-    /// What to say about EIDs that no ETR serves now.
-    pub unreachable: Unreachable,
-    /// Map-Requests of one ITR-RLOC about one EID.
-    pub each: Rate,
-    /// Map-Requests altogether.
-    pub all: Rate,
-    /// Most pairs of ITR-RLOC and EID whose rate is watched at a time.
-    pub watched_max: usize,
-}
-
-impl Settings {
-    /// The defaults: 3 at once and one a second for each pair, 10 000 a second altogether.
-    #[must_use]
-    pub const fn new(sites: Vec<Site>, rlocs: Vec<IpAddr>) -> Self {
-        Self {
-            sites,
-            rlocs,
-            unreachable: Unreachable::NativelyForward,
-            each: Rate { burst: 3, every: Duration::from_secs(1) },
-            all: Rate { burst: 10_000, every: Duration::from_micros(100) },
-            watched_max: 65_536,
-        }
-    }
-}
+/// Negative TTL of what is in no site, minutes (RFC 9301 §8.3).
+const OUTSIDE_MINUTES: u32 = 15;
 
 /// What happens to the Map-Server.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Input<'a> {
-    /// These ETRs serve this EID-Prefix of the site, from now on and instead of others.
-    SiteUp {
-        /// The site.
-        site: SiteId,
-        /// One of its prefixes, or a part of one where the site may have them.
-        eid: EidPrefix,
-        /// RLOCs of the ETRs.
-        etrs: Vec<IpAddr>,
+    /// A Map-Register came.
+    Register {
+        /// Address and UDP port it came from.
+        from: SocketAddr,
+        /// Which of our addresses it was sent to.
+        local: IpAddr,
+        /// As read.
+        message: &'a MapRegister,
+        /// What it was read from.
+        octets: &'a [u8],
     },
-    /// Nobody serves this EID-Prefix of the site any more.
-    SiteDown {
-        /// The site.
-        site: SiteId,
-        /// As it was up.
-        eid: EidPrefix,
+    /// A Map-Notify-Ack came.
+    Acknowledge {
+        /// As read.
+        message: &'a MapNotify,
+        /// What it was read from.
+        octets: &'a [u8],
     },
     /// A Map-Request came, over the ALT or from a Map-Resolver.
     Request {
@@ -116,6 +86,8 @@ pub enum Input<'a> {
         /// The whole IP packet, as it came.
         packet: &'a [u8],
     },
+    /// The time of [`MapServer::due`] has come.
+    Wake,
 }
 
 /// What must be done.
@@ -125,6 +97,35 @@ pub enum Output {
     Announce(EidPrefix),
     /// Originate it no more.
     Withdraw(EidPrefix),
+    /// An xTR registered a prefix that it had not. For the log.
+    Registered {
+        /// The site.
+        site: SiteId,
+        /// The prefix.
+        eid: EidPrefix,
+        /// Where the xTR is.
+        by: IpAddr,
+        /// The Key ID it used.
+        key: u8,
+    },
+    /// An xTR's registration ended, or it took it back. For the log.
+    Unregistered {
+        /// The site.
+        site: SiteId,
+        /// The prefix.
+        eid: EidPrefix,
+        /// Where the xTR is.
+        by: IpAddr,
+    },
+    /// Send this Map-Notify from port 4342 of one of our addresses.
+    Notify {
+        /// The xTR.
+        to: SocketAddr,
+        /// The address that it registers at.
+        local: IpAddr,
+        /// The message.
+        octets: Vec<u8>,
+    },
     /// Send this ECM to port 4342 of an ETR.
     Encapsulate {
         /// The ETR's RLOC.
@@ -136,154 +137,99 @@ pub enum Output {
     Reply {
         /// One of the request's ITR-RLOCs, with the port the request came from.
         to: SocketAddr,
-        /// One negative record.
+        /// Not authoritative.
         message: MapReply,
     },
     /// Count this.
     Drop(SiteFault),
 }
 
-faults! {
-    /// Why a Map-Server refused a registration or did nothing about a Map-Request.
-    SiteFault {
-        /// A prefix that is not the site's, or part of one where parts are not allowed (RFC 9301 §8.2).
-        ForeignPrefix = "site-foreign-prefix",
-        /// As many prefixes as one site may have registered.
-        TooManyPrefixes = "site-too-many-prefixes",
-        /// No ETR that a packet of ours can reach.
-        NoEtr = "site-no-etr",
-        /// Not an EID of any site.
-        NotOurs = "site-eid-not-ours",
-        /// That ITR asked for that EID as often as allowed, or all of them together.
-        Limited = "site-request-limited",
-        /// As many pairs of ITR-RLOC and EID as can be watched.
-        WatchedFull = "site-request-table-full",
-        /// Nobody serves the EID, and no answer is wanted, or silence is configured.
-        Unserved = "site-unserved",
-        /// Nobody serves the EID, and no ITR-RLOC that a negative answer could reach.
-        NoItrRloc = "site-no-itr-rloc",
-    }
-}
-
-/// What one prefix has been registered with.
-#[derive(Debug)]
-struct Registration {
-    site: SiteId,
-    /// Those that can be reached; not empty.
-    etrs: Vec<IpAddr>,
-    /// The next one in turn: a retry after a loss finds another.
-    next: usize,
-}
-
 /// The machine.
 #[derive(Debug)]
 pub struct MapServer {
-    sites: Vec<Site>,
-    configured: PrefixMap<SiteId>,
-    registered: PrefixMap<Registration>,
-    /// How many prefixes each site has registered.
-    counts: Vec<usize>,
+    registry: Registry,
     families: Families,
     unreachable: Unreachable,
+    aggregates: Option<PrefixMap<()>>,
     limits: Limits<(IpAddr, Eid)>,
 }
 
 impl MapServer {
-    /// A Map-Server whose sites are all down.
+    /// A Map-Server where nothing is registered.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
-        let sites = settings.sites.iter().enumerate();
-        let configured = sites.flat_map(|(index, site)| site.eids.iter().map(move |eid| (*eid, SiteId(index))));
+    pub fn new(mut settings: Settings, now: Instant) -> Self {
+        let sites = std::mem::take(&mut settings.sites);
         Self {
-            configured: configured.collect(),
-            registered: PrefixMap::new(),
-            counts: vec![0; settings.sites.len()],
+            registry: Registry::new(&settings, sites, now),
             families: Families::of(&settings.rlocs),
             unreachable: settings.unreachable,
+            aggregates: settings.aggregates.map(|list| list.into_iter().map(|eid| (eid, ())).collect()),
             limits: Limits::new(settings.each, settings.all, settings.watched_max),
-            sites: settings.sites,
         }
     }
 
     /// The sites.
     pub fn sites(&self) -> impl Iterator<Item = (SiteId, &Site)> {
-        self.sites.iter().enumerate().map(|(index, site)| (SiteId(index), site))
+        self.registry.sites.iter().enumerate().map(|(index, site)| (SiteId(index), site))
     }
 
-    /// What is up: prefix, site, ETRs.
-    pub fn registered(&self) -> impl Iterator<Item = (EidPrefix, SiteId, &[IpAddr])> {
-        self.registered.iter().map(|(eid, known)| (eid, known.site, &known.etrs[..]))
-    }
-
-    /// Whether the EID is of a site, up or down.
+    /// Whether the EID is of a site, served or not.
     #[must_use]
     pub fn has(&self, eid: Eid) -> bool {
-        self.configured.longest(eid).is_some()
+        self.registry.site_of(eid).is_some()
     }
 
-    /// The inputs that bring up what is configured to be always up.
+    /// Whether anybody could register.
     #[must_use]
-    pub fn configured(&self) -> Vec<Input<'static>> {
-        let always = self.sites().filter(|(_, site)| !site.etrs.is_empty());
-        let up = |(id, site): (SiteId, &Site)| {
-            let etrs = site.etrs.clone();
-            let up = move |eid: &EidPrefix| Input::SiteUp { site: id, eid: *eid, etrs: etrs.clone() };
-            site.eids.iter().map(up).collect::<Vec<_>>()
-        };
-        always.flat_map(up).collect()
+    pub fn takes_registrations(&self) -> bool {
+        self.registry.sites.iter().any(|site| !site.keys.is_empty())
+    }
+
+    /// Announces what fixed ETRs serve in any case.
+    pub fn begin(&self, todo: &mut Vec<Output>) {
+        let always = self.registry.sites.iter().filter(|site| !site.etrs.is_empty());
+        todo.extend(always.flat_map(|site| &site.eids).map(|eid| Output::Announce(*eid)));
+    }
+
+    /// When the next [`Input::Wake`] is due.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.registry.due()
     }
 
     /// Takes in one input and appends what must be done to `todo`.
     pub fn step(&mut self, now: Instant, input: Input<'_>, todo: &mut Vec<Output>) {
-        let done = match input {
-            Input::SiteUp { site, eid, etrs } => self.up(site, eid, etrs),
-            Input::SiteDown { site, eid } => self.down(site, &eid),
+        match input {
+            Input::Register { from, local, message, octets } => {
+                self.registry.register(now, Arrived { from, local, message, octets }, todo);
+            }
+            Input::Acknowledge { message, octets } => {
+                todo.extend(self.registry.acknowledge(message, octets).err().map(Output::Drop));
+            }
             Input::Request { eid, request, source, packet } => {
-                self.request(now, eid, request, source, packet).map(Some)
+                todo.push(self.request(now, eid, request, source, packet).unwrap_or_else(Output::Drop));
             }
-        };
-        todo.extend(done.unwrap_or_else(|fault| Some(Output::Drop(fault))));
-    }
-
-    fn up(&mut self, site: SiteId, eid: EidPrefix, mut etrs: Vec<IpAddr>) -> Result<Option<Output>, SiteFault> {
-        let whole = self.prefix_of(site, &eid)?;
-        etrs.retain(|etr| routable(*etr) && self.families.reach(*etr));
-        if etrs.is_empty() {
-            return Err(SiteFault::NoEtr);
+            Input::Wake => self.registry.wake(now, todo),
         }
-        let first = self.serving(&whole).next().is_none();
-        if self.registered.get(&eid).is_none() {
-            let count = &mut self.counts[site.0];
-            if *count >= REGISTERED_MAX {
-                return Err(SiteFault::TooManyPrefixes);
-            }
-            *count += 1;
-        }
-        self.registered.insert(eid, Registration { site, etrs, next: 0 });
-        Ok(first.then_some(Output::Announce(whole)))
     }
 
-    fn down(&mut self, site: SiteId, eid: &EidPrefix) -> Result<Option<Output>, SiteFault> {
-        let whole = self.prefix_of(site, eid)?;
-        if self.registered.remove(eid).is_none() {
-            return Ok(None);
-        }
-        self.counts[site.0] -= 1;
-        let last = self.serving(&whole).next().is_none();
-        Ok(last.then_some(Output::Withdraw(whole)))
+    /// What has changed since it was last emptied, where the settings want it: to be appended to a snapshot.
+    pub const fn journal(&mut self) -> Option<&mut Vec<u8>> {
+        self.registry.journal.as_mut()
     }
 
-    /// The configured prefix of the site that `eid` is, or may be a part of.
-    fn prefix_of(&self, site: SiteId, eid: &EidPrefix) -> Result<EidPrefix, SiteFault> {
-        let (whole, owner) = self.configured.covering(eid).ok_or(SiteFault::ForeignPrefix)?;
-        let allowed = *owner == site && (whole == *eid || self.sites[site.0].more_specifics);
-        if allowed { Ok(whole) } else { Err(SiteFault::ForeignPrefix) }
+    /// Appends some more of a snapshot of what is registered; true when it is complete. What changes meanwhile is in the
+    /// journal, which must be appended to it.
+    pub fn snapshot(&self, at: &mut Cursor, count: usize, out: &mut Vec<u8>) -> bool {
+        self.registry.snapshot(at, count, out)
     }
 
-    /// What is registered of a configured prefix, not of another one inside it.
-    fn serving<'a>(&'a self, whole: &'a EidPrefix) -> impl Iterator<Item = EidPrefix> + 'a {
-        let inside = self.registered.within(whole).map(|(eid, _)| eid);
-        inside.filter(|eid| self.configured.covering(eid).is_some_and(|(covering, _)| covering == *whole))
+    /// Takes in a snapshot with its journal, as of before a restart.
+    ///
+    /// # Errors
+    /// [`Damaged`]: nothing was taken in.
+    pub fn restore(&mut self, now: Instant, octets: &[u8], todo: &mut Vec<Output>) -> Result<Restored, Damaged> {
+        self.registry.restore(now, octets, todo)
     }
 
     fn request(
@@ -294,17 +240,26 @@ impl MapServer {
         source: SocketAddr,
         packet: &[u8],
     ) -> Result<Output, SiteFault> {
-        let (whole, _) = self.configured.longest(eid).ok_or(SiteFault::NotOurs)?;
+        if request.probe {
+            return Err(SiteFault::Probe);
+        }
         let asker = request.itr_rlocs.first().copied().unwrap_or(source.ip());
         self.limit(now, (asker, eid))?;
-        let serving = self.registered.longest(eid).map(|(part, _)| part);
-        // The ETR of a wider site does not serve a narrower one that is down.
-        let Some(part) = serving.filter(|part| part.prefix.length() >= whole.prefix.length()) else {
-            return self.unserved(eid, request, source);
+        let Some((whole, site)) = self.registry.site_of(eid) else { return self.outside(eid, request, source) };
+        if self.registry.sites[site.0].denied {
+            return self.negative(request, source, self.registry.gap(eid), UNSERVED_MINUTES, Action::DropPolicyDenied);
+        }
+        let Some((found, head)) = self.registry.serving(eid, &whole) else {
+            return self.fixed(site, packet).map_or_else(|| self.unserved(now, eid, site, request, source), Ok);
         };
-        let registration = self.registered.get_mut(&part).ok_or(SiteFault::NotOurs)?;
-        let to = registration.etrs[registration.next % registration.etrs.len()];
-        registration.next = registration.next.wrapping_add(1);
+        // With the A bit an ETR of the site is to answer (RFC 9301 §5.2).
+        if !request.authoritative
+            && self.registry.proxies(head)
+            && let Some(reply) = self.proxy(eid, found, request, source)
+        {
+            return reply;
+        }
+        let to = self.registry.etr(head, self.families).ok_or(SiteFault::NoEtr)?;
         Ok(Output::Encapsulate { to, message: ecm::encapsulate(packet) })
     }
 
@@ -315,15 +270,100 @@ impl MapServer {
         })
     }
 
-    fn unserved(&self, eid: Eid, request: &MapRequest, source: SocketAddr) -> Result<Output, SiteFault> {
-        if request.dont_reply || self.unreachable == Unreachable::Silent {
+    /// Hands the request to the next fixed ETR of the site, if it has one that can be reached.
+    fn fixed(&mut self, site: SiteId, packet: &[u8]) -> Option<Output> {
+        let families = self.families;
+        let etrs = self.registry.sites[site.0].etrs.iter().filter(|etr| routable(**etr) && families.reach(**etr));
+        let count = etrs.clone().count();
+        let turn = &mut self.registry.states[site.0].turn;
+        *turn = turn.wrapping_add(1);
+        let to = *etrs.into_iter().nth(turn.wrapping_sub(1).checked_rem(count)?)?;
+        Some(Output::Encapsulate { to, message: ecm::encapsulate(packet) })
+    }
+
+    /// Answers with what is stored; `None` if that fits no message.
+    fn proxy(
+        &self,
+        eid: Eid,
+        found: EidPrefix,
+        request: &MapRequest,
+        source: SocketAddr,
+    ) -> Option<Result<Output, SiteFault>> {
+        if request.dont_reply {
+            return Some(Err(SiteFault::DontReply));
+        }
+        let Some(to) = answer_address(request, source, self.families) else {
+            return Some(Err(SiteFault::NoItrRloc));
+        };
+        let fits = |records: &[Mapping]| reply_length(records) <= payload_max(to.ip());
+        let records = self.registry.records(eid, found, fits)?;
+        let message = MapReply { nonce: request.nonce, probe: false, echo_nonce: false, records, security: None };
+        Some(Ok(Output::Reply { to, message }))
+    }
+
+    fn unserved(
+        &self,
+        now: Instant,
+        eid: Eid,
+        site: SiteId,
+        request: &MapRequest,
+        source: SocketAddr,
+    ) -> Result<Output, SiteFault> {
+        let action = match self.unreachable {
+            Unreachable::Silent => return Err(SiteFault::Unserved),
+            Unreachable::Drop => Action::Drop,
+            _ if self.registry.fails(now, site) => Action::DropAuthFailure,
+            _ => Action::NativelyForward,
+        };
+        self.negative(request, source, self.registry.gap(eid), UNSERVED_MINUTES, action)
+    }
+
+    /// An EID of no site: what is said of it must not reach further than what we may speak of (RFC 9301 §8.3).
+    fn outside(&self, eid: Eid, request: &MapRequest, source: SocketAddr) -> Result<Output, SiteFault> {
+        let mut hole = self.registry.outside(eid);
+        if let Some(aggregates) = &self.aggregates {
+            let ours = aggregates.longest(eid).map_or(EidPrefix::host(eid), |(aggregate, ())| aggregate);
+            if ours.prefix.length() > hole.prefix.length() {
+                hole = ours;
+            }
+        }
+        if self.unreachable == Unreachable::Silent {
+            return Err(SiteFault::Unserved);
+        }
+        self.negative(request, source, hole, OUTSIDE_MINUTES, Action::NativelyForward)
+    }
+
+    fn negative(
+        &self,
+        request: &MapRequest,
+        source: SocketAddr,
+        about: EidPrefix,
+        minutes: u32,
+        action: Action,
+    ) -> Result<Output, SiteFault> {
+        if request.dont_reply {
             return Err(SiteFault::Unserved);
         }
         let to = answer_address(request, source, self.families).ok_or(SiteFault::NoItrRloc)?;
-        let action = if self.unreachable == Unreachable::Drop { Action::Drop } else { Action::NativelyForward };
-        let gaps = [self.configured.gap(eid), self.registered.gap(eid)];
-        let about = gaps.into_iter().max_by_key(|gap| gap.prefix.length()).unwrap_or(EidPrefix::host(eid));
-        let message = MapReply::negative(request.nonce, about, Ttl::Minutes(UNSERVED_MINUTES), action);
-        Ok(Output::Reply { to, message })
+        Ok(Output::Reply { to, message: MapReply::negative(request.nonce, about, Ttl::Minutes(minutes), action) })
+    }
+}
+
+/// Octets of a Map-Reply with these records (RFC 9301 §5.4), an Instance-ID counted for each EID where it has one.
+fn reply_length(records: &[Mapping]) -> usize {
+    let address = |address: IpAddr| if address.is_ipv4() { 6 } else { 18 };
+    let record = |mapping: &Mapping| {
+        let instance = if mapping.eid.instance.get() == 0 { 0 } else { 12 };
+        let locators: usize = mapping.locators.iter().map(|locator| 6 + address(locator.address)).sum();
+        10 + instance + address(mapping.eid.prefix.address()) + locators
+    };
+    12 + records.iter().map(record).sum::<usize>()
+}
+
+/// Octets of UDP payload that need no knowledge of the path's MTU (RFC 9301 §5).
+const fn payload_max(to: IpAddr) -> usize {
+    match to {
+        IpAddr::V4(_) => 576 - 20 - 8,
+        IpAddr::V6(_) => 1280 - 40 - 8,
     }
 }

@@ -99,6 +99,14 @@ enum Task {
         #[command(flatten)]
         choice: bench::alt::Choice,
     },
+    /// The Map-Server at scale: a million registered prefixes, Map-Registers and Map-Requests in the process
+    Control {
+        /// One JSON object a line instead of the table
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        choice: bench::control::Choice,
+    },
     /// Sends packets at a rate, or counts them: the veth bench's generator and sink, for two boxes
     Gen(Box<r#gen::Arguments>),
     /// One HTML page with curves and tables of what benches printed with --json
@@ -228,6 +236,10 @@ fn main() -> ExitCode {
         Task::Alt { json, choice } => {
             let report = bench::Report::start(json, "4 neighbours, 1 thread, CPU time, peak of resident memory");
             bench::alt::bench(&report, &choice)
+        }
+        Task::Control { json, choice } => {
+            let report = bench::Report::start(json, "1 thread, CPU time, resident memory");
+            bench::control::bench(&report, &choice)
         }
         Task::Gen(arguments) => r#gen::run(&arguments),
         Task::Report { inputs, output } => write_report(&inputs, &output),

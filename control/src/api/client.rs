@@ -11,13 +11,14 @@ use nix::sys::socket::MsgFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{
-    AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus, RoutesAsked, Stat,
-    Table,
+    AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus, RoutesAsked,
+    SitesPage, Stat, Table,
     bgp::{self, Collected},
     entry::{self, Entries},
     locators,
     message::{Fields, Flags, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind},
     registration::Registrations,
+    sites,
     status::{Detail, Statuses},
 };
 
@@ -234,6 +235,19 @@ impl Client {
         let mut collected = Registrations::default();
         self.ask(Op::STATS, Flags::default(), &body, |kind, fields| collected.take(kind, fields))?;
         Ok(collected.list)
+    }
+
+    /// A page of the Map-Server's sites, from this place on.
+    ///
+    /// # Errors
+    /// As of [`hello`](Self::hello).
+    pub fn sites(&mut self, from: u32) -> Result<SitesPage, ClientError> {
+        let mut body = Vec::new();
+        Detail::Sites.put(&mut body);
+        sites::put_next(&mut body, from);
+        let mut collected = sites::Collected::default();
+        self.ask(Op::STATS, Flags::default(), &body, |kind, fields| collected.take(kind, fields))?;
+        Ok(collected.page)
     }
 
     fn collect(&mut self, detail: Detail, asked: RoutesAsked) -> Result<Collected, ClientError> {

@@ -124,7 +124,7 @@ pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
 }
 
 /// RTT, volume and nonces are not kept for each locator yet: zero.
-fn put_locator(out: &mut Vec<u8>, EntryLocator { locator, up }: &EntryLocator) {
+pub(super) fn put_locator(out: &mut Vec<u8>, EntryLocator { locator, up }: &EntryLocator) {
     put(out, kind::RLOC, |out| {
         out.extend([locator.priority, locator.weight, locator.multicast_priority, locator.multicast_weight]);
         let flags = if *up { UP } else { 0 }
@@ -209,7 +209,7 @@ impl Entries {
     }
 }
 
-fn locator(mut fields: Fields<'_>) -> Result<EntryLocator, ProtocolError> {
+pub(super) fn locator(mut fields: Fields<'_>) -> Result<EntryLocator, ProtocolError> {
     let [priority, weight, multicast_priority, multicast_weight] = fields.array()?;
     let flags = fields.u32()?;
     let _not_kept = fields.array::<32>()?;

@@ -43,7 +43,11 @@ pub(super) mod kind {
     pub(in crate::api) const REGISTRATION: u16 = 0x4030;
     pub(in crate::api) const REMEDY: u16 = 0x4031;
     pub(in crate::api) const REGISTERED: u16 = 0x4032;
-    pub(in crate::api) const LOCATOR: u16 = 0x4040;
+    pub(in crate::api) const LOCATOR: u16 = 0x4050;
+    pub(in crate::api) const SITE: u16 = 0x4040;
+    pub(in crate::api) const REFUSAL: u16 = 0x4041;
+    pub(in crate::api) const XTR: u16 = 0x4042;
+    pub(in crate::api) const NEXT: u16 = 0x4043;
 }
 
 /// AFIs (RFC 8060 §2.2).

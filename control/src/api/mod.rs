@@ -22,7 +22,7 @@
 //!
 //! | type | name | value |
 //! |---|---|---|
-//! | 0x4000 | DETAIL | in a STATS request: u8 1 counters by scope, 2 ports, 3 tunnels, sources and static routes of the ALT, 4 the BGP speaker and its neighbours, 5 BGP routes, 6 registrations with Map-Servers, 8 locators of other sites |
+//! | 0x4000 | DETAIL | in a STATS request: u8 1 counters by scope, 2 ports, 3 tunnels, sources and static routes of the ALT, 4 the BGP speaker and its neighbours, 5 BGP routes, 6 registrations with Map-Servers, 7 sites of our Map-Server, 8 locators of other sites |
 //! | 0x4001 | NAME | stable name (UTF-8) of the STAT before it |
 //! | 0x4002 | SCOPE | u8 kind (1 worker, 2 control thread), u16 number; holds for the STATs after it |
 //! | 0x4003 | EXPIRY | u32 seconds until the entry leaves; absent if it stays |
@@ -44,7 +44,11 @@
 //! | 0x4030 | REGISTRATION | u8 standing (0 waiting, 1 registered, 2 silent, 3 wrong key, 4 partial), u8 flags (1 a Map-Notify came), u64 each: seconds in this standing, Map-Registers sent, Map-Notifies that answered one, seconds since the last; the Map-Server's address; the TLVs up to the next REGISTRATION are its own |
 //! | 0x4031 | REMEDY | text: what to do about the REASON before it |
 //! | 0x4032 | REGISTERED | u8 standing (0 waiting, 1 registered, 2 refused, 3 silent), u64 seconds in it; comes after the IID and EID |
-//! | 0x4040 | LOCATOR | u8 flags (1 up, 2 probed, 4 RTT known, 8 held down), u8 what probes say (0 unknown, 1 up, 2 mute, 3 down), u32 each: seconds since, RTT and its variation in microseconds, mappings that have it, mappings with flows to it; u64 each: probes sent, answered, lost; address; why |
+//! | 0x4040 | SITE | u8 flags (1 has keys, 2 denied), name; the TLVs up to the next SITE are its own: an ADDRESS for each fixed ETR, REFUSAL, then IID and EID of each prefix with its XTRs |
+//! | 0x4041 | REFUSAL | u8 Key ID, u32 seconds since, u16 port and address it came from, name of the fault: the last Map-Register refused |
+//! | 0x4042 | XTR | u8 flags (1 has an xTR-ID, 2 proxy, 4 merge), u8 Key ID, u32 each: seconds since, seconds left, Record TTL in minutes; 16 octets of xTR-ID, u64 Site-ID, u16 port and address it registers from; the RLOCs after it are its locators |
+//! | 0x4043 | NEXT | u32 place of a site: in a request where to begin, in an answer where the next page does |
+//! | 0x4050 | LOCATOR | u8 flags (1 up, 2 probed, 4 RTT known, 8 held down), u8 what probes say (0 unknown, 1 up, 2 mute, 3 down), u32 each: seconds since, RTT and its variation in microseconds, mappings that have it, mappings with flows to it; u64 each: probes sent, answered, lost; address; why |
 //!
 //! BGP routes come in pages, as there may be a million: an answer ends with a CURSOR if there are more, and the same CURSOR
 //! in the next request asks for the next page. With an EID (and IID) only the routes to exactly that prefix come.
@@ -60,6 +64,7 @@ mod locators;
 mod message;
 mod registration;
 mod server;
+mod sites;
 mod status;
 
 use std::{
@@ -75,6 +80,7 @@ pub use locators::{LocatorStatus, PROBE_STATES, ProbingStatus};
 pub use message::{FLAGS, Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError};
 pub use registration::{PREFIX_STANDINGS, PrefixStatus, RegistrationStatus, STANDINGS};
 pub use server::{Conduct, View, handle, too_long};
+pub use sites::{RefusalStatus, SitePrefix, SiteStatus, SitesPage, XtrStatus};
 
 /// Which table an entry is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

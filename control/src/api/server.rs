@@ -3,10 +3,10 @@
 use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Prefix};
 
 use super::{
-    AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus, RoutesAsked, Stat,
-    Table, bgp, entry, locators,
+    AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus, RoutesAsked,
+    SitesPage, Stat, Table, bgp, entry, locators,
     message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind, put},
-    registration,
+    registration, sites,
     status::{self, Detail, Ids},
 };
 
@@ -46,6 +46,11 @@ pub trait View {
     /// The Map-Servers that our EID-prefixes are registered with.
     fn registrations(&self) -> Vec<RegistrationStatus> {
         Vec::new()
+    }
+
+    /// Sites of the Map-Server from this one on: as many as have about `max` prefixes together, one at least.
+    fn sites(&self, _from: u32, _max: usize) -> SitesPage {
+        SitesPage::default()
     }
 
     /// The entry of exactly this prefix.
@@ -156,6 +161,7 @@ struct Request {
     prefix: Option<Prefix>,
     detail: Option<Detail>,
     cursor: Option<EidPrefix>,
+    next: Option<u32>,
 }
 
 impl Request {
@@ -175,6 +181,7 @@ impl Request {
                 kind::EID => once(&mut request.prefix, entry::prefix(fields)?)?,
                 kind::DETAIL => once(&mut request.detail, Detail::read(fields)?)?,
                 kind::CURSOR => once(&mut request.cursor, bgp::cursor(fields)?)?,
+                kind::NEXT => once(&mut request.next, sites::next(fields)?)?,
                 other if other & kind::MANDATORY != 0 => return Err(ProtocolError::Unknown(other)),
                 _ => {}
             }
@@ -297,6 +304,15 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
                 for prefix in &status.prefixes {
                     group(&mut |out| registration::put_prefix(out, prefix));
                 }
+            }
+        }
+        Some(Detail::Sites) => {
+            let page = view.sites(request.next.unwrap_or(0), PAGE);
+            for site in &page.sites {
+                sites::put_site(site, &mut group);
+            }
+            if let Some(next) = page.next {
+                group(&mut |out| sites::put_next(out, next));
             }
         }
         Some(Detail::Routes) => {

@@ -19,6 +19,7 @@ pub(super) enum Detail {
     Bgp = 4,
     Routes = 5,
     Registrations = 6,
+    Sites = 7,
     Locators = 8,
 }
 
@@ -37,8 +38,9 @@ impl Detail {
             4 => Ok(Self::Bgp),
             5 => Ok(Self::Routes),
             6 => Ok(Self::Registrations),
+            7 => Ok(Self::Sites),
             8 => Ok(Self::Locators),
-            _ => Err(ProtocolError::Value("DETAIL is 1 to 6, or 8")),
+            _ => Err(ProtocolError::Value("DETAIL is 1 to 8")),
         }
     }
 }

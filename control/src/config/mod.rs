@@ -257,6 +257,18 @@ choice! {
 }
 
 choice! {
+    /// Who answers Map-Requests for a site of our Map-Server (RFC 9301 §8.3).
+    ProxyName {
+        /// We, where an ETR asks for it.
+        Etr = "etr",
+        /// We.
+        Always = "always",
+        /// An ETR.
+        Never = "never",
+    }
+}
+
+choice! {
     /// Where the messages of deployed routers differ from RFC 9301.
     LegacyName {
         /// Nonces need not grow.

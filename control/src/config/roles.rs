@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::Given;
+use super::{Given, KeyDraft};
 use crate::{alt::datagrams::Unreachable, map_resolver, map_server::Site, rate::Rate};
 
 /// ALT datagrams a second out of one tunnel by default.
@@ -57,6 +57,18 @@ pub struct SiteDraft {
     /// RLOCs.
     #[serde(default)]
     pub etrs: Vec<Given<String>>,
+    /// Either this,
+    pub key: Option<KeyDraft>,
+    /// or these.
+    pub keys: Option<Vec<KeyDraft>>,
+    /// Names of [`LegacyName`](super::LegacyName).
+    pub legacy: Option<Vec<Given<String>>>,
+    /// A name of [`ProxyName`](super::ProxyName).
+    pub proxy: Option<Given<String>>,
+    /// Prefixes.
+    pub max_prefixes: Option<Given<i64>>,
+    /// Whether nobody is told where it is.
+    pub denied: Option<Given<bool>>,
     /// Instance-ID.
     pub instance: Option<Given<i64>>,
 }

@@ -41,7 +41,7 @@ struct Shared {
 
 /// See the module's text.
 #[derive(Debug)]
-pub(super) struct Sets {
+pub(crate) struct Sets {
     sets: Slab<Shared>,
     /// By the hash of instance and locators: a B-tree grows node by node, where a hash table stops to move everything.
     by_hash: BTreeSet<(u64, SetNumber)>,
@@ -50,12 +50,12 @@ pub(super) struct Sets {
 }
 
 impl Sets {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { sets: Slab::new(), by_hash: BTreeSet::new(), locators: 0 }
     }
 
     /// Finds or makes the set, for one more mapping.
-    pub(super) fn share(&mut self, instance: InstanceId, locators: &[Locator]) -> SetNumber {
+    pub(crate) fn share(&mut self, instance: InstanceId, locators: &[Locator]) -> SetNumber {
         let hash = hash(instance, locators);
         let same_hash = self.by_hash.range((hash, SetNumber::new(0))..).take_while(|(other, _)| *other == hash);
         let known = same_hash.map(|(_, number)| *number).find(|number| {
@@ -73,7 +73,7 @@ impl Sets {
     }
 
     /// One mapping fewer has it; true if that was the last one.
-    pub(super) fn leave(&mut self, number: SetNumber) -> bool {
+    pub(crate) fn leave(&mut self, number: SetNumber) -> bool {
         let shared = &mut self.sets[number.place()];
         shared.users -= 1;
         if shared.users > 0 {
@@ -85,7 +85,7 @@ impl Sets {
         true
     }
 
-    pub(super) fn locators(&self, number: SetNumber) -> &[Locator] {
+    pub(crate) fn locators(&self, number: SetNumber) -> &[Locator] {
         &self.sets[number.place()].locators
     }
 
@@ -93,18 +93,18 @@ impl Sets {
         self.sets.get(number.place()).map_or(0, |shared| shared.users)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_hash.len()
     }
 
     /// Octets in use; the index as B-tree nodes half full.
-    pub(super) fn octets(&self) -> usize {
+    pub(crate) fn octets(&self) -> usize {
         self.sets.octets() + self.locators * size_of::<Locator>() + self.len() * 2 * size_of::<(u64, SetNumber)>()
     }
 
     /// Each set with how many mappings have it.
     #[cfg(test)]
-    pub(super) fn users(&self) -> impl Iterator<Item = (SetNumber, u32)> {
+    pub(crate) fn users(&self) -> impl Iterator<Item = (SetNumber, u32)> {
         self.by_hash.iter().map(|(_, number)| (*number, self.sets[number.place()].users))
     }
 }

@@ -102,7 +102,7 @@ impl Level {
 
 /// See the module's text. Entries are known by number, ticks count from the start. 16 octets an entry.
 #[derive(Debug)]
-pub(super) struct Wheel {
+pub(crate) struct Wheel {
     places: Chunked<Place>,
     levels: [Level; LEVELS],
     /// All deadlines before this tick were handed out.
@@ -110,19 +110,19 @@ pub(super) struct Wheel {
 }
 
 impl Wheel {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { places: Chunked::new(), levels: std::array::from_fn(|_| Level::new()), now: 0 }
     }
 
     /// Sets the deadline of `number`, in place of the one it had. One in the past is due at once.
-    pub(super) fn arm(&mut self, number: u32, tick: u64) {
+    pub(crate) fn arm(&mut self, number: u32, tick: u64) {
         self.disarm(number);
         self.places.reach(number, &Place::UNSET);
         self.link(number, tick.clamp(self.now, TICK_MAX));
     }
 
     /// Clears the deadline of `number`, if it has one.
-    pub(super) fn disarm(&mut self, number: u32) {
+    pub(crate) fn disarm(&mut self, number: u32) {
         let Some(&place) = self.places.get(number) else { return };
         if place.at == Place::UNSET.at {
             return;
@@ -146,7 +146,7 @@ impl Wheel {
     }
 
     /// Takes out one entry whose deadline is not after `until`, with that deadline; earlier ones come first.
-    pub(super) fn pop(&mut self, until: u64) -> Option<(u64, u32)> {
+    pub(crate) fn pop(&mut self, until: u64) -> Option<(u64, u32)> {
         loop {
             let first = self.levels[0].slot(self.now).first;
             if first != NONE && self.now <= until {
@@ -167,18 +167,17 @@ impl Wheel {
     }
 
     /// When to call [`pop`](Self::pop) next: at the next deadline, or earlier to deal out some more of a slot.
-    pub(super) fn due(&self) -> Option<u64> {
+    pub(crate) fn due(&self) -> Option<u64> {
         let is_due = self.levels[0].first(self.now) == Some(self.now);
         if is_due { Some(self.now) } else { self.next_event() }
     }
 
     /// The deadline of `number`.
-    #[cfg(test)]
-    pub(super) fn deadline(&self, number: u32) -> Option<u64> {
+    pub(crate) fn deadline(&self, number: u32) -> Option<u64> {
         self.places.get(number).filter(|place| place.at != Place::UNSET.at).map(Place::tick)
     }
 
-    pub(super) fn octets(&self) -> usize {
+    pub(crate) fn octets(&self) -> usize {
         self.places.octets() + size_of::<Self>() + LEVELS * size_of::<[Slot; SLOTS]>()
     }
 

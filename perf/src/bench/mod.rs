@@ -3,6 +3,7 @@
 //! A rate alone says more of the machine than of the program; the ratio is what is compared and kept.
 
 pub mod alt;
+pub mod control;
 mod device;
 pub mod generator;
 pub mod lpm;
@@ -36,7 +37,7 @@ pub struct Effort {
 /// One figure: a line of the table, an object of `--json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
-    /// `lpm`, `mem`, `veth`, `alt`.
+    /// `lpm`, `mem`, `veth`, `alt`, `control`.
     pub bench: &'static str,
     /// What was done to which packets: `encap/v4v4/64/10k`, `v4/dfz/rand/b32`.
     pub case: String,

@@ -193,6 +193,8 @@ pub(crate) enum What {
     /// again), wrong-key (its answers are not signed with our key), partial (it refuses some prefixes, or is silent about
     /// them). Below the tables stands what to do about it.
     Registrations,
+    /// Sites of our Map-Server: who registered each prefix, with which key, until when, and what was refused last.
+    Sites,
 }
 
 const SHOW_EXAMPLES: &str = "\
@@ -380,6 +382,7 @@ pub(crate) struct Run {
     /// Internet through a PETR over an IPv4 core.
     #[arg(long, value_name = "ADDR", help_heading = "Mapping system")]
     petr: Vec<String>,
+
     /// Seconds between two RLOC-probes of a locator in use, 1 to 3600, or off [default: 30].
     ///
     /// A locator that answers neither a probe nor three more is down: its flows move to others, and back when it answers. Where

@@ -11,6 +11,7 @@ mod registration;
 mod restart;
 pub(crate) mod ribs;
 mod roles;
+mod state;
 mod tables;
 pub(crate) mod tunnels;
 mod view;
@@ -112,6 +113,8 @@ struct Traffic {
     alt_forwarded: u64,
     /// Map-Requests that our Map-Server handed to an ETR.
     map_requests_to_sites: u64,
+    map_registers_in: u64,
+    map_notifies_out: u64,
     icmp_errors_out: u64,
     misses: u64,
     /// EIDs that nobody answered for.
@@ -147,6 +150,8 @@ pub(crate) struct Driver<'a> {
     map_resolver: Option<MapResolver>,
     map_server: MapServer,
     registration: Registration,
+    /// Where it writes what must survive a restart.
+    state: Option<state::State>,
     /// Whom we ask ourselves.
     map_resolvers: Choice,
     /// EID-prefixes of our Map-Server's sites that are served now: what the ALT is to be told of.
@@ -215,7 +220,8 @@ impl<'a> Driver<'a> {
             engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
             datagrams: Vec::new(),
             map_resolver: config.roles.map_resolver.clone().map(MapResolver::new),
-            map_server: MapServer::new(roles::server_settings(config)),
+            map_server: MapServer::new(roles::server_settings(config), now),
+            state: None,
             map_resolvers: Choice::new(config.roles.map_resolvers.clone()),
             announced: BTreeSet::new(),
             tunnels,
@@ -277,9 +283,7 @@ impl<'a> Driver<'a> {
         for mapping in &self.config.map_cache {
             self.cache(now, map_cache::Input::Static(mapping.clone()));
         }
-        for up in self.map_server.configured() {
-            self.map_server_step(now, up);
-        }
+        self.begin_roles(now);
         self.publish(now);
     }
 
@@ -402,6 +406,7 @@ impl<'a> Driver<'a> {
             self.speaker_due(),
             self.registration_due(),
             self.reachability.due(),
+            self.roles_due(),
             until,
             reclaim,
             Some(self.next_look),
@@ -430,6 +435,7 @@ impl<'a> Driver<'a> {
         self.wake_speaker(now);
         self.wake_registration(now);
         self.wake_reachability(now);
+        self.wake_roles(now);
         if self.next_look <= now {
             self.cache(now, map_cache::Input::Look);
             self.next_look = now + self.map_cache.look_every();
@@ -463,8 +469,9 @@ impl<'a> Driver<'a> {
         self.steering.clear();
     }
 
-    /// Says how the run ended: whether every frame is accounted for.
-    pub(crate) fn farewell(&self) {
+    /// Writes what must survive, and says how the run ended: whether every frame is accounted for.
+    pub(crate) fn farewell(&mut self) {
+        self.end_roles();
         let total = |count: fn(&altitude_dataplane::counters::Counters) -> u64| -> u64 {
             self.workers.iter().map(|worker| count(&worker.counters)).sum()
         };

@@ -4,6 +4,7 @@ mod bgp;
 mod json;
 mod locators;
 mod registration;
+mod sites;
 pub(crate) mod table;
 mod text;
 
@@ -35,6 +36,7 @@ pub(crate) fn show(arguments: &Show) -> Result<(), String> {
         return show_routes(arguments);
     }
     let answer = ask(arguments).map_err(|error| format!("altitude: {error}"))?;
+    let Some(answer) = answer else { return show_sites(arguments) };
     let text = if arguments.json { json::document(&answer) } else { text::tables(&answer, arguments.all) };
     match io::stdout().lock().write_all(text.as_bytes()) {
         // A reader that has seen enough, such as `head`, is no failure.
@@ -57,9 +59,23 @@ fn show_routes(arguments: &Show) -> Result<(), String> {
     }
 }
 
-fn ask(arguments: &Show) -> Result<Answer, ClientError> {
+/// Prints the sites of the Map-Server as they come.
+fn show_sites(arguments: &Show) -> Result<(), String> {
+    let tell = |error: &dyn std::fmt::Display| format!("altitude: {error}");
+    let mut client = Client::connect(&arguments.api).map_err(|error| tell(&error))?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let shown = sites::sites(&mut client, arguments.json, &mut out);
+    match shown.and_then(|()| Ok(out.flush()?)) {
+        // A reader that has seen enough, such as `head`, is no failure.
+        Err(sites::SitesError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(tell(&error)),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn ask(arguments: &Show) -> Result<Option<Answer>, ClientError> {
     let mut client = Client::connect(&arguments.api)?;
-    Ok(match arguments.what {
+    Ok(Some(match arguments.what {
         What::MapCache => Answer::MapCache(client.dump(Table::Cache)?),
         What::Database => Answer::Database(client.dump(Table::Database)?),
         What::Locators => Answer::Locators(client.locators()?),
@@ -68,7 +84,9 @@ fn ask(arguments: &Show) -> Result<Answer, ClientError> {
         What::Alt => Answer::Alt(client.alt()?),
         What::Registrations => Answer::Registrations(client.registrations()?),
         What::Bgp => Answer::Bgp(client.bgp()?, arguments.neighbor.clone()),
-    })
+        // Too many for one answer.
+        What::Sites => return Ok(None),
+    }))
 }
 
 #[cfg(test)]

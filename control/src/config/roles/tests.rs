@@ -96,7 +96,7 @@ fn each_mistake_is_told() {
         (format!("{base}[alt]\ningress-rate = 0"), "x.toml:3: ingress-rate 0 is out of range"),
         (format!("{base}[map-resolver]\nclient = 1"), "x.toml:3: unknown field `client` in [map-resolver]"),
         (format!("{base}[map-resolver]\nclients = [\"10.0.0.1/8\"]"), "x.toml:3: prefix 10.0.0.1/8 has host bits set"),
-        (site(""), "x.toml:3: site one has no ETRs; add etrs"),
+        (site(""), "x.toml:3: site one has neither ETRs nor keys; add keys"),
         (site("etrs = [\"240.0.254.1\"]"), "x.toml:3: an ETR of site one is our own RLOC"),
         (site("etrs = [\"127.0.0.1\"]"), "x.toml:5: 127.0.0.1 is a loopback address"),
         (

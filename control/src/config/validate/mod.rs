@@ -9,6 +9,7 @@ mod probing;
 mod rib;
 mod roles;
 mod settings;
+mod site;
 mod sites;
 mod values;
 
@@ -88,7 +89,7 @@ pub(super) fn validate(
     let around =
         bgp::Around { tunnels: &tunnels, rlocs: &rlocs, database: &database, routes: &routes, folder: source.folder() };
     let speaker = bgp::speaker(draft, &around, findings);
-    let roles = roles::roles(draft, &rlocs, &database, &map_cache, findings);
+    let roles = roles::roles(draft, &rlocs, &database, &map_cache, source.folder(), findings);
     let map_servers = map_server::map_servers(draft, &rlocs, &database, source.folder(), findings);
     let identity = map_server::identity(draft, findings);
     let probing = probing::probing(&draft.probing, &rlocs, findings);

@@ -1,18 +1,17 @@
 //! Map-Resolver, Map-Server, and the ALT router's single values.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, path::Path, time::Duration};
 
-use altitude_dataplane::mapping::{EidPrefix, Mapping};
+use altitude_dataplane::mapping::Mapping;
 
-use super::{Findings, Unique, eid_prefix, values};
+use super::{Findings, Unique, site, values};
 use crate::{
     alt::{datagrams::Unreachable, keepalive, tunnels},
     config::{
         Draft, Given, Place, Roles, TunnelDraft, UnreachableName,
-        roles::{INGRESS_RATE, KEEPALIVE_LOSSES, MapResolverDraft, SiteDraft},
+        roles::{INGRESS_RATE, KEEPALIVE_LOSSES, MapResolverDraft},
     },
     map_resolver,
-    map_server::Site,
     rate::Rate,
 };
 
@@ -25,6 +24,7 @@ pub(super) fn roles(
     rlocs: &[Given<IpAddr>],
     database: &[Given<Mapping>],
     map_cache: &[Mapping],
+    folder: &Path,
     findings: &mut Findings,
 ) -> Roles {
     let alt = &draft.alt;
@@ -41,7 +41,7 @@ pub(super) fn roles(
     };
     let petrs = petrs.read(rlocs, database, findings);
     let own: Vec<IpAddr> = rlocs.iter().map(|rloc| rloc.value).collect();
-    let sites = sites(&draft.roles.sites, &own, findings);
+    let sites = site::sites(&draft.roles.sites, &own, folder, findings);
     let map_resolver = draft.roles.map_resolver.as_ref();
     let map_resolver = map_resolver.map(|given| map_resolver_role(given, &own, map_cache, findings));
     if own.is_empty() && (map_resolver.is_some() || !sites.is_empty() || !map_resolvers.is_empty()) {
@@ -151,7 +151,7 @@ impl Others<'_> {
     }
 }
 
-fn findings_rloc(given: &Given<String>, findings: &mut Findings) -> Option<IpAddr> {
+pub(super) fn findings_rloc(given: &Given<String>, findings: &mut Findings) -> Option<IpAddr> {
     let address = values::rloc(given, findings);
     findings.gap(address)
 }
@@ -173,45 +173,4 @@ fn map_resolver_role(
         settings.each_eid = rate(given, "eid-rate", findings).unwrap_or(settings.each_eid);
     }
     settings
-}
-
-fn sites(drafts: &[SiteDraft], own: &[IpAddr], findings: &mut Findings) -> Vec<Site> {
-    let (mut names, mut prefixes) = (Unique::new(), Unique::new());
-    let mut sites = Vec::new();
-    for item in drafts {
-        let place = &item.name.place;
-        let name = item.name.value.clone();
-        if name.trim().is_empty() {
-            findings.wrong(place, "a site without a name", "name it after its place or customer");
-        } else if !names.first(name.clone()) {
-            findings.wrong(place, format!("site {name} is given twice"), "give each site a name of its own");
-        }
-        if item.eid_prefixes.is_empty() {
-            findings.wrong(place, format!("site {name} has no EID-prefixes"), "add eid-prefixes = [\"10.1.1.0/24\"]");
-        }
-        let eids: Vec<Option<EidPrefix>> =
-            item.eid_prefixes.iter().map(|prefix| eid_prefix(prefix, item.instance.as_ref(), findings)).collect();
-        for eid in eids.iter().flatten() {
-            if !prefixes.first(*eid) {
-                let what = format!("EID-prefix {eid} is given for two sites, or twice for one");
-                findings.wrong(place, what, "a prefix belongs to one site");
-            }
-        }
-        let etrs: Vec<Option<IpAddr>> = item.etrs.iter().map(|etr| findings_rloc(etr, findings)).collect();
-        if etrs.iter().flatten().any(|etr| own.contains(etr)) {
-            let what = format!("an ETR of site {name} is our own RLOC");
-            findings.wrong(place, what, "write its EID-prefixes as [[eid-prefix]]: they are then answered for here");
-        }
-        if item.etrs.is_empty() {
-            let what = format!("site {name} has no ETRs");
-            findings.wrong(place, what, "add etrs = [\"RLOC\"]: where its Map-Requests go");
-        }
-        sites.push(Site {
-            name,
-            eids: eids.into_iter().flatten().collect(),
-            more_specifics: item.more_specifics.as_ref().is_some_and(|given| given.value),
-            etrs: etrs.into_iter().flatten().collect(),
-        });
-    }
-    sites
 }

@@ -82,10 +82,9 @@ impl Driver<'_> {
                 self.requested(now, &request, Arrival { source: from, destination: Some(local) });
             }
             Ok(Message::Other(ecm::TYPE)) => self.encapsulated(now, from, octets),
-            Ok(Message::MapNotify(notify)) if !notify.ack => self.notified(now, from, notify, octets),
-            Ok(Message::MapRegister(_) | Message::MapNotify(_)) => {
-                self.faults.control.count(ControlFault::UnknownType);
-            }
+            Ok(Message::MapRegister(message)) => self.registered(now, from, local, &message, octets),
+            Ok(Message::MapNotify(message)) if message.ack => self.acknowledged(now, &message, octets),
+            Ok(Message::MapNotify(message)) => self.notified(now, from, message, octets),
             Ok(Message::Other(kind)) => {
                 tracing::debug!(%from, kind, "control message of a type not spoken here");
                 self.faults.control.count(ControlFault::UnknownType);
@@ -200,10 +199,10 @@ impl Driver<'_> {
         let _ = self.try_send(None, to, octets);
     }
 
-    /// The same, from this RLOC of ours if one is given, for who wants to know why it was not sent.
+    /// The same, from this RLOC if one is given and it is ours, for who wants to know why it was not sent.
     pub(super) fn try_send(&mut self, from: Option<IpAddr>, to: SocketAddr, octets: &[u8]) -> io::Result<()> {
-        let from = from.or_else(|| self.source_towards(to.ip()));
-        let socket = self.sockets.control.iter().find(|socket| Some(socket.local()) == from);
+        let of = |rloc: IpAddr| self.sockets.control.iter().find(|socket| socket.local() == rloc);
+        let socket = from.and_then(of).or_else(|| self.source_towards(to.ip()).and_then(of));
         let none = || io::Error::new(io::ErrorKind::AddrNotAvailable, "no RLOC of ours is of its family");
         let sent = socket.ok_or_else(none).and_then(|socket| socket.send_to(to, octets));
         if let Err(error) = &sent {

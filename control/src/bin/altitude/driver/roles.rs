@@ -1,25 +1,46 @@
 //! Map-Resolver and Map-Server: what comes in an ECM, and Map-Requests for the sites.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Instant, SystemTime},
+};
 
 use altitude_control::{
     alt::bgp::speaker,
-    config::Config,
+    config::{Config, Hop},
+    fault::ControlFault,
     map_resolver::{self, EcmFault, Opened, open},
-    map_server,
+    map_server::{self, SiteId},
     responder::Arrival,
-    wire::MapRequest,
+    wire::{MapNotify, MapRegister, MapRequest},
 };
-use altitude_dataplane::mapping::Eid;
+use altitude_dataplane::mapping::{Eid, EidPrefix};
 
-use super::{Driver, messages::CONTROL_PORT};
+use super::{Driver, messages::CONTROL_PORT, state::State};
 
-/// What the Map-Server is told.
+/// What the Map-Server is told. Nonces of its own start from the clock, as an ETR's do, and half a second away from those of an
+/// ETR that starts in the same second.
 pub(super) fn server_settings(config: &Config) -> map_server::Settings {
+    let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let sites = config.roles.sites.clone();
     map_server::Settings {
         unreachable: config.roles.unreachable,
-        ..map_server::Settings::new(config.roles.sites.clone(), config.rlocs.clone())
+        aggregates: aggregates(config),
+        wall,
+        first_nonce: wall << 32 | 1 << 31,
+        journal: sites.iter().any(|site| !site.keys.is_empty()),
+        ..map_server::Settings::new(sites, config.rlocs.clone())
     }
+}
+
+/// What we may speak of beside our sites: without an ALT of everything, for there is nobody else.
+fn aggregates(config: &Config) -> Option<Vec<EidPrefix>> {
+    if config.tunnels.is_empty() {
+        return None;
+    }
+    let holes = config.routes.iter().filter(|route| route.hop == Hop::Discard).map(|route| route.eid);
+    let speaker = config.speaker.iter().flat_map(|speaker| &speaker.aggregates).map(|aggregate| aggregate.eid);
+    Some(holes.chain(speaker).collect())
 }
 
 impl Driver<'_> {
@@ -40,7 +61,7 @@ impl Driver<'_> {
             self.answer(now, request, Arrival { source: datagram.source, destination: None });
         } else if self.map_resolver.is_some() {
             self.resolve_for(now, from, opened);
-        } else if self.map_server.has(*eid) {
+        } else if !self.config.roles.sites.is_empty() {
             self.serve_site(now, *eid, request, datagram.source, packet);
         } else {
             self.faults.ecm.count(EcmFault::NotResolver);
@@ -83,10 +104,69 @@ impl Driver<'_> {
         self.map_server_step(now, map_server::Input::Request { eid, request, source, packet });
     }
 
+    /// Takes in a Map-Register.
+    pub(super) fn registered(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        local: IpAddr,
+        message: &MapRegister,
+        octets: &[u8],
+    ) {
+        if !self.map_server.takes_registrations() {
+            tracing::debug!(%from, "Map-Register, and no site of ours has a key");
+            return self.faults.control.count(ControlFault::UnknownType);
+        }
+        self.traffic.map_registers_in += 1;
+        self.map_server_step(now, map_server::Input::Register { from, local, message, octets });
+    }
+
+    /// Takes in a Map-Notify-Ack.
+    pub(super) fn acknowledged(&mut self, now: Instant, message: &MapNotify, octets: &[u8]) {
+        if !self.map_server.takes_registrations() {
+            return self.faults.control.count(ControlFault::UnknownType);
+        }
+        self.map_server_step(now, map_server::Input::Acknowledge { message, octets });
+    }
+
+    /// Announces what is served from the start, and what was registered before a restart.
+    pub(super) fn begin_roles(&mut self, now: Instant) {
+        let mut todo = Vec::new();
+        self.map_server.begin(&mut todo);
+        self.state = State::open(&self.config.state_dir, &mut self.map_server, now, &mut todo);
+        self.perform_roles(now, todo);
+    }
+
+    pub(super) fn roles_due(&self) -> Option<Instant> {
+        [self.map_server.due(), self.state.as_ref().and_then(State::due)].into_iter().flatten().min()
+    }
+
+    /// Ends registrations, repeats news, and hands over what is to be written.
+    pub(super) fn wake_roles(&mut self, now: Instant) {
+        if self.map_server.due().is_some_and(|due| due <= now) {
+            self.map_server_step(now, map_server::Input::Wake);
+        }
+        match &mut self.state {
+            Some(state) => state.round(&mut self.map_server, now),
+            // Nobody writes it.
+            None => drop(self.map_server.journal().map(std::mem::take)),
+        }
+    }
+
+    pub(super) fn end_roles(&mut self) {
+        if let Some(state) = &mut self.state {
+            state.close(&mut self.map_server);
+        }
+    }
+
     /// Steps the Map-Server and does what it says.
-    pub(super) fn map_server_step(&mut self, now: Instant, input: map_server::Input<'_>) {
+    fn map_server_step(&mut self, now: Instant, input: map_server::Input<'_>) {
         let mut todo = Vec::new();
         self.map_server.step(now, input, &mut todo);
+        self.perform_roles(now, todo);
+    }
+
+    fn perform_roles(&mut self, now: Instant, todo: Vec<map_server::Output>) {
         for output in todo {
             match output {
                 map_server::Output::Announce(eid) => {
@@ -99,6 +179,17 @@ impl Driver<'_> {
                     self.announced.remove(&eid);
                     self.withdraw(now, eid);
                 }
+                map_server::Output::Registered { site, eid, by, key } => {
+                    tracing::debug!(site = self.site_name(site), %eid, %by, key, "registered");
+                }
+                map_server::Output::Unregistered { site, eid, by } => {
+                    tracing::debug!(site = self.site_name(site), %eid, %by, "registered no more");
+                }
+                map_server::Output::Notify { to, local, octets } => {
+                    self.traffic.map_notifies_out += 1;
+                    // Whoever waits for it registers again.
+                    let _ = self.try_send(Some(local), to, &octets);
+                }
                 map_server::Output::Encapsulate { to, message } => {
                     self.traffic.map_requests_to_sites += 1;
                     self.send(SocketAddr::new(to, CONTROL_PORT), &message);
@@ -107,8 +198,15 @@ impl Driver<'_> {
                     self.traffic.map_replies_out += 1;
                     self.send(to, &message.encode());
                 }
-                map_server::Output::Drop(fault) => self.faults.site.count(fault),
+                map_server::Output::Drop(fault) => {
+                    tracing::debug!(?fault, "a message for our Map-Server came to nothing");
+                    self.faults.site.count(fault);
+                }
             }
         }
+    }
+
+    fn site_name(&self, site: SiteId) -> &str {
+        self.config.roles.sites.get(site.0).map_or("", |site| &site.name)
     }
 }

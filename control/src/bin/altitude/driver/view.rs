@@ -3,6 +3,7 @@
 mod bgp;
 mod locators;
 mod registration;
+mod sites;
 
 use std::time::{Instant, SystemTime};
 
@@ -14,7 +15,7 @@ use altitude_control::{
     },
     api::{
         AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, Origin, PortStatus, RegistrationStatus,
-        RouteStatus, RoutesAsked, Scope, SourceStatus, Stat, Table, TunnelStatus, View,
+        RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat, Table, TunnelStatus, View,
     },
     fault::{Fault, Tally},
     map_cache::{self, Cached},
@@ -115,6 +116,10 @@ impl View for Driver<'_> {
         registration::statuses(&self.registration, Instant::now())
     }
 
+    fn sites(&self, from: u32, max: usize) -> SitesPage {
+        sites::page(&self.map_server, from, max)
+    }
+
     fn exact(&self, table: Table, eid: &EidPrefix) -> Option<Entry> {
         match table {
             Table::Cache => self.map_cache.get(eid).map(|cached| self.cached(&cached)),
@@ -190,6 +195,10 @@ impl Driver<'_> {
             Stat::new("map-notify-acks-sent", self.registration.acks_sent),
             Stat::new("alt-datagrams-forwarded", traffic.alt_forwarded),
             Stat::new("map-requests-to-sites", traffic.map_requests_to_sites),
+            Stat::new("map-registers-received", traffic.map_registers_in),
+            Stat::new("map-notifies-sent", traffic.map_notifies_out),
+            Stat::new("registrations", self.map_server.len() as u64),
+            Stat::new("state-not-written", self.state.as_ref().map_or(0, super::state::State::lost)),
             Stat::new("icmp-errors-sent", traffic.icmp_errors_out),
             Stat::new("map-cache-entries", self.map_cache.len() as u64),
             Stat::new("map-requests-pending", self.resolver.pending().count() as u64),

@@ -20,6 +20,11 @@
 //!                           "communities": ["a:b"…] }…] }
 //! registrations { "registrations": [{ "map-server", "standing", "since", "sent", "confirmed", "last-notify", "why",
 //!                                     "remedy", "prefixes": [{ "eid", "instance", "standing", "since" }…] }…] }
+//! sites      { "sites": [{ "name", "keyed", "denied", "etrs": [address…],
+//!                          "prefixes": [{ "eid", "instance",
+//!                                         "xtrs": [{ "xtr-id", "site-id", "from", "key", "since", "left", "proxy", "merge", "ttl",
+//!                                                    "locators": [{ "address", "priority", "weight", "reachable" }…] }…] }…],
+//!                          "refused": { "reason", "from", "port", "key", "ago" } }…] }
 //! entry      { "eid", "instance", "ttl", "left", "version", "origin", "action", "authoritative", "packets", "octets",
 //!              "created", "used",
 //!              "locators": [{ "address", "priority", "weight", "multicast-priority", "multicast-weight", "local",

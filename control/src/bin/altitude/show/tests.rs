@@ -3,6 +3,7 @@
 mod bgp;
 mod locators;
 mod registration;
+mod sites;
 
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -1,0 +1,55 @@
+//! Why a Map-Server refused a registration or did nothing about a Map-Request.
+
+use crate::fault::faults;
+
+faults! {
+    /// Why a Map-Server refused a registration or did nothing about a Map-Request.
+    SiteFault {
+        /// A Map-Register about a prefix of no site.
+        UnknownSite = "site-register-unknown",
+        /// A Map-Register for a site that has no keys.
+        NoKey = "site-register-no-key",
+        /// A Key ID that is not shared with the site.
+        UnknownKey = "site-register-unknown-key",
+        /// Signed by another key or with another algorithm, or changed on the way.
+        Mac = "site-register-bad-authentication",
+        /// A nonce that is not greater than the last one (RFC 9301 §5.6).
+        Replayed = "site-register-nonce-replayed",
+        /// The last Map-Register once more, octet for octet; its Map-Notify is sent again, nothing else happens.
+        Repeated = "site-register-repeated",
+        /// More Map-Registers of one site than allowed.
+        RegisterLimited = "site-register-limited",
+        /// A prefix that is not the site's, or part of one where parts are not allowed (RFC 9301 §8.2).
+        ForeignPrefix = "site-foreign-prefix",
+        /// As many prefixes as one site may have registered.
+        TooManyPrefixes = "site-too-many-prefixes",
+        /// As many xTRs as one site, or one prefix, may have.
+        TooManyXtrs = "site-too-many-xtrs",
+        /// A record with more locators than are kept.
+        TooManyLocators = "site-too-many-locators",
+        /// As many registrations as all sites together may have.
+        RegistryFull = "site-registry-full",
+        /// News that an xTR did not acknowledge.
+        Unacknowledged = "site-notify-unacknowledged",
+        /// As many pieces of news wait for an acknowledgement as may.
+        NotifyTableFull = "site-notify-table-full",
+        /// A Map-Notify-Ack for nothing that waits for one.
+        AckUnwanted = "site-notify-ack-unwanted",
+        /// A Map-Notify-Ack signed by another key, or changed on the way.
+        AckMac = "site-notify-ack-bad-authentication",
+        /// No ETR that a packet of ours can reach.
+        NoEtr = "site-no-etr",
+        /// An RLOC-probe, which is for an ETR (RFC 9301 §5.2).
+        Probe = "site-probe",
+        /// That ITR asked for that EID as often as allowed, or all of them together.
+        Limited = "site-request-limited",
+        /// As many pairs of ITR-RLOC and EID as can be watched.
+        WatchedFull = "site-request-table-full",
+        /// Nobody serves the EID, and no answer is wanted, or silence is configured.
+        Unserved = "site-unserved",
+        /// The answer is known here, and no answer is wanted (D bit).
+        DontReply = "site-dont-reply",
+        /// No ITR-RLOC that our answer could reach.
+        NoItrRloc = "site-no-itr-rloc",
+    }
+}

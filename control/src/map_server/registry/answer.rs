@@ -1,0 +1,119 @@
+//! What Map-Requests are answered with, or to whom they go.
+
+use std::net::IpAddr;
+
+use altitude_dataplane::mapping::{Eid, EidPrefix, Mapping, Ttl};
+
+use super::{
+    super::{Proxying, SiteId},
+    Registry,
+    table::flag,
+};
+use crate::{
+    rloc::{Families, routable},
+    wire::MapReply,
+};
+
+/// Most records of an answer.
+const RECORDS_MAX: usize = MapReply::RECORDS_MAX;
+
+impl Registry {
+    /// What is registered around the EID, within the configured prefix `whole`: the ETRs of a wider site do not serve a
+    /// narrower one inside it.
+    pub(in crate::map_server) fn serving(&self, eid: Eid, whole: &EidPrefix) -> Option<(EidPrefix, u32)> {
+        let (part, head) = self.table.index.longest(eid)?;
+        (part.prefix.length() >= whole.prefix.length()).then_some((part, *head))
+    }
+
+    /// Whether we answer for the registration instead of its ETRs (RFC 9301 §8.3).
+    pub(in crate::map_server) fn proxies(&self, head: u32) -> bool {
+        let Some(registration) = self.table.registrations.get(head) else { return false };
+        let site = SiteId(self.table.registrants[registration.registrant].site as usize);
+        match self.sites[site.0].proxy {
+            Proxying::Always => true,
+            Proxying::Never => false,
+            Proxying::Etr => self.table.chain_from(head).any(|(_, one)| one.has(flag::PROXY)),
+        }
+    }
+
+    /// The records of an answer about the EID: its longest match and all more-specifics, all with one TTL (RFC 9301 §5.5). Where
+    /// that is too long, or an ETR wants to answer for a part of it: the part of the match that needs no more-specifics
+    /// beside it. `None` if even that does not fit.
+    pub(in crate::map_server) fn records(
+        &self,
+        eid: Eid,
+        found: EidPrefix,
+        fits: impl Fn(&[Mapping]) -> bool,
+    ) -> Option<Vec<Mapping>> {
+        let mut records: Vec<Mapping> = Vec::new();
+        // Of a site inside that nobody serves there is no record: a wider one would speak for it.
+        let sites = self.configured.within(&found).filter(|(eid, _)| *eid != found);
+        let mut whole = sites.take(RECORDS_MAX).all(|(_, inside)| inside.live > 0);
+        for (_, head) in self.table.index.within(&found) {
+            whole = whole && records.len() < RECORDS_MAX && self.proxies(*head);
+            if !whole {
+                break;
+            }
+            records.extend(self.told(*head));
+            // Room for one record more is asked for at each step, or a site with many parts would cost much for nothing.
+            if records.len().is_multiple_of(16) && !fits(&records) {
+                whole = false;
+                break;
+            }
+        }
+        if whole && fits(&records) {
+            let ttl = records.iter().map(|record| record.ttl.to_wire()).min().unwrap_or(0);
+            records.iter_mut().for_each(|record| record.ttl = Ttl::from_wire(ttl));
+            return Some(records);
+        }
+        let head = self.table.index.get(&found)?;
+        let mut record = self.told(*head)?;
+        record.eid = self.gap(eid);
+        let narrowed = vec![record];
+        fits(&narrowed).then_some(narrowed)
+    }
+
+    /// The widest prefix around the EID that is within what it matches, and that nothing else reaches into: neither
+    /// another registration nor another site.
+    pub(in crate::map_server) fn gap(&self, eid: Eid) -> EidPrefix {
+        let gaps = [self.configured.gap(eid), self.table.index.gap(eid)];
+        gaps.into_iter().max_by_key(|gap| gap.prefix.length()).unwrap_or(EidPrefix::host(eid))
+    }
+
+    /// A registered mapping as a Map-Server tells it: it is no ETR (RFC 9301 §5.4, §8.3).
+    fn told(&self, head: u32) -> Option<Mapping> {
+        let mut mapping = self.table.merged(head)?;
+        mapping.authoritative = false;
+        for locator in &mut mapping.locators {
+            locator.local = false;
+            locator.reachable &= routable(locator.address);
+        }
+        Some(mapping)
+    }
+
+    /// The next ETR in turn: a retry after a loss finds another. Without a locator that can be reached, who registered it.
+    pub(in crate::map_server) fn etr(&mut self, head: u32, families: Families) -> Option<IpAddr> {
+        let turn = self.table.turn(head);
+        let first = self.table.registrations.get(head)?;
+        let reachable = |address: IpAddr| routable(address) && families.reach(address);
+        let pick = |candidates: &[IpAddr]| {
+            let usable = candidates.len().max(1);
+            candidates.get(turn % usable).copied()
+        };
+        let (merged, plain);
+        let locators = if first.has(flag::MERGE) && self.table.chain_from(head).nth(1).is_some() {
+            merged = self.table.merged(head)?;
+            &merged.locators[..]
+        } else {
+            plain = self.table.locators(first);
+            plain
+        };
+        let usable = locators.iter().filter(|locator| locator.usable()).map(|locator| locator.address);
+        let etrs: Vec<IpAddr> = usable.filter(|address| reachable(*address)).collect();
+        pick(&etrs).or_else(|| {
+            let sources =
+                self.table.chain_from(head).map(|(_, one)| self.table.registrants[one.registrant].source.ip());
+            pick(&sources.filter(|address| reachable(*address)).collect::<Vec<_>>())
+        })
+    }
+}

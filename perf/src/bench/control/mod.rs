@@ -1,0 +1,101 @@
+//! The Map-Server at scale: a million registered prefixes of 100 000 sites.
+//!
+//! * `register`: Map-Registers of 10 prefixes each, as octets, through codec, MAC, registry and Map-Notify.
+//! * `proxy`: Map-Requests in ECMs, as octets, for random registered EIDs; answered with Map-Replies, as octets.
+//! * `forward`: the same, handed to an ETR in an ECM.
+//! * `sockets/…`: the program behind UDP sockets on veth: seconds until all sites have their Map-Notify, Map-Replies a second with one
+//!   client, and a second of the program's CPU time.
+//! * `octets`: what a registration occupies, by what the process grew.
+//!
+//! Beside `register` stands the MAC alone, read and verified; beside requests the codec with a hash table of the same prefixes, which
+//! knows no longest match, no gap, no limits.
+
+mod registry;
+mod sockets;
+
+use super::{Report, Row, median};
+use crate::lab;
+
+/// What is measured.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Choice {
+    /// Measurements of each case
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+    /// Only cases whose name has this in it
+    #[arg(long, value_name = "SUBSTRING")]
+    pub only: Option<String>,
+    /// Few sites: shows that everything works, not how fast it is
+    #[arg(long)]
+    pub quick: bool,
+}
+
+/// Sites, of [`PREFIXES`] prefixes each.
+const SITES: u32 = 100_000;
+const SITES_QUICK: u32 = 1000;
+/// Prefixes of a site, all in one Map-Register.
+const PREFIXES: u32 = 10;
+
+/// Measures the chosen cases.
+///
+/// # Errors
+/// A line that says what went wrong: nothing is reported of a Map-Server that does not answer as it must.
+pub fn bench(report: &Report, choice: &Choice) -> Result<(), String> {
+    let sites = if choice.quick { SITES_QUICK } else { SITES };
+    let wants = |case: &str| choice.only.as_ref().is_none_or(|only| case.contains(only.as_str()));
+    if ["register", "register/all", "proxy", "forward", "octets"].iter().any(|case| wants(case)) {
+        in_process(report, choice, sites)?;
+    }
+    if wants("sockets") {
+        match lab::available() {
+            Ok(()) => through_sockets(report, choice, sites).map_err(|error| error.to_string())?,
+            Err(why) => report.skip("sockets", &why),
+        }
+    }
+    Ok(())
+}
+
+fn through_sockets(report: &Report, choice: &Choice, sites: u32) -> Result<(), lab::LabError> {
+    // A run that is killed leaves nothing behind.
+    lab::remove_on_signal()?;
+    let rounds = (0..choice.rounds.max(1)).map(|_| sockets::run(sites)).collect::<Result<Vec<_>, _>>()?;
+    type Measure = fn(&sockets::Measured) -> f64;
+    let cases: [(&str, &str, Measure); 3] = [
+        ("sockets/register", "s", |one| one.registered),
+        ("sockets/proxy", "requests/s", |one| one.replies),
+        ("sockets/proxy/cpu", "requests/CPU-s", |one| one.replies_by_cpu),
+    ];
+    for (case, unit, of) in cases {
+        let value = median(&rounds.iter().map(of).collect::<Vec<_>>());
+        let case = case.to_owned();
+        report.row(&Row { bench: "control", case, subject: "altitude", value, unit, reference: None, ratio: None });
+    }
+    Ok(())
+}
+
+fn in_process(report: &Report, choice: &Choice, sites: u32) -> Result<(), String> {
+    let wants = |case: &str| choice.only.as_ref().is_none_or(|only| case.contains(only.as_str()));
+    let rounds = (0..choice.rounds.max(1)).map(|_| registry::run(sites)).collect::<Result<Vec<_>, _>>()?;
+    type Measure = fn(&registry::Measured) -> f64;
+    let cases: [(&str, &str, Measure, Option<(&'static str, Measure)>); 5] = [
+        ("register", "messages/s", |one| one.registers, Some(("mac alone", |one| one.macs))),
+        ("register/all", "CPU-s", |one| one.seconds, None),
+        ("proxy", "requests/s", |one| one.proxied, Some(("hash table", |one| one.plain))),
+        ("forward", "requests/s", |one| one.forwarded, None),
+        ("octets", "octets", |one| one.octets, None),
+    ];
+    for (case, unit, of, reference) in cases.into_iter().filter(|(case, ..)| wants(case)) {
+        let median_of = |of: Measure| median(&rounds.iter().map(of).collect::<Vec<_>>());
+        let row = |subject, value, reference, ratio| {
+            report.row(&Row { bench: "control", case: case.to_owned(), subject, value, unit, reference, ratio });
+        };
+        if let Some((subject, theirs)) = reference {
+            row(subject, median_of(theirs), None, None);
+            let ratios: Vec<f64> = rounds.iter().map(|one| of(one) / theirs(one)).collect();
+            row("altitude", median_of(of), Some(subject), Some(median(&ratios)));
+        } else {
+            row("altitude", median_of(of), None, None);
+        }
+    }
+    Ok(())
+}
