@@ -96,9 +96,11 @@ fn openoverlayrouter_registers_with_our_map_server_and_pings_pass_both_ways() {
     let xtrs = wait(&server).unwrap_or_else(|error| panic!("{error}\n{}", theirs.output()));
     assert_eq!((xtrs[0]["from"].as_str(), xtrs[0]["key"].as_u64()), (Some("240.0.254.20"), Some(0)), "{xtrs}");
     let [here, there] = [0, 1].map(|index| std::net::IpAddr::from(SITES[index].host.0));
-    assert_eq!(lab.ping(0, there, 3).unwrap(), Pings { sent: 3, answered: 3 }, "ours loses none");
+    // Its own first packets are lost while it asks; ours are held, but the answers to them pass it as well.
     let both = || Ok((lab.ping(1, here, 2)? == Pings { sent: 2, answered: 2 }).then_some(()));
     lab::wait_until("pings from its site", LIMIT, both).unwrap_or_else(|error| panic!("{error}\n{}", theirs.output()));
+
+    assert_eq!(lab.ping(0, there, 3).unwrap(), Pings { sent: 3, answered: 3 });
 
     // A crash: what was registered is there again before anybody registers.
     server.process.kill().unwrap();

@@ -77,7 +77,9 @@ fn in_process(report: &Report, choice: &Choice, sites: u32) -> Result<(), String
     let wants = |case: &str| choice.only.as_ref().is_none_or(|only| case.contains(only.as_str()));
     let rounds = (0..choice.rounds.max(1)).map(|_| registry::run(sites)).collect::<Result<Vec<_>, _>>()?;
     type Measure = fn(&registry::Measured) -> f64;
-    let cases: [(&str, &str, Measure, Option<(&'static str, Measure)>); 5] = [
+    /// A reference and its figure.
+    type Beside = Option<(&'static str, Measure)>;
+    let cases: [(&str, &str, Measure, Beside); 5] = [
         ("register", "messages/s", |one| one.registers, Some(("mac alone", |one| one.macs))),
         ("register/all", "CPU-s", |one| one.seconds, None),
         ("proxy", "requests/s", |one| one.proxied, Some(("hash table", |one| one.plain))),
