@@ -12,13 +12,15 @@
 
 mod proxy;
 
+mod report;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
 
 use altitude_dataplane::{
-    cache::{self, Choice, Delivery, Forwarding, Hits, SetId, Writer},
+    cache::{Choice, Delivery, Forwarding, Hits, SetId, Writer},
     mapping::{
         Action, Adjacency, Candidate, Eid, EidPrefix, InstanceId, Locator, LocatorSet, Mapping, OuterHeader, Prefix,
     },
@@ -318,21 +320,6 @@ impl Publisher {
         self.writer.hits(eid).unwrap_or_default()
     }
 
-    /// Every locator-set with its locators, and which of them flows go to now.
-    pub fn sets<'a>(
-        &'a self,
-        paths: &'a dyn Paths,
-    ) -> impl Iterator<Item = (SetNumber, &'a [Locator], Vec<IpAddr>)> + 'a {
-        let held = self.sets.iter().enumerate().filter_map(|(place, held)| Some((place, held.as_ref()?)));
-        held.map(move |(place, held)| {
-            let carrying = match self.choose(held.instance, &held.locators, paths) {
-                Choice::Tunnel(set) => set.outers().iter().map(OuterHeader::destination).collect(),
-                Choice::Request | Choice::Unusable => Vec::new(),
-            };
-            (SetNumber::new(place as u32), &*held.locators, carrying)
-        })
-    }
-
     /// Parts of the workers' table that were taken out and that a worker may still read.
     pub fn limbo(&mut self) -> usize {
         self.writer.reclaim()
@@ -342,18 +329,6 @@ impl Publisher {
     #[must_use]
     pub const fn refused(&self) -> u64 {
         self.refused
-    }
-
-    /// Octets of its own books, at most, and of the workers' table.
-    #[must_use]
-    pub fn octets(&self) -> (usize, cache::Memory) {
-        let held = self.sets.iter().flatten();
-        let locators: usize = held.map(|held| held.locators.len() * size_of::<Locator>()).sum();
-        let sets = self.users.values().map(|users| users.sets.len()).sum::<usize>();
-        // B-trees are counted as nodes half full.
-        let trees = 2 * (sets * size_of::<SetNumber>() + self.natives.len() * size_of::<(EidPrefix, User)>());
-        let hosts = self.hosts.allocation_size() + self.users.allocation_size();
-        (self.sets.octets() + locators + trees + hosts, self.writer.octets())
     }
 
     /// The set in the workers' table, put in with its first mapping. `None` if there is no room.

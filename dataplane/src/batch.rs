@@ -4,29 +4,29 @@
 //! read     every frame's headers, from a frame asked for some frames earlier; both addresses go to the look-up
 //! look up  all addresses side by side
 //! ask for  what each entry leads to, then the outer header that its flow chooses
-//! decide   frame by frame, on what has arrived meanwhile
+//! decide   frame by frame, on what has arrived meanwhile; what nearly all are first, and what is left by the long way
 //! ```
 //!
-//! Why together, in nanoseconds a packet (`altitude-perf mem`, IPv4 in IPv4, 64 octets, every packet to another mapping
-//! that chance picks; the packet's generator, 5 ns, included; one core of a virtual EPYC 9005 that others load, 2048
-//! frames in process; a forwarder that only swaps link-layer addresses took 7.2 to 8.3 in the same runs; sources were then
-//! looked up too, which cost 8 more than asking [`Ours`]):
+//! Why together, in nanoseconds a packet (`altitude-perf mem --only encap/v4v4/64/10k/rand --batch N`, and the same of 900k:
+//! IPv4 in IPv4, 64 octets, every packet to another mapping that chance picks; the packet's generator, 5 ns, included; one
+//! core of a virtual EPYC 9005 that others load, 2048 frames in process; a forwarder that only swaps link-layer addresses
+//! took 7.3 to 8.3 in the same runs from batches of 16 on, 10 in batches of 8 and 42 without):
 //!
 //! | mappings | one frame after the other | batches of 8 | 16 | 32 | 64 | 128 | 256 |
 //! |---|---|---|---|---|---|---|---|
-//! | 10,000 | 136 | 64 | 53 | 45 | 42 | 42 | 41 |
-//! | 900,000 | 735 | 144 | 94 | 66 | 54 | 53 | 54 |
+//! | 10,000 | 147 | 43 | 37 | 34 | 33 | 32 | 34 |
+//! | 900,000 | 725 | 116 | 72 | 52 | 46 | 42 | 42 |
 
 #![forbid(unsafe_code)]
 
 use std::net::IpAddr;
 
 use crate::{
-    cache::{Entry, Lookups, Ours, Snapshot, Way, prefetch},
+    cache::{Lookups, Ours, Snapshot, Way, prefetch},
     decap::{self, CorePacket, is_for_etr},
     encap::{self, Context, Setup, SitePacket},
     frame::{Frame, Umem},
-    mapping::InstanceId,
+    mapping::{InstanceId, PortIndex},
     verdict::{Reason, Verdict},
     worker::{PortRole, SourceCheck},
 };
@@ -36,31 +36,45 @@ pub(crate) const TOGETHER: usize = 64;
 /// Frames between the one that is asked for and the one that is read.
 const AHEAD: usize = 8;
 
-/// A frame that was read.
+/// In the word of a packet of either path: its source was looked up too.
+pub(crate) const ASKS: u64 = 1 << 58;
+
+/// In the place of a port: what was decided is another thing.
+const RARE: u16 = u16::MAX;
+
+/// A frame that was read: a packet of either path or the reason why it is none, in one word, with the kind in the top two
+/// bits, which the paths leave free.
 #[derive(Debug, Clone, Copy)]
+pub(crate) struct Word(u64);
+
+/// What a [`Word`] holds.
 enum Packet {
     Site(SitePacket),
     Core(CorePacket),
     Lost(Reason),
 }
 
-/// In the word of a packet of either path: its source was looked up too.
-pub(crate) const ASKS: u64 = 1 << 58;
-
-/// A [`Packet`] in one word, with its kind in the top two bits: the paths leave them free.
-#[derive(Debug, Clone, Copy)]
-struct Word(u64);
-
 impl Word {
-    const KIND: u32 = 62;
+    const CORE: u64 = 1 << 62;
+    const LOST: u64 = 1 << 63;
 
     #[inline(always)]
-    const fn new(packet: Packet) -> Self {
-        Self(match packet {
-            Packet::Site(SitePacket(word)) => word,
-            Packet::Core(CorePacket(word)) => word | 1 << Self::KIND,
-            Packet::Lost(reason) => reason as u64 | 2 << Self::KIND,
-        })
+    pub(crate) const fn site(SitePacket(word): SitePacket) -> Self {
+        Self(word)
+    }
+
+    #[inline(always)]
+    pub(crate) const fn core(CorePacket(word): CorePacket) -> Self {
+        Self(word | Self::CORE)
+    }
+
+    pub(crate) const fn lost(reason: Reason) -> Self {
+        Self(reason as u64 | Self::LOST)
+    }
+
+    #[inline(always)]
+    const fn is_lost(self) -> bool {
+        self.0 & Self::LOST != 0
     }
 
     #[inline(always)]
@@ -76,11 +90,13 @@ impl Word {
 
     #[inline(always)]
     const fn packet(self) -> Packet {
-        let rest = self.0 & !(3 << Self::KIND);
-        match self.0 >> Self::KIND {
-            0 => Packet::Site(SitePacket(rest)),
-            1 => Packet::Core(CorePacket(rest)),
-            _ => Packet::Lost(Reason::ALL[rest as usize]),
+        let rest = self.0 & !(Self::CORE | Self::LOST);
+        if self.is_lost() {
+            Packet::Lost(Reason::ALL[rest as usize])
+        } else if self.0 & Self::CORE != 0 {
+            Packet::Core(CorePacket(rest))
+        } else {
+            Packet::Site(SitePacket(rest))
         }
     }
 }
@@ -93,6 +109,10 @@ pub(crate) struct Batch {
     sources: Lookups,
     /// Of all.
     destinations: Lookups,
+    /// Which port each frame goes out by, or [`RARE`].
+    egresses: [u16; TOGETHER],
+    /// What was decided on those, in their order. Never beyond its capacity.
+    rare: Vec<Verdict>,
 }
 
 /// What the frames of a batch have looked up, in their order. Sources apart from destinations: most need no look-up, and
@@ -160,34 +180,17 @@ impl Questions<'_, '_> {
     }
 }
 
-/// A frame whose look-ups are done.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Found {
-    packet: Packet,
-    /// Only of a packet that asked.
-    source: Option<Entry>,
-    destination: Option<Entry>,
-}
-
-impl Found {
-    /// Decides on the frame, and readies it if it can be sent.
-    #[inline(always)]
-    pub(crate) fn decide(self, umem: &mut Umem, frame: &mut Frame, role: &PortRole, context: &Context<'_>) -> Verdict {
-        let Self { packet, source, destination } = self;
-        match packet {
-            Packet::Site(packet) => encap::encap(umem, frame, role.instance, packet, source, destination, context),
-            Packet::Core(packet) => decap::decap(umem, frame, packet, source, destination, context),
-            Packet::Lost(reason) => Verdict::Drop(reason),
-        }
-    }
-}
-
 impl Default for Batch {
     /// With all its memory.
     fn default() -> Self {
         let lookups = || Lookups::new(TOGETHER);
-        let nothing = Word::new(Packet::Lost(Reason::SiteTruncated));
-        Self { packets: [nothing; TOGETHER], sources: lookups(), destinations: lookups() }
+        Self {
+            packets: [Word::lost(Reason::SiteTruncated); TOGETHER],
+            sources: lookups(),
+            destinations: lookups(),
+            egresses: [RARE; TOGETHER],
+            rare: Vec::with_capacity(TOGETHER),
+        }
     }
 }
 
@@ -206,19 +209,17 @@ impl Batch {
         let (site, core) = (role.site, role.core);
         if site && !core {
             self.read(umem, frames, cache, ours, |octets, questions| {
-                encap::read(octets, role.instance, setup, questions).map_or_else(Packet::Lost, Packet::Site)
+                encap::read(octets, role.instance, setup, questions)
             });
         } else if core && !site {
-            self.read(umem, frames, cache, ours, |octets, questions| {
-                decap::read(octets, setup, questions).map_or_else(Packet::Lost, Packet::Core)
-            });
+            self.read(umem, frames, cache, ours, |octets, questions| decap::read(octets, setup, questions));
         } else {
             self.read(umem, frames, cache, ours, |octets, questions| match core && is_for_etr(octets, &setup.rlocs) {
-                true => decap::read(octets, setup, questions).map_or_else(Packet::Lost, Packet::Core),
-                false => encap::read(octets, role.instance, setup, questions).map_or_else(Packet::Lost, Packet::Site),
+                true => decap::read(octets, setup, questions),
+                false => encap::read(octets, role.instance, setup, questions),
             });
         }
-        self.ask(cache, setup.source_check);
+        self.ask(cache, setup.source_check, site || !core);
     }
 
     #[inline(never)]
@@ -228,9 +229,9 @@ impl Batch {
         frames: &[Frame],
         cache: &Snapshot<'a>,
         ours: (InstanceId, Ours<'a>),
-        read: impl Fn(&[u8], &mut Questions<'a, '_>) -> Packet,
+        read: impl Fn(&[u8], &mut Questions<'a, '_>) -> Word,
     ) {
-        let Self { packets, sources, destinations } = self;
+        let Self { packets, sources, destinations, .. } = self;
         sources.clear();
         destinations.clear();
         let mut questions = Questions { cache, ours, sources, destinations };
@@ -241,18 +242,17 @@ impl Batch {
             if let Some(next) = frames.get(index + AHEAD) {
                 umem.prefetch(next);
             }
-            let packet = read(umem.octets(frame), &mut questions);
-            if let Packet::Lost(_) = packet {
+            *word = read(umem.octets(frame), &mut questions);
+            if word.is_lost() {
                 questions.destinations.skip();
             }
-            *word = Word::new(packet);
         }
     }
 
-    /// Looks all addresses up, and asks for what the entries lead to.
+    /// Looks all addresses up, and asks for what the entries lead to. `tunnels`: some may go into tunnels.
     #[inline(never)]
-    fn ask(&mut self, cache: &Snapshot<'_>, source_check: SourceCheck) {
-        let Self { packets, sources, destinations } = self;
+    fn ask(&mut self, cache: &Snapshot<'_>, source_check: SourceCheck, tunnels: bool) {
+        let Self { packets, sources, destinations, .. } = self;
         cache.lookup_all(sources);
         cache.lookup_all(destinations);
         for entry in sources.all_found().flatten() {
@@ -270,6 +270,9 @@ impl Batch {
                 cache.prefetch_members(entry);
             }
         }
+        if !tunnels {
+            return;
+        }
         // The way is not kept, but found again where it is taken: that costs less than to write it down and read it back.
         for (entry, word) in destinations.all_found().zip(packets) {
             if let Some(Way::Tunnel(outer)) = entry.map(|entry| cache.way(entry, word.flow())) {
@@ -278,13 +281,54 @@ impl Batch {
         }
     }
 
-    /// The frames that were looked up last, in their order.
-    #[inline(always)]
-    pub(crate) fn found(&self) -> impl Iterator<Item = Found> {
-        let mut sources = self.sources.all_found();
-        self.packets.iter().zip(self.destinations.all_found()).map(move |(word, destination)| {
+    /// Decides on the frames that were looked up last, the same in the same order, and readies those that can be sent.
+    /// Gives the port if all go out by the same one; else [`verdicts`](Self::verdicts) tells.
+    #[inline(never)]
+    pub(crate) fn decide(
+        &mut self,
+        umem: &mut Umem,
+        frames: &mut [Frame],
+        instance: InstanceId,
+        context: &Context<'_>,
+    ) -> Option<PortIndex> {
+        let Self { packets, sources, destinations, egresses, rare } = self;
+        rare.clear();
+        let mut sources = sources.all_found();
+        let (mut first, mut other) = (None, 0);
+        for (((frame, word), destination), place) in
+            frames.iter_mut().zip(packets).zip(destinations.all_found()).zip(egresses)
+        {
             let source = if word.asks() { sources.next().flatten() } else { None };
-            Found { packet: word.packet(), source, destination }
+            let plain = match word.packet() {
+                Packet::Site(packet) => encap::encap_plain(umem, frame, packet, destination, context),
+                Packet::Core(packet) => decap::decap_plain(umem, frame, packet, source, destination, context),
+                Packet::Lost(_) => None,
+            };
+            let egress = match plain {
+                Some(egress) => u16::from(egress),
+                None => {
+                    rare.push(match word.packet() {
+                        Packet::Site(packet) => {
+                            encap::encap(umem, frame, instance, packet, source, destination, context)
+                        }
+                        Packet::Core(packet) => decap::decap(umem, frame, packet, source, destination, context),
+                        Packet::Lost(reason) => Verdict::Drop(reason),
+                    });
+                    RARE
+                }
+            };
+            *place = egress;
+            other |= egress ^ *first.get_or_insert(egress);
+        }
+        first.filter(|_| other == 0).and_then(|egress| PortIndex::try_from(egress).ok())
+    }
+
+    /// What was decided, in the order of the frames.
+    pub(crate) fn verdicts(&self) -> impl Iterator<Item = Verdict> {
+        let mut rare = self.rare.iter();
+        self.egresses.iter().map_while(move |egress| match PortIndex::try_from(*egress) {
+            Ok(egress) => Some(Verdict::Send(egress)),
+            Err(_) => rare.next().copied(),
         })
     }
 }

@@ -232,6 +232,8 @@ pub struct PlainV6 {
     pub source: u128,
     /// Destination address.
     pub destination: u128,
+    /// DSCP and ECN.
+    pub tos: u8,
     /// Hops left.
     pub ttl: u8,
     /// What follows.
@@ -258,6 +260,7 @@ impl PlainV6 {
         right.then(|| Self {
             source: address(8),
             destination: address(24),
+            tos: head[0] << 4 | head[1] >> 4,
             ttl: head[7],
             protocol,
             total,
@@ -275,8 +278,8 @@ const fn has_ports(protocol: u8) -> bool {
 /// Our routing locators, by family: looked through for every packet.
 #[derive(Debug, Clone, Default)]
 pub struct Rlocs {
-    /// The first four, compared at once; 0 where there are fewer, which is no packet's address.
-    v4: [u32; 4],
+    /// Mostly there is no other; 0 if there is none, which is no packet's address.
+    first_v4: u32,
     more_v4: Vec<u32>,
     v6: Vec<u128>,
 }
@@ -286,13 +289,10 @@ impl Rlocs {
     #[must_use]
     pub fn new(addresses: &[IpAddr]) -> Self {
         let mut rlocs = Self::default();
-        let mut free = rlocs.v4.iter_mut();
         for address in addresses {
             match address {
-                IpAddr::V4(v4) => match free.next() {
-                    Some(place) => *place = v4.to_bits(),
-                    None => rlocs.more_v4.push(v4.to_bits()),
-                },
+                IpAddr::V4(v4) if rlocs.first_v4 == 0 => rlocs.first_v4 = v4.to_bits(),
+                IpAddr::V4(v4) => rlocs.more_v4.push(v4.to_bits()),
                 IpAddr::V6(v6) => rlocs.v6.push(v6.to_bits()),
             }
         }
@@ -320,9 +320,7 @@ impl Rlocs {
     #[inline(always)]
     #[must_use]
     pub fn contains_v4(&self, address: u32) -> bool {
-        let [a, b, c, d] = self.v4;
-        (a == address) | (b == address) | (c == address) | (d == address)
-            || !self.more_v4.is_empty() && self.more_v4.contains(&address)
+        self.first_v4 == address || !self.more_v4.is_empty() && self.more_v4.contains(&address)
     }
 }
 

@@ -7,16 +7,21 @@
 
 #![forbid(unsafe_code)]
 
+mod packet;
+
 use std::net::IpAddr;
 
+pub(crate) use packet::CorePacket;
+use packet::{Inner, Outer};
+
 use crate::{
-    batch::{self, Questions},
+    batch::{Questions, Word},
     cache::{Entry, Way},
     classify::{Fault, IpHeader, Part, Plain, PlainV6, Rlocs, is_martian, may_be_martian, may_be_martian_v6},
     encap::{Context, Setup, readdress, rewrite_word, tos_and_ttl},
     frame::{Frame, Umem},
-    mapping::{Adjacency, Eid, InstanceId},
-    verdict::{Miss, Reason, Verdict, Wanted},
+    mapping::{InstanceId, NextHop, PortIndex},
+    verdict::{Reason, Verdict, Wanted},
     wire::{
         ethernet::{IPV4, IPV6},
         ipv6,
@@ -28,145 +33,74 @@ use crate::{
     worker::SourceCheck,
 };
 
-/// What the outer headers say, once they passed.
-struct Outer {
-    /// Octets in front of the outer IP header.
-    link: usize,
-    /// Octets in front of the inner packet.
-    length: usize,
-    /// Octets of the UDP payload behind the LISP header.
-    inner: usize,
-    instance: InstanceId,
-}
-
-/// A packet from the core, between its two parts: its instance, its length, and where it and its outer header start. What
-/// else they say is read again where it is rewritten.
-///
-/// One word, as [`SitePacket`](crate::encap::SitePacket).
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CorePacket(pub(crate) u64);
-
-impl CorePacket {
-    const V4: u64 = 1 << 56;
-    const ASKS: u64 = batch::ASKS;
-
-    #[inline(always)]
-    fn new(outer: &Outer, total: u16, v4: bool, asks: bool) -> Self {
-        let v4 = if v4 { Self::V4 } else { 0 };
-        let asks = if asks { Self::ASKS } else { 0 };
-        let places = (outer.length as u64) << 24 | (outer.link as u64) << 48;
-        Self(u64::from(outer.instance.get()) | u64::from(total) << 32 | places | v4 | asks)
-    }
-
-    fn instance(self) -> InstanceId {
-        InstanceId::new(self.0 as u32 & InstanceId::MAX).unwrap_or_default()
-    }
-
-    /// Octets of the inner packet.
-    #[inline(always)]
-    const fn total(self) -> usize {
-        (self.0 >> 32 & 0xffff) as usize
-    }
-
-    /// Octets in front of it.
-    #[inline(always)]
-    const fn outer(self) -> usize {
-        (self.0 >> 24 & 0xff) as usize
-    }
-
-    /// Octets in front of the outer IP header.
-    #[inline(always)]
-    const fn link(self) -> usize {
-        (self.0 >> 48 & 0xff) as usize
-    }
-
-    /// Whether the inner packet is IPv4.
-    #[inline(always)]
-    const fn is_v4(self) -> bool {
-        self.0 & Self::V4 != 0
-    }
-
-    /// The RLOC it came from.
-    #[inline(always)]
-    fn rloc(self, octets: &[u8]) -> IpAddr {
-        let ip = &octets[self.link()..];
-        if ip[0] >> 4 == 4 {
-            IpAddr::from([ip[12], ip[13], ip[14], ip[15]])
-        } else {
-            IpAddr::from(<[u8; 16]>::try_from(&ip[8..24]).expect("16 octets"))
-        }
-    }
-}
-
-/// Asks for what is missing for one of the addresses of `inner`.
-#[cold]
-fn miss(inner: &[u8], instance: InstanceId, wanted: Wanted) -> Miss {
-    let header = IpHeader::read(inner).expect("it was read before");
-    let (source, destination) = match wanted {
-        Wanted::Neighbour => (header.source, header.destination),
-        // The mapping of who sent it.
-        Wanted::Mapping => (header.destination, header.source),
-    };
-    Miss { wanted, destination: Eid { instance, address: destination }, source }
-}
-
-/// Checks all that needs no entry, and has the inner destination looked up; the source where its entry is needed.
-///
-/// # Errors
-/// Why the packet is dropped; then nothing is looked up.
+/// Checks all that needs no entry, and has the inner destination looked up; the source where its entry is needed. Of a
+/// packet that is dropped nothing is looked up.
 #[inline(always)]
-pub(crate) fn read(octets: &[u8], setup: &Setup, questions: &mut Questions<'_, '_>) -> Result<CorePacket, Reason> {
-    match read_plain(octets, &setup.rlocs) {
-        Some(outer) => read_inner(octets, &outer, setup, questions),
-        None => read_any(octets, setup, questions),
+pub(crate) fn read(octets: &[u8], setup: &Setup, questions: &mut Questions<'_, '_>) -> Word {
+    let plain = read_plain(octets, &setup.rlocs).and_then(|outer| read_plain_inner(octets, &outer, setup, questions));
+    match plain {
+        Some(packet) => Word::core(packet),
+        None => read_any(octets, setup, questions).map_or_else(Word::lost, Word::core),
     }
 }
 
 /// As [`read`], of whatever a frame may hold.
+///
+/// # Errors
+/// Why the packet is dropped.
 #[inline(never)]
 fn read_any(octets: &[u8], setup: &Setup, questions: &mut Questions<'_, '_>) -> Result<CorePacket, Reason> {
     let outer = match read_plain_v6(octets, &setup.rlocs) {
         Some(outer) => outer,
         None => read_outer(octets, &setup.rlocs)?,
     };
-    read_inner(octets, &outer, setup, questions)
+    if let Some(packet) = read_plain_inner(octets, &outer, setup, questions) {
+        return Ok(packet);
+    }
+    let header = read_inner(&octets[outer.length..outer.length + outer.inner], &setup.rlocs)?;
+    let ours = questions.is_ours(outer.instance, header.source);
+    let asks = asks(ours, setup.source_check).ok_or(Reason::InnerSourceLocal)?;
+    questions.push(outer.instance, asks.then_some(header.source), header.destination);
+    let IpHeader { total, tos, ttl, .. } = header;
+    Ok(CorePacket::new(&outer, &Inner { v4: header.source.is_ipv4(), total: total as u16, tos, ttl }, asks))
 }
 
-/// The part of [`read`] behind the outer headers.
+/// Whether a source's entry has to be looked up, by what is known of whether it is ours. `None` if it is: packets of the
+/// site do not come out of a tunnel, it is spoofed (RFC 7835 §2.2.4).
 #[inline(always)]
-fn read_inner(
+fn asks(ours: Option<bool>, source_check: SourceCheck) -> Option<bool> {
+    match ours {
+        Some(true) => None,
+        Some(false) => Some(source_check != SourceCheck::Standard),
+        None => Some(true),
+    }
+}
+
+/// The inner headers of nearly all packets. `None` for others, and for those with anything wrong.
+#[inline(always)]
+fn read_plain_inner(
     octets: &[u8],
     outer: &Outer,
     setup: &Setup,
     questions: &mut Questions<'_, '_>,
-) -> Result<CorePacket, Reason> {
+) -> Option<CorePacket> {
     let Setup { rlocs, source_check, .. } = setup;
-    // Spoofed if it is ours: packets of the site do not come out of a tunnel (RFC 7835 §2.2.4).
-    let asks = |ours: Option<bool>| match ours {
-        Some(true) => Err(Reason::InnerSourceLocal),
-        Some(false) => Ok(*source_check != SourceCheck::Standard),
-        None => Ok(true),
-    };
     let inner = &octets[outer.length..outer.length + outer.inner];
-    if let Some(Plain { source, destination, total, .. }) = Plain::read(inner) {
-        let odd = may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination);
-        if !odd {
-            let asks = asks(questions.is_ours_v4(outer.instance, source))?;
-            questions.push_v4(outer.instance, asks.then_some(source), destination);
-            return Ok(CorePacket::new(outer, total, true, asks));
+    if let Some(Plain { source, destination, total, tos, ttl, .. }) = Plain::read(inner) {
+        if may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination) {
+            return None;
         }
-    } else if let Some(PlainV6 { source, destination, total, .. }) = PlainV6::read(inner) {
-        let odd = may_be_martian_v6(source) | may_be_martian_v6(destination) | rlocs.contains_v6(destination);
-        if !odd {
-            let asks = asks(questions.is_ours_v6(outer.instance, source))?;
-            questions.push_v6(outer.instance, asks.then_some(source), destination);
-            return Ok(CorePacket::new(outer, total as u16, false, asks));
-        }
+        let asks = asks(questions.is_ours_v4(outer.instance, source), *source_check)?;
+        questions.push_v4(outer.instance, asks.then_some(source), destination);
+        return Some(CorePacket::new(outer, &Inner { v4: true, total, tos, ttl }, asks));
     }
-    let header = read_any_inner(inner, rlocs)?;
-    let asks = asks(questions.is_ours(outer.instance, header.source))?;
-    questions.push(outer.instance, asks.then_some(header.source), header.destination);
-    Ok(CorePacket::new(outer, header.total as u16, header.source.is_ipv4(), asks))
+    let PlainV6 { source, destination, total, tos, ttl, .. } = PlainV6::read(inner)?;
+    if may_be_martian_v6(source) | may_be_martian_v6(destination) | rlocs.contains_v6(destination) {
+        return None;
+    }
+    let asks = asks(questions.is_ours_v6(outer.instance, source), *source_check)?;
+    questions.push_v6(outer.instance, asks.then_some(source), destination);
+    Some(CorePacket::new(outer, &Inner { v4: false, total: total as u16, tos, ttl }, asks))
 }
 
 /// The outer headers of nearly all packets over IPv4: as [`OuterHeader`](crate::mapping::OuterHeader) writes them, with
@@ -198,6 +132,8 @@ fn read_plain(octets: &[u8], rlocs: &Rlocs) -> Option<Outer> {
         length: LENGTH,
         inner: total - (LENGTH - LINK),
         instance: InstanceId::new(instance).unwrap_or_default(),
+        tos: ip.tos,
+        ttl: ip.ttl,
     })
 }
 
@@ -228,12 +164,45 @@ fn read_plain_v6(octets: &[u8], rlocs: &Rlocs) -> Option<Outer> {
         length: LENGTH,
         inner: ip.total - (LENGTH - LINK),
         instance: InstanceId::new(instance).unwrap_or_default(),
+        tos: ip.tos,
+        ttl: ip.ttl,
     })
+}
+
+/// Readies a packet of which nothing is to be said, and gives the port that it goes out by. `None` for any other; then
+/// nothing is done, and [`decap`] decides.
+#[inline(always)]
+pub(crate) fn decap_plain(
+    umem: &mut Umem,
+    frame: &mut Frame,
+    packet: CorePacket,
+    source: Option<Entry>,
+    destination: Option<Entry>,
+    context: &Context<'_>,
+) -> Option<PortIndex> {
+    let Context { cache, setup } = context;
+    let entry = destination?;
+    let next_hop = cache.delivery(entry)?;
+    if packet.asks() {
+        let foreign = |source| !cache.is_local(source);
+        let trusted = match setup.source_check {
+            SourceCheck::Standard => source.is_none_or(foreign),
+            SourceCheck::Notify => source.is_some_and(foreign),
+            // No locator-set is under an entry of our own.
+            SourceCheck::Secure => cache.has_member(source?, packet.rloc(umem.octets(frame))),
+        };
+        if !trusted {
+            return None;
+        }
+    }
+    deliver(umem, frame, packet, next_hop, context).ok()?;
+    cache.hit(entry, packet.total());
+    Some(next_hop.port())
 }
 
 /// Decides on a packet by what was found for its inner source and destination, and readies the inner one if it can be
 /// delivered.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn decap(
     umem: &mut Umem,
     frame: &mut Frame,
@@ -242,77 +211,72 @@ pub(crate) fn decap(
     destination: Option<Entry>,
     context: &Context<'_>,
 ) -> Verdict {
+    let Context { cache, setup } = context;
+    let octets = umem.octets(frame);
     // As in `read`.
-    if source.is_some_and(|source| context.cache.is_local(source)) {
+    if source.is_some_and(|source| cache.is_local(source)) {
         return Verdict::Drop(Reason::InnerSourceLocal);
     }
     let Some(entry) = destination else {
         // Asked last, because packets of an unknown instance find nothing anyway.
-        let known = context.cache.knows(packet.instance());
+        let known = cache.knows(packet.instance(octets));
         return Verdict::Drop(if known { Reason::InnerDestinationForeign } else { Reason::UnknownInstance });
     };
     // Of a host: no flow is needed to tell.
-    let way = context.cache.way(entry, 0);
+    let way = cache.way(entry, 0);
     let (Way::Deliver(_) | Way::Unresolved) = way else { return Verdict::Drop(Reason::InnerDestinationForeign) };
-    let level = context.setup.source_check;
-    if level == SourceCheck::Secure {
-        let octets = umem.octets(frame);
-        match source {
-            Some(mapping) if context.cache.has_member(mapping, packet.rloc(octets)) => {}
-            Some(_) => return Verdict::Drop(Reason::OuterSourceForeign),
-            None => {
-                let miss = miss(&octets[packet.outer()..], packet.instance(), Wanted::Mapping);
-                return Verdict::DropAndAsk(Reason::InnerSourceUnknown, miss);
-            }
+    match (setup.source_check, source) {
+        (SourceCheck::Secure, None) => {
+            return Verdict::DropAndAsk(Reason::InnerSourceUnknown, packet.miss(octets, Wanted::Mapping));
         }
+        (SourceCheck::Secure, Some(mapping)) if !cache.has_member(mapping, packet.rloc(octets)) => {
+            return Verdict::Drop(Reason::OuterSourceForeign);
+        }
+        _ => {}
     }
-    let Way::Deliver(adjacency) = way else {
-        return Verdict::Miss(miss(&umem.octets(frame)[packet.outer()..], packet.instance(), Wanted::Neighbour));
-    };
-    if let Err(reason) = deliver(umem, frame, packet, adjacency, context) {
+    let Way::Deliver(next_hop) = way else { return Verdict::Miss(packet.miss(octets, Wanted::Neighbour)) };
+    // Before the header that names the instance is gone.
+    let unknown = setup.source_check == SourceCheck::Notify && source.is_none();
+    let miss = unknown.then(|| packet.miss(octets, Wanted::Mapping));
+    if let Err(reason) = deliver(umem, frame, packet, next_hop, context) {
         return Verdict::Drop(reason);
     }
-    context.cache.hit(entry, packet.total());
-    if level == SourceCheck::Notify && source.is_none() {
-        let inner = &umem.octets(frame)[adjacency.link_length()..];
-        return Verdict::SendAndAsk(adjacency.port, miss(inner, packet.instance(), Wanted::Mapping));
+    cache.hit(entry, packet.total());
+    match miss {
+        Some(miss) => Verdict::SendAndAsk(next_hop.port(), miss),
+        None => Verdict::Send(next_hop.port()),
     }
-    Verdict::Send(adjacency.port)
 }
 
+/// Takes the outer headers off and lets the packet go by `next_hop`; does nothing to one that must not go.
 #[inline(always)]
 fn deliver(
     umem: &mut Umem,
     frame: &mut Frame,
     packet: CorePacket,
-    adjacency: &Adjacency,
+    next_hop: &NextHop,
     context: &Context<'_>,
 ) -> Result<(), Reason> {
-    let Some((front, inner)) = umem.octets_mut(frame).split_at_mut_checked(packet.outer()) else {
-        return Err(Reason::OuterTruncated);
-    };
-    let outer = front.get(packet.link()..).and_then(<[u8]>::first_chunk);
-    let Some((outer, inner)) = outer.zip(inner.first_chunk_mut()) else { return Err(Reason::OuterTruncated) };
-    let (outer_tos, outer_ttl) = tos_and_ttl(outer, outer[0] >> 4 == 4);
-    let (tos, ttl) = tos_and_ttl(inner, packet.is_v4());
-    let ecn = Ecn::combine(tos, outer_tos);
-    let Some(codepoint) = ecn.codepoint else { return Err(Reason::EcnNotCapable) };
-    // The smaller of both; the ETR takes no hop off of its own (RFC 9300 §5.3).
-    let hops = ttl.min(outer_ttl);
-    if hops == 0 {
+    if packet.is_not_capable() {
+        return Err(Reason::EcnNotCapable);
+    }
+    if packet.ttl() == 0 {
         return Err(Reason::InnerTtlExpired);
     }
-    let Setup { ports, counters, .. } = context.setup;
-    let mtu = ports.get(usize::from(adjacency.port)).map_or(0, |egress| egress.mtu.min(adjacency.mtu));
-    if packet.total() > usize::from(mtu) {
+    if packet.total() > next_hop.mtu() {
         return Err(Reason::InnerTooBig);
     }
-    // DSCP by the uniform model (RFC 9300 §5.3, RFC 2983 §3).
-    rewrite(inner, packet.is_v4(), (ttl, hops), (tos, outer_tos & 0xfc | codepoint));
-    if !readdress(umem, frame, packet.outer(), packet.total(), packet.is_v4(), adjacency) {
+    let v4 = packet.is_v4();
+    let Some(inner) = readdress(umem, frame, packet.outer(), packet.total(), v4, next_hop) else {
         return Err(Reason::NoHeadroom);
+    };
+    if packet.is_changed()
+        && let Some(head) = inner.first_chunk_mut()
+    {
+        rewrite(head, v4, packet.tos(), packet.ttl());
     }
-    if ecn.odd {
+    let counters = &context.setup.counters;
+    if packet.is_odd() {
         counters.ecn_odd.add(1);
     }
     counters.decapsulated.add(1);
@@ -375,7 +339,7 @@ fn read_outer(octets: &[u8], rlocs: &Rlocs) -> Result<Outer, Reason> {
     }
     let instance = InstanceId::new(lisp.instance.unwrap_or(0)).unwrap_or_default();
     let length = link + ip.total - inner.len();
-    Ok(Outer { link, length, inner: inner.len(), instance })
+    Ok(Outer { link, length, inner: inner.len(), instance, tos: ip.tos, ttl: ip.ttl })
 }
 
 fn outer_reason(fault: Fault) -> Reason {
@@ -395,8 +359,7 @@ fn inner_reason(fault: Fault) -> Reason {
 }
 
 /// Reads an inner header that is not plain, or not of a packet that may come out of a tunnel (RFC 7835 §2.2.4).
-#[inline(never)]
-fn read_any_inner(inner: &[u8], rlocs: &Rlocs) -> Result<IpHeader, Reason> {
+fn read_inner(inner: &[u8], rlocs: &Rlocs) -> Result<IpHeader, Reason> {
     let header = IpHeader::read(inner).map_err(inner_reason)?;
     if is_martian(header.source) {
         return Err(Reason::InnerSourceMartian);
@@ -410,46 +373,20 @@ fn read_any_inner(inner: &[u8], rlocs: &Rlocs) -> Result<IpHeader, Reason> {
     Ok(header)
 }
 
-/// Writes TTL and TOS, each as it was and as it shall be, to the inner header.
+/// Writes TOS and TTL to the inner header.
 #[inline(always)]
-fn rewrite(head: &mut [u8; 20], v4: bool, (ttl, hops): (u8, u8), (tos, new_tos): (u8, u8)) {
+fn rewrite(head: &mut [u8; 20], v4: bool, tos: u8, ttl: u8) {
     if !v4 {
-        head[0] = 0x60 | new_tos >> 4;
-        head[1] = head[1] & 0x0f | new_tos << 4;
-        head[7] = hops;
+        head[0] = 0x60 | tos >> 4;
+        head[1] = head[1] & 0x0f | tos << 4;
+        head[7] = ttl;
         return;
     }
-    if new_tos != tos {
-        rewrite_word(head, 0, [head[0], new_tos]);
+    let (old_tos, old_ttl) = tos_and_ttl(head, true);
+    if tos != old_tos {
+        rewrite_word(head, 0, [head[0], tos]);
     }
-    if hops != ttl {
-        rewrite_word(head, 8, [hops, head[9]]);
-    }
-}
-
-/// What becomes of the ECN field on decapsulation.
-struct Ecn {
-    /// Goes out in the inner header; `None`: the packet must be dropped.
-    codepoint: Option<u8>,
-    /// A combination that should not happen.
-    odd: bool,
-}
-
-impl Ecn {
-    /// The table of RFC 6040 §4.2, figure 4: row by inner, column by outer; codepoints 00 Not-ECT, 01 ECT(1), 10
-    /// ECT(0), 11 CE.
-    #[inline]
-    fn combine(inner: u8, outer: u8) -> Self {
-        const ODD: u8 = 0x10;
-        const DROP: u8 = 0x20;
-        const TABLE: [[u8; 4]; 4] = [
-            // outer: Not-ECT, ECT(1), ECT(0), CE
-            [0b00, ODD, ODD, DROP],
-            [0b01, 0b01, 0b01 | ODD, 0b11],
-            [0b10, 0b01, 0b10, 0b11],
-            [0b11, 0b11 | ODD, 0b11, 0b11],
-        ];
-        let cell = TABLE[usize::from(inner & 3)][usize::from(outer & 3)];
-        Self { codepoint: (cell & DROP == 0).then_some(cell & 3), odd: cell & ODD != 0 }
+    if ttl != old_ttl {
+        rewrite_word(head, 8, [ttl, head[9]]);
     }
 }

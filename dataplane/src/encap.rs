@@ -15,12 +15,12 @@
 use std::sync::Arc;
 
 use crate::{
-    batch::{self, Questions},
+    batch::{ASKS, Questions, Word},
     cache::{Entry, Snapshot, Way},
     classify::{self, Fault, FlowKey, IpHeader, Plain, PlainV6, Rlocs, is_martian, may_be_martian, may_be_martian_v6},
     counters::Counters,
     frame::{Frame, Umem},
-    mapping::{Adjacency, Eid, InstanceId, OuterHeader, Patch},
+    mapping::{Eid, InstanceId, NextHop, OuterHeader, Patch, PortIndex},
     verdict::{Miss, Notice, Reason, Verdict, Wanted},
     wire::{
         checksum,
@@ -63,7 +63,7 @@ pub(crate) struct SitePacket(pub(crate) u64);
 impl SitePacket {
     const V4: u64 = 1 << 56;
     const EXPIRED: u64 = 1 << 57;
-    const ASKS: u64 = batch::ASKS;
+    const ASKS: u64 = ASKS;
 
     #[inline(always)]
     fn new(flow: u32, total: u16, link: usize, v4: bool, ttl: u8, asks: bool) -> Self {
@@ -122,56 +122,64 @@ impl From<Fault> for Reason {
 }
 
 /// Checks all that needs no entry, and has the destination looked up; the source only where there is no other way to tell
-/// whether it is ours.
-///
-/// # Errors
-/// Why the packet is dropped; then nothing is looked up.
+/// whether it is ours. Of a packet that is dropped nothing is looked up.
 #[inline(always)]
-pub(crate) fn read(
+pub(crate) fn read(octets: &[u8], instance: InstanceId, setup: &Setup, questions: &mut Questions<'_, '_>) -> Word {
+    match read_plain(octets, instance, setup, questions) {
+        Some(packet) => Word::site(packet),
+        None => read_any(octets, instance, setup, questions).map_or_else(Word::lost, Word::site),
+    }
+}
+
+/// As [`read`], of nearly all packets; `None` for others, and for those with anything wrong.
+#[inline(always)]
+fn read_plain(
     octets: &[u8],
     instance: InstanceId,
     setup: &Setup,
     questions: &mut Questions<'_, '_>,
-) -> Result<SitePacket, Reason> {
+) -> Option<SitePacket> {
     const LINK: usize = 14;
     let Setup { rlocs, key, .. } = setup;
-    let Some((link, packet)) = octets.split_first_chunk::<LINK>() else { return Err(Reason::SiteTruncated) };
+    let (link, packet) = octets.split_first_chunk::<LINK>()?;
     let ethertype = u16::from_be_bytes([link[12], link[13]]);
-    if ethertype == IPV4
-        && let Some(header) = Plain::read(packet)
-    {
+    if ethertype == IPV4 {
+        let header = Plain::read(packet)?;
         let Plain { source, destination, total, ttl, .. } = header;
-        let odd = may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination);
-        if !odd {
-            let asks = asks(questions.is_ours_v4(instance, source))?;
-            questions.push_v4(instance, asks.then_some(source), destination);
-            return Ok(SitePacket::new(key.flow_plain(&header), total, LINK, true, ttl, asks));
+        if may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination) {
+            return None;
         }
-    } else if ethertype == IPV6
-        && let Some(header) = PlainV6::read(packet)
-    {
-        let PlainV6 { source, destination, total, ttl, .. } = header;
-        let odd = may_be_martian_v6(source) | may_be_martian_v6(destination) | rlocs.contains_v6(destination);
-        if !odd {
-            let asks = asks(questions.is_ours_v6(instance, source))?;
-            questions.push_v6(instance, asks.then_some(source), destination);
-            return Ok(SitePacket::new(key.flow_plain_v6(&header), total as u16, LINK, false, ttl, asks));
-        }
+        let asks = asks(questions.is_ours_v4(instance, source))?;
+        questions.push_v4(instance, asks.then_some(source), destination);
+        return Some(SitePacket::new(key.flow_plain(&header), total, LINK, true, ttl, asks));
     }
-    read_any(octets, instance, setup, questions)
+    if ethertype != IPV6 {
+        return None;
+    }
+    let header = PlainV6::read(packet)?;
+    let PlainV6 { source, destination, total, ttl, .. } = header;
+    if may_be_martian_v6(source) | may_be_martian_v6(destination) | rlocs.contains_v6(destination) {
+        return None;
+    }
+    let asks = asks(questions.is_ours_v6(instance, source))?;
+    questions.push_v6(instance, asks.then_some(source), destination);
+    Some(SitePacket::new(key.flow_plain_v6(&header), total as u16, LINK, false, ttl, asks))
 }
 
-/// Whether a source's entry has to be asked for, by what is known of whether it is ours. LISP must not touch what is no
-/// packet of ours, whatever the cache says of its destination (RFC 9300 §4.2).
+/// Whether a source's entry has to be asked for, by what is known of whether it is ours. `None` if it is not: LISP must not
+/// touch what is no packet of ours, whatever the cache says of its destination (RFC 9300 §4.2).
 #[inline(always)]
-fn asks(ours: Option<bool>) -> Result<bool, Reason> {
+fn asks(ours: Option<bool>) -> Option<bool> {
     match ours {
-        Some(false) => Err(Reason::SourceNotLocal),
-        ours => Ok(ours.is_none()),
+        Some(false) => None,
+        ours => Some(ours.is_none()),
     }
 }
 
 /// As [`read`], of whatever a frame may hold.
+///
+/// # Errors
+/// Why the packet is dropped.
 #[inline(never)]
 fn read_any(
     octets: &[u8],
@@ -189,7 +197,7 @@ fn read_any(
     if setup.rlocs.contains(header.destination) {
         return Err(Reason::DestinationRloc);
     }
-    let asks = asks(questions.is_ours(instance, header.source))?;
+    let asks = asks(questions.is_ours(instance, header.source)).ok_or(Reason::SourceNotLocal)?;
     questions.push(instance, asks.then_some(header.source), header.destination);
     let flow = setup.key.flow(&octets[link..], &header);
     Ok(SitePacket::new(flow, header.total as u16, link, header.source.is_ipv4(), header.ttl, asks))
@@ -212,9 +220,33 @@ fn too_big(octets: &[u8], limit: usize) -> Verdict {
     Verdict::Refuse(Reason::TooBig, Notice::TooBig { limit: limit.min(usize::from(u16::MAX)) as u16 })
 }
 
+/// Readies a packet of which nothing is to be said, and gives the port that it goes out by. `None` for any other; then
+/// nothing is done, and [`encap`] decides.
+#[inline(always)]
+pub(crate) fn encap_plain(
+    umem: &mut Umem,
+    frame: &mut Frame,
+    packet: SitePacket,
+    destination: Option<Entry>,
+    context: &Context<'_>,
+) -> Option<PortIndex> {
+    let Context { cache, setup } = context;
+    let entry = destination?;
+    if packet.asks() | packet.is_expired() {
+        return None;
+    }
+    let Way::Tunnel(outer) = cache.way(entry, packet.flow()) else { return None };
+    let total = packet.total();
+    if total > outer.inner_limit() || !encapsulate(umem, frame, packet, outer, &setup.counters) {
+        return None;
+    }
+    cache.hit(entry, total);
+    Some(outer.port())
+}
+
 /// Decides on a packet of a site of `instance` by what was found for its source and destination, and readies it if it
 /// can be sent.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn encap(
     umem: &mut Umem,
     frame: &mut Frame,
@@ -239,7 +271,10 @@ pub(crate) fn encap(
         return too_big(umem.octets(frame), outer.inner_limit());
     }
     context.cache.hit(entry, total);
-    encapsulate(umem, frame, packet, outer, &context.setup.counters)
+    match encapsulate(umem, frame, packet, outer, &context.setup.counters) {
+        true => Verdict::Send(outer.port()),
+        false => Verdict::Drop(Reason::NoHeadroom),
+    }
 }
 
 /// What becomes of a packet whose destination is known, but is not at the end of a tunnel.
@@ -254,12 +289,12 @@ fn without_tunnel(
 ) -> Verdict {
     let total = packet.total();
     match context.cache.way(entry, packet.flow()) {
-        Way::Native(adjacency) => {
-            if total > usize::from(adjacency.mtu) {
-                return too_big(umem.octets(frame), usize::from(adjacency.mtu));
+        Way::Native(next_hop) => {
+            if total > next_hop.mtu() {
+                return too_big(umem.octets(frame), next_hop.mtu());
             }
             context.cache.hit(entry, total);
-            forward_natively(umem, frame, packet, adjacency, &context.setup.counters)
+            forward_natively(umem, frame, packet, next_hop, &context.setup.counters)
         }
         // Into a tunnel since a moment ago: there is one after all, but asking once more does no harm.
         Way::Request | Way::Tunnel(_) => miss(umem.octets(frame), instance),
@@ -275,6 +310,7 @@ fn without_tunnel(
     }
 }
 
+/// Puts the outer header in front; false, and nothing done, if there is no room for it.
 #[inline(always)]
 fn encapsulate(
     umem: &mut Umem,
@@ -282,56 +318,51 @@ fn encapsulate(
     packet: SitePacket,
     outer: &OuterHeader,
     counters: &Counters,
-) -> Verdict {
+) -> bool {
     let total = packet.total();
-    // Before anything is known of the outer header: where the inner one lies does not depend on it.
-    let inner = umem.octets_mut(frame).get_mut(packet.link()..).and_then(<[u8]>::first_chunk_mut);
-    let Some(head) = inner else { return Verdict::Drop(Reason::SiteTruncated) };
-    let (tos, ttl) = take_hop(head, packet.is_v4());
     if !umem.replace_front(frame, packet.link(), outer.len(), total) {
-        return Verdict::Drop(Reason::NoHeadroom);
+        return false;
     }
+    let octets = umem.octets_mut(frame);
+    let Some(head) = octets.get_mut(outer.len()..).and_then(<[u8]>::first_chunk_mut) else { return false };
+    let (tos, ttl) = take_hop(head, packet.is_v4());
     let source_port = classify::source_port(packet.flow());
-    outer.stamp(umem.octets_mut(frame), &Patch { inner_length: total as u16, ttl, tos, source_port });
+    outer.stamp(octets, &Patch { inner_length: total as u16, ttl, tos, source_port });
     counters.encapsulated.add(1);
-    Verdict::Send(outer.port())
+    true
 }
 
 fn forward_natively(
     umem: &mut Umem,
     frame: &mut Frame,
     packet: SitePacket,
-    adjacency: &Adjacency,
+    next_hop: &NextHop,
     counters: &Counters,
 ) -> Verdict {
     let v4 = packet.is_v4();
-    let inner = umem.octets_mut(frame).get_mut(packet.link()..).and_then(<[u8]>::first_chunk_mut);
-    let Some(head) = inner else { return Verdict::Drop(Reason::SiteTruncated) };
+    let inner = readdress(umem, frame, packet.link(), packet.total(), v4, next_hop);
+    let Some(head) = inner.and_then(<[u8]>::first_chunk_mut) else { return Verdict::Drop(Reason::NoHeadroom) };
     take_hop(head, v4);
-    if !readdress(umem, frame, packet.link(), packet.total(), v4, adjacency) {
-        return Verdict::Drop(Reason::NoHeadroom);
-    }
     counters.native.add(1);
-    Verdict::Send(adjacency.port)
+    Verdict::Send(next_hop.port())
 }
 
-/// Replaces all that lies in front of the IP packet, `skip` octets, by the link-layer header of `adjacency`, cuts off
-/// what lies behind it; false if there is no room.
+/// Replaces all that lies in front of the IP packet, `skip` octets, by the link-layer header towards `next_hop`, cuts off
+/// what lies behind it, and gives the packet; `None`, and nothing done, if there is no room.
 #[inline(always)]
 #[must_use]
-pub(crate) fn readdress(
-    umem: &mut Umem,
+pub(crate) fn readdress<'a>(
+    umem: &'a mut Umem,
     frame: &mut Frame,
     skip: usize,
     total: usize,
     v4: bool,
-    adjacency: &Adjacency,
-) -> bool {
-    let room = umem.replace_front(frame, skip, adjacency.link_length(), total);
-    if room {
-        adjacency.write(if v4 { IPV4 } else { IPV6 }, umem.octets_mut(frame));
+    next_hop: &NextHop,
+) -> Option<&'a mut [u8]> {
+    if !umem.replace_front(frame, skip, next_hop.len(), total) {
+        return None;
     }
-    room
+    next_hop.stamp(umem.octets_mut(frame), if v4 { IPV4 } else { IPV6 })
 }
 
 /// Takes one hop off, with the IPv4 checksum adjusted, and gives TOS and the new TTL. The old one is above 0.

@@ -23,6 +23,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
     time::Instant,
+    vec::Drain,
 };
 
 use crate::{
@@ -78,8 +79,6 @@ pub struct PortRole {
     pub core: bool,
     /// The instance of the site behind it (RFC 9300 §8).
     pub instance: InstanceId,
-    /// Largest IP packet it carries, octets.
-    pub mtu: u16,
     /// Its link-layer address.
     pub mac: MacAddress,
     /// Source of ICMP errors to hosts behind it; without one none is sent.
@@ -234,10 +233,14 @@ impl Worker {
         while !frames.is_empty() {
             let count = frames.len().min(TOGETHER);
             batch.look_up(&self.umem, &frames[..count], &role, cache, &self.setup);
-            for (mut frame, found) in frames.drain(..count).zip(batch.found()) {
-                let context = Context { cache, setup: &self.setup };
-                let verdict = found.decide(&mut self.umem, &mut frame, &role, &context);
-                self.carry_out(verdict, frame, ingress, cache, now);
+            let context = Context { cache, setup: &self.setup };
+            match batch.decide(&mut self.umem, &mut frames[..count], role.instance, &context) {
+                Some(egress) => self.queue_all(egress, frames.drain(..count)),
+                None => {
+                    for (frame, verdict) in frames.drain(..count).zip(batch.verdicts()) {
+                        self.carry_out(verdict, frame, ingress, cache, now);
+                    }
+                }
             }
         }
         self.batch = Some(batch);
@@ -247,31 +250,15 @@ impl Worker {
     fn forward(&mut self, mut frame: Frame, ingress: PortIndex, cache: &Snapshot<'_>, now: Instant) -> bool {
         let role = self.setup.ports[usize::from(ingress)];
         self.single.look_up(&self.umem, std::slice::from_ref(&frame), &role, cache, &self.setup);
-        let found = self.single.found().next().expect("one was looked up");
         let context = Context { cache, setup: &self.setup };
-        let verdict = found.decide(&mut self.umem, &mut frame, &role, &context);
+        let one = std::slice::from_mut(&mut frame);
+        let _same = self.single.decide(&mut self.umem, one, role.instance, &context);
+        let verdict = self.single.verdicts().next().expect("one was decided on");
         self.carry_out(verdict, frame, ingress, cache, now)
     }
 
     /// Does what was decided on a frame; true if it goes out as a packet.
-    #[inline(always)]
     fn carry_out(
-        &mut self,
-        verdict: Verdict,
-        frame: Frame,
-        ingress: PortIndex,
-        cache: &Snapshot<'_>,
-        now: Instant,
-    ) -> bool {
-        if let Verdict::Send(egress) = verdict {
-            self.queue(egress, frame);
-            return true;
-        }
-        self.carry_out_rare(verdict, frame, ingress, cache, now)
-    }
-
-    #[inline(never)]
-    fn carry_out_rare(
         &mut self,
         verdict: Verdict,
         frame: Frame,
@@ -313,6 +300,16 @@ impl Worker {
     fn drop(&mut self, frame: Frame, reason: Reason) {
         self.counters().drop(reason);
         self.umem.release(frame);
+    }
+
+    /// Queues what all goes out by one port, as most batches do.
+    fn queue_all(&mut self, egress: PortIndex, frames: Drain<'_, Frame>) {
+        match self.outgoing.get_mut(usize::from(egress)) {
+            Some(Outgoing { frames: queued, .. }) if queued.len() + frames.len() <= queued.capacity() => {
+                queued.extend(frames);
+            }
+            _ => frames.for_each(|frame| self.queue(egress, frame)),
+        }
     }
 
     fn queue(&mut self, egress: PortIndex, frame: Frame) {

@@ -7,7 +7,7 @@ use std::{
 
 use altitude_control::{
     os::{control_socket::CONTROL_PORT, ip_socket::IpSocket},
-    wire::{MapRequest, Message, packet::UdpPacket},
+    wire::{MapReply, MapRequest, Message, packet::UdpPacket},
 };
 use altitude_dataplane::mapping::{Action, Eid, EidPrefix, InstanceId, Locator, Mapping, Ttl};
 use altitude_perf::lab::{self, Lab, Router, SITES};
@@ -94,7 +94,7 @@ fn counter(router: &Router, name: &str) -> u64 {
     json["control"][name].as_u64().unwrap_or_else(|| panic!("no {name} in {json}"))
 }
 
-/// G-1, G-3, G-4, G-6, ETR-11, ITR-36.
+/// G-1, G-3, G-4, G-6, ETR-11, ITR-23, ITR-36, MS-9.
 #[test]
 fn what_is_let_in_and_what_is_not() {
     if let Err(why) = lab::available() {
@@ -132,8 +132,14 @@ fn what_is_let_in_and_what_is_not() {
         ..Mapping::negative(eid, Ttl::Minutes(1440), Action::NoAction)
     };
     let Ok(Message::MapRequest(plain)) = Message::parse(&request(number)) else { unreachable!("it was just written") };
-    asker.send(&MapRequest { reply_record: Some(own), ..plain }.encode());
+    asker.send(&MapRequest { reply_record: Some(own.clone()), ..plain }.encode());
     assert_eq!(asker.answer(&asker.control), (number.into(), answer.clone()));
+    // Nor is a Map-Reply that nobody asked for.
+    let reply = MapReply { nonce: 7, probe: false, echo_nonce: false, records: vec![own], security: None };
+    asker.send(&reply.encode());
+    number += 1;
+    assert_eq!(asker.assert_next(number), answer);
+    assert_eq!(counter(&router, "reply-nonce-unknown"), 1);
     let known = router.show(&["map-cache"]).unwrap();
     assert!(!known.contains("9.9.0.0"), "{known}");
     number += 1;

@@ -224,7 +224,8 @@ fn nonces_and_identity_survive_restarts_and_only_a_stop_withdraws() {
     xtr.ip("address add 240.0.253.10/24 dev spare").unwrap();
     xtr.ip("link set spare up").unwrap();
     xtr.ip("link set far up").unwrap();
-    let flags = site(&lab, "rlocs = [\"240.0.254.10\", \"240.0.253.10\"]\n", &map_server(server, "sha256", ""));
+    let more = format!("[[core-port]]\nname = \"spare\"\n{}", map_server(server, "sha256", ""));
+    let flags = site(&lab, "rlocs = [\"240.0.254.10\", \"240.0.253.10\"]\n", &more);
     let start = || {
         let router = Router::start("xtr1", xtr, &flags, lab.folder()).unwrap();
         wait_standing(&router, server, "registered");
@@ -247,6 +248,9 @@ fn nonces_and_identity_survive_restarts_and_only_a_stop_withdraws() {
     };
     let down = script.wait("the R bit cleared", 1, |message| reachable(message, "240.0.253.10", false));
     assert!(reachable(&down, "240.0.254.10", true), "{down}");
+    let before = script.heard().len();
+    xtr.ip("link set far up").unwrap();
+    script.wait("the R bit set again", before, |message| reachable(message, "240.0.253.10", true));
     let before = script.heard().len();
     assert!(router.stop().unwrap().success());
     let last = script.wait("a withdrawal", before, withdrawn);

@@ -315,20 +315,21 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
                 group(&mut |out| sites::put_next(out, next));
             }
         }
-        Some(Detail::Routes) => {
-            let exact =
-                request.prefix.map(|prefix| EidPrefix { instance: request.instance.unwrap_or_default(), prefix });
-            let (routes, next) = page(view, RoutesAsked { exact, after: request.cursor });
-            for route in &routes {
-                group(&mut |out| bgp::put_route(out, route));
-            }
-            if let Some(next) = &next {
-                group(&mut |out| bgp::put_cursor(out, next));
-            }
-        }
+        Some(Detail::Routes) => put_routes(request, view, &mut group),
     }
     for group in groups {
         pages.add(&group);
+    }
+}
+
+fn put_routes(request: &Request, view: &dyn View, group: &mut sites::Group<'_>) {
+    let exact = request.prefix.map(|prefix| EidPrefix { instance: request.instance.unwrap_or_default(), prefix });
+    let (routes, next) = page(view, RoutesAsked { exact, after: request.cursor });
+    for route in &routes {
+        group(&mut |out| bgp::put_route(out, route));
+    }
+    if let Some(next) = &next {
+        group(&mut |out| bgp::put_cursor(out, next));
     }
 }
 

@@ -222,6 +222,7 @@ fn an_entry_in_use_is_asked_for_again_between_75_and_90_percent_of_its_life() {
     ]);
 }
 
+/// ITR-21.
 #[test]
 fn an_entry_first_used_near_its_end_is_asked_for_at_once() {
     let mut stage = Stage::new(8);

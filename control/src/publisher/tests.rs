@@ -132,9 +132,9 @@ impl World {
             .collect();
         Some(match snapshot.way(entry, 0) {
             Way::Tunnel(_) => Met::Tunnels(tunnels.into_iter().collect()),
-            Way::Deliver(adjacency) => Met::Deliver(*adjacency),
+            Way::Deliver(next_hop) => Met::Deliver(next_hop.adjacency()),
             Way::Unresolved => Met::Unresolved,
-            Way::Native(adjacency) => Met::Native(*adjacency),
+            Way::Native(next_hop) => Met::Native(next_hop.adjacency()),
             Way::Request => Met::Request,
             Way::Drop(reason) => Met::Drop(reason),
         })

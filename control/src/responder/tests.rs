@@ -186,8 +186,8 @@ fn probes_have_a_rate_of_their_own() {
     assert_eq!(plain.count(), 3 + 2);
 }
 
-/// ETR-10, ITR-36, SMR-6, SMR-7: what is in a request changes nothing; an SMR, or any request with the D bit, gets no Map-Reply; one that an SMR invoked is ordinary, with the same
-/// nonce and no P.
+/// SMR-6, SMR-7, ETR-10, ITR-36: an SMR, or any request with the D bit, gets no Map-Reply; one that an SMR invoked is ordinary,
+/// with the same nonce and no P. Nor does what a request carries change anything.
 #[test]
 fn requests_that_get_no_answer() {
     let plain = || request(&["2.2.2.2/32"]);

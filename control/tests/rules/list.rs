@@ -37,11 +37,29 @@ pub(crate) struct Rule {
     pub(crate) partly: bool,
 }
 
-impl List {
-    pub(crate) fn read() -> Self {
-        Self::parse(include_str!("rules.toml"))
-    }
+/// The `why` of a rule that nobody has looked at yet.
+pub(crate) const PLACEHOLDER: &str = "no test cites it yet";
 
+/// The list without the placeholders of rules that are cited by now.
+pub(crate) fn without_placeholders(text: &str, is_cited: impl Fn(&str) -> bool) -> String {
+    let line = format!("\nwhy = \"{PLACEHOLDER}\"");
+    let block = |block: &str| {
+        let id = block.split_once("id = \"").and_then(|(_, rest)| rest.split_once('"')).map_or("", |(id, _)| id);
+        if is_cited(id) { block.replace(&line, "") } else { block.to_owned() }
+    };
+    text.split("\n\n").map(block).collect::<Vec<_>>().join("\n\n")
+}
+
+#[test]
+fn placeholders_give_way_to_tests() {
+    let text = |one: &str| {
+        format!("id = \"A-1\"{one}\n\nid = \"A-2\"\nwhy = \"{PLACEHOLDER}\"\n\nid = \"A-3\"\nwhy = \"x\"\n")
+    };
+    let before = text(&format!("\nwhy = \"{PLACEHOLDER}\""));
+    assert_eq!(without_placeholders(&before, |id| id != "A-2"), text(""));
+}
+
+impl List {
     pub(crate) fn parse(text: &str) -> Self {
         toml::from_str(text).expect("a readable list of rules")
     }

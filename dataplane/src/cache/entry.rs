@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use crate::{
-    mapping::{Adjacency, LocatorSet, OuterHeader},
+    mapping::{Adjacency, LocatorSet, NextHop, OuterHeader},
     verdict::Reason,
 };
 
@@ -50,13 +50,13 @@ pub enum Choice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way<'a> {
     /// To a host of the site, by this next hop.
-    Deliver(&'a Adjacency),
+    Deliver(&'a NextHop),
     /// To a host of the site whose next hop must be asked for.
     Unresolved,
     /// Into a tunnel: behind this header.
     Tunnel(&'a OuterHeader),
     /// As they are, to this next hop.
-    Native(&'a Adjacency),
+    Native(&'a NextHop),
     /// Ask for the mapping.
     Request,
     /// Nowhere.
@@ -95,13 +95,13 @@ pub(super) struct Kind;
 
 impl Kind {
     pub(super) const UNRESOLVED: u32 = 1;
-    /// Index of an adjacency.
+    /// Index of a next hop.
     pub(super) const DELIVER: u32 = 2;
     /// Index of a line: a set of at most eight locators.
     pub(super) const NARROW: u32 = 3;
     /// Index of the first of several lines.
     pub(super) const WIDE: u32 = 4;
-    /// Index of an adjacency.
+    /// Index of a next hop.
     pub(super) const NATIVE: u32 = 5;
     pub(super) const REQUEST: u32 = 6;
     /// Number of a [`Reason`].

@@ -61,7 +61,7 @@ use trie::Key;
 
 use crate::{
     counters::Volume,
-    mapping::{EidPrefix, InstanceId},
+    mapping::{EidPrefix, InstanceId, NextHop},
 };
 
 /// Why a change was refused.
@@ -363,7 +363,15 @@ impl<'a> Snapshot<'a> {
         self.tables.way(entry, flow)
     }
 
+    /// The next hop of packets to a host of the site under `entry`; `None` if it is not known, or if they go elsewhere.
+    #[inline(always)]
+    #[must_use]
+    pub fn delivery(&self, entry: Entry) -> Option<&'a NextHop> {
+        self.tables.delivery(entry)
+    }
+
     /// Whether `rloc` is a locator of the set under `entry`, reachable or not; false of an entry without a set.
+    #[inline(always)]
     #[must_use]
     pub fn has_member(&self, entry: Entry, rloc: IpAddr) -> bool {
         self.tables.has_member(entry, rloc)

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     counters::Volume,
-    mapping::{Adjacency, InstanceId, OuterHeader},
+    mapping::{InstanceId, NextHop, OuterHeader},
 };
 
 /// Most parts that may wait for workers; changes beyond are refused. Some million changes without any worker's turn.
@@ -35,7 +35,7 @@ pub(super) enum Retired {
     Hosts { base: u32, count: u32 },
     Lines { base: u32, count: u32 },
     Header(u32),
-    Adjacency(u32),
+    NextHop(u32),
     Instance(u32),
     Slot(u32),
     Ours { v6: bool, base: u32, count: u32 },
@@ -63,7 +63,7 @@ pub(super) struct Store {
     pub(super) junctions: Vec<u32>,
     pub(super) lines: Arrays,
     pub(super) headers: Arrays,
-    pub(super) adjacencies: Arrays,
+    pub(super) next_hops: Arrays,
     pub(super) ours4: Arrays,
     pub(super) ours6: Arrays,
     pub(super) words: Blocks,
@@ -100,7 +100,7 @@ impl Store {
             junctions: Vec::new(),
             lines: arrays(tables.lines.limit()),
             headers: arrays(tables.headers.limit()),
-            adjacencies: arrays(tables.adjacencies.limit()),
+            next_hops: arrays(tables.next_hops.limit()),
             ours4: arrays(tables.ours4.limit()),
             ours6: arrays(tables.ours6.limit()),
             instance_indices,
@@ -122,8 +122,8 @@ impl Store {
     /// Whether one more change finds room whatever it needs.
     pub(super) fn has_room(&self) -> bool {
         const ARRAYS: usize = 32;
-        let Self { nodes, leaves, lines, headers, adjacencies, ours4, ours6, instance_indices, .. } = self;
-        let all = [nodes, leaves, lines, headers, adjacencies, ours4, ours6, instance_indices];
+        let Self { nodes, leaves, lines, headers, next_hops, ours4, ours6, instance_indices, .. } = self;
+        let all = [nodes, leaves, lines, headers, next_hops, ours4, ours6, instance_indices];
         all.iter().all(|arrays| arrays.has_room(ARRAYS))
     }
 
@@ -151,7 +151,7 @@ impl Store {
             Retired::Leaves { base, count } => self.leaves.release(base, count as usize),
             Retired::Lines { base, count } => self.lines.release(base, count as usize),
             Retired::Header(index) => self.headers.release(index, 1),
-            Retired::Adjacency(index) => self.adjacencies.release(index, 1),
+            Retired::NextHop(index) => self.next_hops.release(index, 1),
             Retired::Instance(index) => self.instance_indices.release(index, 1),
             Retired::Junction(word) => self.junctions.push(word),
             Retired::Slot(slot) => self.records.release(slot),
@@ -241,7 +241,7 @@ impl Store {
             + instances;
         let values = self.lines.extent().1 * (size_of::<Line>() + size_of::<Members>())
             + self.headers.extent().1 * size_of::<OuterHeader>()
-            + self.adjacencies.extent().1 * size_of::<Adjacency>()
+            + self.next_hops.extent().1 * size_of::<NextHop>()
             + self.ours4.extent().1 * size_of::<Masked<u32>>()
             + self.ours6.extent().1 * size_of::<Masked<u128>>()
             + self.records.slots() * size_of::<Action>();

@@ -23,7 +23,7 @@ use super::{
     memory::{Arena, prefetch},
     ours::Masked,
 };
-use crate::mapping::{Adjacency, InstanceId, OuterHeader};
+use crate::mapping::{InstanceId, NextHop, OuterHeader};
 
 /// Bits that one node decides.
 pub(super) const STRIDE: u32 = 6;
@@ -171,7 +171,7 @@ pub(super) struct Tables {
     /// Beside `lines`, by the same index.
     pub(super) members: Arena<Members>,
     pub(super) headers: Arena<OuterHeader>,
-    pub(super) adjacencies: Arena<Adjacency>,
+    pub(super) next_hops: Arena<NextHop>,
     /// Local EID-prefixes of IPv4 and of IPv6.
     pub(super) ours4: Arena<Masked<u32>>,
     pub(super) ours6: Arena<Masked<u128>>,
@@ -199,7 +199,7 @@ impl Tables {
             lines: Arena::reserve((entries * 8).min(1 << 28), true),
             members: Arena::reserve((entries * 8).min(1 << 28), false),
             headers: Arena::reserve((entries * 4).min(1 << 28), true),
-            adjacencies: Arena::reserve(entries * 4, true),
+            next_hops: Arena::reserve(entries * 4, true),
             ours4: Arena::reserve(entries * 4, false),
             ours6: Arena::reserve(entries * 4, false),
             index: AtomicU64::new(0),
@@ -363,14 +363,14 @@ impl Tables {
         self.hasher.hash_one((address, instance)) as u32
     }
 
-    /// What stands for an RLOC in [`Members`]; never 0.
-    #[inline]
+    /// What stands for an RLOC in [`Members`]; never 0. Of IPv4 the address itself, of IPv6 a hash.
+    #[inline(always)]
     pub(super) fn member(&self, rloc: IpAddr) -> u64 {
-        // As one number: as an `IpAddr` it would be hashed octet by octet.
-        let hash = match rloc {
-            IpAddr::V4(v4) => self.hasher.hash_one(v4.to_bits()),
-            IpAddr::V6(v6) => self.hasher.hash_one(v6.to_bits()),
-        };
-        hash.max(1)
+        const V4: u64 = 1 << 63;
+        match rloc {
+            IpAddr::V4(v4) => u64::from(v4.to_bits()) | V4,
+            // As one number: as an `IpAddr` it would be hashed octet by octet.
+            IpAddr::V6(v6) => (self.hasher.hash_one(v6.to_bits()) & !V4).max(1),
+        }
     }
 }

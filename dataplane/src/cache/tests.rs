@@ -66,9 +66,10 @@ fn forwarding(number: u64) -> Forwarding {
 }
 
 fn number(snapshot: &Snapshot<'_>, entry: Entry) -> u64 {
-    let Way::Deliver(adjacency) = snapshot.way(entry, 0) else { panic!("not one of ours") };
+    let Way::Deliver(next_hop) = snapshot.way(entry, 0) else { panic!("not one of ours") };
+    let adjacency = next_hop.adjacency();
     let number = adjacency.destination.iter().fold(0, |number, &octet| number << 8 | u64::from(octet));
-    assert_eq!(*adjacency, numbered(number), "torn, or in new use");
+    assert_eq!(adjacency, numbered(number), "torn, or in new use");
     number
 }
 
@@ -251,11 +252,11 @@ fn empties(mut writer: Writer, model: Model) {
     if waiting > 0 {
         return;
     }
-    let Store { nodes, leaves, blocks_used, adjacencies, instance_indices, instances, crowds, live_hosts, .. } =
+    let Store { nodes, leaves, blocks_used, next_hops, instance_indices, instances, crowds, live_hosts, .. } =
         &writer.store;
     // The default instance keeps its index.
     let ours = [&writer.store.ours4, &writer.store.ours6];
-    let all = [(nodes, 0), (leaves, 0), (adjacencies, 0), (instance_indices, 1), (ours[0], 0), (ours[1], 0)];
+    let all = [(nodes, 0), (leaves, 0), (next_hops, 0), (instance_indices, 1), (ours[0], 0), (ours[1], 0)];
     let names = ["nodes", "leaves", "next hops", "instances", "ours v4", "ours v6"];
     for (name, (arrays, kept)) in names.into_iter().zip(all) {
         assert_eq!(arrays.extent().0, kept, "{name} leaked");

@@ -22,7 +22,7 @@ use super::{
     tables::{Line, Members, Tables},
 };
 use crate::{
-    mapping::{Adjacency, LocatorSet, OuterHeader, SLOTS},
+    mapping::{Adjacency, LocatorSet, NextHop, OuterHeader, SLOTS},
     verdict::Reason,
 };
 
@@ -78,9 +78,16 @@ impl Tables {
             };
         }
         if action.kind() == Kind::DELIVER {
-            return Way::Deliver(self.adjacency(action.index()));
+            return Way::Deliver(self.next_hop(action.index()));
         }
         self.rare_way(action, slot)
+    }
+
+    /// The next hop of a host of the site; `None` under an entry of another kind, or if it is not known.
+    #[inline(always)]
+    pub(super) fn delivery(&self, entry: Entry) -> Option<&NextHop> {
+        let action = self.action(entry);
+        (action.kind() == Kind::DELIVER).then(|| self.next_hop(action.index()))
     }
 
     #[inline(never)]
@@ -94,7 +101,7 @@ impl Tables {
                     header => Way::Tunnel(self.header(header)),
                 }
             }
-            Kind::NATIVE => Way::Native(self.adjacency(action.index())),
+            Kind::NATIVE => Way::Native(self.next_hop(action.index())),
             Kind::UNRESOLVED => Way::Unresolved,
             Kind::REQUEST => Way::Request,
             _ => Way::Drop(Reason::ALL[action.index() as usize]),
@@ -102,31 +109,36 @@ impl Tables {
     }
 
     /// Whether `rloc` is a locator of the set under `entry`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn has_member(&self, entry: Entry, rloc: IpAddr) -> bool {
         self.set_has_member(self.action(entry), rloc)
     }
 
+    #[inline(always)]
     fn set_has_member(&self, action: Action, rloc: IpAddr) -> bool {
         let wanted = self.member(rloc);
-        // All of a line, without a branch: which of its locators a packet came from is anybody's guess.
-        let holds = |Members(line): &Members| {
-            line.iter().fold(false, |found, member| found | (member.load(Ordering::Acquire) == wanted))
-        };
-        match action.kind() {
-            Kind::NARROW => holds(self.member_line(action.index())),
-            Kind::WIDE => {
-                let lines = (action.index()..).map(|index| self.member_line(index));
-                // The last member is followed by a zero, at least.
-                let full = |Members(line): &&Members| line[7].load(Ordering::Acquire) != 0;
-                let mut lines = lines.scan(true, |more, line| {
-                    let go_on = std::mem::replace(more, full(&line));
-                    go_on.then_some(line)
-                });
-                lines.any(holds)
-            }
-            _ => false,
+        if action.kind() == Kind::NARROW {
+            // Without a branch: which of its locators a packet came from is anybody's guess. But few sets have more than
+            // four.
+            let Members([a, b, c, d, rest @ ..]) = self.member_line(action.index());
+            return is_among(wanted, [a, b, c, d]) || is_among(wanted, rest.each_ref());
         }
+        action.kind() == Kind::WIDE && self.wide_has_member(action.index(), wanted)
+    }
+
+    #[inline(never)]
+    fn wide_has_member(&self, first: u32, wanted: u64) -> bool {
+        for index in first.. {
+            let Members(line) = self.member_line(index);
+            if is_among(wanted, line.each_ref()) {
+                return true;
+            }
+            // The last member is followed by a zero, at least.
+            if line[7].load(Ordering::Acquire) == 0 {
+                break;
+            }
+        }
+        false
     }
 
     /// What [`way`](Self::way) reads first.
@@ -135,7 +147,7 @@ impl Tables {
         let action = self.action(entry);
         match action.kind() {
             Kind::NARROW | Kind::WIDE => self.lines.address(action.index()).cast(),
-            _ => self.adjacencies.address(action.index()).cast(),
+            _ => self.next_hops.address(action.index()).cast(),
         }
     }
 
@@ -165,9 +177,9 @@ impl Tables {
     }
 
     #[inline(always)]
-    fn adjacency(&self, index: u32) -> &Adjacency {
+    fn next_hop(&self, index: u32) -> &NextHop {
         // SAFETY: as in `header`.
-        unsafe { self.adjacencies.get(index) }
+        unsafe { self.next_hops.get(index) }
     }
 }
 
@@ -335,18 +347,24 @@ impl Store {
     }
 
     fn next_hop(&mut self, kind: u32, adjacency: &Adjacency) -> Action {
-        let index = self.adjacencies.allocate(&self.tables.adjacencies, 1);
+        let index = self.next_hops.allocate(&self.tables.next_hops, 1);
         // SAFETY: just handed out, so committed and unseen.
-        unsafe { self.tables.adjacencies.put(index, *adjacency) };
+        unsafe { self.tables.next_hops.put(index, NextHop::new(adjacency)) };
         Action::new(kind, index)
     }
 
     /// Puts away what only this action used.
     pub(super) fn leave(&mut self, action: Action) {
         if matches!(action.kind(), Kind::DELIVER | Kind::NATIVE) {
-            self.retire(Retired::Adjacency(action.index()));
+            self.retire(Retired::NextHop(action.index()));
         }
     }
+}
+
+/// Whether one of these is the member wanted.
+#[inline(always)]
+fn is_among<const N: usize>(wanted: u64, members: [&AtomicU64; N]) -> bool {
+    members.iter().fold(false, |found, member| found | (member.load(Ordering::Acquire) == wanted))
 }
 
 fn chosen(locators: &LocatorSet, slot: usize) -> &OuterHeader {

@@ -1,16 +1,18 @@
 //! The nouns both planes share: EID, prefix, locator, mapping, and what they compile to.
 //!
-//! Everything here is a plain value. [`Mapping`] is what the control plane knows (RFC 9301 §5.4); [`LocatorSet`] and
-//! [`OuterHeader`] are what it compiles to, so that a worker only chooses and copies.
+//! Everything here is a plain value. [`Mapping`] is what the control plane knows (RFC 9301 §5.4); [`LocatorSet`],
+//! [`OuterHeader`] and [`NextHop`] are what it compiles to, so that a worker only chooses and copies.
 
 #![forbid(unsafe_code)]
 
 mod choice;
 mod locator;
+mod next_hop;
 mod outer;
 mod prefix;
 
 pub use choice::{Candidate, LocatorSet, SLOTS};
 pub use locator::{Action, Locator, Mapping, Ttl, UNUSABLE_PRIORITY};
+pub use next_hop::NextHop;
 pub use outer::{Adjacency, MacAddress, OUTER_MAX, OuterHeader, Patch, PortIndex, VlanTag};
 pub use prefix::{Eid, EidPrefix, InstanceId, Prefix, PrefixError};

@@ -162,15 +162,8 @@ fn a_port_without_addresses_is_silent() {
         queue,
         worker::{Hold, PortRole, Settings, SourceCheck, Worker, turn},
     };
-    let role = PortRole {
-        site: true,
-        core: false,
-        instance: InstanceId::DEFAULT,
-        mtu: 1500,
-        mac: SITE,
-        address4: None,
-        address6: None,
-    };
+    let role =
+        PortRole { site: true, core: false, instance: InstanceId::DEFAULT, mac: SITE, address4: None, address6: None };
     let settings = Settings {
         ports: vec![role],
         rlocs: vec![],

@@ -121,7 +121,6 @@ impl<P: Port> World<P> {
             site,
             core,
             instance: InstanceId::DEFAULT,
-            mtu: 1500,
             mac: if site { SITE } else { CORE },
             address4: Some([side, side, 0, 1].into()),
             address6: Some(format!("2001:db8:{side}::1").parse().unwrap()),

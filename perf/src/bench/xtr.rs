@@ -55,7 +55,6 @@ impl Ready {
             site,
             core: !site,
             instance: InstanceId::DEFAULT,
-            mtu: MTU,
             mac: OUR_MAC,
             address4: None,
             address6: None,

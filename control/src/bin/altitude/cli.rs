@@ -1,13 +1,23 @@
 //! The command line: what it takes, and the help that teaches it.
 
-use std::{net::IpAddr, path::PathBuf};
+mod eid;
+mod examples;
+mod lig;
+
+use std::path::PathBuf;
 
 use altitude_control::config::{
     API_PATH, AltDraft, Bind, Draft, EidPrefixDraft, Given, Hold, LogFormat, LogLevel, MapServerDraft, NeighborDraft,
     PortDraft, ProbingDraft, RibDraft, RouteDraft, Settings, SourceCheck, TunnelDraft, XdpMode, flags,
 };
-use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId};
+use altitude_dataplane::mapping::EidPrefix;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
+
+pub(crate) use self::lig::{EidOrSelf, Lig};
+use self::{
+    eid::eid_prefix,
+    examples::{LIG_EXAMPLES, RUN_ABOUT, RUN_EXAMPLES, SHOW_EXAMPLES},
+};
 
 /// A LISP tunnel router (xTR) in user space, on AF_XDP, with LISP+ALT.
 #[derive(Debug, Parser)]
@@ -36,53 +46,6 @@ pub(crate) enum Command {
     /// Ask the mapping system for an EID, as an ITR would, and print what it answers (RFC 6835).
     #[command(after_long_help = LIG_EXAMPLES)]
     Lig(Lig),
-}
-
-/// `altitude lig`.
-#[derive(Debug, Args)]
-pub(crate) struct Lig {
-    /// The EID, `[5]10.1.2.3` in instance 5; or `self` for the EID-prefixes of the router on this machine: does the mapping
-    /// system know them?
-    #[arg(value_name = "EID|self", value_parser = eid_or_self)]
-    pub(crate) eid: EidOrSelf,
-
-    /// Address of the Map-Resolver to ask.
-    #[arg(long, short, value_name = "ADDR")]
-    pub(crate) map_resolver: IpAddr,
-
-    /// Map-Requests at most.
-    #[arg(long, short, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=5))]
-    pub(crate) count: u32,
-
-    /// Seconds to wait for an answer to each.
-    #[arg(long, short, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=5))]
-    pub(crate) timeout: u64,
-
-    /// Our RLOC, where the answer goes [default: the address that packets to the Map-Resolver leave from].
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) rloc: Option<IpAddr>,
-
-    /// Source of the Map-Request inside the ECM, of the EID's family [default: our RLOC, or where that is of the other family
-    /// the address that packets to the EID leave from].
-    #[arg(long, short, value_name = "ADDR")]
-    pub(crate) source: Option<IpAddr>,
-
-    /// Print one JSON document instead of a table: for programs, stable from version to version.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    /// Socket of the router's mapping API, which is asked what `self` is.
-    #[arg(long, value_name = "PATH", default_value = API_PATH)]
-    pub(crate) api: PathBuf,
-}
-
-/// Whom `lig` asks about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EidOrSelf {
-    /// This EID.
-    Eid(Eid),
-    /// The router's own.
-    Own,
 }
 
 /// `altitude show`.
@@ -138,33 +101,6 @@ pub(crate) enum Part {
     Routes,
 }
 
-/// What stands behind an instance in brackets, if there is one.
-fn in_instance(text: &str) -> Result<(InstanceId, &str), String> {
-    match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        None => Ok((InstanceId::DEFAULT, text)),
-        Some((instance, rest)) => {
-            let number = instance.parse().ok().and_then(InstanceId::new);
-            Ok((number.ok_or("the Instance-ID is a number of 24 bits")?, rest))
-        }
-    }
-}
-
-fn eid_or_self(text: &str) -> Result<EidOrSelf, String> {
-    if text == "self" {
-        return Ok(EidOrSelf::Own);
-    }
-    let (instance, address) = in_instance(text)?;
-    let address = address.parse().map_err(|_| "write an IPv4 or IPv6 address, or self")?;
-    Ok(EidOrSelf::Eid(Eid { instance, address }))
-}
-
-/// A prefix, perhaps with its instance in brackets in front.
-fn eid_prefix(text: &str) -> Result<EidPrefix, String> {
-    let (instance, prefix) = in_instance(text)?;
-    let prefix = prefix.parse().map_err(|error: altitude_dataplane::mapping::PrefixError| error.to_string())?;
-    Ok(EidPrefix { instance, prefix })
-}
-
 /// What a router can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum What {
@@ -196,60 +132,6 @@ pub(crate) enum What {
     /// Sites of our Map-Server: who registered each prefix, with which key, until when, and what was refused last.
     Sites,
 }
-
-const SHOW_EXAMPLES: &str = "\
-Examples:
-  altitude show map-cache
-  altitude show counters --all
-  altitude show counters --json | jq .control
-  altitude show registrations
-  altitude show registrations --json | jq -e 'all(.registrations[]; .standing == \"registered\")'
-  altitude show bgp --neighbor 10.42.0.1
-  altitude show bgp routes 1.1.0.0/16
-  altitude show bgp routes --json | jq '.routes[] | select(.best)'
-  altitude show alt --api /run/altitude/second.sock";
-
-const LIG_EXAMPLES: &str = "\
-The exit code is 0 if every EID was answered, 1 if not.
-
-Examples:
-  altitude lig 2.2.2.2 --map-resolver 240.0.254.40
-  altitude lig 2001:db8:2::2 -m 240.0.254.40 --count 5 --timeout 1
-  altitude lig '[77]10.1.2.3' -m 240.0.254.40 --json
-  altitude lig self -m 240.0.254.40";
-
-const RUN_ABOUT: &str = "\
-Forward packets and speak the control protocols until SIGTERM or SIGINT.
-
-A router with site ports, core ports, RLOCs and EID-prefixes is an xTR: it encapsulates what its site sends to EIDs \
-elsewhere and decapsulates what other sites send to its own. With ALT tunnels and routes alone it is an ALT router.
-
-Everything can be given as flags or in a TOML file (--config) with the same names; docker/altitude.example.toml explains \
-each. A flag wins over the file; a list given by flags replaces the file's whole list of that name. Locator-sets with \
-priorities and weights, and static mappings, are written in the file only. `altitude check FILE` tests a file.";
-
-const RUN_EXAMPLES: &str = "\
-Examples:
-  The first site of the slides: hosts 1.1.0.0/16 behind eth1, the core behind eth0, asking the ALT router 240.0.254.30:
-    altitude run --site-port eth1 --core-port eth0 --rloc 240.0.254.10 --eid-prefix 1.1.0.0/16 \\
-                 --alt-tunnel alt0,remote=240.0.254.30,address=10.42.0.1/30 --alt-route 0.0.0.0/0=alt0
-
-  An ALT router between two sites, without a site of its own:
-    altitude run --rloc 240.0.254.30 \\
-                 --alt-tunnel alt0,remote=240.0.254.10 --alt-route 1.1.0.0/16=alt0 \\
-                 --alt-tunnel alt1,remote=240.0.254.20 --alt-route 2.2.0.0/16=alt1
-
-  The same site with BGP: the ALT router, AS 64530, learns 1.1.0.0/16 and tells us of the other sites:
-    altitude run --site-port eth1 --core-port eth0 --rloc 240.0.254.10 --eid-prefix 1.1.0.0/16 \\
-                 --alt-tunnel alt0,remote=240.0.254.30,address=10.42.0.1/30 \\
-                 --alt-as 64510 --alt-neighbor 10.42.0.2,as=64530,password-file=/etc/altitude/alt0.key
-
-  One port for both sides, two workers on cores 2 and 3, sockets polled for 20 microseconds:
-    altitude run --site-port eth0 --core-port eth0 --rloc 2001:db8::10 --eid-prefix 2001:db8:1::/48 \\
-                 --workers 2,3 --control-core 1 --busy-poll 20
-
-  A second router on the same machine, on other interfaces:
-    altitude run --config second.toml --api /run/altitude/second.sock";
 
 /// `altitude run`.
 #[derive(Debug, Args, Default)]

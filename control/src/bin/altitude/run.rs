@@ -240,7 +240,6 @@ impl Kernel {
                 site: port.site,
                 core: port.core,
                 instance: port.instance,
-                mtu: link.mtu,
                 mac,
                 address4: addresses().find_map(|address| match address {
                     IpAddr::V4(address) => Some(address),

@@ -1,0 +1,55 @@
+//! Longer texts of the help.
+
+pub(super) const SHOW_EXAMPLES: &str = "\
+Examples:
+  altitude show map-cache
+  altitude show counters --all
+  altitude show counters --json | jq .control
+  altitude show registrations
+  altitude show registrations --json | jq -e 'all(.registrations[]; .standing == \"registered\")'
+  altitude show bgp --neighbor 10.42.0.1
+  altitude show bgp routes 1.1.0.0/16
+  altitude show bgp routes --json | jq '.routes[] | select(.best)'
+  altitude show alt --api /run/altitude/second.sock";
+
+pub(super) const LIG_EXAMPLES: &str = "\
+The exit code is 0 if every EID was answered, 1 if not.
+
+Examples:
+  altitude lig 2.2.2.2 --map-resolver 240.0.254.40
+  altitude lig 2001:db8:2::2 -m 240.0.254.40 --count 5 --timeout 1
+  altitude lig '[77]10.1.2.3' -m 240.0.254.40 --json
+  altitude lig self -m 240.0.254.40";
+
+pub(super) const RUN_ABOUT: &str = "\
+Forward packets and speak the control protocols until SIGTERM or SIGINT.
+
+A router with site ports, core ports, RLOCs and EID-prefixes is an xTR: it encapsulates what its site sends to EIDs \
+elsewhere and decapsulates what other sites send to its own. With ALT tunnels and routes alone it is an ALT router.
+
+Everything can be given as flags or in a TOML file (--config) with the same names; docker/altitude.example.toml explains \
+each. A flag wins over the file; a list given by flags replaces the file's whole list of that name. Locator-sets with \
+priorities and weights, and static mappings, are written in the file only. `altitude check FILE` tests a file.";
+
+pub(super) const RUN_EXAMPLES: &str = "\
+Examples:
+  The first site of the slides: hosts 1.1.0.0/16 behind eth1, the core behind eth0, asking the ALT router 240.0.254.30:
+    altitude run --site-port eth1 --core-port eth0 --rloc 240.0.254.10 --eid-prefix 1.1.0.0/16 \\
+                 --alt-tunnel alt0,remote=240.0.254.30,address=10.42.0.1/30 --alt-route 0.0.0.0/0=alt0
+
+  An ALT router between two sites, without a site of its own:
+    altitude run --rloc 240.0.254.30 \\
+                 --alt-tunnel alt0,remote=240.0.254.10 --alt-route 1.1.0.0/16=alt0 \\
+                 --alt-tunnel alt1,remote=240.0.254.20 --alt-route 2.2.0.0/16=alt1
+
+  The same site with BGP: the ALT router, AS 64530, learns 1.1.0.0/16 and tells us of the other sites:
+    altitude run --site-port eth1 --core-port eth0 --rloc 240.0.254.10 --eid-prefix 1.1.0.0/16 \\
+                 --alt-tunnel alt0,remote=240.0.254.30,address=10.42.0.1/30 \\
+                 --alt-as 64510 --alt-neighbor 10.42.0.2,as=64530,password-file=/etc/altitude/alt0.key
+
+  One port for both sides, two workers on cores 2 and 3, sockets polled for 20 microseconds:
+    altitude run --site-port eth0 --core-port eth0 --rloc 2001:db8::10 --eid-prefix 2001:db8:1::/48 \\
+                 --workers 2,3 --control-core 1 --busy-poll 20
+
+  A second router on the same machine, on other interfaces:
+    altitude run --config second.toml --api /run/altitude/second.sock";
