@@ -238,3 +238,70 @@ fn lig_asks_as_an_itr_does() {
     let (code, _, why) = lig(&lab, &format!("2.2.2.2 -m {MR} --source 2001:db8:1::1"));
     assert!(code == Some(1) && why.contains("are of two families: correct --source"), "{why}");
 }
+
+/// Both ends ours: an ETR that registers is found, one that stops is gone, and what is not believed is told at both ends.
+#[test]
+fn our_etr_registers_with_our_map_server() {
+    if let Err(why) = lab::available() {
+        return println!("SKIP: {why}");
+    }
+    let lab = Lab::new().unwrap();
+    let ms = join(&lab, "ms", MS);
+    let state = |name: &str| lab.folder().join(name).display().to_string();
+    for (name, secret) in [("right.key", "of the site"), ("wrong.key", "of somebody else")] {
+        fs::write(lab.folder().join(name), secret).unwrap();
+    }
+    let site = |index: usize| {
+        let [v4, v6] = SITES[index].eid_prefixes();
+        let key = "{ algorithm = \"sha256-hkdf\", secret-file = \"right.key\" }";
+        format!("[[site]]\nname = \"site{index}\"\neid-prefixes = [\"{v4}\", \"{v6}\"]\nkey = {key}\n")
+    };
+    let role = "[map-resolver]\nclients = [\"240.0.254.0/24\"]\n";
+    let config = format!("rlocs = [\"{MS}\"]\nstate-dir = \"{}\"\n{role}{}{}", state("ms"), site(0), site(1));
+    let server = start(&lab, "ms", &ms, &config);
+    let etr = |index: usize, key: &str| {
+        let key = lab.folder().join(key);
+        let register = format!("--map-server {MS},algorithm=sha256-hkdf,key-file={}", key.display());
+        let flags = format!("{register} --state-dir {} --map-resolver {MS}", state(&format!("xtr{index}")));
+        let site = &SITES[index];
+        let [v4, v6] = site.eid_prefixes();
+        let ports = format!("--site-port site --core-port core --rloc {} --workers 0", site.rloc.0);
+        let flags = format!("{ports} --eid-prefix {v4} --eid-prefix {v6} {flags}");
+        Router::start(["xtr1", "xtr2"][index], &lab.xtrs[index], &words(&flags), lab.folder()).unwrap()
+    };
+    let stands = |router: &Router, standing: &str| {
+        let wanted = || Ok(Some(router.show(&["registrations"])?).filter(|shown| shown.contains(standing)));
+        lab::wait_until(standing, LIMIT, wanted).unwrap()
+    };
+    let registered = |count: u64| {
+        let wanted = || Ok((counter(&server, "registrations") == count).then_some(()));
+        lab::wait_until("registrations", LIMIT, wanted).unwrap();
+    };
+
+    let first = etr(0, "right.key");
+    let liar = etr(1, "wrong.key");
+    stands(&first, "registered");
+    registered(2);
+    let refused = || Ok((counter(&server, "site_register_bad_authentication") > 0).then_some(()));
+    lab::wait_until("a refusal", LIMIT, refused).unwrap();
+    let shown = server.show(&["sites"]).unwrap();
+    assert!(shown.contains("240.0.254.10") && shown.contains("site-register-bad-authentication"), "{shown}");
+    let shown = stands(&liar, "silent");
+    assert!(shown.contains(MS), "{shown}");
+    drop(liar);
+
+    let mut second = etr(1, "right.key");
+    stands(&second, "registered");
+    registered(4);
+    for (from, to) in [(0, 1), (1, 0)] {
+        for host in lab.hosts(to) {
+            assert_eq!(lab.ping(from, host, 3).unwrap(), Pings { sent: 3, answered: 3 }, "{host}");
+        }
+    }
+    assert!(counter(&server, "map_requests_to_sites") >= 4);
+    // It takes its registrations back. The Map-Server says so for a minute, and that somebody failed to prove himself (MS-6).
+    second.stop().unwrap();
+    registered(2);
+    let (code, said, _) = lig(&lab, &format!("2.2.2.2 -m {MS}"));
+    assert!(code == Some(0) && said.contains("1 min") && said.contains("drop-auth-failure"), "{said}");
+}
