@@ -45,6 +45,7 @@ pub struct Asked {
 pub fn judge_core(packets: &[Packet], rlocs: &[IpAddr], eids: impl Fn(IpAddr) -> bool) -> Result<Core, LabError> {
     let mut core = Core::default();
     let mut flows: HashMap<(IpAddr, IpAddr, &str), u16> = HashMap::new();
+    let mut probes = HashSet::new();
     for packet in packets {
         let wrong = |what: &str| LabError::Wrong(format!("on the core, {what}: {packet:?}"));
         if packet.damaged {
@@ -62,6 +63,13 @@ pub fn judge_core(packets: &[Packet], rlocs: &[IpAddr], eids: impl Fn(IpAddr) ->
             (Kind::Control { message: 1, nonce, tunnelled: true }, [tunnel, datagram]) => {
                 core.requests.push(Asked { nonce, tunnel: *tunnel, datagram: *datagram });
             }
+            // RLOC-probes leave and are answered between RLOCs, whenever they are due.
+            (Kind::Control { message: 1, nonce, tunnelled: false }, [header])
+                if rlocs.contains(&header.source) && rlocs.contains(&header.destination) =>
+            {
+                probes.insert(nonce);
+            }
+            (Kind::Control { message: 2, nonce, tunnelled: false }, _) if probes.contains(&nonce) => {}
             (Kind::Control { message: 2, nonce, tunnelled: false }, [header]) => {
                 core.replies.push((nonce, header.source, header.destination));
             }
@@ -160,7 +168,11 @@ mod tests {
     fn a_good_core_is_counted() {
         let asked = Kind::Control { message: 1, nonce: 7, tunnelled: true };
         let answered = Kind::Control { message: 2, nonce: 7, tunnelled: false };
+        let probe = |message| Kind::Control { message, nonce: 9, tunnelled: false };
+        let between = |from: usize| vec![header(RLOCS[from], RLOCS[1 - from])];
         let packets = [
+            Packet { headers: between(0), ..plain(probe(1), RLOCS[0], "eth:ethertype:ip:udp:lisp") },
+            Packet { headers: between(1), ..plain(probe(2), RLOCS[1], "eth:ethertype:ip:udp:lisp") },
             Packet { kind: asked, ..data("", 4342) },
             plain(answered, RLOCS[1], "eth:ethertype:ip:udp:lisp"),
             plain(Kind::Neighbour, RLOCS[0], "eth:ethertype:arp"),
