@@ -145,7 +145,9 @@ impl<'e> Composed<'e> {
         let knows = ["create", "--network", "none", "--cap-add", "BPF", BASE, "true"];
         let bpf = if engine.docker(&knows).is_ok() { "BPF" } else { "SYS_ADMIN" };
         let mut lab = Self { engine, ids: BTreeMap::new(), bpf };
-        lab.compose(&["up", "--detach", "--no-build"]).unwrap();
+        if let Err(error) = lab.compose(&["up", "--detach", "--no-build"]) {
+            panic!("{error}\n{}", engine.health());
+        }
         let filter = "label=com.docker.compose.project=altitude";
         let format = r#"{{.Label "com.docker.compose.service"}} {{.ID}}"#;
         let listed = engine.docker(&["ps", "--all", "--filter", filter, "--format", format]).unwrap();

@@ -135,6 +135,17 @@ impl Engine {
         daemons.wait(STOP_LIMIT).map(drop)
     }
 
+    /// What its health checks said of each container, for who looks why some are not well.
+    pub(crate) fn health(&self) -> String {
+        let ids = self.docker(&["ps", "--all", "--quiet"]).unwrap_or_default();
+        let told = ids.lines().map(|id| {
+            let format = "{{.Name}}: {{.State.Status}} {{json .State.Health}}";
+            let logs = self.docker(&["logs", "--tail", "5", id]).unwrap_or_else(|error| error.to_string());
+            self.docker(&["inspect", "--format", format, id]).unwrap_or_else(|error| error.to_string()) + &logs
+        });
+        told.collect()
+    }
+
     /// Runs `docker` with these arguments and returns what it printed.
     ///
     /// # Errors
