@@ -10,9 +10,10 @@
 //! the map-cache numbers: which prefix has which is the map-cache's to know. An index from each RLOC to the sets that use
 //! it has a changed path recompile those sets; the mappings, however many, follow without being touched.
 
+mod choose;
 mod proxy;
-
 mod report;
+mod users;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,14 +21,13 @@ use std::{
 };
 
 use altitude_dataplane::{
-    cache::{Choice, Delivery, Forwarding, Hits, SetId, Writer},
-    mapping::{
-        Action, Adjacency, Candidate, Eid, EidPrefix, InstanceId, Locator, LocatorSet, Mapping, OuterHeader, Prefix,
-    },
+    cache::{Delivery, Forwarding, Hits, SetId, Writer},
+    mapping::{Action, Adjacency, Eid, EidPrefix, InstanceId, Locator, Mapping, Prefix},
     verdict::Reason,
 };
 use hashbrown::HashMap;
 
+use self::users::{User, Users};
 use crate::{
     map_cache::{MapCache, SetNumber},
     prober,
@@ -69,46 +69,6 @@ pub enum Watch {
     Start(IpAddr),
     /// Nobody needs it any more.
     Stop(IpAddr),
-}
-
-/// Who needs the path to a destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum User {
-    /// A locator-set.
-    Set(SetNumber),
-    /// A prefix that is natively forwarded.
-    Native(EidPrefix),
-    /// A host of the site.
-    Host(Eid),
-    /// What goes through the PETRs in an instance.
-    Proxy(InstanceId),
-}
-
-/// Users of one destination; an RLOC may have very many sets and seldom anything else.
-#[derive(Debug, Default)]
-struct Users {
-    sets: BTreeSet<SetNumber>,
-    others: BTreeSet<User>,
-}
-
-impl Users {
-    fn insert(&mut self, user: User) {
-        match user {
-            User::Set(set) => self.sets.insert(set),
-            other => self.others.insert(other),
-        };
-    }
-
-    fn remove(&mut self, user: User) {
-        match user {
-            User::Set(set) => self.sets.remove(&set),
-            other => self.others.remove(&other),
-        };
-    }
-
-    fn is_empty(&self) -> bool {
-        self.sets.is_empty() && self.others.is_empty()
-    }
 }
 
 /// A locator-set of the map-cache's.
@@ -386,63 +346,6 @@ impl Publisher {
                 self.dirty |= self.writer.remove(&prefix);
             }
         }
-    }
-
-    /// What to do with packets for a locator-set as the paths are.
-    fn choose(&self, instance: InstanceId, locators: &[Locator], paths: &dyn Paths) -> Choice {
-        let mut waiting = false;
-        let probed = |locator: &Locator| paths.probed(locator.address);
-        let answered = locators.iter().any(|locator| locator.usable() && probed(locator) == prober::State::Up);
-        let gone = |locator: &Locator| match probed(locator) {
-            prober::State::Down => true,
-            // Where nobody ever answered, it is rather the ETR that answers no probes.
-            prober::State::Mute => answered,
-            prober::State::Up | prober::State::Unknown => false,
-        };
-        let candidates: Vec<Candidate> = locators
-            .iter()
-            .map(|locator| {
-                let outer = if gone(locator) { None } else { self.header(locator, instance, paths, &mut waiting) };
-                Candidate { address: locator.address, priority: locator.priority, weight: locator.weight, outer }
-            })
-            .collect();
-        match LocatorSet::compile(&candidates) {
-            Some(set) => Choice::Tunnel(set),
-            // While it waits every packet is a miss, so workers hold what they may hold.
-            None if waiting => Choice::Request,
-            None => Choice::Unusable,
-        }
-    }
-
-    /// The outer header towards a locator, if it can be used now (RFC 9300 §9).
-    fn header(
-        &self,
-        locator: &Locator,
-        instance: InstanceId,
-        paths: &dyn Paths,
-        waiting: &mut bool,
-    ) -> Option<OuterHeader> {
-        if !locator.usable() {
-            return None;
-        }
-        let source = self.source(locator.address, paths)?;
-        match paths.path(locator.address) {
-            Path::Ready(adjacency) => OuterHeader::new(&adjacency, source, locator.address, instance),
-            Path::Waiting => {
-                *waiting = true;
-                None
-            }
-            Path::Unreachable => None,
-        }
-    }
-
-    /// Our RLOC of the locator's family: the one the routing table prefers, else the first configured.
-    fn source(&self, destination: IpAddr, paths: &dyn Paths) -> Option<IpAddr> {
-        let ours = |address: &IpAddr| self.settings.rlocs.contains(address);
-        paths
-            .source(destination)
-            .filter(ours)
-            .or_else(|| self.settings.rlocs.iter().copied().find(|rloc| rloc.is_ipv4() == destination.is_ipv4()))
     }
 
     /// Puts an entry in or replaces it; what finds no room is taken out, lest an entry leads to a set that is gone.

@@ -3,8 +3,10 @@
 //! One event loop. Every socket is served a bounded number of messages a round, so that a flood at one starves no
 //! other; what changed in a round becomes visible to workers in one step at its end.
 
+mod begin;
 mod bgp;
 mod clients;
+mod counts;
 mod messages;
 mod reachability;
 mod registration;
@@ -26,39 +28,38 @@ use std::{
 use altitude_control::{
     alt::{
         bgp::speaker::{self, Speaker},
-        datagrams::{self, DatagramFault, Engine},
-        rib::{kernel::RibFault, sources::Routes},
-        tunnels::{GreFault, TunnelError, TunnelId, Tunnels},
+        datagrams::{self, Engine},
+        rib::sources::Routes,
+        tunnels::{TunnelId, Tunnels},
     },
     config::Config,
-    fault::{ControlFault, Tally},
-    map_cache::{self, CacheFault, Cached, MapCache},
-    map_resolver::{Choice, ClientFault, EcmFault, MapResolver},
-    map_server::{MapServer, SiteFault},
+    map_cache::{self, Cached, MapCache},
+    map_resolver::{Choice, MapResolver},
+    map_server::MapServer,
     os::api_socket::Connection,
-    publisher::{self, Publisher},
-    resolver::{self, Resolver, ResolverFault},
-    responder::{self, RequestFault, Responder},
+    publisher::Publisher,
+    resolver::{self, Resolver},
+    responder::Responder,
 };
 use altitude_dataplane::{
-    cache::Writer,
-    mapping::{Action, Eid, EidPrefix, Mapping, Prefix},
+    mapping::{Action, Eid, EidPrefix},
     port::xsk::Steering,
     verdict::{Miss, Wanted},
 };
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 use rand_chacha::ChaCha20Rng;
 use signal_hook::consts::SIGHUP;
 use signal_hook_mio::v1_0::Signals;
 
 use self::{
     bgp::{Connections, Ending},
+    counts::{Faults, Traffic},
     reachability::Reachability,
     registration::Registration,
     tunnels::TunnelState,
 };
 use super::{
-    run::{Kernel, RunError, SITE_HOSTS_MAX, Sockets},
+    run::{Kernel, RunError, Sockets},
     workers::WorkerLink,
 };
 
@@ -87,43 +88,6 @@ const RECLAIM_EVERY: Duration = Duration::from_millis(100);
 const MESSAGE_MAX: usize = 65_536;
 /// How long neighbours may take to hear that the router ends.
 const FAREWELL: Duration = Duration::from_secs(3);
-
-/// How often each fault was seen.
-#[derive(Default)]
-struct Faults {
-    control: Tally<ControlFault>,
-    resolver: Tally<ResolverFault>,
-    request: Tally<RequestFault>,
-    cache: Tally<CacheFault>,
-    gre: Tally<GreFault>,
-    datagram: Tally<DatagramFault>,
-    rib: Tally<RibFault>,
-    ecm: Tally<EcmFault>,
-    client: Tally<ClientFault>,
-    site: Tally<SiteFault>,
-}
-
-/// Messages by kind, and what met a bound.
-#[derive(Default)]
-struct Traffic {
-    map_requests_in: u64,
-    map_requests_out: u64,
-    map_replies_in: u64,
-    map_replies_out: u64,
-    alt_forwarded: u64,
-    /// Map-Requests that our Map-Server handed to an ETR.
-    map_requests_to_sites: u64,
-    map_registers_in: u64,
-    map_notifies_out: u64,
-    icmp_errors_out: u64,
-    misses: u64,
-    /// EIDs that nobody answered for.
-    given_up: u64,
-    /// Destinations without a path because as many are watched as may be.
-    paths_refused: u64,
-    /// API clients turned away because as many are connected as may be.
-    clients_refused: u64,
-}
 
 /// The control thread's state.
 pub(crate) struct Driver<'a> {
@@ -175,133 +139,7 @@ pub(crate) struct Driver<'a> {
     buffer: Vec<u8>,
 }
 
-impl<'a> Driver<'a> {
-    #[expect(clippy::too_many_arguments, reason = "called once, by the composition root")]
-    pub(crate) fn new(
-        config: &'a Config,
-        poll: Poll,
-        signals: Signals,
-        kernel: Kernel,
-        mut sockets: Sockets,
-        writer: Writer,
-        steering: Vec<Steering>,
-        workers: Vec<WorkerLink>,
-    ) -> Result<Self, RunError> {
-        let own: Vec<EidPrefix> = config.database.iter().map(|mapping| mapping.eid).collect();
-        let unfit = |error: TunnelError| RunError::Unfit(error.to_string());
-        let tunnels = Tunnels::new(config.tunnels.clone()).map_err(unfit)?;
-        let now = Instant::now();
-        let bgp = Connections::new(std::mem::take(&mut sockets.bgp), config, now);
-        let mut driver = Self {
-            config,
-            rib: ribs::routes(config, bgp.mark.as_ref(), now)?,
-            bgp,
-            registration: Registration::new(config, now)?,
-            poll,
-            signals,
-            kernel,
-            sockets,
-            connections: HashMap::new(),
-            next_client: CLIENT,
-            steering,
-            workers,
-            resolver: Resolver::new(messages::resolver_settings(config, own.clone())),
-            responder: Responder::new(responder::Settings::new(config.database.clone(), config.rlocs.clone())),
-            map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }, now),
-            publisher: Publisher::new(
-                publisher::Settings {
-                    rlocs: config.rlocs.clone(),
-                    petrs: config.roles.petrs.clone(),
-                    hosts_max: SITE_HOSTS_MAX,
-                },
-                writer,
-            ),
-            reachability: Reachability::new(config),
-            engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
-            datagrams: Vec::new(),
-            map_resolver: config.roles.map_resolver.clone().map(MapResolver::new),
-            map_server: MapServer::new(roles::server_settings(config), now),
-            state: None,
-            map_resolvers: Choice::new(config.roles.map_resolvers.clone()),
-            announced: BTreeSet::new(),
-            tunnels,
-            faults: Faults::default(),
-            traffic: Traffic::default(),
-            nonces: messages::nonces()?,
-            ready: BTreeSet::new(),
-            next_look: now + map_cache::LOOK_ROUND,
-            next_stalled: now + STALLED_EVERY,
-            next_age: now + AGE_EVERY,
-            limbo: 0,
-            generation: 0,
-            tunnel_states: config.tunnels.iter().map(|t| TunnelState::new(t.options.keepalive, now)).collect(),
-            next_paths: None,
-            started: now,
-            buffer: vec![0; MESSAGE_MAX],
-        };
-        driver.register()?;
-        driver.fill(now);
-        driver.steer()?;
-        driver.watch_tunnels(now);
-        driver.check_own_rlocs(now);
-        Ok(driver)
-    }
-
-    fn register(&mut self) -> io::Result<()> {
-        let registry = self.poll.registry();
-        registry.register(&mut self.signals, SIGNALS, Interest::READABLE)?;
-        registry.register(&mut self.kernel.netlink, NETLINK, Interest::READABLE)?;
-        registry.register(&mut self.sockets.api, API, Interest::READABLE)?;
-        for (index, socket) in self.sockets.control.iter_mut().enumerate() {
-            registry.register(socket, Token(CONTROL + index), Interest::READABLE)?;
-        }
-        for (index, socket) in self.sockets.gre.iter_mut().enumerate() {
-            registry.register(socket, Token(GRE + index), Interest::READABLE)?;
-        }
-        for (index, device) in self.sockets.devices.iter_mut().enumerate() {
-            if let Some(device) = device {
-                device.register(registry, Token(TUN + index))?;
-            }
-        }
-        for (index, table) in self.sockets.tables.iter_mut().enumerate() {
-            registry.register(table, Token(TABLE + index), Interest::READABLE)?;
-        }
-        for (index, socket) in self.sockets.hints.iter_mut().enumerate() {
-            registry.register(socket, Token(ICMP + index), Interest::READABLE)?;
-        }
-        for (index, listener) in self.bgp.listeners().enumerate() {
-            registry.register(listener, Token(LISTENER + index), Interest::READABLE)?;
-        }
-        Ok(())
-    }
-
-    /// What is known before the first packet: our EID-prefixes, the static mappings and the sites.
-    fn fill(&mut self, now: Instant) {
-        for mapping in &self.config.database {
-            self.publisher.own(mapping.eid);
-        }
-        for mapping in &self.config.map_cache {
-            self.cache(now, map_cache::Input::Static(mapping.clone()));
-        }
-        self.begin_roles(now);
-        self.publish(now);
-    }
-
-    /// Tells the steering programs what is ours.
-    fn steer(&mut self) -> Result<(), RunError> {
-        let prefixes = |instance| -> Vec<Prefix> {
-            let own = self.config.database.iter().map(|mapping: &Mapping| mapping.eid);
-            own.filter(|eid| eid.instance == instance).map(|eid| eid.prefix).collect()
-        };
-        let own = self.kernel.underlay.own_addresses();
-        for (steering, port) in self.steering.iter_mut().zip(&self.config.ports) {
-            steering.set_rlocs(&self.config.rlocs)?;
-            steering.set_own_addresses(&own)?;
-            steering.set_site_prefixes(&prefixes(port.instance))?;
-        }
-        Ok(())
-    }
-
+impl Driver<'_> {
     /// Serves until a signal comes, or until a worker's thread ends, which is a fault.
     pub(crate) fn run(&mut self, ended: &AtomicBool) -> Result<(), RunError> {
         let mut events = Events::with_capacity(256);

@@ -1,0 +1,172 @@
+//! The control thread before its first round.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    io,
+    time::Instant,
+};
+
+use altitude_control::{
+    alt::{
+        datagrams::Engine,
+        tunnels::{TunnelError, Tunnels},
+    },
+    config::Config,
+    map_cache::{self, MapCache},
+    map_resolver::{Choice, MapResolver},
+    map_server::MapServer,
+    publisher::{self, Publisher},
+    resolver::Resolver,
+    responder::{self, Responder},
+};
+use altitude_dataplane::{
+    cache::Writer,
+    mapping::{EidPrefix, Mapping, Prefix},
+    port::xsk::Steering,
+};
+use mio::{Interest, Poll, Token};
+use signal_hook_mio::v1_0::Signals;
+
+use super::{
+    AGE_EVERY, API, CLIENT, CONTROL, Driver, GRE, ICMP, LISTENER, MESSAGE_MAX, NETLINK, SIGNALS, STALLED_EVERY, TABLE,
+    TUN,
+    bgp::Connections,
+    counts::{Faults, Traffic},
+    messages,
+    reachability::Reachability,
+    registration::Registration,
+    ribs, roles,
+    tunnels::{self, TunnelState},
+};
+use crate::{
+    run::{Kernel, RunError, SITE_HOSTS_MAX, Sockets},
+    workers::WorkerLink,
+};
+
+impl<'a> Driver<'a> {
+    #[expect(clippy::too_many_arguments, reason = "called once, by the composition root")]
+    pub(crate) fn new(
+        config: &'a Config,
+        poll: Poll,
+        signals: Signals,
+        kernel: Kernel,
+        mut sockets: Sockets,
+        writer: Writer,
+        steering: Vec<Steering>,
+        workers: Vec<WorkerLink>,
+    ) -> Result<Self, RunError> {
+        let own: Vec<EidPrefix> = config.database.iter().map(|mapping| mapping.eid).collect();
+        let unfit = |error: TunnelError| RunError::Unfit(error.to_string());
+        let tunnels = Tunnels::new(config.tunnels.clone()).map_err(unfit)?;
+        let now = Instant::now();
+        let bgp = Connections::new(std::mem::take(&mut sockets.bgp), config, now);
+        let mut driver = Self {
+            config,
+            rib: ribs::routes(config, bgp.mark.as_ref(), now)?,
+            bgp,
+            registration: Registration::new(config, now)?,
+            poll,
+            signals,
+            kernel,
+            sockets,
+            connections: HashMap::new(),
+            next_client: CLIENT,
+            steering,
+            workers,
+            resolver: Resolver::new(messages::resolver_settings(config, own.clone())),
+            responder: Responder::new(responder::Settings::new(config.database.clone(), config.rlocs.clone())),
+            map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }, now),
+            publisher: Publisher::new(
+                publisher::Settings {
+                    rlocs: config.rlocs.clone(),
+                    petrs: config.roles.petrs.clone(),
+                    hosts_max: SITE_HOSTS_MAX,
+                },
+                writer,
+            ),
+            reachability: Reachability::new(config),
+            engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
+            datagrams: Vec::new(),
+            map_resolver: config.roles.map_resolver.clone().map(MapResolver::new),
+            map_server: MapServer::new(roles::server_settings(config), now),
+            state: None,
+            map_resolvers: Choice::new(config.roles.map_resolvers.clone()),
+            announced: BTreeSet::new(),
+            tunnels,
+            faults: Faults::default(),
+            traffic: Traffic::default(),
+            nonces: messages::nonces()?,
+            ready: BTreeSet::new(),
+            next_look: now + map_cache::LOOK_ROUND,
+            next_stalled: now + STALLED_EVERY,
+            next_age: now + AGE_EVERY,
+            limbo: 0,
+            generation: 0,
+            tunnel_states: config.tunnels.iter().map(|t| TunnelState::new(t.options.keepalive, now)).collect(),
+            next_paths: None,
+            started: now,
+            buffer: vec![0; MESSAGE_MAX],
+        };
+        driver.register()?;
+        driver.fill(now);
+        driver.steer()?;
+        driver.watch_tunnels(now);
+        driver.check_own_rlocs(now);
+        Ok(driver)
+    }
+
+    fn register(&mut self) -> io::Result<()> {
+        let registry = self.poll.registry();
+        registry.register(&mut self.signals, SIGNALS, Interest::READABLE)?;
+        registry.register(&mut self.kernel.netlink, NETLINK, Interest::READABLE)?;
+        registry.register(&mut self.sockets.api, API, Interest::READABLE)?;
+        for (index, socket) in self.sockets.control.iter_mut().enumerate() {
+            registry.register(socket, Token(CONTROL + index), Interest::READABLE)?;
+        }
+        for (index, socket) in self.sockets.gre.iter_mut().enumerate() {
+            registry.register(socket, Token(GRE + index), Interest::READABLE)?;
+        }
+        for (index, device) in self.sockets.devices.iter_mut().enumerate() {
+            if let Some(device) = device {
+                device.register(registry, Token(TUN + index))?;
+            }
+        }
+        for (index, table) in self.sockets.tables.iter_mut().enumerate() {
+            registry.register(table, Token(TABLE + index), Interest::READABLE)?;
+        }
+        for (index, socket) in self.sockets.hints.iter_mut().enumerate() {
+            registry.register(socket, Token(ICMP + index), Interest::READABLE)?;
+        }
+        for (index, listener) in self.bgp.listeners().enumerate() {
+            registry.register(listener, Token(LISTENER + index), Interest::READABLE)?;
+        }
+        Ok(())
+    }
+
+    /// What is known before the first packet: our EID-prefixes, the static mappings and the sites.
+    fn fill(&mut self, now: Instant) {
+        for mapping in &self.config.database {
+            self.publisher.own(mapping.eid);
+        }
+        for mapping in &self.config.map_cache {
+            self.cache(now, map_cache::Input::Static(mapping.clone()));
+        }
+        self.begin_roles(now);
+        self.publish(now);
+    }
+
+    /// Tells the steering programs what is ours.
+    pub(super) fn steer(&mut self) -> Result<(), RunError> {
+        let prefixes = |instance| -> Vec<Prefix> {
+            let own = self.config.database.iter().map(|mapping: &Mapping| mapping.eid);
+            own.filter(|eid| eid.instance == instance).map(|eid| eid.prefix).collect()
+        };
+        let own = self.kernel.underlay.own_addresses();
+        for (steering, port) in self.steering.iter_mut().zip(&self.config.ports) {
+            steering.set_rlocs(&self.config.rlocs)?;
+            steering.set_own_addresses(&own)?;
+            steering.set_site_prefixes(&prefixes(port.instance))?;
+        }
+        Ok(())
+    }
+}
