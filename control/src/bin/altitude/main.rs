@@ -7,6 +7,7 @@ mod cli;
 mod driver;
 mod lig;
 mod log;
+mod metrics;
 mod run;
 mod show;
 mod workers;

@@ -46,6 +46,7 @@ fn every_flag_reaches_the_configuration() {
         "--alt-rib=embedded", "--alt-rib=7=netlink:table=4343", "--workers=0,2-3", "--control-core=1",
         "--xdp=native", "--bind=zerocopy", "--busy-poll=20", "--ring=2048", "--frames=16384", "--hugepages",
         "--map-cache-max=1000", "--hold=drop", "--batch=32", "--source-check=secure", "--api=/tmp/x.sock", "--log=debug",
+        "--metrics=127.0.0.1:9347",
         "--log-format=json", "--rloc-probing=7",
         &server,
         "--xtr-id=0123456789abcdef0123456789abcdef", "--site-id=00000000000000ff", "--state-dir=/tmp/state",
@@ -82,6 +83,7 @@ fn every_flag_reaches_the_configuration() {
     assert_eq!((config.xdp, config.bind, config.hold), (XdpMode::Native, Bind::ZeroCopy, Hold::Drop));
     assert_eq!((config.busy_poll, config.ring, config.frames, config.hugepages), (Some(20), 2048, 16384, true));
     assert_eq!((config.batch, config.source_check), (32, SourceCheck::Secure));
+    assert_eq!(config.metrics.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9347"));
     assert_eq!((config.map_cache_max, config.api.to_str()), (1000, Some("/tmp/x.sock")));
     let [server] = &config.map_servers[..] else { panic!("{:?}", config.map_servers) };
     assert_eq!((server.address.to_string().as_str(), server.proxy, server.merge), ("240.0.254.40", true, true));
