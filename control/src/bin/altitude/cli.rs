@@ -3,6 +3,7 @@
 mod eid;
 mod examples;
 mod lig;
+pub(crate) mod pages;
 mod run;
 mod show;
 
@@ -44,6 +45,22 @@ pub(crate) enum Command {
     /// Ask the mapping system for an EID, as an ITR would, and print what it answers (RFC 6835).
     #[command(after_long_help = LIG_EXAMPLES)]
     Lig(Lig),
+    /// Print a completion script for a shell.
+    ///
+    /// bash: altitude completions bash > /etc/bash_completion.d/altitude
+    #[command(verbatim_doc_comment)]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages, one for the program and one for each command, into a folder.
+    ///
+    /// altitude man /usr/local/share/man/man1
+    #[command(verbatim_doc_comment)]
+    Man {
+        /// The folder; made if it is missing.
+        folder: PathBuf,
+    },
 }
 
 #[cfg(test)]

@@ -106,7 +106,14 @@ fn show_asks_for_one_thing_at_the_default_socket_or_another() {
     assert_eq!(show(&["map-cache"]).unwrap(), (What::MapCache, false, false, API_PATH.into()));
     let whole = show(&["--json", "counters", "--api", "/tmp/x.sock", "--all"]).unwrap();
     assert_eq!(whole, (What::Counters, true, true, "/tmp/x.sock".into()));
-    for wrong in [&[][..], &["weather"], &["alt", "ports"]] {
+    for (given, seconds) in [(&["--watch", "ports"][..], 2), (&["ports", "--watch=9"], 9)] {
+        let all = ["altitude", "show"].iter().chain(given);
+        match Cli::try_parse_from(all).unwrap().command {
+            Command::Show(show) => assert_eq!((show.what, show.watch), (What::Ports, Some(seconds))),
+            other => panic!("{other:?} is not show"),
+        }
+    }
+    for wrong in [&[][..], &["weather"], &["alt", "ports"], &["ports", "--watch=0"]] {
         assert_eq!(show(wrong).unwrap_err().exit_code(), 2);
     }
 }

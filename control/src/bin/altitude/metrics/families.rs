@@ -26,7 +26,8 @@
 //! The label sets are bounded: by the configuration, by the counters there are, and locators by [`LOCATORS_MAX`].
 
 use altitude_control::api::{
-    AltStatus, BgpStatus, Counts, LocatorStatus, PREFIX_STANDINGS, PortStatus, RegistrationStatus, STANDINGS, Scope, Stat,
+    AltStatus, BgpStatus, Counts, LocatorStatus, PREFIX_STANDINGS, PortStatus, RegistrationStatus, STANDINGS, Scope,
+    Stat,
 };
 use altitude_dataplane::verdict::Reason;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};

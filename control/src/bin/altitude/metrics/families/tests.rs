@@ -23,10 +23,8 @@ fn counters_gauges_and_drops_come_apart() {
         scope: Scope::Worker(number),
         stats: vec![Stat::new("encapsulated", 7), Stat::new(Reason::ActDrop.name(), drops)],
     };
-    let control = Counts {
-        scope: Scope::Control,
-        stats: vec![Stat::new("misses", 2), Stat::new("map-cache-entries", 5)],
-    };
+    let control =
+        Counts { scope: Scope::Control, stats: vec![Stat::new("misses", 2), Stat::new("map-cache-entries", 5)] };
     let text = text(&Scrape { counts: vec![worker(0, 1), worker(1, 0), control], ..Scrape::default() });
     let drop = Reason::ActDrop.name();
     for line in [
