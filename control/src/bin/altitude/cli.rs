@@ -20,7 +20,12 @@ pub(crate) use self::{
 
 /// A LISP tunnel router (xTR) in user space, on AF_XDP, with LISP+ALT.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 120, after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+#[command(
+    name = "altitude",
+    version,
+    max_term_width = 120,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage."
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
