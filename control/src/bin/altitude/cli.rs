@@ -6,6 +6,7 @@ mod lig;
 pub(crate) mod pages;
 mod run;
 mod show;
+mod top;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ pub(crate) use self::{
     lig::{EidOrSelf, Lig},
     run::Run,
     show::{Show, What},
+    top::Top,
 };
 
 /// A LISP tunnel router (xTR) in user space, on AF_XDP, with LISP+ALT.
@@ -50,6 +52,11 @@ pub(crate) enum Command {
     /// Ask the mapping system for an EID, as an ITR would, and print what it answers (RFC 6835).
     #[command(after_long_help = LIG_EXAMPLES)]
     Lig(Lig),
+    /// Watch a running router, live: rates, load, locators, the ALT, and what happens.
+    ///
+    /// Made for 80 x 24 and more. Ports and workers with their rates and why they drop; locators, those that are down first;
+    /// tunnels, BGP neighbours and Map-Servers; and events as they come. q ends it, the other keys stand in the last line.
+    Top(Top),
     /// Print a completion script for a shell.
     ///
     /// bash: altitude completions bash > /etc/bash_completion.d/altitude

@@ -10,6 +10,7 @@ mod log;
 mod metrics;
 mod run;
 mod show;
+mod top;
 mod workers;
 
 use std::{
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
             arguments.check().unwrap_or_else(|error| error.exit());
             show::show(&arguments)
         }
+        Command::Top(arguments) => top::top(&arguments),
         Command::Completions { shell } => cli::pages::completions(shell).map_err(|error| format!("altitude: {error}")),
         Command::Man { folder } => man(&folder),
         Command::Lig(arguments) => lig::lig(&arguments).map_err(|error| format!("altitude: {error}")),
