@@ -28,9 +28,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, model: &Model) {
         Constraint::Length(2),
         rows(model.ports.len().min(4)),
         rows(model.workers.len().min(4)),
-        Constraint::Fill(3),
+        Constraint::Fill(1),
         rows(peers.len().min(PEERS_MAX)),
-        Constraint::Fill(2),
+        Constraint::Fill(1),
         Constraint::Length(1),
     ])
     .areas(frame.area());
@@ -57,7 +57,7 @@ fn draw_title(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     };
     let first = Line::from(vec![Span::raw(format!("altitude {}  {}  ", env!("CARGO_PKG_VERSION"), model.api)), state]);
     let hits = model.hits().map_or("-".to_owned(), |share| format!("{:.2} %", share * 100.0));
-    let missed: f64 = model.workers.iter().map(|worker| worker.missed).sum();
+    let missed = model.workers.iter().fold(0.0, |sum, worker| sum + worker.missed);
     let second = Line::raw(format!(
         "map-cache {} entries  hits {hits}  misses {}/s  asking {}",
         model.control("map-cache-entries"),

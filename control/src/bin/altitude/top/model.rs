@@ -229,7 +229,7 @@ fn workers(before: &Snapshot, after: &Snapshot, seconds: f64) -> Vec<WorkerLine>
             encapsulated: grown("encapsulated"),
             decapsulated: grown("decapsulated"),
             missed: grown("missed"),
-            dropped: drops.iter().map(|(_, rate)| rate).sum(),
+            dropped: drops.iter().fold(0.0, |sum, (_, rate)| sum + rate),
             worst: drops.into_iter().max_by(|one, other| one.1.total_cmp(&other.1)),
         })
     };
