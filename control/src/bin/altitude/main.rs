@@ -9,6 +9,7 @@ mod lig;
 mod log;
 mod metrics;
 mod run;
+mod service;
 mod show;
 mod top;
 mod workers;
