@@ -15,6 +15,8 @@ use crate::{ALTMAP_AFI_IPV4, ALTMAP_AFI_IPV6, ALTMAP_HOST, fault::Errno};
 pub const ALTMAP_NEGATIVE: u32 = 0x01;
 /// Flag of an entry: an ETR of the site itself said so.
 pub const ALTMAP_AUTHORITATIVE: u32 = 0x02;
+/// Flag of an entry: it goes with the connection of the client that put it in.
+pub const ALTMAP_EPHEMERAL: u32 = 0x04;
 
 /// Flag of an RLOC: packets can be sent to it now.
 pub const ALTMAP_RLOC_UP: u32 = 0x01;
@@ -24,11 +26,15 @@ pub const ALTMAP_RLOC_LIF: u32 = 0x02;
 pub const ALTMAP_RLOC_REACHABLE: u32 = 0x10;
 /// Flag of an RLOC: of the ETR that sent the record (L).
 pub const ALTMAP_RLOC_LOCAL: u32 = 0x20;
+/// Flag of an RLOC: a client has taken it out of use (`altmap_reach`).
+pub const ALTMAP_RLOC_BAD: u32 = 0x40;
 
 /// Origin: the operator.
 pub const ALTMAP_ORIGIN_STATIC: u8 = 1;
 /// Origin: a Map-Reply.
 pub const ALTMAP_ORIGIN_MAP_REPLY: u8 = 2;
+/// Origin: a client of this API.
+pub const ALTMAP_ORIGIN_API: u8 = 7;
 /// Origin: nobody answered; this stops asking for a while.
 pub const ALTMAP_ORIGIN_GIVEN_UP: u8 = 128;
 
@@ -150,7 +156,7 @@ impl AltmapEid {
 }
 
 impl AltmapRloc {
-    pub(crate) fn new(EntryLocator { locator, up }: &EntryLocator) -> Self {
+    pub(crate) fn new(EntryLocator { locator, up, bad }: &EntryLocator) -> Self {
         let (afi, addr) = address(locator.address);
         Self {
             size: size_of::<Self>() as u16,
@@ -161,6 +167,7 @@ impl AltmapRloc {
             mprio: locator.multicast_priority,
             mweight: locator.multicast_weight,
             flags: if *up { ALTMAP_RLOC_UP } else { 0 }
+                | if *bad { ALTMAP_RLOC_BAD } else { 0 }
                 | if locator.reachable { ALTMAP_RLOC_REACHABLE } else { 0 }
                 | if locator.local { ALTMAP_RLOC_LIF | ALTMAP_RLOC_LOCAL } else { 0 },
             mtu: 0,
@@ -180,12 +187,14 @@ impl AltmapEntry {
             size: size_of::<Self>() as u16,
             version: entry.version,
             flags: if entry.locators.is_empty() { ALTMAP_NEGATIVE } else { 0 }
-                | if entry.authoritative { ALTMAP_AUTHORITATIVE } else { 0 },
+                | if entry.authoritative { ALTMAP_AUTHORITATIVE } else { 0 }
+                | if entry.ephemeral { ALTMAP_EPHEMERAL } else { 0 },
             ttl_s: entry.ttl.map_or(0, seconds),
             act: entry.action.bits(),
             origin: match entry.origin {
                 Origin::Static => ALTMAP_ORIGIN_STATIC,
                 Origin::MapReply => ALTMAP_ORIGIN_MAP_REPLY,
+                Origin::Api => ALTMAP_ORIGIN_API,
                 Origin::GivenUp => ALTMAP_ORIGIN_GIVEN_UP,
             },
             // The socket's messages have room for far fewer.

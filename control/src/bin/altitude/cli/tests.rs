@@ -1,6 +1,6 @@
 use altitude_control::config::{
-    self, API_PATH, Bind, Draft, FRAMES, Hold, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, RING, SourceCheck,
-    TTL_MINUTES, XdpMode,
+    self, API_PATH, Bind, Draft, FRAMES, Hold, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, RING, ResolverName,
+    SourceCheck, TTL_MINUTES, XdpMode,
 };
 use clap::CommandFactory;
 
@@ -46,6 +46,7 @@ fn every_flag_reaches_the_configuration() {
         "--alt-rib=embedded", "--alt-rib=7=netlink:table=4343", "--workers=0,2-3", "--control-core=1",
         "--xdp=native", "--bind=zerocopy", "--busy-poll=20", "--ring=2048", "--frames=16384", "--hugepages",
         "--map-cache-max=1000", "--hold=drop", "--batch=32", "--source-check=secure", "--api=/tmp/x.sock", "--log=debug",
+        "--api-read-only=/tmp/y.sock", "--resolver=off",
         "--log-format=json", "--rloc-probing=7",
         &server,
         "--xtr-id=0123456789abcdef0123456789abcdef", "--site-id=00000000000000ff", "--state-dir=/tmp/state",
@@ -83,6 +84,7 @@ fn every_flag_reaches_the_configuration() {
     assert_eq!((config.busy_poll, config.ring, config.frames, config.hugepages), (Some(20), 2048, 16384, true));
     assert_eq!((config.batch, config.source_check), (32, SourceCheck::Secure));
     assert_eq!((config.map_cache_max, config.api.to_str()), (1000, Some("/tmp/x.sock")));
+    assert_eq!((config.api_read_only.unwrap().to_str(), config.resolver), (Some("/tmp/y.sock"), ResolverName::Off));
     let [server] = &config.map_servers[..] else { panic!("{:?}", config.map_servers) };
     assert_eq!((server.address.to_string().as_str(), server.proxy, server.merge), ("240.0.254.40", true, true));
     assert_eq!((server.keys[0].id, server.keys[0].algorithm), (7, altitude_control::wire::Algorithm::Sha1));
