@@ -7,6 +7,7 @@ mod cli;
 mod driver;
 mod lig;
 mod log;
+mod map;
 mod run;
 mod show;
 mod workers;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
             arguments.check().unwrap_or_else(|error| error.exit());
             show::show(&arguments)
         }
+        Command::Map(arguments) => map::map(&arguments).map_err(|error| format!("altitude: {error}")),
         Command::Lig(arguments) => lig::lig(&arguments).map_err(|error| format!("altitude: {error}")),
     };
     match outcome {

@@ -45,6 +45,17 @@ pub(crate) fn show(arguments: &Show) -> Result<(), String> {
     }
 }
 
+/// Entries of one table, as `show` prints them.
+pub(crate) fn entries(table: Table, entries: Vec<Entry>) -> String {
+    let answer = match table {
+        Table::Cache => Answer::MapCache(entries),
+        Table::Database => Answer::Database(entries),
+    };
+    text::tables(&answer, false)
+}
+
+pub(crate) use json::entry as entry_document;
+
 /// Prints BGP routes as they come.
 fn show_routes(arguments: &Show) -> Result<(), String> {
     let tell = |error: &dyn std::fmt::Display| format!("altitude: {error}");

@@ -7,10 +7,7 @@ use std::{
 };
 
 use altitude_control::{
-    alt::{
-        datagrams::Engine,
-        tunnels::{TunnelError, Tunnels},
-    },
+    alt::{datagrams::Engine, tunnels::Tunnels},
     config::Config,
     map_cache::{self, MapCache},
     map_resolver::{Choice, MapResolver},
@@ -58,8 +55,7 @@ impl<'a> Driver<'a> {
         workers: Vec<WorkerLink>,
     ) -> Result<Self, RunError> {
         let own: Vec<EidPrefix> = config.database.iter().map(|mapping| mapping.eid).collect();
-        let unfit = |error: TunnelError| RunError::Unfit(error.to_string());
-        let tunnels = Tunnels::new(config.tunnels.clone()).map_err(unfit)?;
+        let tunnels = Tunnels::new(config.tunnels.clone()).map_err(|error| RunError::Unfit(error.to_string()))?;
         let now = Instant::now();
         let bgp = Connections::new(std::mem::take(&mut sockets.bgp), config, now);
         let mut driver = Self {

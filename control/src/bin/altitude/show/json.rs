@@ -105,6 +105,11 @@ fn control(counts: &[Counts]) -> Named<'_> {
     Named(counts.iter().find(|counts| counts.scope == Scope::Control).map_or(&[], |counts| &counts.stats))
 }
 
+/// One entry.
+pub(crate) fn entry(entry: &Entry) -> serde_json::Value {
+    json!(EntryDocument::new(entry))
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct EntryDocument {
