@@ -8,6 +8,8 @@ mod bgp;
 mod clients;
 mod counts;
 mod messages;
+mod news;
+mod operations;
 mod reachability;
 mod registration;
 mod restart;
@@ -32,6 +34,7 @@ use altitude_control::{
         rib::sources::Routes,
         tunnels::{TunnelId, Tunnels},
     },
+    api::{MissReason, Rights},
     config::Config,
     map_cache::{self, Cached, MapCache},
     map_resolver::{Choice, MapResolver},
@@ -54,6 +57,8 @@ use signal_hook_mio::v1_0::Signals;
 use self::{
     bgp::{Connections, Ending},
     counts::{Faults, Traffic},
+    news::News,
+    operations::Operations,
     reachability::Reachability,
     registration::Registration,
     tunnels::TunnelState,
@@ -69,6 +74,7 @@ pub(crate) const BELL: Token = Token(1);
 const SIGNALS: Token = Token(0);
 const NETLINK: Token = Token(2);
 const API: Token = Token(3);
+const API_READ_ONLY: Token = Token(5);
 const CONTROL: usize = 0x1000;
 const GRE: usize = 0x2000;
 const TUN: usize = 0x3000;
@@ -99,6 +105,8 @@ pub(crate) struct Driver<'a> {
     sockets: Sockets,
     connections: HashMap<Token, Connection>,
     next_client: usize,
+    operations: Operations,
+    news: News,
     steering: Vec<Steering>,
     workers: Vec<WorkerLink>,
     resolver: Resolver,
@@ -131,7 +139,7 @@ pub(crate) struct Driver<'a> {
     next_stalled: Instant,
     next_age: Instant,
     limbo: usize,
-    /// Publications so far.
+    /// Changes of the tables so far.
     generation: u64,
     tunnel_states: Vec<TunnelState>,
     service: Service,
@@ -178,6 +186,7 @@ impl Driver<'_> {
             }
             self.wake(now);
             self.publish(now);
+            self.distribute(now);
             if until.is_some_and(|until| until <= now || self.sessions_ended()) {
                 return Ok(());
             }
@@ -195,7 +204,8 @@ impl Driver<'_> {
                 self.hear_kernel(now)?;
                 Ok(false)
             }
-            API => self.accept(),
+            API => self.accept(Rights::Write),
+            API_READ_ONLY => self.accept(Rights::Read),
             Token(index) if index >= bgp::CONNECTION => Ok(self.serve_connection(token, now)),
             Token(index) if index >= CLIENT => Ok(self.serve_client(token, now)),
             Token(index) if index >= ICMP => Ok(self.serve_icmp(index - ICMP, now)),
@@ -225,7 +235,12 @@ impl Driver<'_> {
         match miss.wanted {
             Wanted::Neighbour => self.want_host(now, miss.destination),
             Wanted::Mapping if self.is_known(miss.destination) => {}
-            Wanted::Mapping => self.resolve(now, resolver::Input::Miss(miss)),
+            Wanted::Mapping => {
+                let known = self.map_cache.lookup(miss.destination).is_some();
+                let reason = if known { MissReason::SendMapRequest } else { MissReason::NoEntry };
+                self.miss_news(now, EidPrefix::host(miss.destination), reason, Some(miss.source));
+                self.resolve(now, resolver::Input::Miss(miss));
+            }
         }
     }
 

@@ -84,6 +84,8 @@ pub(crate) struct Sockets {
     /// One of each family of RLOCs that are probed, where ICMP errors are heard.
     pub(crate) hints: Vec<IcmpSocket>,
     pub(crate) api: Listener,
+    /// The same for everybody, for reading alone.
+    pub(crate) api_read_only: Option<Listener>,
 }
 
 /// Runs the router until SIGTERM or SIGINT.
@@ -329,6 +331,7 @@ fn check_queues(interface: &str, workers: usize) -> Result<(), RunError> {
 impl Sockets {
     fn open(config: &Config) -> Result<Self, RunError> {
         let api = Listener::bind(&config.api)?;
+        let api_read_only = config.api_read_only.as_deref().map(Listener::bind_read_only).transpose()?;
         let control = config.rlocs.iter().map(|rloc| ControlSocket::open(*rloc)).collect::<Result<_, _>>()?;
         let ours = config.tunnels.iter().filter(|tunnel| !tunnel.options.kernel);
         let mut locals: Vec<IpAddr> = ours.map(|tunnel| tunnel.local).collect();
@@ -351,7 +354,7 @@ impl Sockets {
         }
         let tables = driver::ribs::open(config)?;
         let bgp = listeners(config)?;
-        Ok(Self { control, gre, devices, tables, bgp, icmp, hints, api })
+        Ok(Self { control, gre, devices, tables, bgp, icmp, hints, api, api_read_only })
     }
 }
 
