@@ -30,5 +30,7 @@ pub mod responder;
 pub mod rloc;
 mod slab;
 pub mod smr;
+pub mod status_bits;
 pub mod underlay;
+pub mod versions;
 pub mod wire;

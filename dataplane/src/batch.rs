@@ -27,6 +27,7 @@ use crate::{
     encap::{self, Context, Setup, SitePacket},
     frame::{Frame, Umem},
     mapping::{InstanceId, PortIndex},
+    sightings::Desk,
     verdict::{Reason, Verdict},
     worker::{PortRole, SourceCheck},
 };
@@ -219,7 +220,7 @@ impl Batch {
                 false => encap::read(octets, role.instance, setup, questions),
             });
         }
-        self.ask(cache, setup.source_check, site || !core);
+        self.ask(cache, setup, site || !core);
     }
 
     #[inline(never)]
@@ -251,7 +252,7 @@ impl Batch {
 
     /// Looks all addresses up, and asks for what the entries lead to. `tunnels`: some may go into tunnels.
     #[inline(never)]
-    fn ask(&mut self, cache: &Snapshot<'_>, source_check: SourceCheck, tunnels: bool) {
+    fn ask(&mut self, cache: &Snapshot<'_>, setup: &Setup, tunnels: bool) {
         let Self { packets, sources, destinations, .. } = self;
         cache.lookup_all(sources);
         cache.lookup_all(destinations);
@@ -265,7 +266,12 @@ impl Batch {
         for entry in destinations.all_found().flatten() {
             cache.prefetch_way(entry);
         }
-        if source_check == SourceCheck::Secure {
+        if setup.features.marks() {
+            for entry in sources.all_found().chain(destinations.all_found()).flatten() {
+                cache.prefetch_mark(entry);
+            }
+        }
+        if setup.source_check == SourceCheck::Secure {
             for entry in sources.all_found().flatten() {
                 cache.prefetch_members(entry);
             }
@@ -290,6 +296,7 @@ impl Batch {
         frames: &mut [Frame],
         instance: InstanceId,
         context: &Context<'_>,
+        mut desk: Option<&mut Desk>,
     ) -> Option<PortIndex> {
         let Self { packets, sources, destinations, egresses, rare } = self;
         rare.clear();
@@ -311,7 +318,9 @@ impl Batch {
                         Packet::Site(packet) => {
                             encap::encap(umem, frame, instance, packet, source, destination, context)
                         }
-                        Packet::Core(packet) => decap::decap(umem, frame, packet, source, destination, context),
+                        Packet::Core(packet) => {
+                            decap::decap(umem, frame, packet, source, destination, context, desk.as_deref_mut())
+                        }
                         Packet::Lost(reason) => Verdict::Drop(reason),
                     });
                     RARE

@@ -1,7 +1,8 @@
 //! From the core to the site: check the outer headers, take them off, and hand the inner packet to its host.
 //!
 //! Every check of RFC 9300 §5.3 and §16 that needs no state comes first, in `read`; what the packet claims about
-//! itself is not believed (the N, L, E and V bits are read by nobody in the public-Internet profile, RFC 9300 §4.1).
+//! itself is not believed (the N, L, E and V bits are read by nobody in the public-Internet profile, RFC 9300 §4.1; where a
+//! header feature is on, [`features`] reads them).
 //! `decap` decides once the inner addresses were looked up. TTL, DSCP and ECN go from the outer to the inner header;
 //! nothing of the packet moves.
 
@@ -19,8 +20,10 @@ use crate::{
     cache::{Entry, Way},
     classify::{Fault, IpHeader, Part, Plain, PlainV6, Rlocs, is_martian, may_be_martian, may_be_martian_v6},
     encap::{Context, Setup, readdress, rewrite_word, tos_and_ttl},
+    features,
     frame::{Frame, Umem},
     mapping::{InstanceId, NextHop, PortIndex},
+    sightings::Desk,
     verdict::{Reason, Verdict, Wanted},
     wire::{
         ethernet::{IPV4, IPV6},
@@ -59,7 +62,7 @@ fn read_any(octets: &[u8], setup: &Setup, questions: &mut Questions<'_, '_>) -> 
     }
     let header = read_inner(&octets[outer.length..outer.length + outer.inner], &setup.rlocs)?;
     let ours = questions.is_ours(outer.instance, header.source);
-    let asks = asks(ours, setup.source_check).ok_or(Reason::InnerSourceLocal)?;
+    let asks = asks(ours, setup).ok_or(Reason::InnerSourceLocal)?;
     questions.push(outer.instance, asks.then_some(header.source), header.destination);
     let IpHeader { total, tos, ttl, .. } = header;
     Ok(CorePacket::new(&outer, &Inner { v4: header.source.is_ipv4(), total: total as u16, tos, ttl }, asks))
@@ -68,10 +71,10 @@ fn read_any(octets: &[u8], setup: &Setup, questions: &mut Questions<'_, '_>) -> 
 /// Whether a source's entry has to be looked up, by what is known of whether it is ours. `None` if it is: packets of the
 /// site do not come out of a tunnel, it is spoofed (RFC 7835 §2.2.4).
 #[inline(always)]
-fn asks(ours: Option<bool>, source_check: SourceCheck) -> Option<bool> {
+fn asks(ours: Option<bool>, setup: &Setup) -> Option<bool> {
     match ours {
         Some(true) => None,
-        Some(false) => Some(source_check != SourceCheck::Standard),
+        Some(false) => Some((setup.source_check != SourceCheck::Standard) | setup.features.any()),
         None => Some(true),
     }
 }
@@ -84,13 +87,13 @@ fn read_plain_inner(
     setup: &Setup,
     questions: &mut Questions<'_, '_>,
 ) -> Option<CorePacket> {
-    let Setup { rlocs, source_check, .. } = setup;
+    let rlocs = &setup.rlocs;
     let inner = &octets[outer.length..outer.length + outer.inner];
     if let Some(Plain { source, destination, total, tos, ttl, .. }) = Plain::read(inner) {
         if may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination) {
             return None;
         }
-        let asks = asks(questions.is_ours_v4(outer.instance, source), *source_check)?;
+        let asks = asks(questions.is_ours_v4(outer.instance, source), setup)?;
         questions.push_v4(outer.instance, asks.then_some(source), destination);
         return Some(CorePacket::new(outer, &Inner { v4: true, total, tos, ttl }, asks));
     }
@@ -98,7 +101,7 @@ fn read_plain_inner(
     if may_be_martian_v6(source) | may_be_martian_v6(destination) | rlocs.contains_v6(destination) {
         return None;
     }
-    let asks = asks(questions.is_ours_v6(outer.instance, source), *source_check)?;
+    let asks = asks(questions.is_ours_v6(outer.instance, source), setup)?;
     questions.push_v6(outer.instance, asks.then_some(source), destination);
     Some(CorePacket::new(outer, &Inner { v4: false, total: total as u16, tos, ttl }, asks))
 }
@@ -184,6 +187,9 @@ pub(crate) fn decap_plain(
     let entry = destination?;
     let next_hop = cache.delivery(entry)?;
     if packet.asks() {
+        if setup.features.any() {
+            return None;
+        }
         let foreign = |source| !cache.is_local(source);
         let trusted = match setup.source_check {
             SourceCheck::Standard => source.is_none_or(foreign),
@@ -210,6 +216,7 @@ pub(crate) fn decap(
     source: Option<Entry>,
     destination: Option<Entry>,
     context: &Context<'_>,
+    desk: Option<&mut Desk>,
 ) -> Verdict {
     let Context { cache, setup } = context;
     let octets = umem.octets(frame);
@@ -233,6 +240,11 @@ pub(crate) fn decap(
             return Verdict::Drop(Reason::OuterSourceForeign);
         }
         _ => {}
+    }
+    if let Some(desk) = desk
+        && let Err(reason) = features::check(&packet.arrived(octets), source, Some(entry), context, desk)
+    {
+        return Verdict::Drop(reason);
     }
     let Way::Deliver(next_hop) = way else { return Verdict::Miss(packet.miss(octets, Wanted::Neighbour)) };
     // Before the header that names the instance is gone.

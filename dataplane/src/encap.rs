@@ -19,6 +19,7 @@ use crate::{
     cache::{Entry, Snapshot, Way},
     classify::{self, Fault, FlowKey, IpHeader, Plain, PlainV6, Rlocs, is_martian, may_be_martian, may_be_martian_v6},
     counters::Counters,
+    features::{self, Features},
     frame::{Frame, Umem},
     mapping::{Eid, InstanceId, NextHop, OuterHeader, Patch, PortIndex},
     verdict::{Miss, Notice, Reason, Verdict, Wanted},
@@ -45,10 +46,13 @@ pub(crate) struct Setup {
     pub(crate) ports: Vec<PortRole>,
     /// Our RLOCs.
     pub(crate) rlocs: Rlocs,
-    /// Keys of the flow hash.
+    /// Keys of the flow hash, and their seed.
     pub(crate) key: FlowKey,
+    pub(crate) hash_seed: u32,
     /// How sources of packets out of tunnels are checked.
     pub(crate) source_check: SourceCheck,
+    /// Which header features are on.
+    pub(crate) features: Features,
     /// Where it counts.
     pub(crate) counters: Arc<Counters>,
 }
@@ -140,7 +144,7 @@ fn read_plain(
     questions: &mut Questions<'_, '_>,
 ) -> Option<SitePacket> {
     const LINK: usize = 14;
-    let Setup { rlocs, key, .. } = setup;
+    let Setup { rlocs, key, features, .. } = setup;
     let (link, packet) = octets.split_first_chunk::<LINK>()?;
     let ethertype = u16::from_be_bytes([link[12], link[13]]);
     if ethertype == IPV4 {
@@ -149,7 +153,7 @@ fn read_plain(
         if may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination) {
             return None;
         }
-        let asks = asks(questions.is_ours_v4(instance, source))?;
+        let asks = asks(questions.is_ours_v4(instance, source), *features)?;
         questions.push_v4(instance, asks.then_some(source), destination);
         return Some(SitePacket::new(key.flow_plain(&header), total, LINK, true, ttl, asks));
     }
@@ -161,7 +165,7 @@ fn read_plain(
     if may_be_martian_v6(source) | may_be_martian_v6(destination) | rlocs.contains_v6(destination) {
         return None;
     }
-    let asks = asks(questions.is_ours_v6(instance, source))?;
+    let asks = asks(questions.is_ours_v6(instance, source), *features)?;
     questions.push_v6(instance, asks.then_some(source), destination);
     Some(SitePacket::new(key.flow_plain_v6(&header), total as u16, LINK, false, ttl, asks))
 }
@@ -169,10 +173,10 @@ fn read_plain(
 /// Whether a source's entry has to be asked for, by what is known of whether it is ours. `None` if it is not: LISP must not
 /// touch what is no packet of ours, whatever the cache says of its destination (RFC 9300 §4.2).
 #[inline(always)]
-fn asks(ours: Option<bool>) -> Option<bool> {
+fn asks(ours: Option<bool>, features: Features) -> Option<bool> {
     match ours {
         Some(false) => None,
-        ours => Some(ours.is_none()),
+        ours => Some(ours.is_none() | features.marks()),
     }
 }
 
@@ -197,7 +201,7 @@ fn read_any(
     if setup.rlocs.contains(header.destination) {
         return Err(Reason::DestinationRloc);
     }
-    let asks = asks(questions.is_ours(instance, header.source)).ok_or(Reason::SourceNotLocal)?;
+    let asks = asks(questions.is_ours(instance, header.source), setup.features).ok_or(Reason::SourceNotLocal)?;
     questions.push(instance, asks.then_some(header.source), header.destination);
     let flow = setup.key.flow(&octets[link..], &header);
     Ok(SitePacket::new(flow, header.total as u16, link, header.source.is_ipv4(), header.ttl, asks))
@@ -271,10 +275,17 @@ pub(crate) fn encap(
         return too_big(umem.octets(frame), outer.inner_limit());
     }
     context.cache.hit(entry, total);
-    match encapsulate(umem, frame, packet, outer, &context.setup.counters) {
-        true => Verdict::Send(outer.port()),
-        false => Verdict::Drop(Reason::NoHeadroom),
+    if !encapsulate(umem, frame, packet, outer, &context.setup.counters) {
+        return Verdict::Drop(Reason::NoHeadroom);
     }
+    if context.setup.features.marks() {
+        let octets = umem.octets_mut(frame);
+        if let Some(header) = octets[..outer.len()].last_chunk_mut() {
+            let source = source.map(|source| context.cache.mark(source));
+            features::stamp(header, context.setup.features, source, context.cache.mark(entry));
+        }
+    }
+    Verdict::Send(outer.port())
 }
 
 /// What becomes of a packet whose destination is known, but is not at the end of a tunnel.

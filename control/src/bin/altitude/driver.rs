@@ -7,6 +7,7 @@ mod begin;
 mod bgp;
 mod clients;
 mod counts;
+mod features;
 mod messages;
 mod reachability;
 mod registration;
@@ -169,7 +170,7 @@ impl Driver<'_> {
                     self.ready.insert(token);
                 }
             }
-            if self.take_misses(now) {
+            if self.take_misses(now) | self.take_sightings(now) {
                 self.ready.insert(BELL);
             }
             self.wake(now);

@@ -81,10 +81,11 @@ impl<'a> Driver<'a> {
                     rlocs: config.rlocs.clone(),
                     petrs: config.roles.petrs.clone(),
                     hosts_max: SITE_HOSTS_MAX,
+                    features: config.features,
                 },
                 writer,
             ),
-            reachability: Reachability::new(config),
+            reachability: Reachability::new(config, now),
             engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
             datagrams: Vec::new(),
             map_resolver: config.roles.map_resolver.clone().map(MapResolver::new),
@@ -148,6 +149,7 @@ impl<'a> Driver<'a> {
         for mapping in &self.config.database {
             self.publisher.own(mapping.eid);
         }
+        self.mark_own(now);
         for mapping in &self.config.map_cache {
             self.cache(now, map_cache::Input::Static(mapping.clone()));
         }

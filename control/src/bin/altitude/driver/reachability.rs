@@ -20,7 +20,7 @@ use altitude_control::{
 use altitude_dataplane::mapping::{EidPrefix, Locator, Mapping};
 use rand_chacha::rand_core::Rng;
 
-use super::{Driver, ROUND, messages::CONTROL_PORT, tables::Known};
+use super::{Driver, ROUND, features::Features, messages::CONTROL_PORT, tables::Known};
 
 /// Shortest time that use of an entry counts for. Looks at a million entries take almost as long.
 const USED_FOR: Duration = Duration::from_secs(60);
@@ -32,6 +32,7 @@ pub(super) struct Reachability {
     /// `None` where probing is switched off.
     pub(super) prober: Option<Prober>,
     smr: Smr,
+    pub(super) features: Features,
     /// Our RLOCs that packets can come to.
     offered: BTreeSet<IpAddr>,
     pub(super) probe_faults: Tally<ProbeFault>,
@@ -53,10 +54,11 @@ pub(super) struct Counts {
 }
 
 impl Reachability {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, now: Instant) -> Self {
         Self {
             prober: config.probing.clone().map(Prober::new),
             smr: Smr::new(smr::Settings::default()),
+            features: Features::new(config, now),
             offered: config.rlocs.iter().copied().collect(),
             probe_faults: Tally::default(),
             smr_faults: Tally::default(),
@@ -65,7 +67,7 @@ impl Reachability {
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
-        [self.prober.as_ref().and_then(Prober::due), self.smr.due()].into_iter().flatten().min()
+        [self.prober.as_ref().and_then(Prober::due), self.smr.due(), self.features.due()].into_iter().flatten().min()
     }
 }
 
@@ -87,6 +89,7 @@ impl Driver<'_> {
         if self.reachability.smr.due().is_some_and(|due| due <= now) {
             self.solicit(now, smr::Input::Wake);
         }
+        self.wake_features(now);
     }
 
     /// Mappings with a new locator-set came: it is looked soon whether they are used.
@@ -146,7 +149,7 @@ impl Driver<'_> {
             }
             prober::State::Unknown => tracing::debug!(%locator, "locator is not used any more"),
         }
-        let known = Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() };
+        let known = Known::new(&self.kernel, &self.reachability);
         self.publisher.path_changed(locator, &known);
     }
 
@@ -229,13 +232,14 @@ impl Driver<'_> {
         let concerned: Vec<EidPrefix> = database.iter().filter(has_changed).map(|mapping| mapping.eid).collect();
         self.responder.set_database(database.clone());
         self.register_anew(now, database);
+        self.mark_own(now);
         for eid in concerned {
             self.solicit(now, smr::Input::Changed(eid));
         }
     }
 
     /// Steps the SMR machine and does what it says.
-    fn solicit(&mut self, now: Instant, input: smr::Input<'_>) {
+    pub(super) fn solicit(&mut self, now: Instant, input: smr::Input<'_>) {
         let mut todo = Vec::new();
         self.reachability.smr.step(now, input, &mut todo);
         for output in todo {
@@ -287,7 +291,7 @@ impl Driver<'_> {
 
     /// Whether nothing that is sent to this RLOC arrives, as far as is known.
     pub(super) fn is_dead(&self, rloc: IpAddr) -> bool {
-        let known = Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() };
+        let known = Known::new(&self.kernel, &self.reachability);
         let down = self.reachability.prober.as_ref().is_some_and(|prober| prober.state(rloc) == prober::State::Down);
         down || known.is_unreachable(rloc)
     }

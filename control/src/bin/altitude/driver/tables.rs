@@ -10,16 +10,25 @@ use altitude_control::{
     underlay::{self, Progress, Underlay},
 };
 use altitude_dataplane::{
-    mapping::{Eid, EidPrefix},
+    mapping::{Eid, EidPrefix, Locator},
     port::xsk::Steering,
 };
 
-use super::{Driver, RunError};
+use super::{Driver, RunError, features::Features, reachability::Reachability};
+use crate::run::Kernel;
 
 /// The underlay as the publisher asks it.
 pub(super) struct Known<'a> {
     pub(super) underlay: &'a Underlay,
     pub(super) prober: Option<&'a Prober>,
+    features: &'a Features,
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn new(kernel: &'a Kernel, reachability: &'a Reachability) -> Self {
+        let Reachability { prober, features, .. } = reachability;
+        Self { underlay: &kernel.underlay, prober: prober.as_ref(), features }
+    }
 }
 
 impl Known<'_> {
@@ -45,6 +54,10 @@ impl Paths for Known<'_> {
     fn probed(&self, locator: IpAddr) -> prober::State {
         self.prober.map_or(prober::State::Unknown, |prober| prober.state(locator))
     }
+
+    fn status(&self, eid: &EidPrefix, locators: &[Locator]) -> Option<u32> {
+        self.features.status.as_ref()?.seen_bits(eid, locators)
+    }
 }
 
 impl Driver<'_> {
@@ -54,8 +67,8 @@ impl Driver<'_> {
         let publisher = &self.publisher;
         self.map_cache.step(now, input, &|eid| publisher.hits(eid).packets, &mut todo);
         let mut watches = Vec::new();
-        let (mut refresh, mut used) = (Vec::new(), Vec::new());
-        let known = Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() };
+        let (mut refresh, mut used, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+        let known = Known::new(&self.kernel, &self.reachability);
         let mut located = false;
         for output in todo {
             match output {
@@ -67,6 +80,7 @@ impl Driver<'_> {
                 map_cache::Output::Withdraw(eid) => {
                     tracing::debug!(%eid, "mapping withdrawn");
                     self.publisher.hide(&eid, &mut watches);
+                    gone.push(eid);
                 }
                 map_cache::Output::Release(set) => self.publisher.release(set, &mut watches),
                 // There is no locator to ask about a negative mapping: it lapses, and the next packet asks the ALT.
@@ -79,6 +93,9 @@ impl Driver<'_> {
         self.watch(now, watches);
         if located {
             self.look_soon(now);
+        }
+        for eid in gone {
+            self.forget_features(now, eid);
         }
         for eid in refresh {
             self.resolve(now, resolver::Input::Refresh(eid));
@@ -95,7 +112,7 @@ impl Driver<'_> {
     /// Has the path to a site host resolved.
     pub(super) fn want_host(&mut self, now: Instant, eid: Eid) {
         let mut watches = Vec::new();
-        let known = Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() };
+        let known = Known::new(&self.kernel, &self.reachability);
         self.publisher.want_host(eid, &known, &mut watches);
         self.watch(now, watches);
     }
@@ -103,7 +120,7 @@ impl Driver<'_> {
     /// Tries again what the workers' table refused for want of room.
     pub(super) fn mend(&mut self, now: Instant) {
         let mut watches = Vec::new();
-        let known = Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() };
+        let known = Known::new(&self.kernel, &self.reachability);
         self.publisher.mend(&self.map_cache, &known, &mut watches);
         self.watch(now, watches);
     }
@@ -143,7 +160,7 @@ impl Driver<'_> {
                 underlay::Output::Changed(destination) => {
                     let progress = self.kernel.underlay.explain(destination);
                     tracing::debug!(%destination, %progress, "path changed");
-                    let known = Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() };
+                    let known = Known::new(&self.kernel, &self.reachability);
                     self.publisher.path_changed(destination, &known);
                     if progress == Progress::Ready {
                         self.hint(now, destination);

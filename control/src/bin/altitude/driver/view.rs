@@ -230,6 +230,8 @@ impl Driver<'_> {
         add(&mut stats, &faults.rib);
         add(&mut stats, &self.reachability.probe_faults);
         add(&mut stats, &self.reachability.smr_faults);
+        add(&mut stats, &self.reachability.features.version_faults);
+        add(&mut stats, &self.reachability.features.status_faults);
         let undecoded = self.sockets.tables.iter().map(RouteTable::undecoded).sum();
         stats.extend(bgp::totals(self.rib.speaker.as_ref()));
         stats.extend([

@@ -57,7 +57,7 @@ impl Driver<'_> {
     }
 
     fn known(&self) -> Known<'_> {
-        Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() }
+        Known::new(&self.kernel, &self.reachability)
     }
 
     /// What probing and SMRs counted.

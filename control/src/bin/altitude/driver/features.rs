@@ -1,0 +1,161 @@
+//! Header features: what packets of ours say of our mappings, and what those of others had workers pass on.
+
+use std::time::Instant;
+
+use altitude_control::{
+    config::Config,
+    fault::Tally,
+    map_cache::Origin,
+    resolver, smr,
+    status_bits::{self, StatusBits, StatusFault},
+    versions::{self, VersionFault, Versions},
+};
+use altitude_dataplane::{
+    mapping::{Eid, EidPrefix, MapVersion, Mapping, Mark},
+    sightings::{Seen, Sighting},
+};
+
+use super::{Driver, ROUND, tables::Known};
+
+/// The machines; each is there if its feature is on.
+pub(super) struct Features {
+    pub(super) versions: Option<Versions>,
+    pub(super) status: Option<StatusBits>,
+    pub(super) version_faults: Tally<VersionFault>,
+    pub(super) status_faults: Tally<StatusFault>,
+}
+
+impl Features {
+    pub(super) fn new(config: &Config, now: Instant) -> Self {
+        let on = config.features;
+        Self {
+            versions: on.versions.then(|| Versions::new(&config.database, now)),
+            status: on.status.then(|| StatusBits::new(&config.database, now)),
+            version_faults: Tally::default(),
+            status_faults: Tally::default(),
+        }
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        let Self { versions, status, .. } = self;
+        let due = [versions.as_ref().and_then(Versions::due), status.as_ref().and_then(StatusBits::due)];
+        due.into_iter().flatten().min()
+    }
+
+    /// What packets of a mapping of ours say, and packets to it are held against.
+    fn own(&self, number: usize, mapping: &Mapping) -> Mark {
+        Mark {
+            version: self.versions.as_ref().and_then(|_| MapVersion::new(mapping.version)),
+            status: self.status.as_ref().and_then(|status| status.own_bits(mapping)),
+            outlived: self.versions.as_ref().is_some_and(|versions| versions.outlived(&mapping.eid)),
+            number: number as u16,
+        }
+    }
+}
+
+impl Driver<'_> {
+    /// Takes what workers saw; true if some is left for the next round.
+    pub(super) fn take_sightings(&mut self, now: Instant) -> bool {
+        let mut left = false;
+        for index in 0..self.workers.len() {
+            for _ in 0..ROUND {
+                let Ok(sighting) = self.workers[index].sightings.pop() else { break };
+                self.sighted(now, sighting);
+            }
+            left |= !self.workers[index].sightings.is_empty();
+        }
+        left
+    }
+
+    fn sighted(&mut self, now: Instant, sighting: Sighting) {
+        let Sighting { rloc, source, destination, seen } = sighting;
+        tracing::debug!(%rloc, %source, %destination, ?seen, "a peer's header");
+        match seen {
+            Seen::DestOlder(_) => {
+                let own = self.publisher.own_prefix(Eid { instance: source.instance, address: destination });
+                if let Some(eid) = own {
+                    self.solicit(now, smr::Input::Outdated(rloc, eid));
+                }
+            }
+            Seen::SourceNewer(said) => {
+                let Some(cached) = self.map_cache.lookup(source) else { return };
+                let (eid, fixed) = (cached.eid, cached.origin == Origin::Static);
+                let cached = MapVersion::new(cached.version);
+                self.version(now, versions::Input::Newer { eid, cached, said, fixed });
+            }
+            Seen::Status { bits, width } => {
+                let Some(cached) = self.map_cache.lookup(source) else { return };
+                let (eid, locators) = (cached.eid, cached.locators.to_vec());
+                self.status(now, status_bits::Input::Seen { eid, locators: &locators, bits, width });
+            }
+            Seen::EchoAsked(_) | Seen::Nonce(_) | Seen::NoNonce => {}
+        }
+    }
+
+    pub(super) fn wake_features(&mut self, now: Instant) {
+        if self.reachability.features.due().is_some_and(|due| due <= now) {
+            self.version(now, versions::Input::Wake);
+            self.status(now, status_bits::Input::Wake);
+        }
+    }
+
+    /// The entry of a cached prefix is gone.
+    pub(super) fn forget_features(&mut self, now: Instant, eid: EidPrefix) {
+        self.status(now, status_bits::Input::Gone(eid));
+    }
+
+    fn version(&mut self, now: Instant, input: versions::Input) {
+        let Some(versions) = &mut self.reachability.features.versions else { return };
+        let mut todo = Vec::new();
+        versions.step(now, input, &mut todo);
+        for output in todo {
+            match output {
+                versions::Output::Ask(eid) => {
+                    tracing::debug!(%eid, "its site has a newer version of the mapping");
+                    self.resolve(now, resolver::Input::Refresh(eid));
+                }
+                versions::Output::Outlived(_) => self.mark_own(now),
+                versions::Output::Discard(fault) => self.reachability.features.version_faults.count(fault),
+            }
+        }
+    }
+
+    fn status(&mut self, now: Instant, input: status_bits::Input<'_>) {
+        let Some(status) = &mut self.reachability.features.status else { return };
+        let mut todo = Vec::new();
+        status.step(now, input, &mut todo);
+        for output in todo {
+            match output {
+                status_bits::Output::Hint(locator) => {
+                    tracing::debug!(%locator, "its site's status bits changed: a probe tells more");
+                    self.hint(now, locator);
+                }
+                status_bits::Output::Known(eid, _) => {
+                    let Some(mapping) = self.map_cache.get(&eid).map(|cached| cached.mapping()) else { continue };
+                    let known = Known::new(&self.kernel, &self.reachability);
+                    self.publisher.mark(&mapping, &known);
+                }
+                status_bits::Output::Resume(_) => self.mark_own(now),
+                status_bits::Output::Discard(fault) => self.reachability.features.status_faults.count(fault),
+            }
+        }
+    }
+
+    /// Has packets of our EID-prefixes say what is so now: our mappings, their locators' states or their ages changed.
+    pub(super) fn mark_own(&mut self, now: Instant) {
+        let features = &mut self.reachability.features;
+        let database: Vec<Mapping> = self.responder.database().cloned().collect();
+        if let Some(versions) = &mut features.versions {
+            versions.set_database(&database, now);
+        }
+        if let Some(status) = &mut features.status {
+            status.set_database(&database, now);
+        }
+        if !self.config.features.marks() {
+            return;
+        }
+        for (number, mapping) in database.iter().enumerate() {
+            self.publisher.mark_own(mapping.eid, features.own(number, mapping));
+        }
+    }
+}
