@@ -118,8 +118,7 @@ impl StatusBits {
     #[must_use]
     pub fn new(database: &[Mapping], now: Instant) -> Self {
         let acted = Limits::new(EACH, ALL, WATCHED_MAX);
-        let mut machine =
-            Self { own: BTreeMap::new(), deadlines: BTreeSet::new(), seen: BTreeMap::new(), acted };
+        let mut machine = Self { own: BTreeMap::new(), deadlines: BTreeSet::new(), seen: BTreeMap::new(), acted };
         machine.set_database(database, now);
         machine
     }

@@ -52,11 +52,16 @@ impl Features {
 
 /// Adds to a ready LISP header what the mappings of source and destination say. `source` is `None` for a packet that is
 /// not a site's own, of which a PITR says version 0 (RFC 9302 §A.2).
-pub(crate) fn stamp(header: &mut [u8; DataHeader::LENGTH], features: Features, source: Option<Mark>, destination: Mark) {
+pub(crate) fn stamp(
+    header: &mut [u8; DataHeader::LENGTH],
+    features: Features,
+    source: Option<Mark>,
+    destination: Mark,
+) {
     // A nonce is there for a while, the versions can wait: both need the same octets.
     let free = header[0] & lisp::N == 0;
     if let Some(dest) = destination.version.filter(|_| features.versions && free) {
-        let version = source.map_or(Some(0), |mark| mark.version.map(|version| version.get()));
+        let version = source.map_or(Some(0), |mark| mark.version.map(MapVersion::get));
         if let Some(source) = version {
             let word = u32::from(source) << 12 | u32::from(dest.get());
             header[0] |= lisp::V;
@@ -145,13 +150,7 @@ pub(crate) fn check(
 }
 
 /// Holds the version of the destination's mapping against ours, which knows best (RFC 9302 §7.1).
-fn check_dest(
-    arrived: &Arrived,
-    said: u16,
-    ours: Mark,
-    counters: &Counters,
-    desk: &mut Desk,
-) -> Result<(), Reason> {
+fn check_dest(arrived: &Arrived, said: u16, ours: Mark, counters: &Counters, desk: &mut Desk) -> Result<(), Reason> {
     let own = ours.version.ok_or(Reason::VersionUnexpected)?;
     let said = MapVersion::new(said).ok_or(Reason::DestVersionZero)?;
     let order = said.order(own);
@@ -166,4 +165,29 @@ fn check_dest(
         return Err(Reason::DestVersionOlder);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// MV-9: a PITR's packets are no site's: they carry the version of the destination's mapping, and 0 for their own; no bits.
+    #[test]
+    fn what_is_no_sites_own_says_version_zero() {
+        let both = Features { versions: true, status: true, nonces: false };
+        let theirs = Mark { version: MapVersion::new(0x456), status: Some(7), ..Mark::default() };
+        let mut header = [0x08, 0, 0, 0, 0, 0, 7, 0];
+        stamp(&mut header, both, None, theirs);
+        assert_eq!(header, [0x18, 0x00, 0x04, 0x56, 0, 0, 7, 0]);
+    }
+
+    /// RCH-15: a nonce that is in the ready header stays: a packet cannot carry versions beside it. Bits it can; vector D01.
+    #[test]
+    fn a_nonce_goes_before_versions() {
+        let all = Features { versions: true, status: true, nonces: true };
+        let ours = Mark { version: MapVersion::new(1), status: Some(5), ..Mark::default() };
+        let mut header = [0x80, 0xab, 0xcd, 0xef, 0, 0, 0, 0];
+        stamp(&mut header, all, Some(ours), ours);
+        assert_eq!(header, [0xc0, 0xab, 0xcd, 0xef, 0, 0, 0, 5]);
+    }
 }

@@ -36,8 +36,8 @@ pub use crate::{
     registrar::MapServer,
 };
 pub use draft::{
-    AggregateDraft, AltDraft, Draft, EidPrefixDraft, FeaturesDraft, Given, KeyDraft, LocatorDraft, MapServerDraft, NeighborDraft,
-    Place, PortDraft, ProbingDraft, RibDraft, RouteDraft, Secret, Settings, StaticDraft, TunnelDraft,
+    AggregateDraft, AltDraft, Draft, EidPrefixDraft, FeaturesDraft, Given, KeyDraft, LocatorDraft, MapServerDraft,
+    NeighborDraft, Place, PortDraft, ProbingDraft, RibDraft, RouteDraft, Secret, Settings, StaticDraft, TunnelDraft,
 };
 pub use problem::{Problem, Problems};
 pub use roles::{Roles, RolesDraft};

@@ -484,7 +484,8 @@ fn hosts_of_the_site_say_what_their_eid_prefix_says() {
         let host = Eid { instance: InstanceId::DEFAULT, address: ip(host) };
         world.publisher.want_host(host, &world.known, &mut Vec::new());
     }
-    let marks = |world: &mut World| ["1.1.1.1", "1.1.9.9", "1.1.2.1", "1.1.2.9"].map(|eid| world.mark(eid).unwrap().number);
+    let marks =
+        |world: &mut World| ["1.1.1.1", "1.1.9.9", "1.1.2.1", "1.1.2.9"].map(|eid| world.mark(eid).unwrap().number);
     assert_eq!(marks(&mut world), [1, 1, 2, 2]);
     world.publisher.mark_own(eid("1.1.0.0/16"), mark(3));
     assert_eq!(marks(&mut world), [3, 3, 2, 2]);

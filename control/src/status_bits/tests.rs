@@ -104,8 +104,7 @@ fn bits_that_always_change_are_acted_on_at_a_bounded_pace() {
 /// RCH-13, LOC-7: what was said of one locator-set says nothing of the next.
 #[test]
 fn bits_belong_to_a_locator_set() {
-    let (two, other) =
-        (locators(&["240.0.254.20", "240.0.254.21"]), locators(&["240.0.254.20", "240.0.254.22"]));
+    let (two, other) = (locators(&["240.0.254.20", "240.0.254.21"]), locators(&["240.0.254.20", "240.0.254.22"]));
     let mut world = World::new(&[]);
     world.seen(0, &two, 1, 32);
     assert_eq!(world.machine.seen_bits(&eid(THEIRS), &other), None);

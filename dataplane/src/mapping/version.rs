@@ -34,7 +34,7 @@ impl MapVersion {
     #[must_use]
     #[inline]
     pub const fn order(self, other: Self) -> Ordering {
-        const HALF: u16 = (MapVersion::MAX + 1) / 2;
+        const HALF: u16 = 1 << 11;
         let ahead = self.get().wrapping_sub(other.get());
         let behind = other.get().wrapping_sub(self.get());
         if self.get() == other.get() {

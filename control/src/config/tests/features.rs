@@ -37,7 +37,9 @@ fn versions_come_from_the_configuration() {
     assert_eq!(versions(&with("version = 7")), versions(&with("version = 7")));
     let flag = flags::eid_prefix("1.1.0.0/16,version=9").unwrap();
     assert_eq!(flag.version.map(|given| given.value), Some(9));
-    let text = format!("{SITE}[[map-cache]]\neid = \"2.2.0.0/16\"\nversion = 5\nlocators = [{{ address = \"240.0.254.20\" }}]");
+    let text = format!(
+        "{SITE}[[map-cache]]\neid = \"2.2.0.0/16\"\nversion = 5\nlocators = [{{ address = \"240.0.254.20\" }}]"
+    );
     assert_eq!(read(&text).unwrap().map_cache[0].version, 5);
 }
 
@@ -53,9 +55,16 @@ fn a_prefix_without_a_version_is_warned_of_where_versions_are_on() {
 fn each_mistake_is_told() {
     for (text, said) in [
         ("[features]\nlocator-status-bits = true", "x.toml:9: locator-status-bits without map-versioning"),
+        (
+            "[features]\nmap-versioning = true\nlocator-status-bits = true\n[rloc-probing]\ninterval = 0",
+            "x.toml:10: locator-status-bits without RLOC-probing",
+        ),
         ("[features]\necho = true", "x.toml:9: unknown field `echo` in [features]"),
         ("[features]\necho-nonce = 1", "x.toml:9: "),
-        ("[[eid-prefix]]\nprefix = \"1.2.0.0/16\"\nversion = 0", "x.toml:10: version 0 is out of range; give 1 to 4095"),
+        (
+            "[[eid-prefix]]\nprefix = \"1.2.0.0/16\"\nversion = 0",
+            "x.toml:10: version 0 is out of range; give 1 to 4095",
+        ),
         ("[[eid-prefix]]\nprefix = \"1.2.0.0/16\"\nversion = 4096", "x.toml:10: version 4096 is out of range"),
     ] {
         let found = problems(&format!("{SITE}{text}"));

@@ -94,7 +94,7 @@ pub(super) fn validate(
     let map_servers = map_server::map_servers(draft, &rlocs, &database, source.folder(), findings);
     let identity = map_server::identity(draft, findings);
     let probing = probing::probing(&draft.probing, &rlocs, findings);
-    let features = features::features(draft, &database, findings);
+    let features = features::features(draft, &database, probing.is_some(), findings);
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
     let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);

@@ -58,14 +58,8 @@ pub(super) fn database(draft: &Draft, rlocs: &[Given<IpAddr>], findings: &mut Fi
             findings.wrong(&item.prefix.place, format!("EID-prefix {eid} is given twice"), remedy);
             continue;
         }
-        let value = Mapping {
-            eid,
-            ttl: Ttl::Minutes(ttl),
-            version,
-            action: Action::NoAction,
-            authoritative: true,
-            locators,
-        };
+        let value =
+            Mapping { eid, ttl: Ttl::Minutes(ttl), version, action: Action::NoAction, authoritative: true, locators };
         database.push(Given { value, place: item.prefix.place.clone() });
     }
     database

@@ -118,7 +118,8 @@ fn nonces_grow_for_each_xtr_and_key() {
 fn an_older_version_is_refused_where_versions_are_heeded() {
     let key = || psk(1, Algorithm::Sha256);
     // Version, xTR; whether it is taken.
-    let script = [(10, 1, true), (9, 1, false), (9, 2, false), (10, 2, true), (0, 1, true), (11, 1, true), (10, 2, false)];
+    let script =
+        [(10, 1, true), (9, 1, false), (9, 2, false), (10, 2, true), (0, 1, true), (11, 1, true), (10, 2, false)];
     for versions in [true, false] {
         let sites = vec![site(vec![key()])];
         let mut world = World::new(Settings { wall: WALL, versions, ..Settings::new(sites, vec![address(US)]) });

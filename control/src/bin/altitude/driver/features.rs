@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use altitude_control::{
+    api::Stat,
     config::Config,
     fault::Tally,
     map_cache::Origin,
@@ -21,8 +22,22 @@ use super::{Driver, ROUND, tables::Known};
 pub(super) struct Features {
     pub(super) versions: Option<Versions>,
     pub(super) status: Option<StatusBits>,
+    pub(super) counts: Counts,
     pub(super) version_faults: Tally<VersionFault>,
     pub(super) status_faults: Tally<StatusFault>,
+}
+
+/// What became of what workers saw.
+#[derive(Default)]
+pub(super) struct Counts {
+    /// Sightings that came up.
+    pub(super) sightings: u64,
+    /// Mappings asked for because of a newer version.
+    pub(super) versions_asked: u64,
+    /// Peers that came by an old version of a mapping of ours.
+    pub(super) versions_old: u64,
+    /// Probes that changed bits asked for.
+    pub(super) status_hints: u64,
 }
 
 impl Features {
@@ -31,6 +46,7 @@ impl Features {
         Self {
             versions: on.versions.then(|| Versions::new(&config.database, now)),
             status: on.status.then(|| StatusBits::new(&config.database, now)),
+            counts: Counts::default(),
             version_faults: Tally::default(),
             status_faults: Tally::default(),
         }
@@ -54,6 +70,16 @@ impl Features {
 }
 
 impl Driver<'_> {
+    pub(super) fn feature_stats(&self) -> [Stat; 4] {
+        let counts = &self.reachability.features.counts;
+        [
+            Stat::new("header-sightings", counts.sightings),
+            Stat::new("newer-versions-asked-for", counts.versions_asked),
+            Stat::new("older-versions-told-of", counts.versions_old),
+            Stat::new("status-bit-hints", counts.status_hints),
+        ]
+    }
+
     /// Takes what workers saw; true if some is left for the next round.
     pub(super) fn take_sightings(&mut self, now: Instant) -> bool {
         let mut left = false;
@@ -69,11 +95,13 @@ impl Driver<'_> {
 
     fn sighted(&mut self, now: Instant, sighting: Sighting) {
         let Sighting { rloc, source, destination, seen } = sighting;
+        self.reachability.features.counts.sightings += 1;
         tracing::debug!(%rloc, %source, %destination, ?seen, "a peer's header");
         match seen {
             Seen::DestOlder(_) => {
                 let own = self.publisher.own_prefix(Eid { instance: source.instance, address: destination });
                 if let Some(eid) = own {
+                    self.reachability.features.counts.versions_old += 1;
                     self.solicit(now, smr::Input::Outdated(rloc, eid));
                 }
             }
@@ -111,6 +139,7 @@ impl Driver<'_> {
         for output in todo {
             match output {
                 versions::Output::Ask(eid) => {
+                    self.reachability.features.counts.versions_asked += 1;
                     tracing::debug!(%eid, "its site has a newer version of the mapping");
                     self.resolve(now, resolver::Input::Refresh(eid));
                 }
@@ -127,6 +156,7 @@ impl Driver<'_> {
         for output in todo {
             match output {
                 status_bits::Output::Hint(locator) => {
+                    self.reachability.features.counts.status_hints += 1;
                     tracing::debug!(%locator, "its site's status bits changed: a probe tells more");
                     self.hint(now, locator);
                 }

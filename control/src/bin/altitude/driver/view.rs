@@ -216,6 +216,7 @@ impl Driver<'_> {
             Stat::new("netlink-refused", netlink.refused),
         ];
         stats.extend(self.reachability_stats());
+        stats.extend(self.feature_stats());
         let faults = &self.faults;
         add(&mut stats, &faults.control);
         add(&mut stats, &faults.resolver);
