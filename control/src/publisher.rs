@@ -24,7 +24,7 @@ use std::{
 use altitude_dataplane::{
     cache::{Delivery, Forwarding, Hits, SetId, Writer},
     features::Features,
-    mapping::{Action, Adjacency, Eid, EidPrefix, InstanceId, Locator, Mapping, Mark, Prefix},
+    mapping::{Action, Adjacency, Eid, EidPrefix, InstanceId, Locator, Mapping, Mark, Nonce, Prefix},
     verdict::Reason,
 };
 use hashbrown::HashMap;
@@ -62,6 +62,11 @@ pub trait Paths {
     /// What RLOC-probes say of a locator.
     fn probed(&self, _locator: IpAddr) -> prober::State {
         prober::State::Unknown
+    }
+
+    /// The nonce that packets to a locator carry.
+    fn nonce(&self, _locator: IpAddr) -> Option<Nonce> {
+        None
     }
 
     /// Locator-Status-Bits that the site of a cached prefix last sent of these locators.

@@ -120,6 +120,8 @@ pub(crate) struct Batch {
 /// those of one kind are found at about the same depth of the table.
 pub(crate) struct Questions<'a, 'b> {
     cache: &'b Snapshot<'a>,
+    /// Every source's entry is looked up: a header feature goes by its mark.
+    blind: bool,
     /// What is ours in the instance asked about last: mostly that of the next packet too.
     ours: (InstanceId, Ours<'a>),
     sources: &'b mut Lookups,
@@ -150,7 +152,7 @@ impl Questions<'_, '_> {
     #[inline(always)]
     fn meet(&mut self, instance: InstanceId) {
         if instance != self.ours.0 {
-            self.ours = (instance, self.cache.ours(instance));
+            self.ours = (instance, ours(self.cache, instance, self.blind));
         }
     }
 
@@ -181,6 +183,11 @@ impl Questions<'_, '_> {
     }
 }
 
+/// What is ours in an instance; nothing is told of it where every source is looked up.
+fn ours<'a>(cache: &Snapshot<'a>, instance: InstanceId, blind: bool) -> Ours<'a> {
+    if blind { Ours::unlisted() } else { cache.ours(instance) }
+}
+
 impl Default for Batch {
     /// With all its memory.
     fn default() -> Self {
@@ -205,19 +212,24 @@ impl Batch {
         cache: &Snapshot<'_>,
         setup: &Setup,
     ) {
-        let ours = (role.instance, cache.ours(role.instance));
+        let features = setup.features;
+        let blind = if role.core { features.any() } else { features.marks() };
         // The side of the port decides which path a frame takes; three loops, so that each is short.
         let (site, core) = (role.site, role.core);
         if site && !core {
-            self.read(umem, frames, cache, ours, |octets, questions| {
+            self.read(umem, frames, cache, (role.instance, blind), |octets, questions| {
                 encap::read(octets, role.instance, setup, questions)
             });
         } else if core && !site {
-            self.read(umem, frames, cache, ours, |octets, questions| decap::read(octets, setup, questions));
+            self.read(umem, frames, cache, (role.instance, blind), |octets, questions| {
+                decap::read(octets, setup, questions)
+            });
         } else {
-            self.read(umem, frames, cache, ours, |octets, questions| match core && is_for_etr(octets, &setup.rlocs) {
-                true => decap::read(octets, setup, questions),
-                false => encap::read(octets, role.instance, setup, questions),
+            self.read(umem, frames, cache, (role.instance, blind), |octets, questions| {
+                match core && is_for_etr(octets, &setup.rlocs) {
+                    true => decap::read(octets, setup, questions),
+                    false => encap::read(octets, role.instance, setup, questions),
+                }
             });
         }
         self.ask(cache, setup, site || !core);
@@ -229,13 +241,14 @@ impl Batch {
         umem: &Umem,
         frames: &[Frame],
         cache: &Snapshot<'a>,
-        ours: (InstanceId, Ours<'a>),
+        (instance, blind): (InstanceId, bool),
         read: impl Fn(&[u8], &mut Questions<'a, '_>) -> Word,
     ) {
         let Self { packets, sources, destinations, .. } = self;
         sources.clear();
         destinations.clear();
-        let mut questions = Questions { cache, ours, sources, destinations };
+        let ours = (instance, ours(cache, instance, blind));
+        let mut questions = Questions { cache, blind, ours, sources, destinations };
         for frame in frames.iter().take(AHEAD) {
             umem.prefetch(frame);
         }

@@ -62,7 +62,7 @@ fn read_any(octets: &[u8], setup: &Setup, questions: &mut Questions<'_, '_>) -> 
     }
     let header = read_inner(&octets[outer.length..outer.length + outer.inner], &setup.rlocs)?;
     let ours = questions.is_ours(outer.instance, header.source);
-    let asks = asks(ours, setup).ok_or(Reason::InnerSourceLocal)?;
+    let asks = asks(ours, setup.source_check).ok_or(Reason::InnerSourceLocal)?;
     questions.push(outer.instance, asks.then_some(header.source), header.destination);
     let IpHeader { total, tos, ttl, .. } = header;
     Ok(CorePacket::new(&outer, &Inner { v4: header.source.is_ipv4(), total: total as u16, tos, ttl }, asks))
@@ -71,10 +71,10 @@ fn read_any(octets: &[u8], setup: &Setup, questions: &mut Questions<'_, '_>) -> 
 /// Whether a source's entry has to be looked up, by what is known of whether it is ours. `None` if it is: packets of the
 /// site do not come out of a tunnel, it is spoofed (RFC 7835 §2.2.4).
 #[inline(always)]
-fn asks(ours: Option<bool>, setup: &Setup) -> Option<bool> {
+fn asks(ours: Option<bool>, source_check: SourceCheck) -> Option<bool> {
     match ours {
         Some(true) => None,
-        Some(false) => Some((setup.source_check != SourceCheck::Standard) | setup.features.any()),
+        Some(false) => Some(source_check != SourceCheck::Standard),
         None => Some(true),
     }
 }
@@ -87,13 +87,13 @@ fn read_plain_inner(
     setup: &Setup,
     questions: &mut Questions<'_, '_>,
 ) -> Option<CorePacket> {
-    let rlocs = &setup.rlocs;
+    let Setup { rlocs, source_check, .. } = setup;
     let inner = &octets[outer.length..outer.length + outer.inner];
     if let Some(Plain { source, destination, total, tos, ttl, .. }) = Plain::read(inner) {
         if may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination) {
             return None;
         }
-        let asks = asks(questions.is_ours_v4(outer.instance, source), setup)?;
+        let asks = asks(questions.is_ours_v4(outer.instance, source), *source_check)?;
         questions.push_v4(outer.instance, asks.then_some(source), destination);
         return Some(CorePacket::new(outer, &Inner { v4: true, total, tos, ttl }, asks));
     }
@@ -101,7 +101,7 @@ fn read_plain_inner(
     if may_be_martian_v6(source) | may_be_martian_v6(destination) | rlocs.contains_v6(destination) {
         return None;
     }
-    let asks = asks(questions.is_ours_v6(outer.instance, source), setup)?;
+    let asks = asks(questions.is_ours_v6(outer.instance, source), *source_check)?;
     questions.push_v6(outer.instance, asks.then_some(source), destination);
     Some(CorePacket::new(outer, &Inner { v4: false, total: total as u16, tos, ttl }, asks))
 }

@@ -144,7 +144,7 @@ fn read_plain(
     questions: &mut Questions<'_, '_>,
 ) -> Option<SitePacket> {
     const LINK: usize = 14;
-    let Setup { rlocs, key, features, .. } = setup;
+    let Setup { rlocs, key, .. } = setup;
     let (link, packet) = octets.split_first_chunk::<LINK>()?;
     let ethertype = u16::from_be_bytes([link[12], link[13]]);
     if ethertype == IPV4 {
@@ -153,7 +153,7 @@ fn read_plain(
         if may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination) {
             return None;
         }
-        let asks = asks(questions.is_ours_v4(instance, source), *features)?;
+        let asks = asks(questions.is_ours_v4(instance, source))?;
         questions.push_v4(instance, asks.then_some(source), destination);
         return Some(SitePacket::new(key.flow_plain(&header), total, LINK, true, ttl, asks));
     }
@@ -165,7 +165,7 @@ fn read_plain(
     if may_be_martian_v6(source) | may_be_martian_v6(destination) | rlocs.contains_v6(destination) {
         return None;
     }
-    let asks = asks(questions.is_ours_v6(instance, source), *features)?;
+    let asks = asks(questions.is_ours_v6(instance, source))?;
     questions.push_v6(instance, asks.then_some(source), destination);
     Some(SitePacket::new(key.flow_plain_v6(&header), total as u16, LINK, false, ttl, asks))
 }
@@ -173,10 +173,10 @@ fn read_plain(
 /// Whether a source's entry has to be asked for, by what is known of whether it is ours. `None` if it is not: LISP must not
 /// touch what is no packet of ours, whatever the cache says of its destination (RFC 9300 §4.2).
 #[inline(always)]
-fn asks(ours: Option<bool>, features: Features) -> Option<bool> {
+fn asks(ours: Option<bool>) -> Option<bool> {
     match ours {
         Some(false) => None,
-        ours => Some(ours.is_none() | features.marks()),
+        ours => Some(ours.is_none()),
     }
 }
 
@@ -201,7 +201,7 @@ fn read_any(
     if setup.rlocs.contains(header.destination) {
         return Err(Reason::DestinationRloc);
     }
-    let asks = asks(questions.is_ours(instance, header.source), setup.features).ok_or(Reason::SourceNotLocal)?;
+    let asks = asks(questions.is_ours(instance, header.source)).ok_or(Reason::SourceNotLocal)?;
     questions.push(instance, asks.then_some(header.source), header.destination);
     let flow = setup.key.flow(&octets[link..], &header);
     Ok(SitePacket::new(flow, header.total as u16, link, header.source.is_ipv4(), header.ttl, asks))

@@ -70,7 +70,8 @@ fn a_nonce_is_asked_for_until_it_comes_back() {
     assert_eq!(world.at(200, Heard(peer(), Seen::NoNonce)), [], "under way before it was asked");
     assert_eq!(world.at(300, Heard(peer(), Seen::Nonce(first))), [Turn(peer())]);
     assert_eq!((world.carries(), world.machine.is_lost(peer())), (None, false));
-    let next = (1_000..60_000).step_by(1_000).find(|ms| !world.at(*ms, Heard(peer(), Seen::NoNonce)).is_empty()).unwrap();
+    let next =
+        (1_000..60_000).step_by(1_000).find(|ms| !world.at(*ms, Heard(peer(), Seen::NoNonce)).is_empty()).unwrap();
     assert!((24_000..=37_000).contains(&next), "{next}");
     assert_ne!(world.asked(), first);
     let counts = Counts { asked: 2, echoed: 1, ..Counts::default() };

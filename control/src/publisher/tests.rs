@@ -12,7 +12,7 @@ use crate::map_cache::{self, Output};
 
 /// An underlay that knows what the test tells it; what it was not told is waiting.
 #[derive(Default)]
-struct Known(HashMap<IpAddr, Path>, HashMap<IpAddr, prober::State>, Option<u32>);
+struct Known(HashMap<IpAddr, Path>, HashMap<IpAddr, prober::State>, Option<u32>, HashMap<IpAddr, Nonce>);
 
 const ALL: Features = Features { versions: true, status: true, nonces: true };
 
@@ -27,6 +27,10 @@ impl Paths for Known {
 
     fn probed(&self, locator: IpAddr) -> prober::State {
         self.1.get(&locator).copied().unwrap_or_default()
+    }
+
+    fn nonce(&self, locator: IpAddr) -> Option<Nonce> {
+        self.3.get(&locator).copied()
     }
 
     fn status(&self, _eid: &EidPrefix, _locators: &[Locator]) -> Option<u32> {
@@ -493,4 +497,37 @@ fn hosts_of_the_site_say_what_their_eid_prefix_says() {
     assert_eq!(marks(&mut world), [3, 3, 4, 4]);
     let host = Eid { instance: InstanceId::DEFAULT, address: ip("1.1.2.1") };
     assert_eq!(world.publisher.own_prefix(host), Some(eid("1.1.2.0/24")));
+}
+
+/// RCH-15: each locator has a nonce of its own, in all packets to it at once and in no other's; and it goes as it came.
+#[test]
+fn packets_carry_the_nonce_of_their_locator() {
+    let (a, b) = ("240.1.0.20", "240.2.0.20");
+    let mut world = world();
+    world.show(mapping("2.2.0.0/16", &[a, b]));
+    world.path(a, Path::Ready(adjacency(1)));
+    world.path(b, Path::Ready(adjacency(2)));
+    let words = |world: &mut World| {
+        let snapshot = world.reader.snapshot();
+        let entry = snapshot.lookup(InstanceId::DEFAULT, ip("2.2.2.2")).unwrap();
+        let words = (0..64).map(|slot| {
+            let Way::Tunnel(outer) = snapshot.way(entry, slot << 26) else { panic!("no tunnel") };
+            let mut frame = [0; OUTER_MAX];
+            outer.stamp(&mut frame, &Patch { inner_length: 40, ttl: 64, tos: 0, source_port: 1 });
+            let lisp = u32::from_be_bytes(frame[outer.len() - 8..outer.len() - 4].try_into().unwrap());
+            (outer.destination(), lisp)
+        });
+        words.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(words(&mut world), [(ip(a), 0), (ip(b), 0)]);
+    world.known.3.insert(ip(a), Nonce { value: 0xbeef, echo: true });
+    world.publisher.path_changed(ip(a), &world.known);
+    assert_eq!(words(&mut world), [(ip(a), 0xa000_beef), (ip(b), 0)]);
+    world.known.3.insert(ip(b), Nonce { value: 0xcafe, echo: false });
+    world.publisher.path_changed(ip(b), &world.known);
+    assert_eq!(words(&mut world), [(ip(a), 0xa000_beef), (ip(b), 0x8000_cafe)]);
+    world.known.3.clear();
+    world.publisher.path_changed(ip(a), &world.known);
+    world.publisher.path_changed(ip(b), &world.known);
+    assert_eq!(words(&mut world), [(ip(a), 0), (ip(b), 0)]);
 }

@@ -17,6 +17,6 @@ pub use choice::{Candidate, LocatorSet, SLOTS};
 pub use locator::{Action, Locator, Mapping, Ttl, UNUSABLE_PRIORITY};
 pub use mark::Mark;
 pub use next_hop::NextHop;
-pub use outer::{Adjacency, MacAddress, OUTER_MAX, OuterHeader, Patch, PortIndex, VlanTag};
+pub use outer::{Adjacency, MacAddress, Nonce, OUTER_MAX, OuterHeader, Patch, PortIndex, VlanTag};
 pub use prefix::{Eid, EidPrefix, InstanceId, Prefix, PrefixError};
 pub use version::MapVersion;

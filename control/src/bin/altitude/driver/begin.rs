@@ -74,7 +74,10 @@ impl<'a> Driver<'a> {
             steering,
             workers,
             resolver: Resolver::new(messages::resolver_settings(config, own.clone())),
-            responder: Responder::new(responder::Settings::new(config.database.clone(), config.rlocs.clone())),
+            responder: Responder::new(responder::Settings {
+                echo_nonce: config.features.nonces,
+                ..responder::Settings::new(config.database.clone(), config.rlocs.clone())
+            }),
             map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }, now),
             publisher: Publisher::new(
                 publisher::Settings {

@@ -1,20 +1,24 @@
 //! Header features: what packets of ours say of our mappings, and what those of others had workers pass on.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use altitude_control::{
     api::Stat,
     config::Config,
+    echo_nonce::{self, EchoNonce, NonceFault},
     fault::Tally,
     map_cache::Origin,
     resolver, smr,
     status_bits::{self, StatusBits, StatusFault},
     versions::{self, VersionFault, Versions},
+    wire::MapReply,
 };
 use altitude_dataplane::{
     mapping::{Eid, EidPrefix, MapVersion, Mapping, Mark},
     sightings::{Seen, Sighting},
 };
+
+use rand_chacha::rand_core::Rng;
 
 use super::{Driver, ROUND, tables::Known};
 
@@ -22,9 +26,11 @@ use super::{Driver, ROUND, tables::Known};
 pub(super) struct Features {
     pub(super) versions: Option<Versions>,
     pub(super) status: Option<StatusBits>,
+    pub(super) nonces: Option<EchoNonce>,
     pub(super) counts: Counts,
     pub(super) version_faults: Tally<VersionFault>,
     pub(super) status_faults: Tally<StatusFault>,
+    pub(super) nonce_faults: Tally<NonceFault>,
 }
 
 /// What became of what workers saw.
@@ -46,16 +52,20 @@ impl Features {
         Self {
             versions: on.versions.then(|| Versions::new(&config.database, now)),
             status: on.status.then(|| StatusBits::new(&config.database, now)),
+            nonces: on.nonces.then(EchoNonce::default),
             counts: Counts::default(),
             version_faults: Tally::default(),
             status_faults: Tally::default(),
+            nonce_faults: Tally::default(),
         }
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
-        let Self { versions, status, .. } = self;
-        let due = [versions.as_ref().and_then(Versions::due), status.as_ref().and_then(StatusBits::due)];
-        due.into_iter().flatten().min()
+        let Self { versions, status, nonces, .. } = self;
+        let versions = versions.as_ref().and_then(Versions::due);
+        let status = status.as_ref().and_then(StatusBits::due);
+        let nonces = nonces.as_ref().and_then(EchoNonce::due);
+        [versions, status, nonces].into_iter().flatten().min()
     }
 
     /// What packets of a mapping of ours say, and packets to it are held against.
@@ -70,13 +80,18 @@ impl Features {
 }
 
 impl Driver<'_> {
-    pub(super) fn feature_stats(&self) -> [Stat; 4] {
+    pub(super) fn feature_stats(&self) -> [Stat; 8] {
         let counts = &self.reachability.features.counts;
+        let nonces = self.reachability.features.nonces.as_ref().map(EchoNonce::counts).unwrap_or_default();
         [
             Stat::new("header-sightings", counts.sightings),
             Stat::new("newer-versions-asked-for", counts.versions_asked),
             Stat::new("older-versions-told-of", counts.versions_old),
             Stat::new("status-bit-hints", counts.status_hints),
+            Stat::new("nonces-asked", nonces.asked),
+            Stat::new("nonces-echoed", nonces.echoed),
+            Stat::new("nonces-lost", nonces.lost),
+            Stat::new("nonces-given-back", nonces.given_back),
         ]
     }
 
@@ -116,7 +131,9 @@ impl Driver<'_> {
                 let (eid, locators) = (cached.eid, cached.locators.to_vec());
                 self.status(now, status_bits::Input::Seen { eid, locators: &locators, bits, width });
             }
-            Seen::EchoAsked(_) | Seen::Nonce(_) | Seen::NoNonce => {}
+            Seen::EchoAsked(_) | Seen::Nonce(_) | Seen::NoNonce => {
+                self.nonce(now, echo_nonce::Input::Heard(rloc, seen));
+            }
         }
     }
 
@@ -124,6 +141,7 @@ impl Driver<'_> {
         if self.reachability.features.due().is_some_and(|due| due <= now) {
             self.version(now, versions::Input::Wake);
             self.status(now, status_bits::Input::Wake);
+            self.nonce(now, echo_nonce::Input::Wake);
         }
     }
 
@@ -169,6 +187,46 @@ impl Driver<'_> {
                 status_bits::Output::Discard(fault) => self.reachability.features.status_faults.count(fault),
             }
         }
+    }
+
+    /// A reply that was accepted says whether its site gives nonces back; what a Map-Server says for it does not.
+    pub(super) fn hear_echoes(&mut self, now: Instant, records: &[Mapping], echoes: bool) {
+        if self.reachability.features.nonces.is_none() {
+            return;
+        }
+        for locator in records.iter().filter(|record| record.authoritative).flat_map(|record| &record.locators) {
+            self.nonce(now, echo_nonce::Input::Echoes(locator.address, echoes));
+        }
+    }
+
+    /// The locator that a probe found speaks for itself, whatever its echoes did.
+    pub(super) fn confirmed_by_probe(&mut self, now: Instant, reply: &MapReply) {
+        let mut locators = reply.records.iter().flat_map(|record| &record.locators);
+        if let Some(locator) = locators.find(|locator| locator.probed) {
+            self.nonce(now, echo_nonce::Input::Answered(locator.address));
+        }
+    }
+
+    pub(super) fn nonce(&mut self, now: Instant, input: echo_nonce::Input) {
+        let Some(nonces) = &mut self.reachability.features.nonces else { return };
+        let mut todo = Vec::new();
+        nonces.step(now, input, &mut || self.nonces.next_u64(), &mut todo);
+        for output in todo {
+            match output {
+                echo_nonce::Output::Turn(rloc) => self.turn(rloc),
+                echo_nonce::Output::Lost(locator) => {
+                    tracing::warn!(%locator, "packets come back without the nonce asked for: it is avoided and probed");
+                    self.turn(locator);
+                    self.hint(now, locator);
+                }
+                echo_nonce::Output::Discard(fault) => self.reachability.features.nonce_faults.count(fault),
+            }
+        }
+    }
+
+    fn turn(&mut self, rloc: IpAddr) {
+        let known = Known::new(&self.kernel, &self.reachability);
+        self.publisher.path_changed(rloc, &known);
     }
 
     /// Has packets of our EID-prefixes say what is so now: our mappings, their locators' states or their ages changed.

@@ -9,6 +9,7 @@ use std::{
 
 use altitude_control::{
     config::Config,
+    echo_nonce,
     fault::Tally,
     map_cache,
     prober::{self, ProbeFault, Prober},
@@ -100,10 +101,11 @@ impl Driver<'_> {
     /// Packets use a cached entry.
     pub(super) fn in_use(&mut self, now: Instant, eid: EidPrefix) {
         let Some(locators) = self.map_cache.get(&eid).map(|cached| cached.locators.to_vec()) else { return };
+        let until = now + USED_FOR.max(2 * self.map_cache.look_round());
         for locator in locators.iter().filter(|locator| locator.usable()) {
             self.solicit(now, smr::Input::Used(locator.address));
+            self.nonce(now, echo_nonce::Input::Used(locator.address, until));
         }
-        let until = now + USED_FOR.max(2 * self.map_cache.look_round());
         self.probe(now, prober::Input::Used { eid, locators: &locators, until });
     }
 
@@ -167,6 +169,8 @@ impl Driver<'_> {
             return;
         };
         self.reachability.counts.probes_confirmed += 1;
+        self.hear_echoes(now, &reply.records, reply.echo_nonce);
+        self.confirmed_by_probe(now, &reply);
         let learned = |cached: map_cache::Cached<'_>| cached.origin == map_cache::Origin::Reply;
         if !self.map_cache.get(&asked).is_some_and(learned) {
             return;

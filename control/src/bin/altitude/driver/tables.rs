@@ -10,7 +10,7 @@ use altitude_control::{
     underlay::{self, Progress, Underlay},
 };
 use altitude_dataplane::{
-    mapping::{Eid, EidPrefix, Locator},
+    mapping::{Eid, EidPrefix, Locator, Nonce},
     port::xsk::Steering,
 };
 
@@ -52,7 +52,14 @@ impl Paths for Known<'_> {
     }
 
     fn probed(&self, locator: IpAddr) -> prober::State {
+        if self.features.nonces.as_ref().is_some_and(|nonces| nonces.is_lost(locator)) {
+            return prober::State::Down;
+        }
         self.prober.map_or(prober::State::Unknown, |prober| prober.state(locator))
+    }
+
+    fn nonce(&self, locator: IpAddr) -> Option<Nonce> {
+        self.features.nonces.as_ref()?.nonce(locator)
     }
 
     fn status(&self, eid: &EidPrefix, locators: &[Locator]) -> Option<u32> {

@@ -233,6 +233,7 @@ impl Driver<'_> {
         add(&mut stats, &self.reachability.smr_faults);
         add(&mut stats, &self.reachability.features.version_faults);
         add(&mut stats, &self.reachability.features.status_faults);
+        add(&mut stats, &self.reachability.features.nonce_faults);
         let undecoded = self.sockets.tables.iter().map(RouteTable::undecoded).sum();
         stats.extend(bgp::totals(self.rib.speaker.as_ref()));
         stats.extend([
