@@ -88,3 +88,73 @@ fn versions_travel_and_a_newer_one_is_noticed() {
     assert!(counter(&two, "older_versions_told_of") > 0 && counter(&two, "smrs_sent") > 0);
     assert_eq!(counter(&two, "dest_version_newer") + counter(&one, "source_version_older"), 0);
 }
+
+/// RCH-13: packets say which locators of their site work, by the order of the addresses; when one stops working they say so, and
+/// the other end probes it.
+#[test]
+fn packets_say_which_locators_work() {
+    if let Err(why) = lab::available() {
+        return println!("SKIP: {why}");
+    }
+    let lab = Lab::new().unwrap();
+    let features = ["map-versioning", "locator-status-bits"];
+    let _alt = Router::start("alt", &lab.alt, &lab.alt_flags(Family::V4), lab.folder()).unwrap();
+    let routers = [0, 1].map(|index| {
+        let mut flags = flags(&lab, index, 7, &features);
+        flags.extend(["--rloc".to_owned(), SITES[index].rloc.1.to_string()]);
+        Router::start(["xtr1", "xtr2"][index], &lab.xtrs[index], &flags, lab.folder()).unwrap()
+    });
+    let bits = |name: &str| -> Vec<String> {
+        let seen = headers(&lab, name, &["lisp-data.lsb"]);
+        seen.iter().filter_map(|line| line.rsplit_once(' ')).map(|(_, bits)| bits.to_owned()).collect()
+    };
+    let capture = Capture::start("both", lab.core_link(1), "udp port 4341", lab.folder()).unwrap();
+    for to in lab.hosts(1) {
+        assert_eq!(lab.ping(0, to, 2).unwrap().answered, 2, "{to}\n{}", routers[0].process.output());
+    }
+    drop(capture.stop().unwrap());
+    let both = bits("both");
+    assert!(!both.is_empty() && both.iter().all(|bits| bits.ends_with('3')), "{both:?}");
+
+    lab.xtrs[1].ip(&format!("-6 address del {}/64 dev core", SITES[1].rloc.1)).unwrap();
+    let capture = Capture::start("one", lab.core_link(1), "udp port 4341", lab.folder()).unwrap();
+    wait_until("a probe because of the bits", LIMIT, || {
+        lab.ping(0, lab.hosts(1)[0], 1)?;
+        Ok((counter(&routers[0], "status_bit_hints") > 0).then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}\n{}", routers[0].process.output(), routers[1].process.output()));
+    drop(capture.stop().unwrap());
+    let one = bits("one");
+    assert!(one.iter().any(|bits| bits.ends_with('1')), "{one:?}");
+    assert_eq!(lab.ping(0, lab.hosts(1)[0], 2).unwrap().answered, 2, "by the other locator");
+}
+
+/// RCH-15, RCH-17: with pings both ways one router asks for a nonce, and the other's packets carry it back; nothing is lost.
+#[test]
+fn a_nonce_comes_back() {
+    if let Err(why) = lab::available() {
+        return println!("SKIP: {why}");
+    }
+    let lab = Lab::new().unwrap();
+    let _alt = Router::start("alt", &lab.alt, &lab.alt_flags(Family::V4), lab.folder()).unwrap();
+    let routers = [0, 1].map(|index| start(&lab, index, 7, &["echo-nonce"]));
+    let capture = Capture::start("nonces", lab.core_link(0), "udp port 4341", lab.folder()).unwrap();
+    let echoed = || -> u64 { routers.iter().map(|router| counter(router, "nonces_echoed")).sum() };
+    wait_until("a nonce that came back", LIMIT, || {
+        assert_eq!(lab.ping(0, lab.hosts(1)[0], 1)?.answered, 1);
+        Ok((echoed() > 0).then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}\n{}", routers[0].process.output(), routers[1].process.output()));
+    drop(capture.stop().unwrap());
+    let seen = headers(&lab, "nonces", &["lisp-data.nonce"]);
+    let words: Vec<Vec<&str>> = seen.iter().map(|line| line.split(' ').collect()).collect();
+    let asked =
+        |by: &str| words.iter().filter(|word| word[..2] == [by, "0xa0"]).map(|word| word[2]).collect::<Vec<_>>();
+    let back = |by: &str, nonce: &str| words.iter().any(|word| word[..] == [by, "0x80", nonce]);
+    let [one, two] = ["240.0.254.10", "240.0.254.20"];
+    let came_back = asked(one).iter().any(|nonce| back(two, nonce)) || asked(two).iter().any(|nonce| back(one, nonce));
+    assert!(came_back, "{seen:?}");
+    for router in &routers {
+        assert_eq!(counter(router, "nonces_lost"), 0);
+    }
+}

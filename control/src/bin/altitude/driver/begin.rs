@@ -43,6 +43,14 @@ use crate::{
     workers::WorkerLink,
 };
 
+/// What answers Map-Requests for our own mappings.
+fn responder(config: &Config) -> Responder {
+    Responder::new(responder::Settings {
+        echo_nonce: config.features.nonces,
+        ..responder::Settings::new(config.database.clone(), config.rlocs.clone())
+    })
+}
+
 impl<'a> Driver<'a> {
     #[expect(clippy::too_many_arguments, reason = "called once, by the composition root")]
     pub(crate) fn new(
@@ -74,10 +82,7 @@ impl<'a> Driver<'a> {
             steering,
             workers,
             resolver: Resolver::new(messages::resolver_settings(config, own.clone())),
-            responder: Responder::new(responder::Settings {
-                echo_nonce: config.features.nonces,
-                ..responder::Settings::new(config.database.clone(), config.rlocs.clone())
-            }),
+            responder: responder(config),
             map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }, now),
             publisher: Publisher::new(
                 publisher::Settings {
