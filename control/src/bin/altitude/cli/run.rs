@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use altitude_control::config::{
     AltDraft, Bind, Draft, EidPrefixDraft, FeaturesDraft, Given, Hold, LogFormat, LogLevel, MapServerDraft,
-    NeighborDraft, PortDraft, ProbingDraft, RibDraft, RouteDraft, Settings, SourceCheck, TunnelDraft, XdpMode, flags,
+    NeighborDraft, PortDraft, ProbingDraft, ResolverName, RibDraft, RouteDraft, Settings, SourceCheck, TunnelDraft,
+    XdpMode, flags,
 };
 use clap::{Args, builder::PossibleValuesParser};
 
@@ -107,6 +108,15 @@ pub(crate) struct Run {
     /// Repeatable: the next one is asked when one gives no answer. With one, refreshes of what is known go there too.
     #[arg(long, value_name = "ADDR", help_heading = "Mapping system")]
     map_resolver: Vec<String>,
+
+    /// Who asks the mapping system for mappings that packets miss [default: built-in].
+    ///
+    /// off leaves it to a program of yours: a client of the mapping API that subscribes to MISS and answers with ADD, as
+    /// ffi/examples/mapd.c does. Packets are held meanwhile as --hold says, and mappings in use are told as missed again before
+    /// their time is over. `altitude map monitor` shows what such a program sees.
+    #[arg(long, value_name = "WHO", value_parser = PossibleValuesParser::new(ResolverName::NAMES))]
+    #[arg(help_heading = "Mapping system")]
+    resolver: Option<String>,
 
     /// Map-Server that our EID-prefixes are registered with, and the key shared with it [default: none].
     ///
@@ -269,6 +279,13 @@ pub(crate) struct Run {
     #[arg(long, value_name = "ADDR:PORT", help_heading = "General")]
     metrics: Option<String>,
 
+    /// Socket of the mapping API for everybody, where nothing can be changed, or off [default: beside the one of --api, named
+    /// map-ro.sock where that is map.sock].
+    ///
+    /// Anybody on this machine may read mappings and counters there. Turn it off where that is too much.
+    #[arg(long, value_name = "PATH|off", help_heading = "General")]
+    api_read_only: Option<String>,
+
     /// Directory for what must survive a restart: the xTR-ID, and which nonces are used [default: /var/lib/altitude].
     ///
     /// Made if it is missing; only a router with Map-Servers or sites of its own writes there. Give a second router on the
@@ -314,8 +331,10 @@ impl Run {
             batch: given("batch", self.batch.as_ref()),
             hold: given("hold", self.hold.as_ref()),
             source_check: given("source-check", self.source_check.as_ref()),
+            resolver: given("resolver", self.resolver.as_ref()),
             api: given("api", self.api.as_ref()),
             metrics: given("metrics", self.metrics.as_ref()),
+            api_read_only: given("api-read-only", self.api_read_only.as_ref()),
             log: given("log", self.log.as_ref()),
             log_format: given("log-format", self.log_format.as_ref()),
         };

@@ -1,6 +1,6 @@
 use altitude_control::config::{
-    self, API_PATH, Bind, Draft, FRAMES, Hold, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, RING, SourceCheck,
-    TTL_MINUTES, XdpMode,
+    self, API_PATH, Bind, Draft, FRAMES, Hold, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, RING, ResolverName,
+    SourceCheck, TTL_MINUTES, XdpMode,
 };
 use clap::CommandFactory;
 
@@ -47,6 +47,7 @@ fn every_flag_reaches_the_configuration() {
         "--xdp=native", "--bind=zerocopy", "--busy-poll=20", "--ring=2048", "--frames=16384", "--hugepages",
         "--map-cache-max=1000", "--hold=drop", "--batch=32", "--source-check=secure", "--api=/tmp/x.sock", "--log=debug",
         "--metrics=127.0.0.1:9347",
+        "--api-read-only=/tmp/y.sock", "--resolver=off",
         "--log-format=json", "--rloc-probing=7", "--map-versioning", "--locator-status-bits", "--echo-nonce",
         &server,
         "--xtr-id=0123456789abcdef0123456789abcdef", "--site-id=00000000000000ff", "--state-dir=/tmp/state",
@@ -87,6 +88,7 @@ fn every_flag_reaches_the_configuration() {
     assert_eq!((config.batch, config.source_check), (32, SourceCheck::Secure));
     assert_eq!(config.metrics.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9347"));
     assert_eq!((config.map_cache_max, config.api.to_str()), (1000, Some("/tmp/x.sock")));
+    assert_eq!((config.api_read_only.unwrap().to_str(), config.resolver), (Some("/tmp/y.sock"), ResolverName::Off));
     let [server] = &config.map_servers[..] else { panic!("{:?}", config.map_servers) };
     assert_eq!((server.address.to_string().as_str(), server.proxy, server.merge), ("240.0.254.40", true, true));
     assert_eq!((server.keys[0].id, server.keys[0].algorithm), (7, altitude_control::wire::Algorithm::Sha1));

@@ -20,7 +20,7 @@ use altitude_dataplane::{
 
 use rand_chacha::rand_core::Rng;
 
-use super::{Driver, ROUND, tables::Known};
+use super::{Driver, ROUND};
 
 /// The machines; each is there if its feature is on.
 pub(super) struct Features {
@@ -122,7 +122,7 @@ impl Driver<'_> {
             }
             Seen::SourceNewer(said) => {
                 let Some(cached) = self.map_cache.lookup(source) else { return };
-                let (eid, fixed) = (cached.eid, cached.origin == Origin::Static);
+                let (eid, fixed) = (cached.eid, matches!(cached.origin, Origin::Static | Origin::Api));
                 let cached = MapVersion::new(cached.version);
                 self.version(now, versions::Input::Newer { eid, cached, said, fixed });
             }
@@ -180,7 +180,7 @@ impl Driver<'_> {
                 }
                 status_bits::Output::Known(eid, _) => {
                     let Some(mapping) = self.map_cache.get(&eid).map(|cached| cached.mapping()) else { continue };
-                    let known = Known::new(&self.kernel, &self.reachability);
+                    let known = self.reachability.known(&self.kernel.underlay);
                     self.publisher.mark(&mapping, &known);
                 }
                 status_bits::Output::Resume(_) => self.mark_own(now),
@@ -225,7 +225,7 @@ impl Driver<'_> {
     }
 
     fn turn(&mut self, rloc: IpAddr) {
-        let known = Known::new(&self.kernel, &self.reachability);
+        let known = self.reachability.known(&self.kernel.underlay);
         self.publisher.path_changed(rloc, &known);
     }
 

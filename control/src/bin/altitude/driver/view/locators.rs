@@ -32,6 +32,7 @@ impl Driver<'_> {
         let path = self.kernel.underlay.explain(address);
         let lost = self.reachability.features.nonces.as_ref().is_some_and(|nonces| nonces.is_lost(address));
         let why = match (path, report.as_ref()) {
+            _ if self.reachability.banned.contains(&address) => "taken out of use through the mapping API".to_owned(),
             (Progress::Ready, _) if lost => "packets come back without the nonce that it was asked for".to_owned(),
             (Progress::NotWatched, _) => "its site says that it is not reachable".to_owned(),
             (Progress::Ready, Some(Report { held: true, .. })) => "it flaps: held down".to_owned(),
@@ -59,7 +60,7 @@ impl Driver<'_> {
     }
 
     fn known(&self) -> Known<'_> {
-        Known::new(&self.kernel, &self.reachability)
+        self.reachability.known(&self.kernel.underlay)
     }
 
     /// What probing and SMRs counted.
