@@ -1,6 +1,6 @@
 //! What the LISP headers of peers tell the control thread: bounded, and each thing once in a while.
 //!
-//! Every packet of a peer says the same again. A [`Desk`] keeps in mind what it passed on, so that one thing goes up once in
+//! Every packet of a peer says the same again. A `Desk` keeps in mind what it passed on, so that one thing goes up once in
 //! its time however many packets say it, and a peer whose packets all say different things is heard as rarely. What it
 //! cannot keep in mind it passes on, within a turn's bound: then the queue and the control thread's own limits hold.
 
