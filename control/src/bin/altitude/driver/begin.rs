@@ -43,6 +43,16 @@ use crate::{
     workers::WorkerLink,
 };
 
+/// What the publisher goes by.
+fn publisher_settings(config: &Config) -> publisher::Settings {
+    publisher::Settings {
+        rlocs: config.rlocs.clone(),
+        petrs: config.roles.petrs.clone(),
+        hosts_max: SITE_HOSTS_MAX,
+        features: config.features,
+    }
+}
+
 /// What answers Map-Requests for our own mappings.
 fn responder(config: &Config) -> Responder {
     Responder::new(responder::Settings {
@@ -85,15 +95,7 @@ impl<'a> Driver<'a> {
             resolver: Resolver::new(messages::resolver_settings(config, own.clone())),
             responder: responder(config),
             map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }, now),
-            publisher: Publisher::new(
-                publisher::Settings {
-                    rlocs: config.rlocs.clone(),
-                    petrs: config.roles.petrs.clone(),
-                    hosts_max: SITE_HOSTS_MAX,
-                    features: config.features,
-                },
-                writer,
-            ),
+            publisher: Publisher::new(publisher_settings(config), writer),
             reachability: Reachability::new(config, now),
             engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
             datagrams: Vec::new(),
