@@ -106,6 +106,8 @@ pub enum State {
     Mute,
     /// It answered, and does not any more.
     Down,
+    /// It answers again, but went down too soon after it last came up: it is held down where there is another.
+    Held,
 }
 
 /// What happens to the prober.
@@ -413,7 +415,7 @@ impl Prober {
         };
         let target = self.targets.get_mut(&credited).ok_or(ProbeFault::OtherLocator)?;
         if target.answer(now, took, &self.settings) {
-            todo.push(Output::Changed(credited, State::Up));
+            todo.push(Output::Changed(credited, target.state));
         }
         let pause = jittered(target.interval(now, &self.settings), random);
         self.arm(credited, now + pause);

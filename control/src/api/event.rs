@@ -211,7 +211,7 @@ pub(super) fn reach_info(mut fields: Fields<'_>) -> Result<ReachInfo, ProtocolEr
         6 => Method::Admin,
         _ => return Err(ProtocolError::Value("a method of REACH_INFO is 1 to 6")),
     };
-    let state = PROBE_STATES.get(usize::from(state)).ok_or(ProtocolError::Value("a state of REACH_INFO is 0 to 3"))?;
+    let state = PROBE_STATES.get(usize::from(state)).ok_or(ProtocolError::Value("a state of REACH_INFO is 0 to 4"))?;
     Ok((method, state, Some(rtt).filter(|&rtt| rtt != 0).map(|rtt| Duration::from_micros(rtt.into()))))
 }
 

@@ -11,7 +11,7 @@ const RTT: u8 = 4;
 const HELD: u8 = 8;
 
 /// What RLOC-probes say, by the number on the wire.
-pub const PROBE_STATES: [&str; 4] = ["unknown", "up", "mute", "down"];
+pub const PROBE_STATES: [&str; 5] = ["unknown", "up", "mute", "down", "held"];
 
 /// One locator of the map-cache.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -80,83 +80,64 @@ fn eids(mappings: Vec<Mapping>) -> Vec<EidPrefix> {
     mappings.into_iter().map(|mapping| mapping.eid).collect()
 }
 
+/// Every field is named, so that a new one has its place here.
+macro_rules! differing {
+    ($old:ident, $new:ident, elsewhere { $($other:ident),* } fixed { $($field:ident = $name:literal,)* }) => {{
+        let Config { $($other: _,)* $($field,)* } = $new;
+        [$(($old.$field != *$field, $name)),*]
+    }};
+}
+
 /// What is another one and cannot change live.
 fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
-    // Every field is named, so that a new one has its place here.
-    let Config {
-        ports,
-        rlocs,
-        database: _,
-        map_cache: _,
-        tunnels,
-        routes,
-        ribs,
-        speaker,
-        roles,
-        map_servers,
-        identity,
-        state_dir,
-        probing,
-        workers,
-        control_core,
-        xdp,
-        bind,
-        busy_poll,
-        ring,
-        frames,
-        hugepages,
-        map_cache_max,
-        batch,
-        hold,
-        source_check,
-        resolver,
-        api,
-        api_read_only,
-        metrics,
-        features,
-        log: _,
-        log_format,
-        warnings: _,
-    } = new;
     // What a speaker announces of itself follows the EID-prefixes and routes; who asks whom can change.
     let mut speaking = old.speaker.clone();
-    if let (Some(old), Some(new)) = (&mut speaking, speaker) {
+    if let (Some(old), Some(new)) = (&mut speaking, &new.speaker) {
         old.originate.clone_from(&new.originate);
     }
     let mut acting = old.roles.clone();
-    acting.map_resolvers.clone_from(&roles.map_resolvers);
-    let differ = [
-        (old.ports != *ports, "site-port, core-port"),
-        (old.rlocs != *rlocs, "rlocs"),
-        (old.tunnels != *tunnels, "alt.tunnel"),
-        (holes(&old.routes) != holes(routes), "alt.route with via = \"discard\""),
-        (old.ribs != *ribs, "alt.rib, or the first use of an Instance-ID"),
-        (speaking != *speaker, "alt.neighbor, alt.aggregate and the other settings of BGP"),
-        (acting != *roles, "map-resolver, site, petrs, alt.unreachable, alt.ingress-rate"),
-        (old.map_servers != *map_servers, "map-server"),
-        (old.identity != *identity, "xtr-id, site-id"),
-        (old.state_dir != *state_dir, "state-dir"),
-        (old.probing != *probing, "rloc-probing"),
-        (old.workers != *workers, "workers"),
-        (old.control_core != *control_core, "control-core"),
-        (old.xdp != *xdp, "xdp"),
-        (old.bind != *bind, "bind"),
-        (old.busy_poll != *busy_poll, "busy-poll"),
-        (old.ring != *ring, "ring"),
-        (old.frames != *frames, "frames"),
-        (old.hugepages != *hugepages, "hugepages"),
-        (old.map_cache_max != *map_cache_max, "map-cache-max"),
-        (old.batch != *batch, "batch"),
-        (old.hold != *hold, "hold"),
-        (old.source_check != *source_check, "source-check"),
-        (old.resolver != *resolver, "resolver"),
-        (old.api != *api, "api"),
-        (old.api_read_only != *api_read_only, "api-read-only"),
-        (old.metrics != *metrics, "metrics"),
-        (old.features != *features, "features"),
-        (old.log_format != *log_format, "log-format"),
+    acting.map_resolvers.clone_from(&new.roles.map_resolvers);
+    let partly = [
+        (holes(&old.routes) != holes(&new.routes), "alt.route with via = \"discard\""),
+        (speaking != new.speaker, "alt.neighbor, alt.aggregate and the other settings of BGP"),
+        (
+            acting != new.roles,
+            "the settings of roles: map-resolver, site, petrs, alt.unreachable, alt.ingress-rate and others",
+        ),
     ];
-    differ.into_iter().filter(|(differs, _)| *differs).map(|(_, name)| name).collect()
+    let whole = differing! {
+        old, new,
+        elsewhere { database, map_cache, routes, speaker, roles, log, warnings }
+        fixed {
+            ports = "site-port, core-port",
+            rlocs = "rlocs",
+            tunnels = "alt.tunnel",
+            ribs = "alt.rib, or the first use of an Instance-ID",
+            map_servers = "map-server",
+            identity = "xtr-id, site-id",
+            state_dir = "state-dir",
+            probing = "rloc-probing",
+            features = "features",
+            workers = "workers",
+            control_core = "control-core",
+            xdp = "xdp",
+            bind = "bind",
+            busy_poll = "busy-poll",
+            ring = "ring",
+            frames = "frames",
+            hugepages = "hugepages",
+            map_cache_max = "map-cache-max",
+            batch = "batch",
+            hold = "hold",
+            source_check = "source-check",
+            resolver = "resolver",
+            api = "api",
+            api_read_only = "api-read-only",
+            metrics = "metrics",
+            log_format = "log-format",
+        }
+    };
+    partly.into_iter().chain(whole).filter(|(differs, _)| *differs).map(|(_, name)| name).collect()
 }
 
 /// What our Map-Server answers negatively hangs on these.

@@ -78,12 +78,17 @@ impl Target {
 
     /// Whether it is down and would be up but for its flapping.
     pub(super) const fn is_held(&self) -> bool {
-        self.held && self.steady.is_some()
+        matches!(self.state, State::Held)
     }
 
-    /// The time between two probes, before jitter.
+    /// The time between two probes, before jitter. What is down and wanted is looked at as often as what has rivals: a router
+    /// that was started again shall not wait to be found.
     pub(super) fn interval(&self, now: Instant, settings: &Settings) -> Duration {
-        if self.rivalled > now { settings.failover_interval } else { settings.interval }
+        if self.rivalled > now || matches!(self.state, State::Down | State::Held) {
+            settings.failover_interval
+        } else {
+            settings.interval
+        }
     }
 
     /// A probe goes out; a nonce that it pushes out of the list is returned.
@@ -106,7 +111,6 @@ impl Target {
         if let Some(last) = self.awaited.back_mut() {
             last.late = true;
         }
-        self.steady = None;
         let alive = matches!(self.state, State::Unknown | State::Up);
         !alive || self.tries > settings.retries
     }
@@ -116,11 +120,11 @@ impl Target {
         self.tries = 0;
         let state = match self.state {
             State::Unknown => State::Mute,
-            State::Up => State::Down,
+            State::Up | State::Held => State::Down,
             State::Mute | State::Down => return false,
         };
-        self.held = self.rose.is_some_and(|rose| now < rose + settings.hold_down);
-        (self.state, self.since) = (state, now);
+        self.held |= self.rose.is_some_and(|rose| now < rose + settings.hold_down);
+        (self.state, self.since, self.steady) = (state, now, None);
         true
     }
 
@@ -143,12 +147,12 @@ impl Target {
         match self.state {
             State::Up => return false,
             State::Down if self.held => {
-                let steady = *self.steady.get_or_insert(now);
-                if now < steady + settings.hold_down {
-                    return false;
-                }
-                self.rose = Some(now);
+                self.steady = Some(now);
+                (self.state, self.since) = (State::Held, now);
+                return true;
             }
+            State::Held if self.steady.is_some_and(|steady| now < steady + settings.hold_down) => return false,
+            State::Held => self.rose = Some(now),
             State::Down => self.rose = Some(now),
             State::Unknown | State::Mute => {}
         }

@@ -394,7 +394,7 @@ fn flapping_is_held_down() {
         (false, 15_000, State::Down),
         (true, 10_000, State::Up), // the first time one answer is enough
         (false, 15_000, State::Down),
-        (true, 40_000, State::Down), // and now it is not
+        (true, 40_000, State::Held), // and now it is not
     ] {
         world.answers = if answers { [(ip(A), 20), (ip(B), 20)].into() } else { [(ip(B), 20)].into() };
         world.run(world.ms + for_ms, &uses);
@@ -407,7 +407,7 @@ fn flapping_is_held_down() {
     world.answers.insert(ip(A), 20);
     let steady = world.ms;
     world.run(steady + 58_000, &uses);
-    assert_eq!(world.state(A), State::Down);
+    assert_eq!(world.state(A), State::Held);
     world.run(steady + 70_000, &uses);
     assert_eq!(world.state(A), State::Up);
     // Up for longer than it is held: the next time counts as the first.

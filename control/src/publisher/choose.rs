@@ -18,8 +18,9 @@ impl Publisher {
         let answered = locators.iter().any(|locator| locator.usable() && probed(locator) == prober::State::Up);
         let gone = |locator: &Locator| match probed(locator) {
             prober::State::Down => true,
-            // Where nobody ever answered, it is rather the ETR that answers no probes.
-            prober::State::Mute => answered,
+            // Where nobody ever answered, it is rather the ETR that answers no probes; and where there is no other, one that
+            // comes and goes is better than none.
+            prober::State::Mute | prober::State::Held => answered,
             prober::State::Up | prober::State::Unknown => false,
         };
         let candidates: Vec<Candidate> = locators

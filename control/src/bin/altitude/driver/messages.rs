@@ -179,6 +179,7 @@ impl Driver<'_> {
     }
 
     pub(super) fn answer(&mut self, now: Instant, request: &MapRequest, arrival: Arrival) {
+        self.doubt_death(now, &request.itr_rlocs);
         if request.smr_invoked {
             self.heard(now, request);
         }

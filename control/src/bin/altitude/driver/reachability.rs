@@ -92,6 +92,9 @@ pub(super) fn offering(database: &[Mapping], rlocs: &[IpAddr], offered: &BTreeSe
     database
 }
 
+/// ITR-RLOCs of one Map-Request that are looked at.
+const ITR_RLOCS_HEARD: usize = 4;
+
 impl Driver<'_> {
     pub(super) fn wake_reachability(&mut self, now: Instant) {
         if self.reachability.prober.as_ref().and_then(Prober::due).is_some_and(|due| due <= now) {
@@ -156,6 +159,9 @@ impl Driver<'_> {
         match state {
             prober::State::Up => tracing::info!(%locator, "locator is up: it answers RLOC-probes"),
             prober::State::Down => tracing::warn!(%locator, "locator is down: no answer to RLOC-probes"),
+            prober::State::Held => {
+                tracing::warn!(%locator, "locator answers again, and comes and goes; it is avoided where another answers");
+            }
             prober::State::Mute => {
                 tracing::info!(%locator, "locator answers no RLOC-probes; it is avoided where another does");
             }
@@ -285,6 +291,16 @@ impl Driver<'_> {
             return self.solicit(now, smr::Input::Solicited(&cached));
         }
         self.answer(now, request, arrival);
+    }
+
+    /// A locator that we hold for dead may live if its xTR asks us: a probe tells.
+    pub(super) fn doubt_death(&mut self, now: Instant, itr_rlocs: &[IpAddr]) {
+        for locator in itr_rlocs.iter().copied().take(ITR_RLOCS_HEARD) {
+            let state = self.reachability.prober.as_ref().map(|prober| prober.state(locator));
+            if state == Some(prober::State::Down) {
+                self.hint(now, locator);
+            }
+        }
     }
 
     /// Whoever asks because of an SMR of ours need not be told again.

@@ -35,7 +35,9 @@ impl Driver<'_> {
             _ if self.reachability.banned.contains(&address) => "taken out of use through the mapping API".to_owned(),
             (Progress::Ready, _) if lost => "packets come back without the nonce that it was asked for".to_owned(),
             (Progress::NotWatched, _) => "its site says that it is not reachable".to_owned(),
-            (Progress::Ready, Some(Report { held: true, .. })) => "it flaps: held down".to_owned(),
+            (Progress::Ready, Some(Report { held: true, .. })) => {
+                "it flaps: used only where no other answers".to_owned()
+            }
             (Progress::Ready, Some(Report { state: State::Down, .. })) => "no answer to RLOC-probes".to_owned(),
             (Progress::Ready, Some(Report { state: State::Mute, .. })) => "never answered an RLOC-probe".to_owned(),
             (Progress::Ready, _) => String::new(),
