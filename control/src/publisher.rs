@@ -246,10 +246,15 @@ impl Publisher {
             }
         }
         for eid in idle {
-            self.hosts.remove(&eid);
-            self.leave(eid.address, User::Host(eid), todo);
-            self.dirty |= self.writer.remove(&EidPrefix::host(eid));
+            self.forget_host(eid, todo);
         }
+    }
+
+    fn forget_host(&mut self, eid: Eid, todo: &mut Vec<Watch>) {
+        self.hosts.remove(&eid);
+        self.leave(eid.address, User::Host(eid), todo);
+        self.unshown.remove(&EidPrefix::host(eid));
+        self.dirty |= self.writer.remove(&EidPrefix::host(eid));
     }
 
     /// Ends a group of changes: workers look again at what they hold; false if there were none.

@@ -5,7 +5,7 @@ use altitude_dataplane::{
     mapping::{Eid, EidPrefix, MapVersion, Mapping, Mark},
 };
 
-use super::{Paths, Publisher};
+use super::{Paths, Publisher, Watch};
 
 impl Publisher {
     /// Makes a prefix ours: packets from it are encapsulated, packets to it delivered.
@@ -13,6 +13,17 @@ impl Publisher {
         let mark = *self.own.get(&eid).unwrap_or(&Mark::default());
         self.own.insert(eid, mark);
         self.put(eid, Some(Forwarding::Local(Delivery::Unresolved)), mark);
+    }
+
+    /// A prefix is ours no more; nor are the hosts in it.
+    pub fn disown(&mut self, eid: &EidPrefix, todo: &mut Vec<Watch>) {
+        self.own.remove(eid);
+        self.unshown.remove(eid);
+        self.dirty |= self.writer.remove(eid);
+        let hosts: Vec<Eid> = self.hosts.keys().filter(|host| eid.contains(**host)).copied().collect();
+        for host in hosts {
+            self.forget_host(host, todo);
+        }
     }
 
     /// What packets of a prefix of ours are to say from now on. Hosts of it that have entries of their own follow.

@@ -39,7 +39,7 @@ pub(super) struct Reachability {
     smr: Smr,
     pub(super) features: Features,
     /// Our RLOCs that packets can come to.
-    offered: BTreeSet<IpAddr>,
+    pub(super) offered: BTreeSet<IpAddr>,
     pub(super) probe_faults: Tally<ProbeFault>,
     pub(super) smr_faults: Tally<SmrFault>,
     pub(super) counts: Counts,
@@ -84,7 +84,7 @@ impl Reachability {
 
 /// Our mappings, with R bits that say what packets can come to now (RFC 9301 §5.4). Of locators of the site's other xTRs nothing
 /// is known here: they are told as the operator wrote them.
-fn offering(database: &[Mapping], rlocs: &[IpAddr], offered: &BTreeSet<IpAddr>) -> Vec<Mapping> {
+pub(super) fn offering(database: &[Mapping], rlocs: &[IpAddr], offered: &BTreeSet<IpAddr>) -> Vec<Mapping> {
     let mut database = database.to_vec();
     for locator in database.iter_mut().flat_map(|mapping| &mut mapping.locators) {
         locator.reachable &= !rlocs.contains(&locator.address) || offered.contains(&locator.address);
