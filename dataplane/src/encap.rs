@@ -281,6 +281,8 @@ pub(crate) fn encap(
     if context.setup.features.marks() {
         let octets = umem.octets_mut(frame);
         if let Some(header) = octets[..outer.len()].last_chunk_mut() {
+            // What is not ours has no say: a PITR's packets are no site's.
+            let source = source.filter(|source| context.cache.is_local(*source));
             let source = source.map(|source| context.cache.mark(source));
             features::stamp(header, context.setup.features, source, context.cache.mark(entry));
         }

@@ -13,6 +13,8 @@ impl Publisher {
         let mark = *self.own.get(&eid).unwrap_or(&Mark::default());
         self.own.insert(eid, mark);
         self.put(eid, Some(Forwarding::Local(Delivery::Unresolved)), mark);
+        // Those that were of a shorter prefix of ours until now.
+        self.mark_hosts(eid, mark);
     }
 
     /// A prefix is ours no more; nor are the hosts in it.
@@ -33,6 +35,10 @@ impl Publisher {
             _ => return,
         }
         self.writer.mark(&eid, mark);
+        self.mark_hosts(eid, mark);
+    }
+
+    fn mark_hosts(&mut self, eid: EidPrefix, mark: Mark) {
         for host in self.hosts.keys().copied() {
             if self.own.longest(host).is_some_and(|(own, _)| own == eid) {
                 self.writer.mark(&EidPrefix::host(host), mark);

@@ -495,6 +495,8 @@ fn hosts_of_the_site_say_what_their_eid_prefix_says() {
     assert_eq!(marks(&mut world), [3, 3, 2, 2]);
     world.publisher.mark_own(eid("1.1.2.0/24"), mark(4));
     assert_eq!(marks(&mut world), [3, 3, 4, 4]);
+    world.publisher.own(eid("1.1.1.0/24"));
+    assert_eq!(marks(&mut world), [0, 3, 4, 4], "one more prefix, which says nothing yet");
     let host = Eid { instance: InstanceId::DEFAULT, address: ip("1.1.2.1") };
     assert_eq!(world.publisher.own_prefix(host), Some(eid("1.1.2.0/24")));
 }

@@ -59,6 +59,7 @@ fn each_mistake_is_told() {
             "[features]\nmap-versioning = true\nlocator-status-bits = true\n[rloc-probing]\ninterval = 0",
             "x.toml:10: locator-status-bits without RLOC-probing",
         ),
+        ("[features]\necho-nonce = true\n[rloc-probing]\ninterval = 0", "x.toml:9: echo-nonce without RLOC-probing"),
         ("[features]\necho = true", "x.toml:9: unknown field `echo` in [features]"),
         ("[features]\necho-nonce = 1", "x.toml:9: "),
         (

@@ -24,6 +24,13 @@ pub(super) fn features(draft: &Draft, database: &[Given<Mapping>], probing: bool
             "switch probing on, or the bits off",
         );
     }
+    if let (Some(nonces), true, false) = (echo_nonce, features.nonces, probing) {
+        findings.wrong(
+            &nonces.place,
+            "echo-nonce without RLOC-probing: nothing would say that a path works again, or that its end echoes no more",
+            "switch probing on, or echo-nonce off",
+        );
+    }
     if let (Some(versions), true) = (map_versioning, features.versions)
         && let Some(without) = database.iter().find(|own| own.value.version == 0)
     {
