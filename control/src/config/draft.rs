@@ -192,6 +192,8 @@ pub struct Settings {
     pub api: Option<Given<String>>,
     /// Path, or `off`.
     pub api_read_only: Option<Given<String>>,
+    /// `address:port`.
+    pub metrics: Option<Given<String>>,
     /// A name of [`LogLevel`](super::LogLevel).
     pub log: Option<Given<String>>,
     /// A name of [`LogFormat`](super::LogFormat).
@@ -281,6 +283,7 @@ impl Settings {
             resolver: self.resolver.or(other.resolver),
             api: self.api.or(other.api),
             api_read_only: self.api_read_only.or(other.api_read_only),
+            metrics: self.metrics.or(other.metrics),
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
         }

@@ -8,8 +8,10 @@ mod driver;
 mod lig;
 mod log;
 mod map;
+mod metrics;
 mod run;
 mod show;
+mod top;
 mod workers;
 
 use std::{
@@ -35,6 +37,9 @@ fn main() -> ExitCode {
             show::show(&arguments)
         }
         Command::Map(arguments) => map::map(&arguments).map_err(|error| format!("altitude: {error}")),
+        Command::Top(arguments) => top::top(&arguments),
+        Command::Completions { shell } => cli::pages::completions(shell).map_err(|error| format!("altitude: {error}")),
+        Command::Man { folder } => man(&folder),
         Command::Lig(arguments) => lig::lig(&arguments).map_err(|error| format!("altitude: {error}")),
     };
     match outcome {
@@ -55,6 +60,12 @@ fn start(arguments: &cli::Run) -> Result<(), String> {
         tracing::warn!("{warning}");
     }
     run::run(&config).map_err(|error| format!("altitude: {error}"))
+}
+
+/// `altitude man FOLDER`.
+fn man(folder: &Path) -> Result<(), String> {
+    let pages = cli::pages::man(folder).map_err(|error| format!("altitude: {error}"))?;
+    writeln!(io::stdout(), "{pages} pages in {}", folder.display()).map_err(|error| error.to_string())
 }
 
 /// `altitude check FILE`.

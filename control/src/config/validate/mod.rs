@@ -127,6 +127,7 @@ pub(super) fn validate(
             resolver: tuning.resolver,
             api: tuning.api,
             api_read_only: tuning.api_read_only,
+            metrics: tuning.metrics,
             log: tuning.log,
             log_format: tuning.log_format,
             warnings: source.locate(std::mem::take(&mut findings.warnings)).0,

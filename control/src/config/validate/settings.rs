@@ -1,6 +1,9 @@
 //! Cores, rings, frames and the other single values.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use altitude_dataplane::{port::BATCH, worker::BATCH_DEFAULT};
 
@@ -34,6 +37,7 @@ pub(super) struct Tuning {
     pub(super) resolver: ResolverName,
     pub(super) api: PathBuf,
     pub(super) api_read_only: Option<PathBuf>,
+    pub(super) metrics: Option<SocketAddr>,
     pub(super) state_dir: PathBuf,
     pub(super) log: LogLevel,
     pub(super) log_format: LogFormat,
@@ -62,6 +66,7 @@ pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings
     let resolver = or(&given.resolver, ResolverName::BuiltIn, |given| values::choice(given, "resolver", findings));
     let api = or(&given.api, PathBuf::from(API_PATH), |given| api(given, findings));
     let read_only = read_only(given, api.as_deref(), findings);
+    let metrics = or(&given.metrics, None, |given| metrics(given, findings).map(Some));
     let state_dir = or(&given.state_dir, PathBuf::from(STATE_DIR), |given| map_server::state_dir(given, findings));
     let log = or(&given.log, LogLevel::Info, |given| values::choice(given, "log level", findings));
     let log_format = or(&given.log_format, LogFormat::Text, |given| values::choice(given, "log format", findings));
@@ -81,6 +86,7 @@ pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings
         resolver: resolver?,
         api: api?,
         api_read_only: read_only?,
+        metrics: metrics?,
         state_dir: state_dir?,
         log: log?,
         log_format: log_format?,
@@ -158,4 +164,15 @@ fn api(given: &Given<String>, findings: &mut Findings) -> Option<PathBuf> {
     let what = format!("'{}' cannot be the path of a socket", given.value);
     findings.wrong(&given.place, what, format!("give a file path of at most {SOCKET_PATH_MAX} octets"));
     None
+}
+
+fn metrics(given: &Given<String>, findings: &mut Findings) -> Option<SocketAddr> {
+    match given.value.parse() {
+        Ok(address) => Some(address),
+        Err(_) => {
+            let what = format!("'{}' is no address with a port to serve metrics at", given.value);
+            findings.wrong(&given.place, what, "write 127.0.0.1:9347, or [::1]:9347");
+            None
+        }
+    }
 }
