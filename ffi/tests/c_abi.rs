@@ -181,6 +181,31 @@ fn the_examples_compile_without_a_warning() {
 }
 
 #[test]
+fn what_is_installed_is_found_by_pkg_config_and_works() {
+    let folder = Folder::new("install");
+    let router = Router::start(&folder.path("map.sock"), Tables::small());
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (said, code) = run(Command::new(source.join("install")).arg(library_folder()).arg(&folder.0));
+    assert_eq!(code, Some(0), "{said}");
+    let mut pkg_config = Command::new("pkg-config");
+    pkg_config.args(["--cflags", "--libs", "altitude"]).env("PKG_CONFIG_PATH", folder.path("lib/pkgconfig"));
+    let Ok(output) = pkg_config.output() else { return println!("SKIP: no pkg-config on this machine") };
+    let flags = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(flags.trim(), format!("-I{0}/include -L{0}/lib -laltitude", folder.0.display()));
+    let program = folder.path("show");
+    let mut compile = Command::new("cc");
+    compile
+        .args(["-std=c11", "-D_POSIX_C_SOURCE=200809L"])
+        .arg(source.join("tests/show.c"))
+        .args(flags.split_whitespace());
+    let (said, code) = run(compile.arg("-o").arg(&program));
+    assert_eq!(code, Some(0), "{said}");
+    let mut show = Command::new(&program);
+    show.env("LD_LIBRARY_PATH", folder.path("lib")).arg(router.path()).args(["cache", "2.2.2.2"]);
+    assert_eq!(run(&mut show).0, WIDE);
+}
+
+#[test]
 fn c_programs_are_clean_under_sanitizers() {
     let folder = Folder::new("sanitized");
     let router = Router::start(&folder.path("map.sock"), Tables::small());
