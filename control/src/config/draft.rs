@@ -190,10 +190,10 @@ pub struct Settings {
     pub resolver: Option<Given<String>>,
     /// Path.
     pub api: Option<Given<String>>,
-    /// Path, or `off`.
-    pub api_read_only: Option<Given<String>>,
     /// `address:port`.
     pub metrics: Option<Given<String>>,
+    /// Path, or `off`.
+    pub api_read_only: Option<Given<String>>,
     /// A name of [`LogLevel`](super::LogLevel).
     pub log: Option<Given<String>>,
     /// A name of [`LogFormat`](super::LogFormat).
@@ -282,8 +282,8 @@ impl Settings {
             source_check: self.source_check.or(other.source_check),
             resolver: self.resolver.or(other.resolver),
             api: self.api.or(other.api),
-            api_read_only: self.api_read_only.or(other.api_read_only),
             metrics: self.metrics.or(other.metrics),
+            api_read_only: self.api_read_only.or(other.api_read_only),
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
         }

@@ -114,10 +114,10 @@ pub struct Config {
     pub resolver: ResolverName,
     /// Socket of the mapping API.
     pub api: PathBuf,
-    /// Its socket for everybody, where nothing can be changed; `None`: there is none.
-    pub api_read_only: Option<PathBuf>,
     /// Where metrics are served over HTTP, if anywhere.
     pub metrics: Option<SocketAddr>,
+    /// Its socket for everybody, where nothing can be changed; `None`: there is none.
+    pub api_read_only: Option<PathBuf>,
     /// Least severe log level that is written.
     pub log: LogLevel,
     /// Shape of a log line.

@@ -65,6 +65,7 @@ use self::{
 };
 use super::{
     run::{Kernel, RunError, Sockets},
+    service::Service,
     workers::WorkerLink,
 };
 
@@ -141,6 +142,7 @@ pub(crate) struct Driver<'a> {
     /// Changes of the tables so far.
     generation: u64,
     tunnel_states: Vec<TunnelState>,
+    service: Service,
     /// When the MTUs of tunnels are to be looked at.
     next_paths: Option<Instant>,
     started: Instant,
@@ -153,6 +155,7 @@ impl Driver<'_> {
         let mut events = Events::with_capacity(256);
         let mut until: Option<Instant> = None;
         self.speak(Instant::now(), speaker::Input::Start);
+        self.service.ready(Instant::now(), &self.config.summary());
         loop {
             let now = Instant::now();
             let timeout = if self.ready.is_empty() { self.due(now, until) } else { Some(Duration::ZERO) };
@@ -166,6 +169,7 @@ impl Driver<'_> {
                 if token == SIGNALS {
                     if let Some(signal) = self.signals.pending().next() {
                         tracing::info!(signal, "stopping");
+                        self.service.stopping();
                         let ending = if signal == SIGHUP { Ending::Restart } else { Ending::Stop };
                         self.end_sessions(now, ending);
                         if ending == Ending::Stop {
@@ -260,6 +264,7 @@ impl Driver<'_> {
             self.registration_due(),
             self.reachability.due(),
             self.roles_due(),
+            self.service.due(),
             until,
             reclaim,
             Some(self.next_look),
@@ -289,6 +294,7 @@ impl Driver<'_> {
         self.wake_registration(now);
         self.wake_reachability(now);
         self.wake_roles(now);
+        self.service.wake(now);
         if self.next_look <= now {
             self.cache(now, map_cache::Input::Look);
             self.next_look = now + self.map_cache.look_every();

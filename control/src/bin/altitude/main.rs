@@ -10,6 +10,7 @@ mod log;
 mod map;
 mod metrics;
 mod run;
+mod service;
 mod show;
 mod top;
 mod workers;
@@ -36,10 +37,10 @@ fn main() -> ExitCode {
             arguments.check().unwrap_or_else(|error| error.exit());
             show::show(&arguments)
         }
-        Command::Map(arguments) => map::map(&arguments).map_err(|error| format!("altitude: {error}")),
         Command::Top(arguments) => top::top(&arguments),
         Command::Completions { shell } => cli::pages::completions(shell).map_err(|error| format!("altitude: {error}")),
         Command::Man { folder } => man(&folder),
+        Command::Map(arguments) => map::map(&arguments).map_err(|error| format!("altitude: {error}")),
         Command::Lig(arguments) => lig::lig(&arguments).map_err(|error| format!("altitude: {error}")),
     };
     match outcome {

@@ -112,6 +112,8 @@ pub(crate) fn run(config: &Config) -> Result<(), RunError> {
     let (stop, ended) = (AtomicBool::new(false), AtomicBool::new(false));
     let wakers: Vec<_> = dataplane.links.iter().map(|link: &WorkerLink| link.waker.clone()).collect();
     let mut driver = Driver::new(config, poll, signals, kernel, sockets, writer, dataplane.steering, dataplane.links)?;
+    // All that is opened is open; what is left needs no more. Threads that are started from here on have no more either.
+    privilege::give_up_all_but(&[privilege::NET_ADMIN, privilege::BPF])?;
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
         let mut result = Ok(());

@@ -36,8 +36,8 @@ pub(super) struct Tuning {
     pub(super) source_check: SourceCheck,
     pub(super) resolver: ResolverName,
     pub(super) api: PathBuf,
-    pub(super) api_read_only: Option<PathBuf>,
     pub(super) metrics: Option<SocketAddr>,
+    pub(super) api_read_only: Option<PathBuf>,
     pub(super) state_dir: PathBuf,
     pub(super) log: LogLevel,
     pub(super) log_format: LogFormat,
@@ -65,8 +65,8 @@ pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings
         or(&given.source_check, SourceCheck::Standard, |given| values::choice(given, "source check", findings));
     let resolver = or(&given.resolver, ResolverName::BuiltIn, |given| values::choice(given, "resolver", findings));
     let api = or(&given.api, PathBuf::from(API_PATH), |given| api(given, findings));
-    let read_only = read_only(given, api.as_deref(), findings);
     let metrics = or(&given.metrics, None, |given| metrics(given, findings).map(Some));
+    let read_only = read_only(given, api.as_deref(), findings);
     let state_dir = or(&given.state_dir, PathBuf::from(STATE_DIR), |given| map_server::state_dir(given, findings));
     let log = or(&given.log, LogLevel::Info, |given| values::choice(given, "log level", findings));
     let log_format = or(&given.log_format, LogFormat::Text, |given| values::choice(given, "log format", findings));
@@ -85,8 +85,8 @@ pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings
         source_check: source_check?,
         resolver: resolver?,
         api: api?,
-        api_read_only: read_only?,
         metrics: metrics?,
+        api_read_only: read_only?,
         state_dir: state_dir?,
         log: log?,
         log_format: log_format?,

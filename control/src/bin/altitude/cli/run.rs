@@ -244,19 +244,19 @@ pub(crate) struct Run {
     #[arg(long, value_name = "PATH", help_heading = "General")]
     api: Option<String>,
 
-    /// Socket of the mapping API for everybody, where nothing can be changed, or off [default: beside the one of --api, named
-    /// map-ro.sock where that is map.sock].
-    ///
-    /// Anybody on this machine may read mappings and counters there. Turn it off where that is too much.
-    #[arg(long, value_name = "PATH|off", help_heading = "General")]
-    api_read_only: Option<String>,
-
     /// Serve metrics for Prometheus over HTTP at this address, path /metrics [default: off].
     ///
     /// Everybody who can reach it can read it: take an address of the management network, or 127.0.0.1:9347.
     /// docker/grafana.json is a dashboard for them.
     #[arg(long, value_name = "ADDR:PORT", help_heading = "General")]
     metrics: Option<String>,
+
+    /// Socket of the mapping API for everybody, where nothing can be changed, or off [default: beside the one of --api, named
+    /// map-ro.sock where that is map.sock].
+    ///
+    /// Anybody on this machine may read mappings and counters there. Turn it off where that is too much.
+    #[arg(long, value_name = "PATH|off", help_heading = "General")]
+    api_read_only: Option<String>,
 
     /// Directory for what must survive a restart: the xTR-ID, and which nonces are used [default: /var/lib/altitude].
     ///
@@ -305,8 +305,8 @@ impl Run {
             source_check: given("source-check", self.source_check.as_ref()),
             resolver: given("resolver", self.resolver.as_ref()),
             api: given("api", self.api.as_ref()),
-            api_read_only: given("api-read-only", self.api_read_only.as_ref()),
             metrics: given("metrics", self.metrics.as_ref()),
+            api_read_only: given("api-read-only", self.api_read_only.as_ref()),
             log: given("log", self.log.as_ref()),
             log_format: given("log-format", self.log_format.as_ref()),
         };

@@ -39,6 +39,7 @@ use super::{
 };
 use crate::{
     run::{Kernel, RunError, SITE_HOSTS_MAX, Sockets},
+    service::Service,
     workers::WorkerLink,
 };
 
@@ -103,6 +104,7 @@ impl<'a> Driver<'a> {
             limbo: 0,
             generation: 0,
             tunnel_states: config.tunnels.iter().map(|t| TunnelState::new(t.options.keepalive, now)).collect(),
+            service: Service::new(),
             next_paths: None,
             started: now,
             buffer: vec![0; MESSAGE_MAX],
