@@ -97,8 +97,7 @@ fn a_client_changes_the_map_cache_and_others_hear_of_it() {
     // A verdict of ours takes a locator out of use until it is taken back.
     let judge = |up| Operation::Judge { judged: Judged::Locator([240, 0, 254, 21].into()), up };
     assert_eq!(writer.perform(&judge(false)).unwrap().count, 1);
-    let told =
-        |event| matches!(event, Event::Judged { locator, up: false, .. } if locator.to_string() == "240.0.254.21");
+    let told = |event| matches!(event, Event::Judged { locator, up: false, method: Method::Admin, .. } if locator.to_string() == "240.0.254.21");
     while !told(next(&mut listener).event) {}
     assert!(writer.find(Table::Cache, &place).unwrap().unwrap().locators[0].bad);
     writer.perform(&judge(true)).unwrap();

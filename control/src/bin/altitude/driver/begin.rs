@@ -77,14 +77,7 @@ impl<'a> Driver<'a> {
             resolver: Resolver::new(messages::resolver_settings(config, own.clone())),
             responder: Responder::new(responder::Settings::new(config.database.clone(), config.rlocs.clone())),
             map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }, now),
-            publisher: Publisher::new(
-                publisher::Settings {
-                    rlocs: config.rlocs.clone(),
-                    petrs: config.roles.petrs.clone(),
-                    hosts_max: SITE_HOSTS_MAX,
-                },
-                writer,
-            ),
+            publisher: Publisher::new(publisher_settings(config), writer),
             reachability: Reachability::new(config),
             engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
             datagrams: Vec::new(),
@@ -174,4 +167,8 @@ impl<'a> Driver<'a> {
         }
         Ok(())
     }
+}
+
+fn publisher_settings(config: &Config) -> publisher::Settings {
+    publisher::Settings { rlocs: config.rlocs.clone(), petrs: config.roles.petrs.clone(), hosts_max: SITE_HOSTS_MAX }
 }
