@@ -148,6 +148,16 @@ impl Publisher {
         self.put(eid, Some(Forwarding::Local(Delivery::Unresolved)));
     }
 
+    /// A prefix is ours no more; nor are the hosts in it.
+    pub fn disown(&mut self, eid: &EidPrefix, todo: &mut Vec<Watch>) {
+        self.unshown.remove(eid);
+        self.dirty |= self.writer.remove(eid);
+        let hosts: Vec<Eid> = self.hosts.keys().filter(|host| eid.contains(**host)).copied().collect();
+        for host in hosts {
+            self.forget_host(host, todo);
+        }
+    }
+
     /// Publishes a mapping, or its successor. `set` is the map-cache's number for its locators, if it has any.
     pub fn show(&mut self, mapping: &Mapping, set: Option<SetNumber>, paths: &dyn Paths, todo: &mut Vec<Watch>) {
         let eid = mapping.eid;
@@ -232,10 +242,15 @@ impl Publisher {
             }
         }
         for eid in idle {
-            self.hosts.remove(&eid);
-            self.leave(eid.address, User::Host(eid), todo);
-            self.dirty |= self.writer.remove(&EidPrefix::host(eid));
+            self.forget_host(eid, todo);
         }
+    }
+
+    fn forget_host(&mut self, eid: Eid, todo: &mut Vec<Watch>) {
+        self.hosts.remove(&eid);
+        self.leave(eid.address, User::Host(eid), todo);
+        self.unshown.remove(&EidPrefix::host(eid));
+        self.dirty |= self.writer.remove(&EidPrefix::host(eid));
     }
 
     /// Ends a group of changes: workers look again at what they hold; false if there were none.

@@ -16,6 +16,7 @@
 //! | 10 STATS | – | STAT and NAME each: every counter, summed over workers |
 //! | 10 STATS | DETAIL | see below |
 //! | 13 HELLO | – | TEXT: program and version |
+//! | 0x4000 RELOAD | – | STAT: how many things changed in the configuration, which is read again |
 //!
 //! TABLE is the cache if not given. An entry is TABLE, IID, EID, MAPPING, \[EXPIRY\], \[VOLUME\], RLOC…, in this order and
 //! never spread over two messages. A refusal is a reply with errno set (Linux numbers) and TEXT, and nothing has changed

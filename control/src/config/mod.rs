@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod change;
 mod draft;
 mod file;
 pub mod flags;

@@ -153,7 +153,7 @@ impl altitude_control::api::Router for Tables {
                 let rtt = Some(Duration::from_micros(1500));
                 Event::Judged { locator, up, method: Method::Admin, state: "unknown", rtt }
             }
-            Operation::Judge { .. } => return Err(Refused::Unsupported("not here")),
+            Operation::Judge { .. } | Operation::Reload => return Err(Refused::Unsupported("not here")),
         };
         if let Event::Added(entry) = &event
             && entry.eid.prefix.address().to_string().starts_with("66.")

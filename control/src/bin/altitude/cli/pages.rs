@@ -35,7 +35,7 @@ pub(crate) fn man(folder: &Path) -> io::Result<usize> {
     Ok(pages(&Cli::command()))
 }
 
-/// A page for the command, and those of its own commands.
+/// One for the command, and those of its own.
 fn pages(command: &clap::Command) -> usize {
     1 + command.get_subcommands().map(pages).sum::<usize>()
 }

@@ -34,6 +34,7 @@ use super::{
     operations::Operations,
     reachability::Reachability,
     registration::Registration,
+    reload::Source,
     ribs, roles,
     tunnels::{self, TunnelState},
 };
@@ -47,6 +48,7 @@ impl<'a> Driver<'a> {
     #[expect(clippy::too_many_arguments, reason = "called once, by the composition root")]
     pub(crate) fn new(
         config: &'a Config,
+        source: Source<'a>,
         poll: Poll,
         signals: Signals,
         kernel: Kernel,
@@ -61,6 +63,7 @@ impl<'a> Driver<'a> {
         let bgp = Connections::new(std::mem::take(&mut sockets.bgp), config, now);
         let mut driver = Self {
             config,
+            source,
             rib: ribs::routes(config, bgp.mark.as_ref(), now)?,
             bgp,
             registration: Registration::new(config, now)?,

@@ -37,7 +37,7 @@ pub(super) struct Reachability {
     pub(super) banned: BTreeSet<IpAddr>,
     smr: Smr,
     /// Our RLOCs that packets can come to.
-    offered: BTreeSet<IpAddr>,
+    pub(super) offered: BTreeSet<IpAddr>,
     pub(super) probe_faults: Tally<ProbeFault>,
     pub(super) smr_faults: Tally<SmrFault>,
     pub(super) counts: Counts,
@@ -81,7 +81,7 @@ impl Reachability {
 
 /// Our mappings, with R bits that say what packets can come to now (RFC 9301 §5.4). Of locators of the site's other xTRs nothing
 /// is known here: they are told as the operator wrote them.
-fn offering(database: &[Mapping], rlocs: &[IpAddr], offered: &BTreeSet<IpAddr>) -> Vec<Mapping> {
+pub(super) fn offering(database: &[Mapping], rlocs: &[IpAddr], offered: &BTreeSet<IpAddr>) -> Vec<Mapping> {
     let mut database = database.to_vec();
     for locator in database.iter_mut().flat_map(|mapping| &mut mapping.locators) {
         locator.reachable &= !rlocs.contains(&locator.address) || offered.contains(&locator.address);
@@ -246,7 +246,7 @@ impl Driver<'_> {
     }
 
     /// Steps the SMR machine and does what it says.
-    fn solicit(&mut self, now: Instant, input: smr::Input<'_>) {
+    pub(super) fn solicit(&mut self, now: Instant, input: smr::Input<'_>) {
         let mut todo = Vec::new();
         self.reachability.smr.step(now, input, &mut todo);
         for output in todo {

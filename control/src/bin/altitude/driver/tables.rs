@@ -189,7 +189,7 @@ impl Driver<'_> {
         }
     }
 
-    fn watch(&mut self, now: Instant, watches: Vec<Watch>) {
+    pub(super) fn watch(&mut self, now: Instant, watches: Vec<Watch>) {
         // The far end of a tunnel stays watched, whether it is a locator or not.
         let tunnels = &self.config.tunnels;
         let is_kept =
