@@ -5,13 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use altitude_control::api::{Offer, Operation, Table, client::Client};
+use altitude_control::api::{
+    Offer, Operation, Table,
+    client::{Client, ClientError},
+};
 use altitude_dataplane::mapping::{Action, Eid, EidPrefix, InstanceId, Locator, Mapping, Ttl};
 use hdrhistogram::Histogram;
 
 use crate::{
     bench::meter::Meter,
-    lab::{LabError, Link, Namespace, Router, remove_left_over, work_folder},
+    lab::{LabError, Link, Namespace, Router, remove_left_over, veth, work_folder},
 };
 
 /// Mappings put in one after another, which is also how many there are at the end.
@@ -45,13 +48,16 @@ pub(super) fn run(quick: bool) -> Result<Measured, LabError> {
 }
 
 fn measure(adds: u32, owner: &str, folder: &std::path::Path) -> Result<Measured, LabError> {
-    let namespace = Namespace::create(owner, "router")?;
-    Link { namespace: &namespace, name: "lo" }.address([203, 0, 113, 1].into(), 32)?;
-    let flags = "--rloc 203.0.113.1 --alt-tunnel alt0,remote=203.0.113.2 --rloc-probing off --log warn";
+    // The far end is only there for the router to have a tunnel to it.
+    let (near, far) = (Namespace::create(owner, "router")?, Namespace::create(owner, "far")?);
+    let link = Link { namespace: &near, name: "core" };
+    veth(link, Link { namespace: &far, name: "core" }, 1500)?;
+    link.address([203, 0, 113, 1].into(), 24)?;
+    let flags = "--rloc 203.0.113.1 --alt-tunnel alt0,remote=203.0.113.2 --rloc-probing off";
     let flags: Vec<String> = flags.split(' ').map(str::to_owned).collect();
-    let router = Router::launch("api", &namespace, &flags, folder)?;
-    let wrong = |error: altitude_control::api::client::ClientError| LabError::Wrong(error.to_string());
-    let mut client = crate::lab::wait_until("API", Duration::from_secs(20), || Ok(Client::connect(&router.api).ok()))?;
+    let router = Router::start("api", &near, &flags, folder)?;
+    let wrong = |error: ClientError| LabError::Wrong(error.to_string());
+    let mut client = Client::connect(&router.api).map_err(wrong)?;
 
     let mut added = times();
     let meter = Meter::Process(router.process.id());
