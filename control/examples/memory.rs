@@ -22,6 +22,7 @@ use altitude_control::{
 };
 use altitude_dataplane::{
     cache,
+    features::Features,
     mapping::{Action, Adjacency, EidPrefix, InstanceId, Locator, Mapping, Prefix, Ttl},
 };
 
@@ -109,7 +110,12 @@ struct Control {
 impl Control {
     fn new(now: Instant) -> Self {
         let (writer, _readers) = cache::new(COUNT, 1);
-        let settings = publisher::Settings { rlocs: vec![[192, 0, 2, 1].into()], petrs: Vec::new(), hosts_max: 1 };
+        let settings = publisher::Settings {
+            rlocs: vec![[192, 0, 2, 1].into()],
+            petrs: Vec::new(),
+            hosts_max: 1,
+            features: Features::default(),
+        };
         Self {
             cache: MapCache::new(map_cache::Settings { capacity: COUNT }, now),
             publisher: Publisher::new(settings, writer),

@@ -11,6 +11,7 @@
 //! it has a changed path recompile those sets; the mappings, however many, follow without being touched.
 
 mod choose;
+mod marks;
 mod proxy;
 mod report;
 mod users;
@@ -22,7 +23,8 @@ use std::{
 
 use altitude_dataplane::{
     cache::{Delivery, Forwarding, Hits, SetId, Writer},
-    mapping::{Action, Adjacency, Eid, EidPrefix, InstanceId, Locator, Mapping, Prefix},
+    features::Features,
+    mapping::{Action, Adjacency, Eid, EidPrefix, InstanceId, Locator, Mapping, Mark, Nonce, Prefix},
     verdict::Reason,
 };
 use hashbrown::HashMap;
@@ -30,6 +32,7 @@ use hashbrown::HashMap;
 use self::users::{User, Users};
 use crate::{
     map_cache::{MapCache, SetNumber},
+    prefix_map::PrefixMap,
     prober,
     slab::Chunked,
 };
@@ -59,6 +62,16 @@ pub trait Paths {
     /// What RLOC-probes say of a locator.
     fn probed(&self, _locator: IpAddr) -> prober::State {
         prober::State::Unknown
+    }
+
+    /// The nonce that packets to a locator carry.
+    fn nonce(&self, _locator: IpAddr) -> Option<Nonce> {
+        None
+    }
+
+    /// Locator-Status-Bits that the site of a cached prefix last sent of these locators.
+    fn status(&self, _eid: &EidPrefix, _locators: &[Locator]) -> Option<u32> {
+        None
     }
 }
 
@@ -96,6 +109,8 @@ pub struct Settings {
     pub petrs: Vec<IpAddr>,
     /// Most site hosts whose link-layer address is kept at one time.
     pub hosts_max: usize,
+    /// Which header features are on: without any, entries have no marks.
+    pub features: Features,
 }
 
 /// Most refused entries that one [`Publisher::mend`] tries again.
@@ -105,6 +120,8 @@ const MENDS_MAX: usize = 256;
 pub struct Publisher {
     settings: Settings,
     writer: Writer,
+    /// What packets of our EID-prefixes say, and what packets to them are held against.
+    own: PrefixMap<Mark>,
     /// By [`SetNumber::place`].
     sets: Chunked<Option<Held>>,
     natives: BTreeSet<EidPrefix>,
@@ -130,6 +147,7 @@ impl Publisher {
         Self {
             settings,
             writer,
+            own: PrefixMap::new(),
             sets: Chunked::new(),
             natives: BTreeSet::new(),
             proxies: BTreeMap::new(),
@@ -140,21 +158,6 @@ impl Publisher {
             unproxied: BTreeSet::new(),
             dirty: false,
             refused: 0,
-        }
-    }
-
-    /// Makes a prefix ours: packets from it are encapsulated, packets to it delivered.
-    pub fn own(&mut self, eid: EidPrefix) {
-        self.put(eid, Some(Forwarding::Local(Delivery::Unresolved)));
-    }
-
-    /// A prefix is ours no more; nor are the hosts in it.
-    pub fn disown(&mut self, eid: &EidPrefix, todo: &mut Vec<Watch>) {
-        self.unshown.remove(eid);
-        self.dirty |= self.writer.remove(eid);
-        let hosts: Vec<Eid> = self.hosts.keys().filter(|host| eid.contains(**host)).copied().collect();
-        for host in hosts {
-            self.forget_host(host, todo);
         }
     }
 
@@ -179,7 +182,8 @@ impl Publisher {
             (None, Action::DropAuthFailure) => Some(Forwarding::Drop(Reason::ActAuthFailure)),
         };
         self.forget_native(&eid, todo);
-        self.put(eid, forwarding);
+        let mark = self.mark_of(mapping, paths);
+        self.put(eid, forwarding, mark);
     }
 
     /// Takes a mapping back.
@@ -354,7 +358,7 @@ impl Publisher {
             Path::Waiting => Forwarding::Request,
             Path::Unreachable => Forwarding::Drop(Reason::NativeNoRoute),
         };
-        self.put(eid, Some(forwarding));
+        self.put(eid, Some(forwarding), Mark::default());
     }
 
     fn forget_native(&mut self, eid: &EidPrefix, todo: &mut Vec<Watch>) {
@@ -366,7 +370,11 @@ impl Publisher {
     fn redeliver(&mut self, eid: Eid, paths: &dyn Paths) {
         let prefix = EidPrefix::host(eid);
         match paths.path(eid.address) {
-            Path::Ready(adjacency) => self.put(prefix, Some(Forwarding::Local(Delivery::Adjacent(adjacency)))),
+            Path::Ready(adjacency) => {
+                // The longest match of its packets, so it says what its prefix says.
+                let mark = self.own.longest(eid).map(|(_, mark)| *mark).unwrap_or_default();
+                self.put(prefix, Some(Forwarding::Local(Delivery::Adjacent(adjacency))), mark);
+            }
             // The covering prefix is Local and unresolved: back to asking.
             Path::Waiting | Path::Unreachable => {
                 self.unshown.remove(&prefix);
@@ -376,8 +384,8 @@ impl Publisher {
     }
 
     /// Puts an entry in or replaces it; what finds no room is taken out, lest an entry leads to a set that is gone.
-    fn put(&mut self, eid: EidPrefix, forwarding: Option<Forwarding>) {
-        if forwarding.is_some_and(|forwarding| self.writer.insert(eid, forwarding).is_ok()) {
+    fn put(&mut self, eid: EidPrefix, forwarding: Option<Forwarding>, mark: Mark) {
+        if forwarding.is_some_and(|forwarding| self.writer.insert_marked(eid, forwarding, mark).is_ok()) {
             self.unshown.remove(&eid);
             self.dirty = true;
             return;

@@ -27,6 +27,7 @@ use crate::{
     encap::{self, Context, Setup, SitePacket},
     frame::{Frame, Umem},
     mapping::{InstanceId, PortIndex},
+    sightings::Desk,
     verdict::{Reason, Verdict},
     worker::{PortRole, SourceCheck},
 };
@@ -119,6 +120,8 @@ pub(crate) struct Batch {
 /// those of one kind are found at about the same depth of the table.
 pub(crate) struct Questions<'a, 'b> {
     cache: &'b Snapshot<'a>,
+    /// Every source's entry is looked up: a header feature goes by its mark.
+    blind: bool,
     /// What is ours in the instance asked about last: mostly that of the next packet too.
     ours: (InstanceId, Ours<'a>),
     sources: &'b mut Lookups,
@@ -149,7 +152,7 @@ impl Questions<'_, '_> {
     #[inline(always)]
     fn meet(&mut self, instance: InstanceId) {
         if instance != self.ours.0 {
-            self.ours = (instance, self.cache.ours(instance));
+            self.ours = (instance, ours(self.cache, instance, self.blind));
         }
     }
 
@@ -180,6 +183,11 @@ impl Questions<'_, '_> {
     }
 }
 
+/// What is ours in an instance; nothing is told of it where every source is looked up.
+fn ours<'a>(cache: &Snapshot<'a>, instance: InstanceId, blind: bool) -> Ours<'a> {
+    if blind { Ours::unlisted() } else { cache.ours(instance) }
+}
+
 impl Default for Batch {
     /// With all its memory.
     fn default() -> Self {
@@ -204,22 +212,27 @@ impl Batch {
         cache: &Snapshot<'_>,
         setup: &Setup,
     ) {
-        let ours = (role.instance, cache.ours(role.instance));
+        let features = setup.features;
+        let blind = if role.core { features.any() } else { features.marks() };
         // The side of the port decides which path a frame takes; three loops, so that each is short.
         let (site, core) = (role.site, role.core);
         if site && !core {
-            self.read(umem, frames, cache, ours, |octets, questions| {
+            self.read(umem, frames, cache, (role.instance, blind), |octets, questions| {
                 encap::read(octets, role.instance, setup, questions)
             });
         } else if core && !site {
-            self.read(umem, frames, cache, ours, |octets, questions| decap::read(octets, setup, questions));
+            self.read(umem, frames, cache, (role.instance, blind), |octets, questions| {
+                decap::read(octets, setup, questions)
+            });
         } else {
-            self.read(umem, frames, cache, ours, |octets, questions| match core && is_for_etr(octets, &setup.rlocs) {
-                true => decap::read(octets, setup, questions),
-                false => encap::read(octets, role.instance, setup, questions),
+            self.read(umem, frames, cache, (role.instance, blind), |octets, questions| {
+                match core && is_for_etr(octets, &setup.rlocs) {
+                    true => decap::read(octets, setup, questions),
+                    false => encap::read(octets, role.instance, setup, questions),
+                }
             });
         }
-        self.ask(cache, setup.source_check, site || !core);
+        self.ask(cache, setup, site || !core);
     }
 
     #[inline(never)]
@@ -228,13 +241,14 @@ impl Batch {
         umem: &Umem,
         frames: &[Frame],
         cache: &Snapshot<'a>,
-        ours: (InstanceId, Ours<'a>),
+        (instance, blind): (InstanceId, bool),
         read: impl Fn(&[u8], &mut Questions<'a, '_>) -> Word,
     ) {
         let Self { packets, sources, destinations, .. } = self;
         sources.clear();
         destinations.clear();
-        let mut questions = Questions { cache, ours, sources, destinations };
+        let ours = (instance, ours(cache, instance, blind));
+        let mut questions = Questions { cache, blind, ours, sources, destinations };
         for frame in frames.iter().take(AHEAD) {
             umem.prefetch(frame);
         }
@@ -251,7 +265,7 @@ impl Batch {
 
     /// Looks all addresses up, and asks for what the entries lead to. `tunnels`: some may go into tunnels.
     #[inline(never)]
-    fn ask(&mut self, cache: &Snapshot<'_>, source_check: SourceCheck, tunnels: bool) {
+    fn ask(&mut self, cache: &Snapshot<'_>, setup: &Setup, tunnels: bool) {
         let Self { packets, sources, destinations, .. } = self;
         cache.lookup_all(sources);
         cache.lookup_all(destinations);
@@ -265,7 +279,12 @@ impl Batch {
         for entry in destinations.all_found().flatten() {
             cache.prefetch_way(entry);
         }
-        if source_check == SourceCheck::Secure {
+        if setup.features.marks() {
+            for entry in sources.all_found().chain(destinations.all_found()).flatten() {
+                cache.prefetch_mark(entry);
+            }
+        }
+        if setup.source_check == SourceCheck::Secure {
             for entry in sources.all_found().flatten() {
                 cache.prefetch_members(entry);
             }
@@ -290,6 +309,7 @@ impl Batch {
         frames: &mut [Frame],
         instance: InstanceId,
         context: &Context<'_>,
+        mut desk: Option<&mut Desk>,
     ) -> Option<PortIndex> {
         let Self { packets, sources, destinations, egresses, rare } = self;
         rare.clear();
@@ -311,7 +331,9 @@ impl Batch {
                         Packet::Site(packet) => {
                             encap::encap(umem, frame, instance, packet, source, destination, context)
                         }
-                        Packet::Core(packet) => decap::decap(umem, frame, packet, source, destination, context),
+                        Packet::Core(packet) => {
+                            decap::decap(umem, frame, packet, source, destination, context, desk.as_deref_mut())
+                        }
                         Packet::Lost(reason) => Verdict::Drop(reason),
                     });
                     RARE

@@ -165,6 +165,16 @@ reasons! {
     InnerDestinationRloc = "inner-destination-rloc",
     /// Inner destination outside the local EID-prefixes.
     InnerDestinationForeign = "inner-destination-foreign",
+    /// V set, and our mapping of the inner destination has no version (RFC 9302 §6.1).
+    VersionUnexpected = "version-unexpected",
+    /// V set with a dest map-version of 0, which no ITR may send.
+    DestVersionZero = "dest-version-zero",
+    /// Dest map-version newer than our mapping is.
+    DestVersionNewer = "dest-version-newer",
+    /// Dest map-version older than our mapping: the ITR was told ten times, or nobody can hold it any more.
+    DestVersionOlder = "dest-version-older",
+    /// Source map-version older than the mapping that we have of the inner source.
+    SourceVersionOlder = "source-version-older",
     /// Outer CE over an inner packet that is not ECN-capable (RFC 6040 §4.2).
     EcnNotCapable = "ecn-not-capable",
     /// TTL or Hop Limit at 0 after decapsulation.

@@ -113,6 +113,7 @@ fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
         api,
         api_read_only,
         metrics,
+        features,
         log: _,
         log_format,
         warnings: _,
@@ -152,6 +153,7 @@ fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
         (old.api != *api, "api"),
         (old.api_read_only != *api_read_only, "api-read-only"),
         (old.metrics != *metrics, "metrics"),
+        (old.features != *features, "features"),
         (old.log_format != *log_format, "log-format"),
     ];
     differ.into_iter().filter(|(differs, _)| *differs).map(|(_, name)| name).collect()

@@ -7,6 +7,7 @@ mod begin;
 mod bgp;
 mod clients;
 mod counts;
+mod features;
 mod messages;
 mod news;
 mod operations;
@@ -179,7 +180,7 @@ impl Driver<'_> {
                     self.ready.insert(token);
                 }
             }
-            if self.take_misses(now) {
+            if self.take_misses(now) | self.take_sightings(now) {
                 self.ready.insert(BELL);
             }
             self.wake(now);

@@ -44,6 +44,24 @@ use crate::{
     workers::WorkerLink,
 };
 
+/// What the publisher goes by.
+fn publisher_settings(config: &Config) -> publisher::Settings {
+    publisher::Settings {
+        rlocs: config.rlocs.clone(),
+        petrs: config.roles.petrs.clone(),
+        hosts_max: SITE_HOSTS_MAX,
+        features: config.features,
+    }
+}
+
+/// What answers Map-Requests for our own mappings.
+fn responder(config: &Config) -> Responder {
+    Responder::new(responder::Settings {
+        echo_nonce: config.features.nonces,
+        ..responder::Settings::new(config.database.clone(), config.rlocs.clone())
+    })
+}
+
 impl<'a> Driver<'a> {
     #[expect(clippy::too_many_arguments, reason = "called once, by the composition root")]
     pub(crate) fn new(
@@ -78,10 +96,10 @@ impl<'a> Driver<'a> {
             steering,
             workers,
             resolver: Resolver::new(messages::resolver_settings(config, own.clone())),
-            responder: Responder::new(responder::Settings::new(config.database.clone(), config.rlocs.clone())),
+            responder: responder(config),
             map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }, now),
             publisher: Publisher::new(publisher_settings(config), writer),
-            reachability: Reachability::new(config),
+            reachability: Reachability::new(config, now),
             engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
             datagrams: Vec::new(),
             map_resolver: config.roles.map_resolver.clone().map(MapResolver::new),
@@ -149,6 +167,7 @@ impl<'a> Driver<'a> {
         for mapping in &self.config.database {
             self.publisher.own(mapping.eid);
         }
+        self.mark_own(now);
         for mapping in &self.config.map_cache {
             self.cache(now, map_cache::Input::Static(mapping.clone()));
         }
@@ -170,8 +189,4 @@ impl<'a> Driver<'a> {
         }
         Ok(())
     }
-}
-
-fn publisher_settings(config: &Config) -> publisher::Settings {
-    publisher::Settings { rlocs: config.rlocs.clone(), petrs: config.roles.petrs.clone(), hosts_max: SITE_HOSTS_MAX }
 }

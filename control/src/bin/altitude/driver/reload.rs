@@ -107,6 +107,7 @@ impl Driver<'_> {
         let database = offering(&self.config.database, &self.config.rlocs, &self.reachability.offered);
         self.responder.set_database(database.clone());
         self.register_anew(now, database);
+        self.mark_own(now);
         for eid in concerned {
             self.solicit(now, smr::Input::Changed(eid));
         }
