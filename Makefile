@@ -36,10 +36,14 @@ bench: build ## the worker, the map-cache and real AF_XDP on veth, each beside r
 	@$(PERF) lpm
 	@$(PERF) veth
 
+install-lib: deps ## installs libaltitude, altitude.h and altitude.pc under PREFIX [/usr/local]; DESTDIR for packagers
+	cargo build --release --package altitude-ffi
+	@ffi/install "$(TARGET)/release" "$(or $(PREFIX),/usr/local)"
+
 deps:        ## installs the system packages that are missing
 	@docker/deps.sh
 
 clean:       ## removes what was built
 	cargo clean
 
-.PHONY: help build demo demo-remove lab lab-remove test lint bench deps clean
+.PHONY: help build demo demo-remove lab lab-remove test lint bench install-lib deps clean

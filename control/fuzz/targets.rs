@@ -5,7 +5,7 @@
 
 use std::{
     net::IpAddr,
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use altitude_control::{
@@ -18,13 +18,20 @@ use altitude_control::{
         },
         tunnels::TunnelId,
     },
+    api::{
+        self, AltStatus, Asker, Counts, Done, Entry, Event, Flags, Header, MESSAGE_MAX, Operation, Origin, PortStatus,
+        Refused, Rights, Router, Session, Table, View,
+    },
     wire::{Algorithm, Key, Message, ecm::Ecm, gre::GreHeader, packet::UdpPacket},
 };
-use altitude_dataplane::wire::{
-    checksum,
-    ipv4::Ipv4Header,
-    ipv6::{self, Ipv6Header},
-    udp::UdpHeader,
+use altitude_dataplane::{
+    mapping::{Action, EidPrefix, InstanceId, Mapping, Ttl},
+    wire::{
+        checksum,
+        ipv4::Ipv4Header,
+        ipv6::{self, Ipv6Header},
+        udp::UdpHeader,
+    },
 };
 
 /// A name, and what it does with any octets: whether it could read them.
@@ -33,8 +40,92 @@ pub(crate) type Target = (&'static str, fn(&[u8]) -> bool);
 /// Targets that read LISP's messages and packets.
 pub(crate) const ALL: &[Target] = &[("message", message), ("packet", packet), ("gre", gre), ("ecm", ecm)];
 
+/// Targets that read what a client of the mapping API sends.
+pub(crate) const API: &[Target] = &[("api", api)];
+
 /// Targets that read what a BGP neighbour sends.
 pub(crate) const BGP: &[Target] = &[("bgp", bgp), ("bgp_peer", bgp_peer)];
+
+/// A map-cache of one mapping, which takes each operation for done.
+struct Obedient {
+    entry: Entry,
+    /// The last one, as it came.
+    asked: Option<Operation>,
+}
+
+impl View for Obedient {
+    fn generation(&self) -> u64 {
+        1
+    }
+
+    fn entries(&self, _: Table) -> Box<dyn Iterator<Item = Entry> + '_> {
+        Box::new([self.entry.clone()].into_iter())
+    }
+
+    fn counts(&self) -> Vec<Counts> {
+        Vec::new()
+    }
+
+    fn ports(&self) -> Vec<PortStatus> {
+        Vec::new()
+    }
+
+    fn alt(&self) -> AltStatus {
+        AltStatus::default()
+    }
+}
+
+impl Router for Obedient {
+    fn view(&self) -> &dyn View {
+        self
+    }
+
+    fn perform(&mut self, _: Asker, operation: Operation) -> Result<Done, Refused> {
+        if let Operation::Add(offer) | Operation::Change { offer, .. } = &operation {
+            assert_eq!(offer.check(), Ok(()), "what makes no sense is refused before");
+        }
+        self.asked = Some(operation);
+        Ok(Done { entry: Some(self.entry.clone()), count: 1 })
+    }
+}
+
+/// Reads a request of the mapping API, with its length put right.
+pub(crate) fn api(octets: &[u8]) -> bool {
+    let mut request = octets.to_vec();
+    if let Some(length) = request.get_mut(4..8) {
+        length.copy_from_slice(&(octets.len() as u32).to_le_bytes());
+    }
+    let prefix = "2.2.0.0/16".parse().expect("a prefix");
+    let eid = EidPrefix { instance: InstanceId::DEFAULT, prefix };
+    let mapping = Mapping::negative(eid, Ttl::ReceiverDecides, Action::Drop);
+    let entry = Entry::new(Table::Cache, &mapping, Origin::Api, UNIX_EPOCH, |_| false);
+    let mut router = Obedient { entry, asked: None };
+    let mut replies = Vec::new();
+    // Whoever may only read is told the same, and changes nothing.
+    let mut reader = Session::new(Asker(1), Rights::Read);
+    api::handle(&request, &mut router, &mut reader, &mut replies);
+    assert!(router.asked.is_none(), "a reader changes nothing");
+    let mut session = Session::new(Asker(2), Rights::Write);
+    api::handle(&request, &mut router, &mut session, &mut replies);
+    let mut done = false;
+    for reply in &replies {
+        let (header, body) = Header::split(reply).expect("a reply can be read");
+        assert!(header.flags.has(Flags::REPLY) && reply.len() <= MESSAGE_MAX);
+        // As an event it is read or refused.
+        let _ = Event::read(&header, body);
+        done |= header.errno == 0;
+    }
+    if let Ok((header, body)) = Header::split(&request)
+        && let Ok(event) = Event::read(&header, body)
+    {
+        let flags = event.flags();
+        let again = Header { flags, ..header }.message(&event.body());
+        let (header, body) = Header::split(&again).expect("what was written");
+        assert_eq!(Event::read(&header, body), Ok(event));
+        done = true;
+    }
+    done
+}
 
 /// Reads a control message.
 pub(crate) fn message(octets: &[u8]) -> bool {

@@ -394,7 +394,8 @@ fn at_the_socket_for_reading_not_even_root_changes_anything() {
         assert!(matches!(error, ClientError::Refused { errno: 1, .. }), "{operation:?}: {error}");
         assert_eq!(router.1, 0);
     }
-    let asks: [fn(&mut Client) -> Result<(), ClientError>; 4] = [
+    type Ask = fn(&mut Client) -> Result<(), ClientError>;
+    let asks: [Ask; 4] = [
         |client| client.hello().map(drop),
         |client| client.dump(Table::Cache).map(|entries| assert_eq!(entries.len(), 3)),
         |client| client.totals().map(drop),

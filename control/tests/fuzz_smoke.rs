@@ -45,6 +45,55 @@ fn mutated_bgp_messages_break_nothing() {
     }
 }
 
+#[test]
+fn mutated_requests_of_the_mapping_api_break_nothing() {
+    let corpus = api_corpus();
+    for (name, target) in targets::API {
+        assert!(corpus.iter().all(|octets| target(octets)), "{name}: the corpus itself can be read");
+        let mut mutator = mutate::Mutator::new(&corpus, 5);
+        let read = (0..INPUTS).filter(|_| target(&mutator.input())).count();
+        println!("{name}: {INPUTS} inputs, {read} of them read");
+        assert!(read > INPUTS / 100, "{name}: hardly anything could be read, so hardly anything was tried");
+    }
+}
+
+/// Requests and events of every kind.
+fn api_corpus() -> Vec<Vec<u8>> {
+    let eid = [3, 0, 8, 0, 0, 1, 16, 0, 2, 2, 0, 0].as_slice();
+    let table = [1, 0, 1, 0, 0, 2, 0, 4, 0, 5, 0, 0, 0].as_slice();
+    let mapping =
+        |flags: u8, act: u8| [&[4, 0, 36, 0, flags, 0, 0, 0, 90, 0, 0, 0, 0, 0, act, 7][..], &[0; 24]].concat();
+    let rloc =
+        |last: u8| [&[5, 0, 46, 0, 1, 100, 255, 0, 0x10, 0, 0, 0][..], &[0; 32], &[0, 1, 240, 0, 254, last]].concat();
+    let must = [1, 0x80, 8, 0, 1, 0, 0, 0, 0, 0, 0, 0].as_slice();
+    let filter = [10, 0, 22, 0, 0x20, 0, 0, 0, 5, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 1, 16, 0, 2, 2, 0, 0].as_slice();
+    let (reach, miss) = ([8, 0, 6, 0, 6, 3, 0, 0, 0, 0].as_slice(), [6, 0, 4, 0, 1, 4, 0, 0].as_slice());
+    let messages: [(u16, u16, Vec<u8>); 17] = [
+        (1, 0, [table, eid, &mapping(4, 0), &rloc(20), &rloc(21)].concat()),
+        (1, 0, [eid, &mapping(1, 3)].concat()),
+        (2, 0, [table, eid, must].concat()),
+        (3, 0, [table, eid, &mapping(0, 0), &rloc(20), must].concat()),
+        (4, 0, eid.to_vec()),
+        (4, 8, table.to_vec()),
+        (6, 0, [&rloc(20), reach].concat()),
+        (7, 0, eid.to_vec()),
+        (8, 0x40, [filter, filter].concat()),
+        (9, 0x100, table.to_vec()),
+        (10, 0, vec![0, 0x40, 1, 0, 1]),
+        (13, 0, vec![]),
+        (1, 4, [table, eid, &mapping(0, 0), &rloc(20)].concat()),
+        (2, 0x84, [table, eid].concat()),
+        (5, 4, [table, eid, miss, &[5, 0x40, 6, 0, 0, 1, 1, 1, 1, 1]].concat()),
+        (7, 4, [&rloc(20), reach].concat()),
+        (9, 4, table.to_vec()),
+    ];
+    let message = |(op, flags, body): (u16, u16, Vec<u8>)| {
+        let length = (32 + body.len() as u32).to_le_bytes();
+        [b"ALT1".as_slice(), &length, &op.to_le_bytes(), &flags.to_le_bytes(), &[0; 20], &body].concat()
+    };
+    messages.into_iter().map(message).collect()
+}
+
 /// BGP messages of every kind, each with two octets before it that say when and in what pieces it is sent to a peer, and as it is.
 fn bgp_corpus() -> Vec<Vec<u8>> {
     let route = |text: &str| text.parse::<Prefix>().expect("a prefix");
@@ -99,7 +148,7 @@ fn what_once_failed_does_not_again() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/crashes");
     for entry in fs::read_dir(folder).expect("the folder is checked in") {
         let octets = fs::read(entry.expect("a readable folder").path()).expect("a readable file");
-        for (_, target) in targets::ALL.iter().chain(targets::BGP) {
+        for (_, target) in targets::ALL.iter().chain(targets::BGP).chain(targets::API) {
             target(&octets);
         }
     }

@@ -1,6 +1,6 @@
 /*
- * altitude.h: the mapping API of Altitude for C, part 1: reading. Adding, changing and hearing of mappings comes with a
- * later part, as functions of their own.
+ * altitude.h: the mapping API of Altitude for C: reading and changing a router's mappings, hearing of misses and of what
+ * happens to mappings and locators.
  *
  * Made by cbindgen from ffi/src; ffi/README.md has the conventions and how to link. In short: results are 0 or a
  * negative error number of errno.h, as altmap_strerror tells; structs start with their size, which the caller sets;
@@ -12,6 +12,49 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+// Operation: a mapping came; `entry` and `rlocs` are there.
+#define ALTMAP_OP_ADD 1
+
+// Operation: a mapping left.
+#define ALTMAP_OP_DELETE 2
+
+// Operation: a mapping says something else; `entry` and `rlocs` are there.
+#define ALTMAP_OP_CHANGE 3
+
+// Operation: packets to `eid` from `from` find no mapping; answer with altmap_add. `reason` is ALTMAP_MISS_*.
+#define ALTMAP_OP_MISS 5
+
+// Operation: `rlocs[0]` is used again. `reason` is how that was found out: 1 probe, 2 echo-nonce, 3 status bits, 4 ICMP,
+// 5 route, 6 a client.
+#define ALTMAP_OP_REACH 6
+
+// Operation: `rlocs[0]` is not used any more. `reason` as for ALTMAP_OP_REACH.
+#define ALTMAP_OP_BADREACH 7
+
+// Operation: a table was emptied.
+#define ALTMAP_OP_FLUSH 9
+
+// For `altmap_subscribe`: every event.
+#define ALTMAP_EVERY_OP 750
+
+// Reason of a MISS: there is no entry.
+#define ALTMAP_MISS_NO_ENTRY 1
+
+// Reason of a MISS: the entry's time is nearly over, and packets use it; answer with altmap_change.
+#define ALTMAP_MISS_EXPIRING 2
+
+// Reason of a MISS: the entry says that the mapping system is to be asked; answer with altmap_change.
+#define ALTMAP_MISS_SEND_MAP_REQUEST 3
+
+// Flag of an event: events before it were lost; dump the tables again.
+#define ALTMAP_EVENT_OVERRUN 32
+
+// Flag of an event: the entry's time was over.
+#define ALTMAP_EVENT_EXPIRED 128
+
+// Flag of an event: static entries too.
+#define ALTMAP_EVENT_ALL 256
 
 // The version of this interface, for `altmap_open`.
 #define ALTMAP_ABI 1
@@ -37,6 +80,12 @@
 // Flag of an entry: an ETR of the site itself said so.
 #define ALTMAP_AUTHORITATIVE 2
 
+// Flag of an entry: it goes with the connection of the client that put it in.
+#define ALTMAP_EPHEMERAL 4
+
+// Flag of an entry of the router's own: none of its RLOCs is the router's, and that is meant.
+#define ALTMAP_FOREIGN 8
+
 // Flag of an RLOC: packets can be sent to it now.
 #define ALTMAP_RLOC_UP 1
 
@@ -49,11 +98,17 @@
 // Flag of an RLOC: of the ETR that sent the record (L).
 #define ALTMAP_RLOC_LOCAL 32
 
+// Flag of an RLOC: a client has taken it out of use (`altmap_reach`).
+#define ALTMAP_RLOC_BAD 64
+
 // Origin: the operator.
 #define ALTMAP_ORIGIN_STATIC 1
 
 // Origin: a Map-Reply.
 #define ALTMAP_ORIGIN_MAP_REPLY 2
+
+// Origin: a client of this API.
+#define ALTMAP_ORIGIN_API 7
 
 // Origin: nobody answered; this stops asking for a while.
 #define ALTMAP_ORIGIN_GIVEN_UP 128
@@ -146,6 +201,32 @@ typedef struct altmap_rloc {
   uint32_t rx_nonce;
 } altmap_rloc;
 
+// An event.
+typedef struct altmap_event {
+  // `sizeof(altmap_event)` as the caller was compiled.
+  uint16_t size;
+  // ALTMAP_OP_*.
+  uint16_t op;
+  // ALTMAP_EVENT_*.
+  uint32_t flags;
+  // Its number: one more than the last; a gap means that MISS events are missing.
+  uint64_t gen;
+  // What it is about; of REACH and BADREACH all zero.
+  struct altmap_eid eid;
+  // Of a MISS: where the packet came from; `afi` is 0 if that is not known.
+  struct altmap_eid from;
+  // Of ADD and CHANGE, else NULL.
+  const struct altmap_entry *entry;
+  // Of ADD, CHANGE, REACH and BADREACH, else NULL.
+  const struct altmap_rloc *rlocs;
+  // Number of RLOCs.
+  size_t nrloc;
+  // Of MISS, REACH and BADREACH, else 0.
+  int reason;
+  // Of a MISS: misses of the same EID since the last event that made none.
+  uint32_t suppressed;
+} altmap_event;
+
 // What `altmap_dump` calls for each entry: its prefix, the entry, and its `n` RLOCs, an array of the library's
 // `sizeof(altmap_rloc)`, which is `rlocs[0].size`. All are valid until it returns. It returns 0 to go on; anything else
 // ends the dump. It may use the handle, but not close it; it must neither throw nor longjmp.
@@ -158,6 +239,44 @@ typedef int (*altmap_visit)(void *user,
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+// Has events told from now on: those whose bit `1 << ALTMAP_OP_*` is set in `ops`, inside `only` if that is not NULL. It
+// replaces what was subscribed to before; `ops` 0 ends it. What this handle does itself is not told.
+//
+// `miss_detail` is 0: a MISS has the EID, and the packet's source.
+//
+// -EINVAL: `ops` has a bit that is no event, or `only` is none; -EOPNOTSUPP: another `miss_detail`.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread; `only` is NULL or readable.
+int altmap_subscribe(struct altmap *handle,
+                     uint32_t ops,
+                     int miss_detail,
+                     const struct altmap_eid *only);
+
+// The descriptor of the connection, for poll or epoll: when it is readable, call `altmap_next` with 0 until it says -EAGAIN. It
+// stays the library's: not to be closed, read or written. After another call than `altmap_next`, events may wait that
+// the descriptor does not tell of: call `altmap_next` first.
+//
+// -EINVAL: a NULL; -ENOTCONN: the connection was lost.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread.
+int altmap_fd(const struct altmap *handle);
+
+// Takes the next event, waiting at most `timeout_ms` milliseconds for it; for ever if that is negative.
+//
+// Before the call, `event->size` is set to `sizeof(altmap_event)`. On 0 `*event` is written; what its pointers lead to is
+// valid until the next call with this handle.
+//
+// -EAGAIN: there was none in that time; -EINVAL: a NULL, or a `size` that is none; and what happens to the connection, as for
+// `altmap_get`.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread; `event` is NULL or writable, with its `size` set.
+int altmap_next(struct altmap *handle,
+                struct altmap_event *event,
+                int timeout_ms);
 
 // Connects to the router whose mapping API listens at `path`, and puts the handle into `*out`.
 //
@@ -216,6 +335,178 @@ const char *altmap_version(void);
 
 // What a result means, for people: 0 or a negative error number. The text is static: never freed. Any thread may call.
 const char *altmap_strerror(int result);
+
+// Has events told from now on: those whose bit `1 << ALTMAP_OP_*` is set in `ops`, inside `only` if that is not NULL. It
+// replaces what was subscribed to before; `ops` 0 ends it. What this handle does itself is not told.
+//
+// `miss_detail` is 0: a MISS has the EID, and the packet's source.
+//
+// -EINVAL: `ops` has a bit that is no event, or `only` is none; -EOPNOTSUPP: another `miss_detail`.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread; `only` is NULL or readable.
+int altmap_subscribe(struct altmap *handle,
+                     uint32_t ops,
+                     int miss_detail,
+                     const struct altmap_eid *only);
+
+// The descriptor of the connection, for poll or epoll: when it is readable, call `altmap_next` with 0 until it says -EAGAIN. It
+// stays the library's: not to be closed, read or written. After another call than `altmap_next`, events may wait that
+// the descriptor does not tell of: call `altmap_next` first.
+//
+// -EINVAL: a NULL; -ENOTCONN: the connection was lost.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread.
+int altmap_fd(const struct altmap *handle);
+
+// Takes the next event, waiting at most `timeout_ms` milliseconds for it; for ever if that is negative.
+//
+// Before the call, `event->size` is set to `sizeof(altmap_event)`. On 0 `*event` is written; what its pointers lead to is
+// valid until the next call with this handle.
+//
+// -EAGAIN: there was none in that time; -EINVAL: a NULL, or a `size` that is none; and what happens to the connection, as for
+// `altmap_get`.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread; `event` is NULL or writable, with its `size` set.
+int altmap_next(struct altmap *handle,
+                struct altmap_event *event,
+                int timeout_ms);
+
+// Puts a mapping into a table; fails if exactly this prefix is there.
+//
+// Of `entry`, `size`, `version`, `flags`, `ttl_s` and `act` are read: `ttl_s` seconds is how long it stays, 0 until it is taken
+// out; with ALTMAP_NEGATIVE there are no RLOCs and `act` is done; with ALTMAP_EPHEMERAL it goes when the handle is closed
+// or the program dies. NULL stands for a mapping with RLOCs that stays. Of each RLOC, `size` (of the first), `afi`, `addr`, `prio`,
+// `weight`, `mprio`, `mweight` and the flags ALTMAP_RLOC_REACHABLE, without which it is not used, and ALTMAP_RLOC_LOCAL
+// are read. No pointer is kept. Blocks at most 5 seconds for each message.
+//
+// -EEXIST: it is there, altmap_change replaces it; -EINVAL: a NULL, a `size`, EID, RLOC or `act` that is none, RLOCs and
+// ALTMAP_NEGATIVE together or neither, an EID that is the router's own; -ENOSPC: the table is full; -EPERM: this client
+// may only read; -EOPNOTSUPP: the router's own mappings are the configuration's; and what happens to the connection, as for
+// `altmap_get`.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread; `eid` is NULL or readable; `entry` is NULL or an entry of
+// `entry->size` octets; `rlocs` is NULL or `n` RLOCs of `rlocs[0].size` octets each.
+int altmap_add(struct altmap *handle,
+               int table,
+               const struct altmap_eid *eid,
+               const struct altmap_entry *entry,
+               const struct altmap_rloc *rlocs,
+               size_t n);
+
+// Replaces the mapping of exactly this prefix, whose counters stay. As `altmap_add` for the rest.
+//
+// `must_gen` is 0, or the `gen` of an entry read before: then -EAGAIN if the mapping has changed since.
+//
+// -ENOENT: there is none.
+//
+// # Safety
+// As for `altmap_add`.
+int altmap_change(struct altmap *handle,
+                  int table,
+                  const struct altmap_eid *eid,
+                  const struct altmap_entry *entry,
+                  const struct altmap_rloc *rlocs,
+                  size_t n,
+                  uint64_t must_gen);
+
+// Takes the mapping of exactly this prefix out of a table.
+//
+// -ENOENT: there is none; -EINVAL: a NULL, a table or EID that is none; -EPERM, -EOPNOTSUPP as for `altmap_add`.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread; `eid` is NULL or readable.
+int altmap_delete(struct altmap *handle, int table, const struct altmap_eid *eid);
+
+// Takes all mappings out of a table, static ones only if `all` is not 0.
+//
+// -EINVAL: a NULL, or a table that is none; -EPERM, -EOPNOTSUPP as for `altmap_add`.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread.
+int altmap_flush(struct altmap *handle, int table, int all);
+
+// Takes a locator out of use in every mapping that has it (`up` is 0), or takes that back. `addr` has 4 or 16 octets.
+//
+// -ENOENT: no mapping has it; -EINVAL: a NULL; -EAFNOSUPPORT: `afi` is none of ALTMAP_AFI_*; -ENOSPC: as many locators are out
+// of use as may be; -EPERM as for `altmap_add`.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread; `addr` is NULL or readable for the octets of its family.
+int altmap_reach(struct altmap *handle,
+                 uint16_t afi,
+                 const uint8_t *addr,
+                 int up);
+
+// Puts a mapping into a table; fails if exactly this prefix is there.
+//
+// Of `entry`, `size`, `version`, `flags`, `ttl_s` and `act` are read: `ttl_s` seconds is how long it stays, 0 until it is taken
+// out; with ALTMAP_NEGATIVE there are no RLOCs and `act` is done; with ALTMAP_EPHEMERAL it goes when the handle is closed
+// or the program dies. NULL stands for a mapping with RLOCs that stays. Of each RLOC, `size` (of the first), `afi`, `addr`, `prio`,
+// `weight`, `mprio`, `mweight` and the flags ALTMAP_RLOC_REACHABLE, without which it is not used, and ALTMAP_RLOC_LOCAL
+// are read. No pointer is kept. Blocks at most 5 seconds for each message.
+//
+// -EEXIST: it is there, altmap_change replaces it; -EINVAL: a NULL, a `size`, EID, RLOC or `act` that is none, RLOCs and
+// ALTMAP_NEGATIVE together or neither, an EID that is the router's own; -ENOSPC: the table is full; -EPERM: this client
+// may only read; -EOPNOTSUPP: the router's own mappings are the configuration's; and what happens to the connection, as for
+// `altmap_get`.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread; `eid` is NULL or readable; `entry` is NULL or an entry of
+// `entry->size` octets; `rlocs` is NULL or `n` RLOCs of `rlocs[0].size` octets each.
+int altmap_add(struct altmap *handle,
+               int table,
+               const struct altmap_eid *eid,
+               const struct altmap_entry *entry,
+               const struct altmap_rloc *rlocs,
+               size_t n);
+
+// Replaces the mapping of exactly this prefix, whose counters stay. As `altmap_add` for the rest.
+//
+// `must_gen` is 0, or the `gen` of an entry read before: then -EAGAIN if the mapping has changed since.
+//
+// -ENOENT: there is none.
+//
+// # Safety
+// As for `altmap_add`.
+int altmap_change(struct altmap *handle,
+                  int table,
+                  const struct altmap_eid *eid,
+                  const struct altmap_entry *entry,
+                  const struct altmap_rloc *rlocs,
+                  size_t n,
+                  uint64_t must_gen);
+
+// Takes the mapping of exactly this prefix out of a table.
+//
+// -ENOENT: there is none; -EINVAL: a NULL, a table or EID that is none; -EPERM, -EOPNOTSUPP as for `altmap_add`.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread; `eid` is NULL or readable.
+int altmap_delete(struct altmap *handle, int table, const struct altmap_eid *eid);
+
+// Takes all mappings out of a table, static ones only if `all` is not 0.
+//
+// -EINVAL: a NULL, or a table that is none; -EPERM, -EOPNOTSUPP as for `altmap_add`.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread.
+int altmap_flush(struct altmap *handle, int table, int all);
+
+// Takes a locator out of use in every mapping that has it (`up` is 0), or takes that back. `addr` has 4 or 16 octets.
+//
+// -ENOENT: no mapping has it; -EINVAL: a NULL; -EAFNOSUPPORT: `afi` is none of ALTMAP_AFI_*; -ENOSPC: as many locators are out
+// of use as may be; -EPERM as for `altmap_add`.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread; `addr` is NULL or readable for the octets of its family.
+int altmap_reach(struct altmap *handle,
+                 uint16_t afi,
+                 const uint8_t *addr,
+                 int up);
 
 #ifdef __cplusplus
 }  // extern "C"

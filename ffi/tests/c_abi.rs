@@ -37,7 +37,7 @@ impl Folder {
 
     fn compile(&self, name: &str, libraries: &[&Path]) -> PathBuf {
         let source = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let program = self.path(name);
+        let program = self.path(name.rsplit('/').next().expect("a name"));
         let output = Command::new("cc")
             .args(["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-pedantic", "-Werror", "-g", "-I"])
             .arg(source.join("include"))
@@ -127,7 +127,7 @@ fn a_dump_of_many_messages_arrives_whole() {
     const ENTRIES: u32 = 3000;
     let folder = Folder::new("dump");
     let cache = (0..ENTRIES).map(|n| cache_entry(&format!("10.{}.{}.0/24", n / 256, n % 256), 20)).collect();
-    let router = Router::start(&folder.path("map.sock"), Tables { cache, database: Vec::new() });
+    let router = Router::start(&folder.path("map.sock"), Tables { cache, ..Tables::default() });
     let said = show(&folder.program("show"), router.path(), &["cache"]);
     let prefixes = said.lines().filter_map(|line| line.strip_prefix("[0]")?.split(' ').next());
     assert!(prefixes.eq((0..ENTRIES).map(|n| format!("10.{}.{}.0/24", n / 256, n % 256))));
@@ -159,6 +159,68 @@ fn what_cannot_be_done_has_its_number() {
     let router = Router::start(&folder.path("map.sock"), Tables::small());
     let (said, code) = run(Command::new(folder.program("errors")).args(errors(&folder, &router)));
     assert_eq!((said.as_str(), code), ("0 failures\n", Some(0)));
+}
+
+#[test]
+fn a_c_program_changes_and_hears() {
+    let folder = Folder::new("write");
+    let router = Router::start(&folder.path("map.sock"), Tables::small());
+    let (said, code) = run(Command::new(folder.program("write")).arg(router.path()));
+    assert_eq!((said.as_str(), code), ("0 failures\n", Some(0)));
+}
+
+#[test]
+fn the_examples_compile_without_a_warning() {
+    let folder = Folder::new("examples");
+    let library = library_folder();
+    let run_path = format!("-Wl,-rpath,{}", library.display());
+    let program =
+        folder.compile("../examples/mapd", &[Path::new("-L"), &library, Path::new("-laltitude"), Path::new(&run_path)]);
+    let (said, code) = run(&mut Command::new(program));
+    assert_eq!((said.as_str(), code), ("usage: mapd SOCKET RLOC MAP-RESOLVER\n", Some(2)));
+}
+
+#[test]
+fn what_is_installed_is_found_by_pkg_config_and_works() {
+    let folder = Folder::new("install");
+    let router = Router::start(&folder.path("map.sock"), Tables::small());
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (said, code) = run(Command::new(source.join("install")).arg(library_folder()).arg(&folder.0));
+    assert_eq!(code, Some(0), "{said}");
+    let mut pkg_config = Command::new("pkg-config");
+    pkg_config.args(["--cflags", "--libs", "altitude"]).env("PKG_CONFIG_PATH", folder.path("lib/pkgconfig"));
+    let Ok(output) = pkg_config.output() else { return println!("SKIP: no pkg-config on this machine") };
+    let flags = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(flags.trim(), format!("-I{0}/include -L{0}/lib -laltitude", folder.0.display()));
+    let program = folder.path("show");
+    let mut compile = Command::new("cc");
+    compile
+        .args(["-std=c11", "-D_POSIX_C_SOURCE=200809L"])
+        .arg(source.join("tests/show.c"))
+        .args(flags.split_whitespace());
+    let (said, code) = run(compile.arg("-o").arg(&program));
+    assert_eq!(code, Some(0), "{said}");
+    let mut show = Command::new(&program);
+    show.env("LD_LIBRARY_PATH", folder.path("lib")).arg(router.path()).args(["cache", "2.2.2.2"]);
+    assert_eq!(run(&mut show).0, WIDE);
+}
+
+#[test]
+fn c_programs_are_clean_under_sanitizers() {
+    let folder = Folder::new("sanitized");
+    let router = Router::start(&folder.path("map.sock"), Tables::small());
+    let library = library_folder();
+    let run_path = format!("-Wl,-rpath,{}", library.display());
+    for (name, arguments) in [("write", vec![]), ("show", vec!["cache"]), ("show", vec!["cache", "9.9.9.9"])] {
+        let flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"].map(Path::new);
+        let library: [&Path; 4] = [Path::new("-L"), &library, Path::new("-laltitude"), Path::new(&run_path)];
+        let program = folder.compile(name, &[flags.as_slice(), &library].concat());
+        let (said, code) = run(Command::new(program).arg(router.path()).args(&arguments));
+        assert!(
+            !said.contains("Sanitizer") && !said.contains("runtime error") && code.is_some_and(|code| code < 2),
+            "{name}: {said}"
+        );
+    }
 }
 
 /// Starts `outlive`, lets `fate` happen to its router, and tells its two results.
@@ -225,4 +287,5 @@ fn no_octet_is_touched_that_is_not_ours_and_none_is_lost() {
     judge("errors", &errors(&folder, &router));
     judge("show", &[router.path().to_owned(), "cache".into()]);
     judge("show", &[router.path().to_owned(), "cache".into(), "2.2.2.2".into()]);
+    judge("write", &[router.path().to_owned()]);
 }

@@ -1,19 +1,68 @@
-//! The mapping API: what OpenLISP's mapping socket offered, over a Unix socket (version 1, first part).
+//! The mapping API: what OpenLISP's mapping socket offered, over a Unix socket (version 1).
 //!
 //! `SOCK_SEQPACKET`; one datagram is one message of at most [`MESSAGE_MAX`] octets: a [`Header`] and TLVs. Integers are
 //! little-endian and fixed-width, without padding; addresses are LISP-encoded (AFI and address in network order).
 //!
 //! | op | request | reply |
 //! |---|---|---|
-//! | HELLO | – | TEXT: program and version |
-//! | GET | EID, \[IID\], \[TABLE\] | the entry of the longest match, or of exactly the prefix if the EID's mask is shorter than an address |
-//! | GET with DUMP | \[TABLE\], \[IID\] | all entries, ascending; several messages with MORE |
-//! | STATS | – | STAT and NAME each: every counter, summed over workers |
-//! | STATS | DETAIL | see below |
+//! | 1 ADD | EID, \[IID\], \[TABLE\], \[MAPPING\], RLOC… | –; EEXIST if exactly the prefix is there |
+//! | 2 DELETE | EID, \[IID\], \[TABLE\], \[MUST_GEN\] | the entry as it was; ENOENT |
+//! | 3 CHANGE | as ADD, \[MUST_GEN\] | –; replaces an entry, whose counters stay; ENOENT, EAGAIN |
+//! | 4 GET | EID, \[IID\], \[TABLE\] | the entry of the longest match, or of exactly the prefix if the EID's mask is shorter than an address |
+//! | 4 GET with DUMP | \[TABLE\], \[IID\] | all entries, ascending; several messages with MORE |
+//! | 6 REACH, 7 BADREACH | one RLOC, or EID and \[IID\]; \[REACH_INFO\] | STAT: how many locators |
+//! | 8 SUBSCRIBE | FILTER… | – |
+//! | 9 FLUSH | \[TABLE\], \[IID\] | STAT: how many entries |
+//! | 10 STATS | – | STAT and NAME each: every counter, summed over workers |
+//! | 10 STATS | DETAIL | see below |
+//! | 13 HELLO | – | TEXT: program and version |
+//! | 0x4000 RELOAD | – | STAT: how many things changed in the configuration, which is read again |
 //!
 //! TABLE is the cache if not given. An entry is TABLE, IID, EID, MAPPING, \[EXPIRY\], \[VOLUME\], RLOC…, in this order and
-//! never spread over two messages. A refusal is a reply with errno set (Linux numbers) and TEXT. Operations that this
-//! version does not offer are refused with EOPNOTSUPP.
+//! never spread over two messages. A refusal is a reply with errno set (Linux numbers) and TEXT, and nothing has changed
+//! then. Operations that this version does not offer are refused with EOPNOTSUPP.
+//!
+//! # Changes
+//!
+//! What a client puts in stays until it is taken out, or for as long as its MAPPING says, and no Map-Reply replaces it. Of a
+//! MAPPING in a request the flags (1 NEGATIVE: no RLOCs, but ACT; 2 authoritative; 4 EPHEMERAL: it goes with the connection;
+//! 8 FOREIGN), ttl_s, version and ACT count; of an RLOC priorities, weights, the flags R and L, and the address. Without
+//! MAPPING it is a mapping with RLOCs that stays. The database cannot be changed yet: EOPNOTSUPP.
+//!
+//! The generation in a reply grows with each change of a table. MUST_GEN is the generation of a reply in which the client saw
+//! the entry: EAGAIN if it has changed since, or if that can no longer be told, which takes 65,536 other changes.
+//!
+//! BADREACH takes a locator out of use in every mapping that has it, whatever probes say, until REACH takes that back. FLUSH
+//! spares static entries unless its header has the flag ALL (0x100). The flag ATOMIC is not offered.
+//!
+//! The socket `map-ro.sock` is for everybody; whoever comes by it may only read: EPERM. So may, at the other one, users that are
+//! neither root nor the router's own nor of the socket's group, should somebody have opened its file to them.
+//!
+//! # Events
+//!
+//! SUBSCRIBE replaces the connection's filters; none ends the subscription. An event has the flag EVENT and no sequence, and
+//! comes in order with the replies of its connection: one that comes before the reply to a GET with DUMP is older than what that
+//! tells, one that comes after it is newer. An event has the whole entry, so applying an older one again does no harm.
+//! A client's own changes are told to it only if the flag ECHO-ME (0x40) was set.
+//!
+//! | op | TLVs | |
+//! |---|---|---|
+//! | ADD, CHANGE | an entry | whoever did it: a Map-Reply, the operator, a client |
+//! | DELETE | TABLE, IID, EID | with the flag EXPIRED (0x80) if its time was over |
+//! | FLUSH | TABLE, \[IID\] | instead of a DELETE for each; with ALL if static entries went too |
+//! | MISS | TABLE, IID, EID, MISS_INFO, \[FROM\] | packets find no mapping (reason 1), or one that says to ask (3); or a mapping in use nears its end or is in doubt (2): to be answered by ADD or CHANGE |
+//! | REACH, BADREACH | RLOC, REACH_INFO | a locator is used again, or no more |
+//!
+//! Events of a connection are numbered one by one from the generation in the reply to SUBSCRIBE; the number stands in
+//! their generation. [`RING`] events wait for a client that is slow. Then the oldest MISS gives way, which leaves a gap in the
+//! numbers; if there is none, all go, and the next event has the flag OVERRUN (0x20): the client must dump again. MISS comes
+//! once a second for an EID, a thousand times a second in all, or as often as the FILTER says; MISS_INFO counts what was left
+//! out. It has the EID alone, and where the first packet came from; packets stay with the workers, which hold some of them
+//! until the answer comes.
+//!
+//! FILTER: u32 operations (bit n for operation n), u32 IID or 0xffffffff for all, u32 MISS events a second or 0, u8 TABLE, u8
+//! detail of MISS (0), then a prefix as in EID, or four zeros for all. An event comes if one of the filters takes it; verdicts on
+//! locators belong to no table, instance or prefix. The state in REACH_INFO is that of a LOCATOR below.
 //!
 //! # TLVs beyond the specification
 //!
@@ -27,6 +76,7 @@
 //! | 0x4002 | SCOPE | u8 kind (1 worker, 2 control thread), u16 number; holds for the STATs after it |
 //! | 0x4003 | EXPIRY | u32 seconds until the entry leaves; absent if it stays |
 //! | 0x4004 | VOLUME | u64 octets that the entry carried |
+//! | 0x4005 | FROM | address that a packet which missed came from |
 //! | 0x4010 | PORT | u32 interface index, u8 roles (1 site, 2 core), u8 flags (1 up, 2 zero-copy, 4 address known), u16 MTU, u32 IID, 6 octets of MAC address, name; the STATs after it are the port's |
 //! | 0x4011 | TUNNEL | u8 flags (1 key, 2 checksum, 4 up), u32 key, local and remote address, name; the ADDRESSes and STATs after it are the tunnel's |
 //! | 0x4012 | ADDRESS | u8 prefix length, address |

@@ -9,7 +9,10 @@ use std::{
 };
 
 use altitude_control::{
-    api::{AltStatus, Asker, Counts, Entry, Origin, PortStatus, Table, View},
+    api::{
+        AltStatus, Asker, Counts, Done, Entry, Event, Method, Offer, Operation, Origin, PortStatus, Refused, Table,
+        View,
+    },
     os::api_socket::{Connection, Listener, Next},
 };
 use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Locator, Mapping, Ttl};
@@ -19,9 +22,12 @@ const LISTENER: Token = Token(0);
 const STOP: Token = Token(1);
 
 /// What the router knows.
+#[derive(Default)]
 pub(crate) struct Tables {
     pub(crate) cache: Vec<Entry>,
     pub(crate) database: Vec<Entry>,
+    /// What is to be told, and whom not.
+    pub(crate) news: Vec<(Asker, Event)>,
 }
 
 impl Tables {
@@ -50,6 +56,7 @@ impl Tables {
                 negative("2001:db8:2::/48", 0, Ttl::Minutes(1), Action::SendMapRequest, Origin::MapReply),
             ],
             database: vec![Entry::new(Table::Database, &own, Origin::Static, UNIX_EPOCH, |_| true)],
+            news: Vec::new(),
         }
     }
 }
@@ -102,6 +109,65 @@ impl View for Tables {
     }
 }
 
+/// Does as it is told, if there is sense in it; at an EID of 66.0.0.0/8 a miss happens instead.
+impl altitude_control::api::Router for Tables {
+    fn view(&self) -> &dyn View {
+        self
+    }
+
+    fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Done, Refused> {
+        let at = |cache: &[Entry], eid: &EidPrefix| cache.iter().position(|entry| entry.eid == *eid);
+        let made = |offer: &Offer| Entry {
+            left: offer.life,
+            ephemeral: offer.ephemeral,
+            ..Entry::new(offer.table, &offer.mapping, Origin::Api, UNIX_EPOCH, |_| true)
+        };
+        let event = match operation {
+            Operation::Add(offer) if offer.table == Table::Database => return Err(Refused::Unsupported("not here")),
+            Operation::Add(offer) if at(&self.cache, &offer.mapping.eid).is_some() => {
+                return Err(Refused::Exists(offer.mapping.eid));
+            }
+            Operation::Add(offer) => {
+                let entry = made(&offer);
+                self.cache.push(entry.clone());
+                Event::Added(entry)
+            }
+            Operation::Change { unless_after: Some(41), offer } => return Err(Refused::Changed(offer.mapping.eid)),
+            Operation::Change { offer, .. } => {
+                let missing = || Refused::Missing("nothing there".to_owned());
+                let place = at(&self.cache, &offer.mapping.eid).ok_or_else(missing)?;
+                self.cache[place] = made(&offer);
+                Event::Changed(made(&offer))
+            }
+            Operation::Delete { table, eid, .. } => {
+                let missing = || Refused::Missing("nothing there".to_owned());
+                let place = at(&self.cache, &eid).ok_or_else(missing)?;
+                self.cache.remove(place);
+                Event::Deleted { table, eid, expired: eid.prefix.length() == 24 }
+            }
+            Operation::Flush { table, instance, all } => {
+                self.cache.clear();
+                Event::Flushed { table, instance, all }
+            }
+            Operation::Judge { judged: altitude_control::api::Judged::Locator(locator), up } => {
+                let rtt = Some(Duration::from_micros(1500));
+                Event::Judged { locator, up, method: Method::Admin, state: "unknown", rtt }
+            }
+            Operation::Judge { .. } | Operation::Reload => return Err(Refused::Unsupported("not here")),
+        };
+        if let Event::Added(entry) = &event
+            && entry.eid.prefix.address().to_string().starts_with("66.")
+        {
+            let reason = altitude_control::api::MissReason::NoEntry;
+            let from = Some([1, 1, 1, 1].into());
+            self.news.push((asker, Event::Missed { eid: entry.eid, reason, suppressed: 7, from }));
+            return Ok(Done::default());
+        }
+        self.news.push((asker, event));
+        Ok(Done::default())
+    }
+}
+
 /// A thread that answers until this is dropped; by then every connection is closed.
 pub(crate) struct Router {
     path: PathBuf,
@@ -115,7 +181,7 @@ impl Router {
         let mut listener = Listener::bind(path).unwrap();
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE).unwrap();
         let stop = Waker::new(poll.registry(), STOP).unwrap();
-        let thread = thread::spawn(move || serve(poll, &listener, &tables));
+        let thread = thread::spawn(move || serve(poll, &listener, tables));
         Self { path: path.to_owned(), stop, thread: Some(thread) }
     }
 
@@ -135,7 +201,7 @@ impl Drop for Router {
     }
 }
 
-fn serve(mut poll: Poll, listener: &Listener, tables: &Tables) -> io::Result<()> {
+fn serve(mut poll: Poll, listener: &Listener, mut tables: Tables) -> io::Result<()> {
     let mut events = Events::with_capacity(16);
     let mut connections: HashMap<Token, Connection> = HashMap::new();
     let mut next = 2;
@@ -161,18 +227,31 @@ fn serve(mut poll: Poll, listener: &Listener, tables: &Tables) -> io::Result<()>
                     }
                 },
                 token => {
-                    let Some(connection) = connections.get_mut(&token) else { continue };
-                    let outcome = loop {
-                        match connection.serve(&mut &*tables, Instant::now()) {
-                            Next::Again => {}
-                            outcome => break outcome,
+                    answer(&mut connections, token, &mut tables);
+                    for (cause, event) in std::mem::take(&mut tables.news) {
+                        let now = Instant::now();
+                        for connection in connections.values_mut() {
+                            connection.tell(now, &event, Some(cause), &mut || event.body().into());
                         }
-                    };
-                    if outcome == Next::Drop {
-                        connections.remove(&token);
+                    }
+                    for token in connections.keys().copied().collect::<Vec<_>>() {
+                        answer(&mut connections, token, &mut tables);
                     }
                 }
             }
         }
+    }
+}
+
+fn answer(connections: &mut HashMap<Token, Connection>, token: Token, tables: &mut Tables) {
+    let Some(connection) = connections.get_mut(&token) else { return };
+    let outcome = loop {
+        match connection.serve(tables, Instant::now()) {
+            Next::Again => {}
+            outcome => break outcome,
+        }
+    };
+    if outcome == Next::Drop {
+        connections.remove(&token);
     }
 }

@@ -5,11 +5,14 @@
 //! * `forward`: the same, handed to an ETR in an ECM.
 //! * `sockets/…`: the program behind UDP sockets on veth: seconds until all sites have their Map-Notify, Map-Replies a second with one
 //!   client, and a second of the program's CPU time.
+//! * `api/…`: the program's mapping API: microseconds from a GET or an ADD to its answer, ADDs a second one after another, and the
+//!   share of a core that ten thousand ADDs a second take.
 //! * `octets`: what a registration occupies, by what the process grew.
 //!
 //! Beside `register` stands the MAC alone, read and verified; beside requests the codec with a hash table of the same prefixes, which
 //! knows no longest match, no gap, no limits.
 
+mod clients;
 mod registry;
 mod sockets;
 
@@ -46,11 +49,33 @@ pub fn bench(report: &Report, choice: &Choice) -> Result<(), String> {
     if ["register", "register/all", "proxy", "forward", "octets"].iter().any(|case| wants(case)) {
         in_process(report, choice, sites)?;
     }
-    if wants("sockets") {
+    type Live = fn(&Report, &Choice, u32) -> Result<(), lab::LabError>;
+    let live: [(&str, Live); 2] = [("sockets", through_sockets), ("api", through_the_api)];
+    for (name, run) in live.into_iter().filter(|(name, _)| wants(name)) {
         match lab::available() {
-            Ok(()) => through_sockets(report, choice, sites).map_err(|error| error.to_string())?,
-            Err(why) => report.skip("sockets", &why),
+            Ok(()) => run(report, choice, sites).map_err(|error| error.to_string())?,
+            Err(why) => report.skip(name, &why),
         }
+    }
+    Ok(())
+}
+
+fn through_the_api(report: &Report, choice: &Choice, _sites: u32) -> Result<(), lab::LabError> {
+    lab::remove_on_signal()?;
+    let rounds = (0..choice.rounds.max(1)).map(|_| clients::run(choice.quick)).collect::<Result<Vec<_>, _>>()?;
+    type Measure = fn(&clients::Measured) -> f64;
+    let cases: [(&str, &str, Measure); 6] = [
+        ("api/get/p50", "µs", |one| one.get[0]),
+        ("api/get/p99", "µs", |one| one.get[1]),
+        ("api/add/p50", "µs", |one| one.add[0]),
+        ("api/add/p99", "µs", |one| one.add[1]),
+        ("api/add", "messages/s", |one| one.adds),
+        ("api/add/share", "% of a core at 10k/s", |one| one.share),
+    ];
+    for (case, unit, of) in cases {
+        let value = median(&rounds.iter().map(of).collect::<Vec<_>>());
+        let case = case.to_owned();
+        report.row(&Row { bench: "control", case, subject: "altitude", value, unit, reference: None, ratio: None });
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use altitude_control::api::{
     Entry, Event, Filter, Method, MissReason, Table,
     client::{Client, Told},
 };
+use altitude_dataplane::mapping::InstanceId;
 use serde_json::{Value, json};
 
 use super::MapError;
@@ -134,7 +135,7 @@ pub(super) fn document(told: &Told) -> Value {
             "table": table(*of), "eid": eid.prefix.to_string(), "instance": eid.instance.get(), "expired": expired,
         }),
         Event::Flushed { table: of, instance, all } => json!({
-            "table": table(*of), "instance": instance.map(|instance| instance.get()), "all": all,
+            "table": table(*of), "instance": instance.map(InstanceId::get), "all": all,
         }),
         Event::Missed { eid, reason: why, suppressed, from } => json!({
             "eid": eid.prefix.to_string(), "instance": eid.instance.get(), "reason": reason(*why),
