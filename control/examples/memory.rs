@@ -109,7 +109,12 @@ struct Control {
 impl Control {
     fn new(now: Instant) -> Self {
         let (writer, _readers) = cache::new(COUNT, 1);
-        let settings = publisher::Settings { rlocs: vec![[192, 0, 2, 1].into()], petrs: Vec::new(), hosts_max: 1 };
+        let settings = publisher::Settings {
+            rlocs: vec![[192, 0, 2, 1].into()],
+            petrs: Vec::new(),
+            hosts_max: 1,
+            native_by_host: false,
+        };
         Self {
             cache: MapCache::new(map_cache::Settings { capacity: COUNT }, now),
             publisher: Publisher::new(settings, writer),

@@ -30,5 +30,6 @@ pub mod responder;
 pub mod rloc;
 mod slab;
 pub mod smr;
+pub mod strangers;
 pub mod underlay;
 pub mod wire;

@@ -27,6 +27,7 @@ use crate::{
     encap::{self, Context, Setup, SitePacket},
     frame::{Frame, Umem},
     mapping::{InstanceId, PortIndex},
+    proxy,
     verdict::{Reason, Verdict},
     worker::{PortRole, SourceCheck},
 };
@@ -211,15 +212,21 @@ impl Batch {
             self.read(umem, frames, cache, ours, |octets, questions| {
                 encap::read(octets, role.instance, setup, questions)
             });
-        } else if core && !site {
+        } else if core && !site && !role.native {
             self.read(umem, frames, cache, ours, |octets, questions| decap::read(octets, setup, questions));
+        } else if role.native {
+            self.read(umem, frames, cache, ours, |octets, questions| match core && is_for_etr(octets, &setup.rlocs) {
+                true => decap::read(octets, setup, questions),
+                false => proxy::read(octets, role.instance, setup, questions),
+            });
         } else {
             self.read(umem, frames, cache, ours, |octets, questions| match core && is_for_etr(octets, &setup.rlocs) {
                 true => decap::read(octets, setup, questions),
                 false => encap::read(octets, role.instance, setup, questions),
             });
         }
-        self.ask(cache, setup.source_check, site || !core);
+        let members = setup.source_check == SourceCheck::Secure || setup.proxy.is_on();
+        self.ask(cache, members, site || !core || role.native);
     }
 
     #[inline(never)]
@@ -249,9 +256,10 @@ impl Batch {
         }
     }
 
-    /// Looks all addresses up, and asks for what the entries lead to. `tunnels`: some may go into tunnels.
+    /// Looks all addresses up, and asks for what the entries lead to. `members`: the locators of sources count; `tunnels`:
+    /// some may go into tunnels.
     #[inline(never)]
-    fn ask(&mut self, cache: &Snapshot<'_>, source_check: SourceCheck, tunnels: bool) {
+    fn ask(&mut self, cache: &Snapshot<'_>, members: bool, tunnels: bool) {
         let Self { packets, sources, destinations, .. } = self;
         cache.lookup_all(sources);
         cache.lookup_all(destinations);
@@ -265,7 +273,7 @@ impl Batch {
         for entry in destinations.all_found().flatten() {
             cache.prefetch_way(entry);
         }
-        if source_check == SourceCheck::Secure {
+        if members {
             for entry in sources.all_found().flatten() {
                 cache.prefetch_members(entry);
             }

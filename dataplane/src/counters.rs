@@ -63,6 +63,8 @@ pub struct Counters {
     pub encapsulated: Counter,
     /// Core packets whose inner packet was sent on to the site.
     pub decapsulated: Counter,
+    /// Of those, packets to destinations that are no EIDs, sent on natively: a PETR's.
+    pub decapsulated_native: Counter,
     /// Site packets sent without an outer header, by a negative entry with ACT 1.
     pub native: Counter,
     /// Site packets split in two before encapsulation: too long for the way, and their sender allows it.
@@ -123,6 +125,7 @@ impl Counters {
         let counters = [
             ("encapsulated", &self.encapsulated),
             ("decapsulated", &self.decapsulated),
+            ("decapsulated-native", &self.decapsulated_native),
             ("native", &self.native),
             ("split", &self.split),
             ("missed", &self.missed),

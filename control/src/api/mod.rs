@@ -233,6 +233,8 @@ pub struct PortStatus {
     pub site: bool,
     /// LISP packets from it are decapsulated.
     pub core: bool,
+    /// Packets from it to EIDs that we attract are encapsulated.
+    pub native: bool,
     /// Instance of the site's packets.
     pub instance: InstanceId,
     /// Up and with carrier.

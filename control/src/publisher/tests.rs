@@ -61,9 +61,13 @@ impl World {
     }
 
     fn with_petrs(rlocs: &[&str], petrs: &[&str], capacity: usize) -> Self {
+        Self::with(rlocs, petrs, capacity, false)
+    }
+
+    fn with(rlocs: &[&str], petrs: &[&str], capacity: usize, native_by_host: bool) -> Self {
         let (writer, mut readers) = cache::new(capacity, 1);
         let addresses = |list: &[&str]| list.iter().map(|address| ip(address)).collect();
-        let settings = Settings { rlocs: addresses(rlocs), petrs: addresses(petrs), hosts_max: 2 };
+        let settings = Settings { rlocs: addresses(rlocs), petrs: addresses(petrs), hosts_max: 2, native_by_host };
         let now = Instant::now();
         Self {
             cache: MapCache::new(map_cache::Settings { capacity: 4096 }, now),
@@ -135,6 +139,7 @@ impl World {
             Way::Deliver(next_hop) => Met::Deliver(next_hop.adjacency()),
             Way::Unresolved => Met::Unresolved,
             Way::Native(next_hop) => Met::Native(next_hop.adjacency()),
+            Way::NativeUnresolved => Met::NativeUnresolved,
             Way::Request => Met::Request,
             Way::Drop(reason) => Met::Drop(reason),
         })
@@ -147,6 +152,7 @@ enum Met {
     Deliver(Adjacency),
     Unresolved,
     Native(Adjacency),
+    NativeUnresolved,
     Request,
     Drop(Reason),
 }
@@ -368,6 +374,50 @@ fn site_hosts_come_go_and_are_bounded() {
     }
     todo.sort_by_key(|watch| format!("{watch:?}"));
     assert_eq!(todo, [Watch::Stop(ip("1.1.1.1")), Watch::Stop(ip("1.1.1.2"))]);
+}
+
+/// PETR-1, PITR-7: where there are many ways out, each destination is asked for; what is an EID after all is forgotten.
+#[test]
+fn destinations_beyond_come_go_and_are_bounded() {
+    let mut world = World::with(&["240.0.254.10"], &[], 64, true);
+    let native = |prefix: &str| Mapping::negative(eid(prefix), Ttl::Minutes(15), Action::NativelyForward);
+    let host = |text: &str| Eid { instance: InstanceId::DEFAULT, address: ip(text) };
+    world.publisher.own(eid("8.1.0.0/16"));
+    assert_eq!(world.show(native("8.0.0.0/8")), [], "no address stands for all");
+    assert_eq!(world.meets("8.8.8.8"), Some(Met::NativeUnresolved));
+    let mut todo = Vec::new();
+    world.publisher.want_host(host("8.8.8.8"), &world.known, &mut todo);
+    world.publisher.want_host(host("8.1.1.1"), &world.known, &mut todo);
+    world.publisher.want_host(host("8.8.8.9"), &world.known, &mut todo);
+    world.publisher.want_host(host("8.8.8.10"), &world.known, &mut todo);
+    let watched = ["8.8.8.8", "8.1.1.1", "8.8.8.9"].map(|text| Watch::Start(ip(text)));
+    assert_eq!((&todo[..], world.publisher.refused()), (&watched[..], 1), "two beyond, beside the site's");
+    for (path, met) in [
+        (Path::Waiting, Met::NativeUnresolved),
+        (Path::Ready(adjacency(1)), Met::Native(adjacency(1))),
+        (Path::Unreachable, Met::Drop(Reason::NativeNoRoute)),
+        (Path::Ready(adjacency(2)), Met::Native(adjacency(2))),
+    ] {
+        world.path("8.8.8.8", path);
+        assert_eq!(world.meets("8.8.8.8"), Some(met));
+    }
+    assert_eq!(world.meets("8.7.7.7"), Some(Met::NativeUnresolved), "each for itself");
+    world.path("8.1.1.1", Path::Ready(adjacency(0)));
+    assert_eq!(world.meets("8.1.1.1"), Some(Met::Deliver(adjacency(0))));
+    // A site moved in.
+    let todo = world.show(mapping("8.8.0.0/16", &["240.0.254.20"]));
+    assert_eq!(todo.iter().filter(|watch| matches!(watch, Watch::Stop(_))).count(), 2);
+    assert_eq!(world.meets("8.8.8.8"), Some(Met::Request));
+    world.hide("8.8.0.0/16");
+    assert_eq!(world.meets("8.8.8.8"), Some(Met::NativeUnresolved));
+    // Without a packet it is forgotten, and with its prefix.
+    let mut todo = Vec::new();
+    world.publisher.want_host(host("8.8.8.8"), &world.known, &mut todo);
+    (0..IDLE_ROUNDS).for_each(|_| world.publisher.age_hosts(&mut todo));
+    assert_eq!(todo.iter().filter(|watch| **watch == Watch::Stop(ip("8.8.8.8"))).count(), 1);
+    world.publisher.want_host(host("8.8.8.8"), &world.known, &mut todo);
+    assert_eq!(world.hide("8.0.0.0/8"), [Watch::Stop(ip("8.8.8.8"))]);
+    assert_eq!(world.meets("8.8.8.8"), None);
 }
 
 /// RCH-7, LOC-3, LOC-6: what probes say has flows move away and back, those of the locator in question alone.

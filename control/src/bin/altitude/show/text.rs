@@ -123,7 +123,7 @@ fn matrix(name: &str, titles: &[String], owners: &[Vec<Stat>], total: bool, all:
 fn ports(list: &[PortStatus], all: bool) -> String {
     let mut columns = Columns::new(["PORT", "ROLE", ">INSTANCE", "LINK", "SOCKETS", ">MTU", "MAC"]);
     for port in list {
-        let roles = [(port.site, "site"), (port.core, "core")];
+        let roles = [(port.site, "site"), (port.core, "core"), (port.native, "native")];
         let roles: Vec<&str> = roles.iter().filter(|(has, _)| *has).map(|(_, role)| *role).collect();
         columns.row([
             port.name.clone(),
