@@ -124,7 +124,6 @@ fn a_miss_is_asked_for_once_and_installed() {
     stage.assert_idle();
 }
 
-/// ITR-23.
 /// PITR-2: what a stranger's packet makes us ask is marked, and names no EID of ours; what our own site asks is not.
 #[test]
 fn a_pitr_marks_what_others_make_it_ask() {
@@ -145,6 +144,7 @@ fn a_pitr_marks_what_others_make_it_ask() {
     assert_eq!(asked(stage.step(0, missed_by([8, 8, 8, 8]))), (false, true));
 }
 
+/// ITR-23.
 #[test]
 fn a_late_answer_to_an_earlier_try_counts_while_pending_and_each_nonce_once() {
     let mut stage = Stage::new(settings());

@@ -89,6 +89,7 @@ pub(super) fn pass(
 }
 
 /// Of which of a packet's addresses something is missing.
+#[derive(Clone, Copy)]
 enum Side {
     Source,
     Destination,

@@ -44,6 +44,15 @@ use crate::{
     workers::WorkerLink,
 };
 
+fn publisher_settings(config: &Config) -> publisher::Settings {
+    publisher::Settings {
+        rlocs: config.rlocs.clone(),
+        petrs: config.roles.petrs.clone(),
+        hosts_max: SITE_HOSTS_MAX,
+        native_by_host: config.roles.proxies.is_on(),
+    }
+}
+
 impl<'a> Driver<'a> {
     #[expect(clippy::too_many_arguments, reason = "called once, by the composition root")]
     pub(crate) fn new(
@@ -77,15 +86,7 @@ impl<'a> Driver<'a> {
             resolver: Resolver::new(messages::resolver_settings(config, own.clone())),
             responder: Responder::new(responder::Settings::new(config.database.clone(), config.rlocs.clone())),
             map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }, now),
-            publisher: Publisher::new(
-                publisher::Settings {
-                    rlocs: config.rlocs.clone(),
-                    petrs: config.roles.petrs.clone(),
-                    hosts_max: SITE_HOSTS_MAX,
-                    native_by_host: config.roles.proxies.is_on(),
-                },
-                writer,
-            ),
+            publisher: Publisher::new(publisher_settings(config), writer),
             reachability: Reachability::new(config),
             engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
             datagrams: Vec::new(),
