@@ -249,6 +249,20 @@ pub struct PortStatus {
     pub stats: Vec<Stat>,
 }
 
+impl PortStatus {
+    /// What it is for, as operators read it.
+    #[must_use]
+    pub const fn roles(&self) -> &'static str {
+        match (self.site, self.core, self.native) {
+            (true, true, _) => "site+core",
+            (true, false, _) => "site",
+            (false, true, true) => "core+native",
+            (false, false, true) => "native",
+            (false, _, false) => "core",
+        }
+    }
+}
+
 /// One tunnel of the ALT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TunnelStatus {

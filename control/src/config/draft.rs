@@ -192,6 +192,8 @@ pub struct Settings {
     pub source_check: Option<Given<String>>,
     /// Path.
     pub api: Option<Given<String>>,
+    /// `address:port`.
+    pub metrics: Option<Given<String>>,
     /// A name of [`LogLevel`](super::LogLevel).
     pub log: Option<Given<String>>,
     /// A name of [`LogFormat`](super::LogFormat).
@@ -283,6 +285,7 @@ impl Settings {
             hold: self.hold.or(other.hold),
             source_check: self.source_check.or(other.source_check),
             api: self.api.or(other.api),
+            metrics: self.metrics.or(other.metrics),
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
         }

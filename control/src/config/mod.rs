@@ -19,7 +19,7 @@ mod problem;
 pub mod roles;
 mod validate;
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, path::Path, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, fmt, net::IpAddr, net::SocketAddr, path::Path, path::PathBuf, str::FromStr};
 
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Mapping};
 
@@ -113,6 +113,8 @@ pub struct Config {
     pub source_check: SourceCheck,
     /// Socket of the mapping API.
     pub api: PathBuf,
+    /// Where metrics are served over HTTP, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// Least severe log level that is written.
     pub log: LogLevel,
     /// Shape of a log line.

@@ -3,8 +3,10 @@
 mod eid;
 mod examples;
 mod lig;
+pub(crate) mod pages;
 mod run;
 mod show;
+mod top;
 
 use std::path::PathBuf;
 
@@ -15,11 +17,17 @@ pub(crate) use self::{
     lig::{EidOrSelf, Lig},
     run::Run,
     show::{Show, What},
+    top::Top,
 };
 
 /// A LISP tunnel router (xTR) in user space, on AF_XDP, with LISP+ALT.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 120, after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+#[command(
+    name = "altitude",
+    version,
+    max_term_width = 120,
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage."
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -44,6 +52,27 @@ pub(crate) enum Command {
     /// Ask the mapping system for an EID, as an ITR would, and print what it answers (RFC 6835).
     #[command(after_long_help = LIG_EXAMPLES)]
     Lig(Lig),
+    /// Watch a running router, live: rates, load, locators, the ALT, and what happens.
+    ///
+    /// Made for 80 x 24 and more. Ports and workers with their rates and why they drop; locators, those that are down first;
+    /// tunnels, BGP neighbours and Map-Servers; and events as they come. q ends it, the other keys stand in the last line.
+    Top(Top),
+    /// Print a completion script for a shell.
+    ///
+    /// bash: altitude completions bash > /etc/bash_completion.d/altitude
+    #[command(verbatim_doc_comment)]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages, one for the program and one for each command, into a folder.
+    ///
+    /// altitude man /usr/local/share/man/man1
+    #[command(verbatim_doc_comment)]
+    Man {
+        /// The folder; made if it is missing.
+        folder: PathBuf,
+    },
 }
 
 #[cfg(test)]

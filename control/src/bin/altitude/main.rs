@@ -7,8 +7,10 @@ mod cli;
 mod driver;
 mod lig;
 mod log;
+mod metrics;
 mod run;
 mod show;
+mod top;
 mod workers;
 
 use std::{
@@ -33,6 +35,9 @@ fn main() -> ExitCode {
             arguments.check().unwrap_or_else(|error| error.exit());
             show::show(&arguments)
         }
+        Command::Top(arguments) => top::top(&arguments),
+        Command::Completions { shell } => cli::pages::completions(shell).map_err(|error| format!("altitude: {error}")),
+        Command::Man { folder } => man(&folder),
         Command::Lig(arguments) => lig::lig(&arguments).map_err(|error| format!("altitude: {error}")),
     };
     match outcome {
@@ -53,6 +58,12 @@ fn start(arguments: &cli::Run) -> Result<(), String> {
         tracing::warn!("{warning}");
     }
     run::run(&config).map_err(|error| format!("altitude: {error}"))
+}
+
+/// `altitude man FOLDER`.
+fn man(folder: &Path) -> Result<(), String> {
+    let pages = cli::pages::man(folder).map_err(|error| format!("altitude: {error}"))?;
+    writeln!(io::stdout(), "{pages} pages in {}", folder.display()).map_err(|error| error.to_string())
 }
 
 /// `altitude check FILE`.

@@ -38,6 +38,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use super::{
     driver::{self, Driver, tunnels::Device},
+    metrics::Endpoint,
     workers::{self, WorkerLink},
 };
 
@@ -90,6 +91,7 @@ pub(crate) struct Sockets {
 pub(crate) fn run(config: &Config) -> Result<(), RunError> {
     check_privileges(config)?;
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let metrics = config.metrics.map(Endpoint::bind).transpose()?;
     let mut kernel = Kernel::open(config)?;
     kernel.check(config)?;
     let sockets = Sockets::open(config)?;
@@ -121,6 +123,9 @@ pub(crate) fn run(config: &Config) -> Result<(), RunError> {
             }
         }
         if result.is_ok() {
+            if let Some(endpoint) = metrics {
+                endpoint.serve(&config.api)?;
+            }
             tracing::info!(summary = config.summary(), "ready");
             result = driver.run(&ended);
         }

@@ -7,8 +7,12 @@ mod registration;
 mod sites;
 pub(crate) mod table;
 mod text;
+mod watch;
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use altitude_control::api::{
     AltStatus, BgpStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus, Table,
@@ -30,51 +34,43 @@ enum Answer {
     Registrations(Vec<RegistrationStatus>),
 }
 
-/// Asks and prints.
+/// Why nothing more is shown.
+#[derive(Debug, thiserror::Error)]
+enum ShowError {
+    #[error(transparent)]
+    Ask(#[from] ClientError),
+    #[error("cannot print: {0}")]
+    Print(#[from] io::Error),
+}
+
+/// Asks and prints, again and again if it is to watch.
 pub(crate) fn show(arguments: &Show) -> Result<(), String> {
-    if arguments.part.is_some() {
-        return show_routes(arguments);
-    }
-    let answer = ask(arguments).map_err(|error| format!("altitude: {error}"))?;
-    let Some(answer) = answer else { return show_sites(arguments) };
-    let text = if arguments.json { json::document(&answer) } else { text::tables(&answer, arguments.all) };
-    match io::stdout().lock().write_all(text.as_bytes()) {
+    let shown = match arguments.watch {
+        Some(seconds) => watch::watch(arguments, Duration::from_secs(seconds)),
+        None => {
+            let mut out = io::BufWriter::new(io::stdout().lock());
+            print(arguments, &mut out).and_then(|()| Ok(out.flush()?))
+        }
+    };
+    match shown {
         // A reader that has seen enough, such as `head`, is no failure.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("altitude: cannot print: {error}")),
-        _ => Ok(()),
+        Err(ShowError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|error| format!("altitude: {error}")),
     }
 }
 
-/// Prints BGP routes as they come.
-fn show_routes(arguments: &Show) -> Result<(), String> {
-    let tell = |error: &dyn std::fmt::Display| format!("altitude: {error}");
-    let mut client = Client::connect(&arguments.api).map_err(|error| tell(&error))?;
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let shown = bgp::routes(&mut client, arguments.prefix, arguments.json, &mut out);
-    match shown.and_then(|()| Ok(out.flush()?)) {
-        // A reader that has seen enough, such as `head`, is no failure.
-        Err(bgp::RoutesError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(tell(&error)),
-        Ok(()) => Ok(()),
-    }
-}
-
-/// Prints the sites of the Map-Server as they come.
-fn show_sites(arguments: &Show) -> Result<(), String> {
-    let tell = |error: &dyn std::fmt::Display| format!("altitude: {error}");
-    let mut client = Client::connect(&arguments.api).map_err(|error| tell(&error))?;
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let shown = sites::sites(&mut client, arguments.json, &mut out);
-    match shown.and_then(|()| Ok(out.flush()?)) {
-        // A reader that has seen enough, such as `head`, is no failure.
-        Err(sites::SitesError::Print(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(tell(&error)),
-        Ok(()) => Ok(()),
-    }
-}
-
-fn ask(arguments: &Show) -> Result<Option<Answer>, ClientError> {
+/// Asks and prints once. What may be very long is printed as it comes.
+fn print(arguments: &Show, out: &mut dyn Write) -> Result<(), ShowError> {
     let mut client = Client::connect(&arguments.api)?;
+    if arguments.part.is_some() {
+        return bgp::routes(&mut client, arguments.prefix, arguments.json, out);
+    }
+    let Some(answer) = ask(&mut client, arguments)? else { return sites::sites(&mut client, arguments.json, out) };
+    let text = if arguments.json { json::document(&answer) } else { text::tables(&answer, arguments.all) };
+    Ok(out.write_all(text.as_bytes())?)
+}
+
+fn ask(client: &mut Client, arguments: &Show) -> Result<Option<Answer>, ClientError> {
     Ok(Some(match arguments.what {
         What::MapCache => Answer::MapCache(client.dump(Table::Cache)?),
         What::Database => Answer::Database(client.dump(Table::Database)?),

@@ -126,6 +126,7 @@ pub(super) fn validate(
             hold: tuning.hold,
             source_check: tuning.source_check,
             api: tuning.api,
+            metrics: tuning.metrics,
             log: tuning.log,
             log_format: tuning.log_format,
             warnings: source.locate(std::mem::take(&mut findings.warnings)).0,

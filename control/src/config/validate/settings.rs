@@ -1,6 +1,6 @@
 //! Cores, rings, frames and the other single values.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use altitude_dataplane::{port::BATCH, worker::BATCH_DEFAULT};
 
@@ -32,6 +32,7 @@ pub(super) struct Tuning {
     pub(super) hold: Hold,
     pub(super) source_check: SourceCheck,
     pub(super) api: PathBuf,
+    pub(super) metrics: Option<SocketAddr>,
     pub(super) state_dir: PathBuf,
     pub(super) log: LogLevel,
     pub(super) log_format: LogFormat,
@@ -58,6 +59,7 @@ pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings
     let source_check =
         or(&given.source_check, SourceCheck::Standard, |given| values::choice(given, "source check", findings));
     let api = or(&given.api, PathBuf::from(API_PATH), |given| api(given, findings));
+    let metrics = or(&given.metrics, None, |given| metrics(given, findings).map(Some));
     let state_dir = or(&given.state_dir, PathBuf::from(STATE_DIR), |given| map_server::state_dir(given, findings));
     let log = or(&given.log, LogLevel::Info, |given| values::choice(given, "log level", findings));
     let log_format = or(&given.log_format, LogFormat::Text, |given| values::choice(given, "log format", findings));
@@ -75,6 +77,7 @@ pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings
         hold: hold?,
         source_check: source_check?,
         api: api?,
+        metrics: metrics?,
         state_dir: state_dir?,
         log: log?,
         log_format: log_format?,
@@ -125,4 +128,15 @@ fn api(given: &Given<String>, findings: &mut Findings) -> Option<PathBuf> {
     let what = format!("'{}' cannot be the path of a socket", given.value);
     findings.wrong(&given.place, what, format!("give a file path of at most {SOCKET_PATH_MAX} octets"));
     None
+}
+
+fn metrics(given: &Given<String>, findings: &mut Findings) -> Option<SocketAddr> {
+    match given.value.parse() {
+        Ok(address) => Some(address),
+        Err(_) => {
+            let what = format!("'{}' is no address with a port to serve metrics at", given.value);
+            findings.wrong(&given.place, what, "write 127.0.0.1:9347, or [::1]:9347");
+            None
+        }
+    }
 }

@@ -5,6 +5,7 @@ Examples:
   altitude show map-cache
   altitude show counters --all
   altitude show counters --json | jq .control
+  altitude show locators --watch
   altitude show registrations
   altitude show registrations --json | jq -e 'all(.registrations[]; .standing == \"registered\")'
   altitude show bgp --neighbor 10.42.0.1

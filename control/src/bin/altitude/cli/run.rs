@@ -267,6 +267,13 @@ pub(crate) struct Run {
     #[arg(long, value_name = "PATH", help_heading = "General")]
     api: Option<String>,
 
+    /// Serve metrics for Prometheus over HTTP at this address, path /metrics [default: off].
+    ///
+    /// Everybody who can reach it can read it: take an address of the management network, or 127.0.0.1:9347.
+    /// docker/grafana.json is a dashboard for them.
+    #[arg(long, value_name = "ADDR:PORT", help_heading = "General")]
+    metrics: Option<String>,
+
     /// Directory for what must survive a restart: the xTR-ID, and which nonces are used [default: /var/lib/altitude].
     ///
     /// Made if it is missing; only a router with Map-Servers or sites of its own writes there. Give a second router on the
@@ -314,6 +321,7 @@ impl Run {
             hold: given("hold", self.hold.as_ref()),
             source_check: given("source-check", self.source_check.as_ref()),
             api: given("api", self.api.as_ref()),
+            metrics: given("metrics", self.metrics.as_ref()),
             log: given("log", self.log.as_ref()),
             log_format: given("log-format", self.log_format.as_ref()),
         };

@@ -31,6 +31,11 @@ pub(crate) struct Show {
     #[arg(long)]
     pub(crate) json: bool,
 
+    /// Show it again every so many seconds, in place on a terminal; Ctrl-C ends it.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) watch: Option<u64>,
+
     /// Show the counters at zero too (JSON always has them).
     #[arg(long)]
     pub(crate) all: bool,

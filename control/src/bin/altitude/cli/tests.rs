@@ -48,6 +48,7 @@ fn every_flag_reaches_the_configuration() {
         "--map-cache-max=1000", "--hold=drop", "--batch=32", "--source-check=secure", "--api=/tmp/x.sock", "--log=debug",
         "--log-format=json", "--rloc-probing=7", "--as-petr", "--pitr-prefix=2.0.0.0/8,instance=9", "--native-port=eth0:9",
         "--pitr-rate=7",
+        "--metrics=127.0.0.1:9347",
         &server,
         "--xtr-id=0123456789abcdef0123456789abcdef", "--site-id=00000000000000ff", "--state-dir=/tmp/state",
     ])
@@ -86,6 +87,7 @@ fn every_flag_reaches_the_configuration() {
     assert_eq!((config.xdp, config.bind, config.hold), (XdpMode::Native, Bind::ZeroCopy, Hold::Drop));
     assert_eq!((config.busy_poll, config.ring, config.frames, config.hugepages), (Some(20), 2048, 16384, true));
     assert_eq!((config.batch, config.source_check), (32, SourceCheck::Secure));
+    assert_eq!(config.metrics.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9347"));
     assert_eq!((config.map_cache_max, config.api.to_str()), (1000, Some("/tmp/x.sock")));
     let [server] = &config.map_servers[..] else { panic!("{:?}", config.map_servers) };
     assert_eq!((server.address.to_string().as_str(), server.proxy, server.merge), ("240.0.254.40", true, true));
@@ -108,7 +110,14 @@ fn show_asks_for_one_thing_at_the_default_socket_or_another() {
     assert_eq!(show(&["map-cache"]).unwrap(), (What::MapCache, false, false, API_PATH.into()));
     let whole = show(&["--json", "counters", "--api", "/tmp/x.sock", "--all"]).unwrap();
     assert_eq!(whole, (What::Counters, true, true, "/tmp/x.sock".into()));
-    for wrong in [&[][..], &["weather"], &["alt", "ports"]] {
+    for (given, seconds) in [(&["--watch", "ports"][..], 2), (&["ports", "--watch=9"], 9)] {
+        let all = ["altitude", "show"].iter().chain(given);
+        match Cli::try_parse_from(all).unwrap().command {
+            Command::Show(show) => assert_eq!((show.what, show.watch), (What::Ports, Some(seconds))),
+            other => panic!("{other:?} is not show"),
+        }
+    }
+    for wrong in [&[][..], &["weather"], &["alt", "ports"], &["ports", "--watch=0"]] {
         assert_eq!(show(wrong).unwrap_err().exit_code(), 2);
     }
 }

@@ -5,14 +5,12 @@ use std::{
     net::IpAddr,
 };
 
-use altitude_control::api::{
-    BgpRoute, BgpStatus, NeighborStatus, RouteOrigin, RoutesAsked, Stat,
-    client::{Client, ClientError},
-};
+use altitude_control::api::{BgpRoute, BgpStatus, NeighborStatus, RouteOrigin, RoutesAsked, Stat, client::Client};
 use altitude_dataplane::mapping::EidPrefix;
 use serde_json::{Value, json};
 
 use super::{
+    ShowError,
     json::counters,
     table::Columns,
     text::{clock, or_nothing},
@@ -130,22 +128,13 @@ fn neighbor_document(neighbor: &NeighborStatus) -> Value {
     })
 }
 
-/// Why routes were not shown.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum RoutesError {
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error("cannot print: {0}")]
-    Print(#[from] io::Error),
-}
-
 /// Prints routes page by page, as there may be a million of them.
 pub(super) fn routes(
     client: &mut Client,
     exact: Option<EidPrefix>,
     json: bool,
-    out: &mut impl Write,
-) -> Result<(), RoutesError> {
+    out: &mut dyn Write,
+) -> Result<(), ShowError> {
     let mut asked = RoutesAsked { exact, after: None };
     let mut printer = Printer::start(json, out)?;
     loop {
@@ -159,14 +148,14 @@ pub(super) fn routes(
 }
 
 /// Routes in lines of fixed columns, or as the elements of one JSON list.
-pub(super) struct Printer<'a, W: Write> {
+pub(super) struct Printer<'a> {
     json: bool,
-    out: &'a mut W,
+    out: &'a mut dyn Write,
     count: u64,
 }
 
-impl<'a, W: Write> Printer<'a, W> {
-    pub(super) fn start(json: bool, out: &'a mut W) -> io::Result<Self> {
+impl<'a> Printer<'a> {
+    pub(super) fn start(json: bool, out: &'a mut dyn Write) -> io::Result<Self> {
         if json {
             out.write_all(b"{ \"routes\": [")?;
         }

@@ -1,27 +1,15 @@
 //! `altitude show sites`: page by page, as there may be a million prefixes.
 
-use std::io::{self, Write};
+use std::io::Write;
 
-use altitude_control::api::{
-    RefusalStatus, SitePrefix, SiteStatus, XtrStatus,
-    client::{Client, ClientError},
-};
+use altitude_control::api::{RefusalStatus, SitePrefix, SiteStatus, XtrStatus, client::Client};
 use altitude_dataplane::mapping::{Locator, Ttl};
 use serde_json::{Value, json};
 
-use super::{table::Columns, text::clock};
-
-/// Why it was not shown.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SitesError {
-    #[error(transparent)]
-    Ask(#[from] ClientError),
-    #[error("cannot print: {0}")]
-    Print(#[from] io::Error),
-}
+use super::{ShowError, table::Columns, text::clock};
 
 /// Asks and prints.
-pub(super) fn sites(client: &mut Client, json: bool, out: &mut impl Write) -> Result<(), SitesError> {
+pub(super) fn sites(client: &mut Client, json: bool, out: &mut dyn Write) -> Result<(), ShowError> {
     let (mut from, mut count) = (0, 0);
     if json {
         write!(out, "{{ \"sites\": [")?;

@@ -244,9 +244,17 @@ fn json_is_stable() {
 #[test]
 fn without_a_router_the_error_says_what_to_do() {
     let api = std::env::temp_dir().join(format!("altitude-none-{}.sock", std::process::id()));
-    let error =
-        show(&Show { what: What::MapCache, part: None, prefix: None, neighbor: None, json: false, all: false, api })
-            .unwrap_err();
+    let error = show(&Show {
+        what: What::MapCache,
+        part: None,
+        prefix: None,
+        neighbor: None,
+        json: false,
+        all: false,
+        watch: None,
+        api,
+    })
+    .unwrap_err();
     assert!(error.starts_with("altitude: no router answers at "), "{error}");
     assert!(error.contains("start it with `altitude run`"), "{error}");
 }
