@@ -226,7 +226,7 @@ impl Batch {
             });
         }
         let members = setup.source_check == SourceCheck::Secure || setup.proxy.is_on();
-        self.ask(cache, members, site || !core || role.native);
+        self.ask(cache, members, site || !core || role.native || setup.proxy.rtr);
     }
 
     #[inline(never)]

@@ -63,7 +63,9 @@ pub struct Counters {
     pub encapsulated: Counter,
     /// Core packets whose inner packet was sent on to the site.
     pub decapsulated: Counter,
-    /// Of those, packets to destinations that are no EIDs, sent on natively: a PETR's.
+    /// Core packets that went out of one tunnel into the next.
+    pub reencapsulated: Counter,
+    /// Of the decapsulated ones, packets to destinations that are no EIDs, sent on natively: a PETR's.
     pub decapsulated_native: Counter,
     /// Site packets sent without an outer header, by a negative entry with ACT 1.
     pub native: Counter,
@@ -125,6 +127,7 @@ impl Counters {
         let counters = [
             ("encapsulated", &self.encapsulated),
             ("decapsulated", &self.decapsulated),
+            ("reencapsulated", &self.reencapsulated),
             ("decapsulated-native", &self.decapsulated_native),
             ("native", &self.native),
             ("split", &self.split),

@@ -18,7 +18,7 @@ use crate::{
     batch::{ASKS, Questions, Word},
     cache::{Entry, Snapshot, Way},
     classify::{self, Fault, FlowKey, IpHeader, Plain, PlainV6, Rlocs, is_martian, may_be_martian, may_be_martian_v6},
-    counters::Counters,
+    counters::{Counter, Counters},
     frame::{Frame, Umem},
     mapping::{Eid, InstanceId, NextHop, OuterHeader, Patch, PortIndex},
     proxy::{self, Proxy},
@@ -253,7 +253,7 @@ pub(crate) fn encap_plain(
     }
     let Way::Tunnel(outer) = cache.way(entry, packet.flow()) else { return None };
     let total = packet.total();
-    if total > outer.inner_limit() || !encapsulate(umem, frame, packet, outer, &setup.counters) {
+    if total > outer.inner_limit() || !encapsulate(umem, frame, packet, outer, &setup.counters.encapsulated) {
         return None;
     }
     cache.hit(entry, total);
@@ -290,7 +290,7 @@ pub(crate) fn encap(
         return too_big(umem.octets(frame), outer.inner_limit());
     }
     context.cache.hit(entry, total);
-    match encapsulate(umem, frame, packet, outer, &context.setup.counters) {
+    match encapsulate(umem, frame, packet, outer, &context.setup.counters.encapsulated) {
         true => Verdict::Send(outer.port()),
         false => Verdict::Drop(Reason::NoHeadroom),
     }
@@ -324,14 +324,14 @@ pub(crate) fn without_tunnel(
     }
 }
 
-/// Puts the outer header in front; false, and nothing done, if there is no room for it.
+/// Puts the outer header in front and counts that; false, and nothing done, if there is no room for it.
 #[inline(always)]
-fn encapsulate(
+pub(crate) fn encapsulate(
     umem: &mut Umem,
     frame: &mut Frame,
     packet: SitePacket,
     outer: &OuterHeader,
-    counters: &Counters,
+    count: &Counter,
 ) -> bool {
     let total = packet.total();
     if !umem.replace_front(frame, packet.link(), outer.len(), total) {
@@ -342,7 +342,7 @@ fn encapsulate(
     let (tos, ttl) = take_hop(head, packet.is_v4());
     let source_port = classify::source_port(packet.flow());
     outer.stamp(octets, &Patch { inner_length: total as u16, ttl, tos, source_port });
-    counters.encapsulated.add(1);
+    count.add(1);
     true
 }
 

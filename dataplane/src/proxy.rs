@@ -3,9 +3,10 @@
 //! ```text
 //! native port ─ any source, an EID aggregate as destination ─ encapsulated as a site's packet      PITR
 //! core port   ─ out of a tunnel from a LISP site, the destination is no EID ─ sent on natively      PETR
+//! core port   ─ out of a tunnel, the destination is an EID of another site  ─ into the next tunnel  RTR
 //! ```
 //!
-//! The second line is in [`decap`](crate::decap), beside what is delivered. Neither keeps anything of a flow.
+//! The last two are in [`decap`](crate::decap), beside what is delivered. None keeps anything of a flow.
 
 #![forbid(unsafe_code)]
 
@@ -25,7 +26,10 @@ use crate::{
 pub struct Proxy {
     /// Packets out of tunnels whose destination is no EID are sent on natively.
     pub petr: bool,
-    /// Instances whose packets a PETR takes.
+    /// Packets out of tunnels whose destination is an EID go into the next one: a re-encapsulating router, such as one on an
+    /// explicit locator path.
+    pub rtr: bool,
+    /// Instances whose packets a PETR or RTR takes.
     pub instances: Vec<InstanceId>,
     /// EID-prefixes that we attract from networks without LISP; a few, each costs every packet a comparison.
     pub aggregates: Vec<EidPrefix>,
@@ -35,7 +39,7 @@ impl Proxy {
     /// Whether packets out of tunnels may be for others than our site.
     #[inline(always)]
     pub(crate) const fn is_on(&self) -> bool {
-        self.petr
+        self.petr | self.rtr
     }
 
     /// Whether who sent a packet out of a tunnel decides where it may go.

@@ -169,7 +169,8 @@ reasons! {
     InnerDestinationRloc = "inner-destination-rloc",
     /// Inner destination outside the local EID-prefixes.
     InnerDestinationForeign = "inner-destination-foreign",
-    /// Inner destination is an EID of another site: a PETR is for what is none.
+    /// Inner destination is an EID of another site: a PETR is for what is none, and a re-encapsulating router sends nothing
+    /// back to where it came from.
     InnerDestinationEid = "inner-destination-eid",
     /// Outer CE over an inner packet that is not ECN-capable (RFC 6040 §4.2).
     EcnNotCapable = "ecn-not-capable",

@@ -14,7 +14,7 @@ pub use bgp::{AggregateDraft, AltDraft, NeighborDraft, RibDraft};
 pub use key::{KeyDraft, Secret};
 pub use map_server::MapServerDraft;
 pub use probing::ProbingDraft;
-pub use proxy::{PetrDraft, PitrPrefixDraft};
+pub use proxy::{PetrDraft, PitrPrefixDraft, RtrDraft};
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +85,10 @@ pub struct EidPrefixDraft {
 pub struct LocatorDraft {
     /// The RLOC.
     pub address: Given<String>,
+    /// Routers that re-encapsulate on the way to it, in the order of the way.
+    pub via: Option<Vec<Given<String>>>,
+    /// None of those may be passed by.
+    pub strict: Option<Given<bool>>,
     /// 0 … 255.
     pub priority: Option<Given<i64>>,
     /// 0 … 255.

@@ -34,8 +34,8 @@ pub use crate::{
 };
 pub use draft::{
     AggregateDraft, AltDraft, Draft, EidPrefixDraft, Given, KeyDraft, LocatorDraft, MapServerDraft, NeighborDraft,
-    PetrDraft, PitrPrefixDraft, Place, PortDraft, ProbingDraft, RibDraft, RouteDraft, Secret, Settings, StaticDraft,
-    TunnelDraft,
+    PetrDraft, PitrPrefixDraft, Place, PortDraft, ProbingDraft, RibDraft, RouteDraft, RtrDraft, Secret, Settings,
+    StaticDraft, TunnelDraft,
 };
 pub use problem::{Problem, Problems};
 pub use roles::{Proxies, Roles, RolesDraft};

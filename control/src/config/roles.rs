@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use altitude_dataplane::mapping::{EidPrefix, InstanceId};
 use serde::Deserialize;
 
-use super::{Given, KeyDraft, PetrDraft, PitrPrefixDraft};
+use super::{Given, KeyDraft, PetrDraft, PitrPrefixDraft, RtrDraft};
 use crate::{alt::datagrams::Unreachable, map_resolver, map_server::Site, rate::Rate};
 
 /// ALT datagrams a second out of one tunnel by default.
@@ -35,12 +35,14 @@ pub struct Roles {
     pub ingress: Rate,
 }
 
-/// PETR and PITR (RFC 6832).
+/// PETR, PITR (RFC 6832) and re-encapsulating router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proxies {
     /// We are a PETR.
     pub petr: bool,
-    /// Of these instances.
+    /// We re-encapsulate.
+    pub rtr: bool,
+    /// The one or the other of these instances.
     pub instances: Vec<InstanceId>,
     /// EID-prefixes that we attract; none: we are no PITR.
     pub aggregates: Vec<EidPrefix>,
@@ -52,7 +54,7 @@ impl Proxies {
     /// Whether others than our own site make us look things up.
     #[must_use]
     pub const fn is_on(&self) -> bool {
-        self.petr || !self.aggregates.is_empty()
+        self.petr || self.rtr || !self.aggregates.is_empty()
     }
 }
 
@@ -106,6 +108,8 @@ pub struct RolesDraft {
     pub sites: Vec<SiteDraft>,
     /// Role of a PETR.
     pub petr: Option<PetrDraft>,
+    /// Role of a re-encapsulating router.
+    pub rtr: Option<RtrDraft>,
     /// What a PITR attracts.
     pub pitr_prefixes: Vec<PitrPrefixDraft>,
 }
@@ -118,6 +122,7 @@ impl RolesDraft {
             map_resolver: self.map_resolver.or(other.map_resolver),
             sites: if self.sites.is_empty() { other.sites } else { self.sites },
             petr: self.petr.or(other.petr),
+            rtr: self.rtr.or(other.rtr),
             pitr_prefixes: if self.pitr_prefixes.is_empty() { other.pitr_prefixes } else { self.pitr_prefixes },
         }
     }

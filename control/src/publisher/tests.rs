@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Instant};
 
 use altitude_dataplane::{
     cache::{self, Reader, Way},
-    mapping::{OUTER_MAX, Patch, Ttl},
+    mapping::{Hop, OUTER_MAX, Patch, Ttl},
 };
 
 use super::*;
@@ -418,6 +418,47 @@ fn destinations_beyond_come_go_and_are_bounded() {
     world.publisher.want_host(host("8.8.8.8"), &world.known, &mut todo);
     assert_eq!(world.hide("8.0.0.0/8"), [Watch::Stop(ip("8.8.8.8"))]);
     assert_eq!(world.meets("8.8.8.8"), None);
+}
+
+/// LOC-9, RTR-14: a path is entered at its first stop, by a router on it behind itself; a stop that cannot be reached is passed
+/// by unless it is strict, and a path that passes somebody twice is none.
+#[test]
+fn a_path_is_entered_behind_ourselves() {
+    let (a, b, etr) = ("240.0.254.31", "240.0.254.32", "240.0.254.20");
+    let path = |stops: &[&str], strict: u8| {
+        let stops: Vec<_> = stops.iter().map(|stop| (ip(stop), Hop::from_bits(strict))).collect();
+        let end = Locator::unicast(ip(etr), 1, 50);
+        Mapping { locators: end.over(&stops, Hop::from_bits(strict)), ..mapping("2.2.0.0/16", &[]) }
+    };
+    let unusable = || Some(Met::Drop(Reason::NoUsableLocator));
+    for (own, stops, strict, dead, expected) in [
+        ("240.0.254.10", &[a, b][..], 0, &[][..], tunnels(&[a])),
+        (a, &[a, b], 0, &[], tunnels(&[b])),
+        (b, &[a, b], 0, &[], tunnels(&[etr])),
+        ("240.0.254.10", &[a, b], 0, &[a], tunnels(&[b])),
+        ("240.0.254.10", &[a, b], 0, &[a, b], tunnels(&[etr])),
+        (a, &[a, b], 0, &[b], tunnels(&[etr])),
+        ("240.0.254.10", &[a, b], 1, &[], tunnels(&[a])),
+        ("240.0.254.10", &[a, b], 1, &[a], unusable()),
+        (a, &[a, b], 1, &[b], unusable()),
+        ("240.0.254.10", &[a, b], 4, &[], unusable()), // to be looked up
+        ("240.0.254.10", &[a, b, a], 0, &[], unusable()),
+        (etr, &[a, b], 0, &[], unusable()), // we are its end
+    ] {
+        let mut world = World::new(&[own], 64);
+        for stop in [a, b, etr] {
+            world.path(stop, if dead.contains(&stop) { Path::Unreachable } else { Path::Ready(adjacency(1)) });
+        }
+        world.show(path(stops, strict));
+        assert_eq!(world.meets("2.2.2.2"), expected, "{own} {stops:?} strict {strict} dead {dead:?}");
+    }
+    // While the first stop is waited for nobody is passed by.
+    let mut world = World::new(&["240.0.254.10"], 64);
+    world.path(b, Path::Ready(adjacency(1)));
+    world.show(path(&[a, b], 0));
+    assert_eq!(world.meets("2.2.2.2"), Some(Met::Request));
+    world.path(a, Path::Ready(adjacency(1)));
+    assert_eq!(world.meets("2.2.2.2"), tunnels(&[a]));
 }
 
 /// RCH-7, LOC-3, LOC-6: what probes say has flows move away and back, those of the locator in question alone.

@@ -240,3 +240,65 @@ fn a_pitr_keeps_nothing_of_a_flow() {
     assert_eq!((world.writer.len(), world.worker.holding(), world.asked()), (entries, 0, vec![]));
     world.settle_accounts();
 }
+
+/// The same from a site's xTR with these TOS and TTL outside and inside.
+fn marked(from: u8, source: &str, destination: &str, (outer, inner): ((u8, u8), (u8, u8))) -> Vec<u8> {
+    let inner = udp(source, destination, (1, 2), 20).tos(inner.0).ttl(inner.1).octets();
+    let packet = lisp(&rloc(from, false).to_string(), &rloc(1, false).to_string(), 0, 0, &inner);
+    packet.tos(outer.0).ttl(outer.1).peer_frame()
+}
+
+/// RTR-1: out of one tunnel and into the next with all that belongs to both: a hop less, a source port of ours, CE kept, the
+/// headers ours; what may not pass does not.
+#[test]
+fn an_rtr_puts_packets_into_the_next_tunnel() {
+    let mut world = World::with(Options { rtr: true, ..Options::default() });
+    world.learn_side(1, 3, false, None);
+    for (source, destination) in [("2.2.2.2", "3.3.3.3"), ("2001:db8:2::2", "2001:db8:3::3")] {
+        let sent = world.through(CORE_PORT, marked(2, source, destination, ((3, 60), (2, 90))), CORE_PORT);
+        assert_eq!(sent[26..34], [240, 0, 254, 10, 240, 0, 254, 30]);
+        assert_eq!((sent[22], sent[15]), (59, 3), "TTL and TOS outside");
+        assert!(u16::from_be_bytes([sent[34], sent[35]]) >= 0xc000, "a port of ours");
+        assert_eq!(sent[50..], udp(source, destination, (1, 2), 20).tos(3).ttl(59).octets(), "inside");
+    }
+    assert_eq!((world.counters.reencapsulated.get(), world.counters.encapsulated.get()), (2, 0));
+    for (packet, reason) in [
+        (marked(2, "2.2.2.2", "3.3.3.3", ((0, 64), (0, 1))), "inner-ttl-expired"),
+        (marked(2, "2.2.2.2", "3.3.3.3", ((3, 64), (0, 64))), "ecn-not-capable"),
+        (marked(3, "2.2.2.2", "3.3.3.3", ((0, 64), (0, 64))), "inner-destination-eid"), // back where it came from
+    ] {
+        let before = world.drops().get(reason).copied().unwrap_or(0);
+        assert_eq!(world.pass(CORE_PORT, packet), [], "{reason}");
+        assert_eq!(world.drops().get(reason), Some(&(before + 1)), "{reason}");
+    }
+    // What is not known is asked for and held; natively nothing leaves.
+    assert_eq!(world.pass(CORE_PORT, tunnelled(2, "2.2.2.2", "4.4.4.4")), []);
+    assert_eq!(world.asked(), [miss(Wanted::Mapping, "4.4.4.4", "2.2.2.2")]);
+    world.learn_tunnel(prefix("4.0.0.0/8"), rloc(1, false), rloc(4, false), 0, &adjacency(CORE_PORT, 1500));
+    assert_eq!((world.turn(), world.sent().len()), (1, 1));
+    world.learn(prefix("8.0.0.0/8"), Forwarding::Native(adjacency(NATIVE_PORT, 1500)));
+    world.learn_tunnel(prefix("2.0.0.0/8"), rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, 1500));
+    assert_eq!(world.pass(CORE_PORT, tunnelled(2, "2.2.2.2", "8.8.8.8")), []);
+    assert_eq!(world.drops().get("inner-destination-foreign"), Some(&1));
+    world.settle_accounts();
+}
+
+/// RTR-14: routers that point at each other in a ring burn the TTL, and no more.
+#[test]
+fn a_loop_of_rtrs_ends() {
+    let side = |side: u8, other: u8| {
+        let mut world = World::with(Options { rtr: true, side, ..Options::default() });
+        world.learn_tunnel(prefix("9.0.0.0/8"), rloc(side, false), rloc(other, false), 0, &adjacency(CORE_PORT, 1500));
+        world
+    };
+    // None sees that it is sent back.
+    let mut ring = [side(1, 2), side(2, 3), side(3, 1)];
+    let mut packet = marked(7, "7.7.7.7", "9.9.9.9", ((0, 64), (0, 64)));
+    let mut rounds = 0;
+    while let Some((_, sent)) = ring[rounds % 3].pass(CORE_PORT, packet).pop() {
+        packet = [&CORE[..], &PEER[..], &sent[12..]].concat();
+        rounds += 1;
+    }
+    assert_eq!(rounds, 63);
+    assert_eq!(ring[rounds % 3].drops(), [("inner-ttl-expired", 1)].into());
+}

@@ -38,6 +38,8 @@ pub(crate) struct Options {
     pub(crate) source_check: SourceCheck,
     /// As a PETR of instance 0, and as a PITR for 2.0.0.0/8, 1.0.0.0/8 and 2001:db8::/32.
     pub(crate) proxy: bool,
+    /// As a re-encapsulating router of instance 0.
+    pub(crate) rtr: bool,
     /// Most frames of a batch.
     pub(crate) batch: usize,
     /// This side's number: EIDs n.n.0.0/16 and 2001:db8:n::/48, RLOCs 240.0.254.n0 and 2001:db8:254::n.
@@ -52,6 +54,7 @@ impl Default for Options {
             misses: 1024,
             source_check: SourceCheck::Standard,
             proxy: false,
+            rtr: false,
             batch: 64,
             side: 1,
         }
@@ -130,7 +133,7 @@ impl World {
 impl<P: Port> World<P> {
     /// A world whose local prefixes are in the table.
     pub(crate) fn on(ports: Vec<P>, options: Options) -> Self {
-        let Options { slots, hold, misses, source_check, proxy, batch, side } = options;
+        let Options { slots, hold, misses, source_check, proxy, rtr, batch, side } = options;
         let role = |site, core, native| PortRole {
             site,
             core,
@@ -160,6 +163,7 @@ impl<P: Port> World<P> {
             source_check,
             proxy: Proxy {
                 petr: proxy,
+                rtr,
                 instances: vec![InstanceId::DEFAULT],
                 aggregates: ["1.0.0.0/8", "2.0.0.0/8", "2001:db8::/32"].map(prefix).to_vec(),
             },
@@ -231,6 +235,7 @@ impl<P: Port> World<P> {
         let full = counters.dropped(Reason::TransmitFull);
         let dropped: u64 = Reason::ALL.iter().map(|reason| counters.dropped(*reason)).sum::<u64>() - full;
         let forwarded = counters.encapsulated.get() + counters.decapsulated.get() + counters.native.get();
+        let forwarded = forwarded + counters.reencapsulated.get();
         let holding = self.worker.holding() as u64;
         assert_eq!(received + counters.split.get(), forwarded + dropped + holding, "what came in");
         assert_eq!(forwarded + counters.icmp_sent.get(), sent + full + self.worker.unsent() as u64, "what goes out");

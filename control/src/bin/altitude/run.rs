@@ -279,6 +279,7 @@ impl Kernel {
             source_check,
             proxy: Proxy {
                 petr: config.roles.proxies.petr,
+                rtr: config.roles.proxies.rtr,
                 instances: config.roles.proxies.instances.clone(),
                 aggregates: config.roles.proxies.aggregates.clone(),
             },

@@ -89,3 +89,27 @@ fn flags_of_the_roles_say_what_they_take() {
         assert_eq!(said, why);
     }
 }
+
+#[test]
+fn a_locator_may_lie_behind_stops() {
+    let mapped = |locator: &str| format!("{SITE}[[map-cache]]\neid = \"2.2.0.0/16\"\nlocators = [{{ {locator} }}]\n");
+    let locators = |text: &str| read(&mapped(text)).unwrap().map_cache.remove(0).locators;
+    let via = locators("address = \"240.0.254.20\", via = [\"240.0.254.31\", \"240.0.254.32\"], weight = 7");
+    let stops: Vec<_> = via.iter().map(|stop| (stop.address.to_string(), stop.weight, stop.is_end())).collect();
+    let stop = |last: u8, end| (format!("240.0.254.{last}"), 7, end);
+    assert_eq!(stops, [stop(31, false), stop(32, false), stop(20, true)]);
+    let strict = locators("address = \"240.0.254.20\", via = [\"240.0.254.31\"], strict = true");
+    assert!(strict.iter().all(|stop| stop.hop.is_some_and(|hop| hop.is_strict())));
+    for (text, said) in [
+        ("address = \"240.0.254.20\", via = [\"240.0.254.20\"]", "the path to 240.0.254.20 passes 240.0.254.20 twice"),
+        ("address = \"240.0.254.20\", strict = true", "'strict' speaks of the stops in via"),
+        ("address = \"240.0.254.20\", via = [\"x\"]", "'x' is not an address"),
+    ] {
+        let found = problems(&mapped(text));
+        assert!(found[0].contains(said), "{found:?}");
+    }
+    let config = with("[rtr]\ninstances = [7]\n").roles.proxies;
+    assert!(config.rtr && !config.petr && config.is_on() && config.instances[0].get() == 7);
+    let both = problems(&format!("{CORE}[petr]\ninstances = [1]\n[rtr]\ninstances = [2]\n"));
+    assert!(both[0].contains("the instances of PETR and RTR are those of one router"), "{both:?}");
+}

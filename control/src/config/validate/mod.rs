@@ -167,7 +167,10 @@ fn complete(draft: &Draft, findings: &mut Findings) {
     let (site, core) = (!draft.site_ports.is_empty(), !draft.core_ports.is_empty());
     let eids = !draft.eid_prefixes.is_empty();
     let role = draft.roles.map_resolver.is_some() || !draft.roles.sites.is_empty();
-    let proxy = draft.roles.petr.is_some() || !draft.roles.pitr_prefixes.is_empty() || !draft.native_ports.is_empty();
+    let proxy = draft.roles.petr.is_some()
+        || draft.roles.rtr.is_some()
+        || !draft.roles.pitr_prefixes.is_empty()
+        || !draft.native_ports.is_empty();
     if !site && !core && !eids && !role && !proxy && draft.tunnels.is_empty() {
         findings.missing(
             place,

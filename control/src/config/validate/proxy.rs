@@ -1,4 +1,4 @@
-//! PETR and PITR.
+//! PETR, PITR and re-encapsulating router.
 
 use std::net::IpAddr;
 
@@ -19,6 +19,7 @@ pub(super) fn proxies(draft: &Draft, rlocs: &[Given<IpAddr>], ports: &[Port], fi
     let rate = draft.settings.pitr_rate.as_ref();
     let proxies = Proxies {
         petr: draft.roles.petr.is_some(),
+        rtr: draft.roles.rtr.is_some(),
         instances: instances(draft, findings),
         aggregates: aggregates(draft, rlocs, findings),
         rate: rate.and_then(|given| values::number(given, "pitr-rate", 1..=RATE_MAX, findings)).unwrap_or(RATE),
@@ -53,8 +54,13 @@ pub(super) fn proxies(draft: &Draft, rlocs: &[Given<IpAddr>], ports: &[Port], fi
 }
 
 fn instances(draft: &Draft, findings: &mut Findings) -> Vec<InstanceId> {
-    let given = draft.roles.petr.as_ref().and_then(|petr| petr.instances.as_ref());
-    let Some(given) = given else { return vec![InstanceId::DEFAULT] };
+    let petr = draft.roles.petr.as_ref().and_then(|petr| petr.instances.as_ref());
+    let rtr = draft.roles.rtr.as_ref().and_then(|rtr| rtr.instances.as_ref());
+    if let (Some(_), Some(given)) = (petr, rtr.and_then(|rtr| rtr.first())) {
+        let what = "the instances of PETR and RTR are those of one router";
+        findings.wrong(&given.place, what, "write instances in [petr] alone");
+    }
+    let Some(given) = petr.or(rtr) else { return vec![InstanceId::DEFAULT] };
     given.iter().filter_map(|instance| values::instance(instance, findings)).collect()
 }
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use altitude_control::config::{
     AltDraft, Bind, Draft, EidPrefixDraft, Given, Hold, LogFormat, LogLevel, MapServerDraft, NeighborDraft, PetrDraft,
-    PitrPrefixDraft, PortDraft, ProbingDraft, RibDraft, RolesDraft, RouteDraft, Settings, SourceCheck, TunnelDraft,
-    XdpMode, flags,
+    PitrPrefixDraft, PortDraft, ProbingDraft, RibDraft, RolesDraft, RouteDraft, RtrDraft, Settings, SourceCheck,
+    TunnelDraft, XdpMode, flags,
 };
 use clap::{Args, builder::PossibleValuesParser};
 
@@ -148,6 +148,14 @@ pub(crate) struct Run {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(help_heading = "Between LISP and the rest")]
     as_petr: Option<bool>,
+
+    /// Be a re-encapsulating router: packets out of a tunnel that go to an EID go into the next one [default: false].
+    ///
+    /// Sites whose locators name us as a stop (`via` in the file) have their packets pass here. [rtr] in the file names other
+    /// instances than 0.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(help_heading = "Between LISP and the rest")]
+    as_rtr: Option<bool>,
 
     /// Be a PITR: encapsulate what anybody behind a native port sends to these EIDs, of this instance [default: 0].
     ///
@@ -344,6 +352,7 @@ impl Run {
             map_servers: self.map_server.clone(),
             roles: RolesDraft {
                 petr: self.as_petr.is_some_and(|yes| yes).then(PetrDraft::default),
+                rtr: self.as_rtr.is_some_and(|yes| yes).then(RtrDraft::default),
                 pitr_prefixes: self.pitr_prefix.clone(),
                 ..RolesDraft::default()
             },

@@ -160,7 +160,7 @@ impl Driver<'_> {
         let eid = message.records.first().map(|record| record.eid);
         let cached = eid.and_then(|eid| self.map_cache.get(&eid));
         let locator = cached.and_then(|cached| {
-            let usable = cached.locators.iter().filter(|locator| locator.usable());
+            let usable = cached.locators.iter().filter(|locator| locator.usable() && locator.hop.is_none());
             usable.map(|locator| locator.address).find(|address| self.rloc_of(*address).is_some())
         });
         let Some(locator) = locator else {

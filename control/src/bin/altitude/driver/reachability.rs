@@ -101,7 +101,9 @@ impl Driver<'_> {
             self.solicit(now, smr::Input::Used(locator.address));
         }
         let until = now + USED_FOR.max(2 * self.map_cache.look_round());
-        self.probe(now, prober::Input::Used { eid, locators: &locators, until });
+        // Stops of a path answer no probes for others' EIDs.
+        let probed: Vec<Locator> = locators.into_iter().filter(|locator| locator.hop.is_none()).collect();
+        self.probe(now, prober::Input::Used { eid, locators: &probed, until });
     }
 
     /// A path to a locator is there again, or a packet's error says that it is gone: a probe tells more.
