@@ -10,7 +10,8 @@
 //! * A more-specific entry overrides by longest match and takes nothing out; a less-specific one that comes later lives no
 //!   longer than the more-specifics it covers. Those that the same reply does not list are asked for again at once, and
 //!   taken out when the next answer still does not list them.
-//! * Static entries never end and give way to nothing from the network.
+//! * Static entries never end and give way to nothing from the network; no more do those that a client of the mapping API put
+//!   in, which end when the client said.
 //! * An EID-Prefix given up on is dropped for 30 s.
 //! * What is used is learned from the workers' counters, a bounded slice of the entries with each look; no packet writes a
 //!   mark. Who must give way is looked at once more before it does.
@@ -82,6 +83,8 @@ pub enum Input {
     GiveUp(EidPrefix),
     /// A mapping of the operator's; its TTL has no meaning here.
     Static(Mapping),
+    /// A mapping of a client of the mapping API, whatever is there: for so long, or until it is taken out.
+    Put(Mapping, Option<Duration>),
     /// The operator wants exactly this entry out.
     Remove(EidPrefix),
     /// Look at the use of the next entries, [`MapCache::look_every`] after the last time.
@@ -115,7 +118,7 @@ faults! {
         Evicted = "map-cache-evicted",
         /// Full of static entries: the mapping was not taken in.
         Full = "map-cache-full",
-        /// A Map-Reply speaks of exactly the prefix of a static entry, which stays.
+        /// A Map-Reply speaks of exactly the prefix of a static entry or of a client's, which stays.
         StaticKept = "map-cache-static-kept",
         /// More more-specifics in doubt than are asked for again at once.
         DoubtsCapped = "map-cache-doubts-capped",
@@ -131,6 +134,8 @@ pub enum Origin {
     Static,
     /// A Map-Reply.
     Reply,
+    /// A client of the mapping API.
+    Api,
     /// The resolver gave up.
     GivenUp,
 }
@@ -142,6 +147,7 @@ impl Origin {
         match self {
             Self::Static => "static",
             Self::Reply => "map-reply",
+            Self::Api => "api",
             Self::GivenUp => "given-up",
         }
     }
@@ -179,9 +185,11 @@ impl MapCache {
         }
     }
 
-    /// Takes in one input and appends what must be done to `todo`.
-    pub fn step(&mut self, now: Instant, input: Input, meter: Meter<'_>, todo: &mut Vec<Output>) {
+    /// Takes in one input and appends what must be done to `todo`. Returns the length of `todo` before the input was looked
+    /// at: what was withdrawn up to there left because its time was over.
+    pub fn step(&mut self, now: Instant, input: Input, meter: Meter<'_>, todo: &mut Vec<Output>) -> usize {
         self.wake(now, meter, todo);
+        let ended = todo.len();
         match input {
             Input::Install(records) => self.install(now, records, meter, todo),
             Input::GiveUp(eid) => self.give_up(now, eid, meter, todo),
@@ -189,10 +197,16 @@ impl MapCache {
                 self.drop_given_up(&mapping.eid, todo);
                 self.put(now, mapping, Origin::Static, NEVER, meter, todo);
             }
+            Input::Put(mapping, life) => {
+                self.drop_given_up(&mapping.eid, todo);
+                let expires = life.map_or(NEVER, |life| self.clock.tick_after(now + life));
+                self.put(now, mapping, Origin::Api, expires, meter, todo);
+            }
             Input::Remove(eid) => self.withdraw_exact(&eid, todo),
             Input::Look => self.look_on(meter, todo),
             Input::Wake => {}
         }
+        ended
     }
 
     /// When the next [`Input::Wake`] is due: never later than a deadline, sometimes earlier, to keep the deadlines in order.
@@ -324,12 +338,12 @@ impl MapCache {
         true
     }
 
-    /// Puts an entry in front of those as warm as it is from now on. Static ones are in no order.
+    /// Puts an entry in front of those as warm as it is from now on. Those that never end are in no order.
     fn renew(&mut self, number: u32, warmth: Warmth) {
         let entry = &mut self.store.entries[number];
         let before = std::mem::replace(&mut entry.warmth, warmth);
         self.order.remove(number, before.segment());
-        if entry.origin == Origin::Static {
+        if entry.expires == NEVER {
             return;
         }
         self.order.push(number, warmth.segment());
@@ -379,7 +393,8 @@ impl MapCache {
         todo: &mut Vec<Output>,
     ) {
         let eid = mapping.eid;
-        if origin != Origin::Static && self.origin(&eid) == Some(Origin::Static) {
+        let learned = matches!(origin, Origin::Reply | Origin::GivenUp);
+        if learned && matches!(self.origin(&eid), Some(Origin::Static | Origin::Api)) {
             todo.push(Output::Fault(CacheFault::StaticKept));
             return;
         }
@@ -427,7 +442,8 @@ impl MapCache {
         let &Entry { eid, origin, expires, warmth, .. } = &self.store.entries[number];
         match origin {
             Origin::Static => self.deadlines.disarm(number),
-            Origin::Reply => self.deadlines.arm(number, refresh_at(&eid, tick, expires)),
+            Origin::Api if expires == NEVER => self.deadlines.disarm(number),
+            Origin::Reply | Origin::Api => self.deadlines.arm(number, refresh_at(&eid, tick, expires)),
             Origin::GivenUp => self.deadlines.arm(number, expires),
         }
         self.renew(number, warmth);

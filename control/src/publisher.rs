@@ -293,6 +293,18 @@ impl Publisher {
         !self.unshown.is_empty() || !self.unturned.is_empty() || !self.unproxied.is_empty()
     }
 
+    /// Whether a mapping of exactly this prefix was shown and not hidden since.
+    #[must_use]
+    pub fn shows(&self, eid: &EidPrefix) -> bool {
+        self.writer.hits(eid).is_some() || self.unshown.contains(eid)
+    }
+
+    /// Whether a mapping has a locator of this address that may be used.
+    #[must_use]
+    pub fn has_locator(&self, address: IpAddr) -> bool {
+        self.users.get(&address).is_some_and(|users| !users.sets.is_empty())
+    }
+
     /// What used the entry of exactly this prefix.
     #[must_use]
     pub fn hits(&self, eid: &EidPrefix) -> Hits {

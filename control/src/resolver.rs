@@ -213,6 +213,14 @@ impl Resolver {
         self.deadlines.first().map(|(due, _)| *due)
     }
 
+    /// Somebody else said what `eid` maps to: what is pending inside is asked for no more.
+    pub fn settle(&mut self, eid: &EidPrefix) {
+        let covered: Vec<EidPrefix> = self.pending.within(eid).map(|(eid, _)| eid).collect();
+        for eid in covered {
+            self.forget(&eid);
+        }
+    }
+
     /// EID-Prefixes asked for and not answered, for the operator, with the number of tries so far.
     pub fn pending(&self) -> impl Iterator<Item = (EidPrefix, u32)> {
         self.pending.iter().map(|(eid, pending)| (eid, pending.tries))

@@ -12,8 +12,8 @@ use std::{
 
 use altitude_control::{
     api::{
-        AltStatus, Counts, Entry, Flags, Header, MESSAGE_MAX, Op, Origin, PortStatus, RouteStatus, Scope, Stat, Table,
-        TunnelStatus, View,
+        AltStatus, Asker, Counts, Done, Entry, Event, Filter, Flags, Header, Judged, MESSAGE_MAX, Offer, Op, Operation,
+        Origin, PortStatus, RING, Refused, RouteStatus, Router, Scope, Stat, Table, TunnelStatus, View,
         client::{Client, ClientError},
     },
     os::api_socket::{CONNECTIONS_MAX, Connection, Listener, Next},
@@ -168,7 +168,7 @@ fn serving<T>(path: &Path, view: &(impl View + Sync), body: impl FnOnce() -> T) 
 
 fn accept(listener: &Listener, poll: &Poll, connections: &mut Vec<Option<Connection>>) {
     loop {
-        match listener.accept(connections.iter().flatten().count()) {
+        match listener.accept(connections.iter().flatten().count(), Asker(connections.len() as u64)) {
             Ok(Some(mut connection)) => {
                 let token = Token(connections.len() + 2);
                 let interest = Interest::READABLE | Interest::WRITABLE;
@@ -181,9 +181,9 @@ fn accept(listener: &Listener, poll: &Poll, connections: &mut Vec<Option<Connect
     }
 }
 
-fn serve(connection: &mut Option<Connection>, view: &dyn View) {
+fn serve(connection: &mut Option<Connection>, view: &impl View) {
     loop {
-        match connection.as_mut().map(|connection| connection.serve(view, Instant::now())) {
+        match connection.as_mut().map(|connection| connection.serve(&mut &*view, Instant::now())) {
             Some(Next::Again) => {}
             Some(Next::Drop) => return *connection = None,
             Some(Next::Wait) | None => return,
@@ -309,23 +309,158 @@ fn a_client_that_takes_no_replies_is_told_by_time_and_asked_no_more() {
     let path = folder.socket();
     let listener = Listener::bind(&path).unwrap();
     let mut client = raw(&path);
-    let mut connection = listener.accept(0).unwrap().unwrap();
+    let mut connection = listener.accept(0, Asker(1)).unwrap().unwrap();
     let dump = Header { op: Op::GET, flags: Flags::DUMP, errno: 0, sequence: 1, generation: 0 }.message(&[]);
     client.write_all(&dump).unwrap();
     let (view, start) = (Fake(20_000), Instant::now());
-    assert_eq!(connection.serve(&view, start), Next::Wait);
+    assert_eq!(connection.serve(&mut &view, start), Next::Wait);
     assert!(!connection.stalled(start));
     // A second request waits in the socket until the replies to the first have left.
     client.write_all(&dump).unwrap();
-    assert_eq!(connection.serve(&view, start + Duration::from_secs(9)), Next::Wait);
+    assert_eq!(connection.serve(&mut &view, start + Duration::from_secs(9)), Next::Wait);
     assert!(!connection.stalled(start + Duration::from_secs(9)));
     assert!(connection.stalled(start + Duration::from_secs(10)));
     // Progress starts the time anew.
     let mut buffer = vec![0; MESSAGE_MAX];
     client.read_exact(&mut buffer[..32]).unwrap();
-    assert_eq!(connection.serve(&view, start + Duration::from_secs(10)), Next::Wait);
+    assert_eq!(connection.serve(&mut &view, start + Duration::from_secs(10)), Next::Wait);
     assert!(!connection.stalled(start + Duration::from_secs(19)));
     // And a client that is gone ends it.
     drop(client);
-    assert_eq!(connection.serve(&view, start + Duration::from_secs(11)), Next::Drop);
+    assert_eq!(connection.serve(&mut &view, start + Duration::from_secs(11)), Next::Drop);
+}
+
+/// A router that does as it is told, and has nothing.
+struct Obedient<'a>(&'a Fake, u32);
+
+impl Router for Obedient<'_> {
+    fn view(&self) -> &dyn View {
+        self.0
+    }
+
+    fn perform(&mut self, _asker: Asker, _operation: Operation) -> Result<Done, Refused> {
+        self.1 += 1;
+        Ok(Done::default())
+    }
+}
+
+/// One of each kind.
+fn operations() -> [Operation; 6] {
+    let entry = entry(Table::Cache, 1);
+    let mapping = Mapping::negative(entry.eid, Ttl::ReceiverDecides, Action::Drop);
+    let offer = Offer { table: Table::Cache, mapping, life: None, ephemeral: false, foreign: false };
+    let judged = Judged::Locator([240, 0, 254, 20].into());
+    [
+        Operation::Add(offer.clone()),
+        Operation::Change { offer, unless_after: None },
+        Operation::Delete { table: Table::Cache, eid: entry.eid, unless_after: None },
+        Operation::Flush { table: Table::Cache, instance: None, all: false },
+        Operation::Judge { judged, up: true },
+        Operation::Judge { judged, up: false },
+    ]
+}
+
+/// Has a client's request answered by `router`.
+fn exchange(
+    listener: &Listener,
+    path: &Path,
+    router: &mut dyn Router,
+    ask: impl FnOnce(&mut Client) -> Result<(), ClientError> + Send,
+) -> Result<(), ClientError> {
+    let mut client = Client::connect(path).unwrap();
+    let mut connection = listener.accept(0, Asker(9)).unwrap().unwrap();
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| ask(&mut client));
+        let start = Instant::now();
+        while !asked.is_finished() {
+            assert!(start.elapsed() < PATIENCE, "no answer");
+            connection.serve(router, Instant::now());
+            thread::yield_now();
+        }
+        asked.join().unwrap()
+    })
+}
+
+#[test]
+fn at_the_socket_for_reading_not_even_root_changes_anything() {
+    let folder = Folder::new();
+    let (path, read_only) = (folder.socket(), folder.0.join("run/map-ro.sock"));
+    let (both, one) = (Listener::bind(&path).unwrap(), Listener::bind_read_only(&read_only).unwrap());
+    assert_eq!(fs::metadata(&read_only).unwrap().permissions().mode() & 0o777, 0o666);
+    let view = Fake(3);
+    let mut router = Obedient(&view, 0);
+    for operation in operations() {
+        let ask = |client: &mut Client| client.perform(&operation).map(drop);
+        let error = exchange(&one, &read_only, &mut router, ask).unwrap_err();
+        assert!(matches!(error, ClientError::Refused { errno: 1, .. }), "{operation:?}: {error}");
+        assert_eq!(router.1, 0);
+    }
+    let asks: [fn(&mut Client) -> Result<(), ClientError>; 4] = [
+        |client| client.hello().map(drop),
+        |client| client.dump(Table::Cache).map(|entries| assert_eq!(entries.len(), 3)),
+        |client| client.totals().map(drop),
+        |client| client.subscribe(&[Filter::default()], false),
+    ];
+    for ask in asks {
+        exchange(&one, &read_only, &mut router, ask).unwrap();
+    }
+    for (count, operation) in (1..).zip(operations()) {
+        exchange(&both, &path, &mut router, |client| client.perform(&operation).map(drop)).unwrap();
+        assert_eq!(router.1, count);
+    }
+}
+
+/// A DELETE of this number.
+fn gone(number: u32) -> Event {
+    Event::Deleted { table: Table::Cache, eid: entry(Table::Cache, number).eid, expired: false }
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_is_told_once_what_it_lost_and_holds_nothing_up() {
+    let folder = Folder::new();
+    let path = folder.socket();
+    let listener = Listener::bind(&path).unwrap();
+    let (mut slow, mut connection) = (raw(&path), listener.accept(0, Asker(1)).unwrap().unwrap());
+    let view = Fake(0);
+    let everything = [10, 0, 18, 0, 0xee, 0x1a, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0];
+    let subscribe = Header { op: Op::SUBSCRIBE, flags: Flags::default(), errno: 0, sequence: 1, generation: 0 };
+    slow.write_all(&subscribe.message(&everything)).unwrap();
+    let start = Instant::now();
+    assert_eq!(connection.serve(&mut &view, start), Next::Wait);
+    let count = 10 * RING as u32;
+    for number in 0..count {
+        connection.tell(start, &gone(number), None, &mut || gone(number).body().into());
+        connection.serve(&mut &view, start);
+    }
+    // It is not a client that takes no replies: it may stay, with what fits its ring.
+    assert!(!connection.stalled(start + Duration::from_secs(3600)));
+    let mut buffer = vec![0; MESSAGE_MAX];
+    let (mut numbers, mut overruns, mut last) = (Vec::new(), 0, None);
+    let mut take = |slow: &mut Socket, connection: &mut Connection| {
+        let length = slow.read(&mut buffer).unwrap();
+        connection.serve(&mut &view, start);
+        let (header, body) = Header::split(&buffer[..length]).unwrap();
+        if header.flags.has(Flags::REPLY) {
+            return;
+        }
+        numbers.push(header.generation);
+        overruns += u32::from(header.flags.has(Flags::OVERRUN));
+        last = Some(Event::read(&header, body).unwrap());
+    };
+    slow.set_nonblocking(true).unwrap();
+    loop {
+        connection.serve(&mut &view, start);
+        match slow.peek(&mut [std::mem::MaybeUninit::uninit(); 1]) {
+            Ok(_) => take(&mut slow, &mut connection),
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                break;
+            }
+        }
+    }
+    assert_eq!((overruns, last), (1, Some(gone(count - 1))));
+    assert!(numbers.windows(2).all(|pair| pair[1] > pair[0]) && numbers.len() < count as usize);
+    drop(slow);
+    connection.tell(start, &gone(0), None, &mut || gone(0).body().into());
+    assert_eq!(connection.serve(&mut &view, start), Next::Drop);
 }

@@ -125,7 +125,9 @@ impl Node {
                 resolver::Output::Install(records) => {
                     self.cache.step(now, map_cache::Input::Install(records), &|_| 0, &mut told);
                 }
-                resolver::Output::GiveUp(eid) => self.cache.step(now, map_cache::Input::GiveUp(eid), &|_| 0, &mut told),
+                resolver::Output::GiveUp(eid) => {
+                    self.cache.step(now, map_cache::Input::GiveUp(eid), &|_| 0, &mut told);
+                }
                 resolver::Output::Discard(fault) => panic!("{fault:?}"),
             }
         }

@@ -46,9 +46,9 @@ fn place(id: &str) -> Place {
         "P01" | "P02" | "P03" | "P04" | "P05" | "P06" | "P10" | "P12" | "P13" | "P14" | "P15" | "P20" | "P21" => {
             Place::Spoken
         }
-        "P30" | "L02" => Place::Spoken,
+        "P30" | "L02" | "L10" => Place::Spoken,
         // The only locator is an AS number, a geo-point, …: none is left and the record is negative.
-        "L03" | "L04" | "L05" | "L08" | "L10" | "L11" | "L14" | "L15" | "L16" | "L19" => Place::LeftOut { kept: 0 },
+        "L03" | "L04" | "L05" | "L08" | "L11" | "L14" | "L15" | "L16" | "L19" => Place::LeftOut { kept: 0 },
         // One of two is left; of an AFI-List, its first plain address.
         "L01" | "L17" | "L21" => Place::LeftOut { kept: 1 },
         // An EID not spoken: opaque key, multicast, source/dest, AFI-List around a MAC; a name; a MAC in an instance.

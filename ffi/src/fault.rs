@@ -53,6 +53,10 @@ pub(crate) const fn text(result: c_int) -> &'static CStr {
     match result.wrapping_neg() {
         0 => c"done",
         libc::EACCES => c"the socket may not be opened: be root, or join the socket's group",
+        libc::EAGAIN => c"the entry has changed meanwhile, or there was no event in time",
+        libc::EEXIST => c"there is an entry for exactly this prefix",
+        libc::ENOSPC => c"the router's table is full",
+        libc::EPERM => c"this client may only read: be root or in the group altitude, and use the socket for writing",
         libc::EAFNOSUPPORT => c"the address family is neither IPv4 nor IPv6",
         libc::ECONNREFUSED => c"no router answers at this socket: start it with `altitude run`",
         libc::ECONNRESET | libc::EPIPE => c"the router has closed the connection",

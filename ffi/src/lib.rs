@@ -1,4 +1,4 @@
-//! The mapping API for C: opens a router's socket and reads its tables.
+//! The mapping API for C: opens a router's socket, reads its tables, changes them, and hears of what happens.
 //!
 //! `include/altitude.h` is made from this crate and is what C sees; `README.md` has the conventions and how to link.
 //! The comments here are the header's comments, so they speak of C.
@@ -9,8 +9,10 @@
 // The border to C is made of raw pointers: every block says whose promise it rests on.
 #![allow(unsafe_code)]
 
+mod events;
 mod fault;
 mod records;
+mod write;
 
 use std::{
     ffi::{CStr, OsStr, c_char, c_int, c_void},
@@ -23,8 +25,11 @@ use altitude_control::api::{
     client::{Client, ClientError},
 };
 
-use fault::{Errno, boundary};
+pub use events::*;
 pub use records::*;
+pub use write::*;
+
+use fault::{Errno, boundary};
 
 /// The version of this interface, for `altmap_open`.
 pub const ALTMAP_ABI: c_int = 1;
@@ -46,6 +51,7 @@ pub const ALTMAP_HOST: u8 = 255;
 pub struct Altmap {
     /// `None` once an answer was lost: what comes next on the socket can no longer be told apart.
     client: Option<Client>,
+    last: events::Last,
 }
 
 impl Altmap {
@@ -99,7 +105,7 @@ pub unsafe extern "C" fn altmap_open(path: *const c_char, abi: c_int, out: *mut 
             return Err(libc::EINVAL);
         }
         let client = Client::connect(Path::new(OsStr::from_bytes(path))).map_err(|error| fault::errno(&error))?;
-        let handle = Box::into_raw(Box::new(Altmap { client: Some(client) }));
+        let handle = Box::into_raw(Box::new(Altmap { client: Some(client), last: events::Last::default() }));
         // SAFETY: not NULL, so writable by the caller's promise.
         unsafe { out.write(handle) };
         Ok(0)

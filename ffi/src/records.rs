@@ -7,7 +7,7 @@ use std::{
 };
 
 use altitude_control::api::{Entry, EntryLocator, Origin};
-use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
+use altitude_dataplane::mapping::{EidPrefix, InstanceId, Locator, Prefix};
 
 use crate::{ALTMAP_AFI_IPV4, ALTMAP_AFI_IPV6, ALTMAP_HOST, fault::Errno};
 
@@ -15,6 +15,10 @@ use crate::{ALTMAP_AFI_IPV4, ALTMAP_AFI_IPV6, ALTMAP_HOST, fault::Errno};
 pub const ALTMAP_NEGATIVE: u32 = 0x01;
 /// Flag of an entry: an ETR of the site itself said so.
 pub const ALTMAP_AUTHORITATIVE: u32 = 0x02;
+/// Flag of an entry: it goes with the connection of the client that put it in.
+pub const ALTMAP_EPHEMERAL: u32 = 0x04;
+/// Flag of an entry of the router's own: none of its RLOCs is the router's, and that is meant.
+pub const ALTMAP_FOREIGN: u32 = 0x08;
 
 /// Flag of an RLOC: packets can be sent to it now.
 pub const ALTMAP_RLOC_UP: u32 = 0x01;
@@ -24,11 +28,15 @@ pub const ALTMAP_RLOC_LIF: u32 = 0x02;
 pub const ALTMAP_RLOC_REACHABLE: u32 = 0x10;
 /// Flag of an RLOC: of the ETR that sent the record (L).
 pub const ALTMAP_RLOC_LOCAL: u32 = 0x20;
+/// Flag of an RLOC: a client has taken it out of use (`altmap_reach`).
+pub const ALTMAP_RLOC_BAD: u32 = 0x40;
 
 /// Origin: the operator.
 pub const ALTMAP_ORIGIN_STATIC: u8 = 1;
 /// Origin: a Map-Reply.
 pub const ALTMAP_ORIGIN_MAP_REPLY: u8 = 2;
+/// Origin: a client of this API.
+pub const ALTMAP_ORIGIN_API: u8 = 7;
 /// Origin: nobody answered; this stops asking for a while.
 pub const ALTMAP_ORIGIN_GIVEN_UP: u8 = 128;
 
@@ -124,19 +132,17 @@ pub struct AltmapEntry {
 }
 
 impl AltmapEid {
-    fn new(eid: &EidPrefix) -> Self {
+    /// All zero: there is none.
+    pub(crate) const NONE: Self = Self { afi: 0, plen: 0, rsv: 0, iid: 0, addr: [0; 16] };
+
+    pub(crate) fn new(eid: &EidPrefix) -> Self {
         let (afi, addr) = address(eid.prefix.address());
         Self { afi, plen: eid.prefix.length(), rsv: 0, iid: eid.instance.get(), addr }
     }
 
     /// What is asked for.
     pub(crate) fn prefix(&self) -> Result<EidPrefix, Errno> {
-        let [a, b, c, d, ..] = self.addr;
-        let address = match self.afi {
-            ALTMAP_AFI_IPV4 => IpAddr::from([a, b, c, d]),
-            ALTMAP_AFI_IPV6 => IpAddr::from(self.addr),
-            _ => return Err(libc::EAFNOSUPPORT),
-        };
+        let address = address_of(self.afi, self.addr)?;
         let instance = InstanceId::new(self.iid).ok_or(libc::EINVAL)?;
         let prefix = match self.plen {
             ALTMAP_HOST => Prefix::host(address),
@@ -150,7 +156,7 @@ impl AltmapEid {
 }
 
 impl AltmapRloc {
-    pub(crate) fn new(EntryLocator { locator, up }: &EntryLocator) -> Self {
+    pub(crate) fn new(EntryLocator { locator, up, bad }: &EntryLocator) -> Self {
         let (afi, addr) = address(locator.address);
         Self {
             size: size_of::<Self>() as u16,
@@ -161,6 +167,7 @@ impl AltmapRloc {
             mprio: locator.multicast_priority,
             mweight: locator.multicast_weight,
             flags: if *up { ALTMAP_RLOC_UP } else { 0 }
+                | if *bad { ALTMAP_RLOC_BAD } else { 0 }
                 | if locator.reachable { ALTMAP_RLOC_REACHABLE } else { 0 }
                 | if locator.local { ALTMAP_RLOC_LIF | ALTMAP_RLOC_LOCAL } else { 0 },
             mtu: 0,
@@ -174,18 +181,28 @@ impl AltmapRloc {
     }
 }
 
+impl AltmapRloc {
+    /// One of which only the address, whether it is used and how far away it is are known.
+    pub(crate) fn judged(locator: IpAddr, up: bool, rtt_us: u32) -> Self {
+        let entry = EntryLocator { locator: Locator::unicast(locator, 0, 0), up, bad: !up };
+        Self { rtt_us, ..Self::new(&entry) }
+    }
+}
+
 impl AltmapEntry {
     pub(crate) fn new(entry: &Entry, generation: u64) -> Self {
         Self {
             size: size_of::<Self>() as u16,
             version: entry.version,
             flags: if entry.locators.is_empty() { ALTMAP_NEGATIVE } else { 0 }
-                | if entry.authoritative { ALTMAP_AUTHORITATIVE } else { 0 },
+                | if entry.authoritative { ALTMAP_AUTHORITATIVE } else { 0 }
+                | if entry.ephemeral { ALTMAP_EPHEMERAL } else { 0 },
             ttl_s: entry.ttl.map_or(0, seconds),
             act: entry.action.bits(),
             origin: match entry.origin {
                 Origin::Static => ALTMAP_ORIGIN_STATIC,
                 Origin::MapReply => ALTMAP_ORIGIN_MAP_REPLY,
+                Origin::Api => ALTMAP_ORIGIN_API,
                 Origin::GivenUp => ALTMAP_ORIGIN_GIVEN_UP,
             },
             // The socket's messages have room for far fewer.
@@ -202,7 +219,17 @@ impl AltmapEntry {
     }
 }
 
-fn address(address: IpAddr) -> (u16, [u8; 16]) {
+/// The address of this family in C's memory.
+pub(crate) fn address_of(afi: u16, addr: [u8; 16]) -> Result<IpAddr, Errno> {
+    let [a, b, c, d, ..] = addr;
+    match afi {
+        ALTMAP_AFI_IPV4 => Ok(IpAddr::from([a, b, c, d])),
+        ALTMAP_AFI_IPV6 => Ok(IpAddr::from(addr)),
+        _ => Err(libc::EAFNOSUPPORT),
+    }
+}
+
+pub(crate) fn address(address: IpAddr) -> (u16, [u8; 16]) {
     match address {
         IpAddr::V4(v4) => {
             let mut addr = [0; 16];
@@ -252,6 +279,15 @@ impl<T: Sized16> Place<T> {
             return Err(libc::EINVAL);
         }
         Ok(Self { start, size })
+    }
+
+    /// Reads the struct at `at`; what a newer header has beyond a `T` is left unread.
+    ///
+    /// # Safety
+    /// The memory of structs 0 to `at`, of the size read, is readable.
+    pub(crate) unsafe fn read(&self, at: usize) -> T {
+        // SAFETY: inside the caller's memory; `new` has verified that each struct has room for a T and is aligned.
+        unsafe { self.start.byte_add(at * usize::from(self.size)).read() }
     }
 
     /// Fills the struct at `at`: its size stays, and what a newer header has beyond `value` becomes zero.

@@ -147,3 +147,73 @@ fn a_site_and_the_rest_of_the_internet_reach_each_other() {
     let both: BTreeSet<_> = both.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
     assert_eq!(tunnels(&packets.unwrap()), both);
 }
+
+/// A router on the core that re-encapsulates.
+fn stop(lab: &Lab, name: &'static str, namespace: &Namespace, rloc: &str) -> Router {
+    let flags = format!("--as-rtr --core-port core --rloc {rloc} --map-resolver {MS} --workers 0");
+    Router::start(name, namespace, &words(&flags), lab.folder()).unwrap()
+}
+
+/// LOC-9, RTR-1, RTR-14: what an ETR asks for in its mapping happens: its packets pass two routers, and no other's do; the first
+/// packet too.
+#[test]
+fn a_path_is_followed_stop_by_stop() {
+    if let Err(why) = lab::available() {
+        return println!("SKIP: {why}");
+    }
+    let lab = Lab::new().unwrap();
+    let _server = map_server(&lab);
+    let second = join("rtr2");
+    let link = Link { namespace: &lab.core, name: "rtr2" };
+    veth(Link { namespace: &second, name: "core" }, link, lab::CORE_MTU).unwrap();
+    lab.core.ip("link set rtr2 master br0").unwrap();
+    // Of IPv6 an address to ask from is enough.
+    for (address, length) in [("240.0.254.31", 24), ("2001:db8:f::31", 64)] {
+        Link { namespace: &second, name: "core" }.address(ip(address), length).unwrap();
+    }
+    let stops = [stop(&lab, "rtr1", &lab.alt, PROXY), stop(&lab, "rtr2", &second, "240.0.254.31")];
+    let site = |index: usize, locators: &str| {
+        let [v4, v6] = SITES[index].eid_prefixes();
+        let rloc = SITES[index].rloc.0;
+        let head = format!("rlocs = [\"{rloc}\"]\nmap-resolvers = [\"{MS}\"]\nworkers = \"0\"\n");
+        let ports = "[[site-port]]\nname = \"site\"\n[[core-port]]\nname = \"core\"\n";
+        let eid = |prefix: &str| format!("[[eid-prefix]]\nprefix = \"{prefix}\"\n{locators}");
+        let name = ["xtr1", "xtr2"][index];
+        let file = lab.folder().join(format!("{name}.toml"));
+        fs::write(&file, format!("{head}{ports}{}{}", eid(&v4), eid(&v6))).unwrap();
+        let flags = ["--config".to_owned(), file.display().to_string()];
+        Router::start(name, &lab.xtrs[index], &flags, lab.folder()).unwrap()
+    };
+    let xtr1 = site(0, "");
+    let via = format!("via = [\"{PROXY}\", \"240.0.254.31\"]");
+    let _xtr2 = site(1, &format!("locators = [{{ address = \"240.0.254.20\", {via} }}]\n"));
+    let captures = [0, 1].map(|index| {
+        let name = ["near", "far"][index];
+        Capture::start(name, lab.core_link(index), "udp port 4341", lab.folder()).unwrap()
+    });
+
+    for host in lab.hosts(1) {
+        let pings = lab.ping(0, host, 3).unwrap();
+        assert_eq!(pings, Pings { sent: 3, answered: 3 }, "{host}\n{}", stops[0].show(&["counters"]).unwrap());
+    }
+    let [near, far] =
+        captures.map(|capture| capture.stop_when("every echo", LIMIT, |packets| packets.len() >= 12).unwrap());
+    let pairs = |pairs: [(&str, &str); 2]| -> BTreeSet<_> {
+        pairs.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect()
+    };
+    let back = ("240.0.254.20", "240.0.254.10");
+    assert_eq!(tunnels(&near), pairs([("240.0.254.10", PROXY), back]));
+    assert_eq!(tunnels(&far), pairs([("240.0.254.31", "240.0.254.20"), back]));
+    // A hop for each router that had it in hand.
+    let inside = |packets: &[Packet], from: &str| -> BTreeSet<u8> {
+        let of = packets.iter().filter(|packet| packet.headers[0].source == ip(from));
+        of.map(|packet| packet.headers[1].ttl).collect()
+    };
+    assert_eq!(inside(&near, "240.0.254.10"), [lab::PING_TTL - 1].into());
+    assert_eq!(inside(&far, "240.0.254.31"), [lab::PING_TTL - 3].into());
+    for router in &stops {
+        assert_eq!((counter(router, "reencapsulated"), counter(router, "decapsulated")), (6, 0));
+    }
+    let shown = xtr1.show(&["map-cache"]).unwrap();
+    assert!(shown.contains(PROXY) && shown.contains("240.0.254.31") && shown.contains("240.0.254.20"), "{shown}");
+}

@@ -1,6 +1,9 @@
 //! The asking end, as `altitude show` uses it: blocking, with a time limit on every message.
 
+mod events;
+
 use std::{
+    collections::VecDeque,
     io::{self, Read},
     path::{Path, PathBuf},
     time::Duration,
@@ -21,6 +24,8 @@ use super::{
     sites,
     status::{Detail, Statuses},
 };
+
+pub use events::{Performed, Told};
 
 /// How long a message may take either way.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -67,6 +72,10 @@ pub struct Client {
     path: PathBuf,
     sequence: u64,
     generation: u64,
+    /// Events that came while an answer was waited for.
+    events: VecDeque<Told>,
+    /// As long as the longest message.
+    buffer: Vec<u8>,
 }
 
 impl Client {
@@ -83,7 +92,11 @@ impl Client {
             Ok(socket)
         };
         match connect() {
-            Ok(socket) => Ok(Self { socket, path: path.to_owned(), sequence: 0, generation: 0 }),
+            Ok(socket) => {
+                let buffer = vec![0; MESSAGE_MAX];
+                let path = path.to_owned();
+                Ok(Self { socket, path, sequence: 0, generation: 0, events: VecDeque::new(), buffer })
+            }
             Err(error) => Err(Self::explain(path, error)),
         }
     }
@@ -286,6 +299,19 @@ impl Client {
         }
     }
 
+    /// Takes the next message in.
+    fn receive(&mut self) -> Result<Vec<u8>, ClientError> {
+        loop {
+            let length = match self.socket.read(&mut self.buffer) {
+                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other,
+            };
+            let length = length.map_err(|error| Self::explain(&self.path, error))?;
+            return Ok(self.buffer[..length].to_vec());
+        }
+    }
+
     /// Asks, and hands every TLV of the answer to `take`.
     fn ask(
         &mut self,
@@ -297,15 +323,13 @@ impl Client {
         self.sequence += 1;
         let request = Header { op, flags, errno: 0, sequence: self.sequence, generation: 0 };
         self.send(&request.message(body)).map_err(|error| Self::explain(&self.path, error))?;
-        let mut buffer = vec![0; MESSAGE_MAX];
         loop {
-            let length = match self.socket.read(&mut buffer) {
-                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                other => other,
-            };
-            let length = length.map_err(|error| Self::explain(&self.path, error))?;
-            let (reply, body) = Header::split(&buffer[..length])?;
+            let message = self.receive()?;
+            let (reply, body) = Header::split(&message)?;
+            if reply.flags.has(Flags::EVENT) {
+                self.keep(&message)?;
+                continue;
+            }
             if reply.errno != 0 {
                 return Err(refused(reply.errno, body));
             }

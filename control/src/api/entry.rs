@@ -12,12 +12,15 @@ use super::{
 // Flags of a MAPPING.
 const NEGATIVE: u32 = 1;
 const AUTHORITATIVE: u32 = 2;
+const EPHEMERAL: u32 = 4;
+const FOREIGN: u32 = 8;
 
 // Flags of an RLOC, as the specification numbers them.
 const UP: u32 = 1;
 const LIF: u32 = 2;
 const REACHABLE: u32 = 0x10;
 const LOCAL: u32 = 0x20;
+const BAD: u32 = 0x40;
 
 /// The mask length that stands for none given.
 const NO_MASK: u8 = 255;
@@ -26,6 +29,7 @@ const fn origin_number(origin: Origin) -> u8 {
     match origin {
         Origin::Static => 1,
         Origin::MapReply => 2,
+        Origin::Api => 7,
         Origin::GivenUp => 128,
     }
 }
@@ -34,6 +38,7 @@ fn origin(number: u8) -> Result<Origin, ProtocolError> {
     match number {
         1 => Ok(Origin::Static),
         2 => Ok(Origin::MapReply),
+        7 => Ok(Origin::Api),
         128 => Ok(Origin::GivenUp),
         _ => Err(ProtocolError::Value("an origin is unknown")),
     }
@@ -75,11 +80,14 @@ pub(super) fn instance(mut fields: Fields<'_>) -> Result<InstanceId, ProtocolErr
 
 /// Appends EID.
 pub(super) fn put_prefix(out: &mut Vec<u8>, prefix: Prefix) {
-    put(out, kind::EID, |out| {
-        out.extend(afi(prefix.address()).to_be_bytes());
-        out.extend([prefix.length(), 0]);
-        put_bare_address(out, prefix.address());
-    });
+    put(out, kind::EID, |out| put_bare_prefix(out, prefix));
+}
+
+/// Appends the value of an EID.
+pub(super) fn put_bare_prefix(out: &mut Vec<u8>, prefix: Prefix) {
+    out.extend(afi(prefix.address()).to_be_bytes());
+    out.extend([prefix.length(), 0]);
+    put_bare_address(out, prefix.address());
 }
 
 /// Reads EID; without a mask it is a host's.
@@ -104,8 +112,9 @@ pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     put_instance(out, entry.eid.instance);
     put_prefix(out, entry.eid.prefix);
     put(out, kind::MAPPING, |out| {
-        let flags =
-            if entry.locators.is_empty() { NEGATIVE } else { 0 } | if entry.authoritative { AUTHORITATIVE } else { 0 };
+        let flags = if entry.locators.is_empty() { NEGATIVE } else { 0 }
+            | if entry.authoritative { AUTHORITATIVE } else { 0 }
+            | if entry.ephemeral { EPHEMERAL } else { 0 };
         out.extend(flags.to_le_bytes());
         out.extend(entry.ttl.map_or(0, seconds).to_le_bytes());
         out.extend(entry.version.to_le_bytes());
@@ -124,10 +133,11 @@ pub(super) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
 }
 
 /// RTT, volume and nonces are not kept for each locator yet: zero.
-pub(super) fn put_locator(out: &mut Vec<u8>, EntryLocator { locator, up }: &EntryLocator) {
+pub(super) fn put_locator(out: &mut Vec<u8>, EntryLocator { locator, up, bad }: &EntryLocator) {
     put(out, kind::RLOC, |out| {
         out.extend([locator.priority, locator.weight, locator.multicast_priority, locator.multicast_weight]);
         let flags = if *up { UP } else { 0 }
+            | if *bad { BAD } else { 0 }
             | if locator.reachable { REACHABLE } else { 0 }
             | if locator.local { LIF | LOCAL } else { 0 };
         out.extend(flags.to_le_bytes());
@@ -170,6 +180,11 @@ impl Entries {
         Ok(())
     }
 
+    /// Whether an entry has begun.
+    pub(super) const fn has_one(&self) -> bool {
+        !self.done.is_empty()
+    }
+
     /// The entries.
     pub(super) fn finish(self) -> Vec<Entry> {
         self.done
@@ -198,6 +213,7 @@ impl Entries {
             version,
             action,
             authoritative: flags & AUTHORITATIVE != 0,
+            ephemeral: flags & EPHEMERAL != 0,
             origin,
             packets,
             octets: 0,
@@ -225,5 +241,59 @@ pub(super) fn locator(mut fields: Fields<'_>) -> Result<EntryLocator, ProtocolEr
         reachable: flags & REACHABLE != 0,
         hop: None,
     };
-    Ok(EntryLocator { locator, up: flags & UP != 0 })
+    Ok(EntryLocator { locator, up: flags & UP != 0, bad: flags & BAD != 0 })
+}
+
+/// What a MAPPING in a request says; the rest of it is the router's to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) negative: bool,
+    pub(super) authoritative: bool,
+    pub(super) ephemeral: bool,
+    pub(super) foreign: bool,
+    /// None: until it is taken out.
+    pub(super) life: Option<Duration>,
+    pub(super) version: u16,
+    pub(super) action: Action,
+}
+
+/// Reads the MAPPING of a request.
+pub(super) fn terms(mut fields: Fields<'_>) -> Result<Terms, ProtocolError> {
+    let (flags, life, version) = (fields.u32()?, fields.u32()?, fields.u16()?);
+    let (action, _origin) = (fields.u8()?, fields.u8()?);
+    let _figures = fields.array::<24>()?;
+    fields.end()?;
+    if action > Action::DropAuthFailure.bits() {
+        return Err(ProtocolError::Value("ACT is 0 to 5"));
+    }
+    Ok(Terms {
+        negative: flags & NEGATIVE != 0,
+        authoritative: flags & AUTHORITATIVE != 0,
+        ephemeral: flags & EPHEMERAL != 0,
+        foreign: flags & FOREIGN != 0,
+        life: Some(life).filter(|&life| life != 0).map(|life| Duration::from_secs(life.into())),
+        version,
+        action: Action::from_bits(action),
+    })
+}
+
+/// Appends MAPPING as a request has it.
+pub(super) fn put_terms(out: &mut Vec<u8>, terms: &Terms) {
+    put(out, kind::MAPPING, |out| {
+        let flag = |is: bool, flag: u32| if is { flag } else { 0 };
+        let flags = flag(terms.negative, NEGATIVE)
+            | flag(terms.authoritative, AUTHORITATIVE)
+            | flag(terms.ephemeral, EPHEMERAL)
+            | flag(terms.foreign, FOREIGN);
+        out.extend(flags.to_le_bytes());
+        out.extend(terms.life.map_or(0, whole_seconds).to_le_bytes());
+        out.extend(terms.version.to_le_bytes());
+        out.extend([terms.action.bits(), origin_number(Origin::Api)]);
+        out.extend([0; 24]); // hits, created, last used
+    });
+}
+
+/// Seconds, rounded up: what is to live for a moment must not live for ever.
+fn whole_seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }

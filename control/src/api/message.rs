@@ -19,13 +19,18 @@ pub(super) mod kind {
     pub(in crate::api) const EID: u16 = 3;
     pub(in crate::api) const MAPPING: u16 = 4;
     pub(in crate::api) const RLOC: u16 = 5;
+    pub(in crate::api) const MISS_INFO: u16 = 6;
+    pub(in crate::api) const REACH_INFO: u16 = 8;
+    pub(in crate::api) const FILTER: u16 = 10;
     pub(in crate::api) const STAT: u16 = 11;
     pub(in crate::api) const TEXT: u16 = 12;
+    pub(in crate::api) const MUST_GEN: u16 = MANDATORY | 1;
     pub(in crate::api) const DETAIL: u16 = 0x4000;
     pub(in crate::api) const NAME: u16 = 0x4001;
     pub(in crate::api) const SCOPE: u16 = 0x4002;
     pub(in crate::api) const EXPIRY: u16 = 0x4003;
     pub(in crate::api) const VOLUME: u16 = 0x4004;
+    pub(in crate::api) const FROM: u16 = 0x4005;
     pub(in crate::api) const PORT: u16 = 0x4010;
     pub(in crate::api) const TUNNEL: u16 = 0x4011;
     pub(in crate::api) const ADDRESS: u16 = 0x4012;
@@ -92,7 +97,11 @@ pub(super) mod errno {
     use nix::errno::Errno;
 
     pub(in crate::api) const NOT_FOUND: u32 = Errno::ENOENT as u32;
+    pub(in crate::api) const AGAIN: u32 = Errno::EAGAIN as u32;
+    pub(in crate::api) const DENIED: u32 = Errno::EPERM as u32;
+    pub(in crate::api) const EXISTS: u32 = Errno::EEXIST as u32;
     pub(in crate::api) const INVALID: u32 = Errno::EINVAL as u32;
+    pub(in crate::api) const NO_SPACE: u32 = Errno::ENOSPC as u32;
     pub(in crate::api) const PROTOCOL: u32 = Errno::EPROTO as u32;
     pub(in crate::api) const TOO_LONG: u32 = Errno::EMSGSIZE as u32;
     pub(in crate::api) const UNSUPPORTED: u32 = Errno::EOPNOTSUPP as u32;
@@ -104,8 +113,24 @@ pub(super) mod errno {
 pub struct Op(pub u16);
 
 impl Op {
+    /// Puts in a mapping where there is none.
+    pub const ADD: Self = Self(1);
+    /// Takes a mapping out.
+    pub const DELETE: Self = Self(2);
+    /// Replaces a mapping.
+    pub const CHANGE: Self = Self(3);
     /// Looks up one entry, or dumps a table.
     pub const GET: Self = Self(4);
+    /// Tells that a packet found no mapping: an event.
+    pub const MISS: Self = Self(5);
+    /// Locators are to be used again.
+    pub const REACH: Self = Self(6);
+    /// Locators are not to be used.
+    pub const BADREACH: Self = Self(7);
+    /// Says which events are wanted.
+    pub const SUBSCRIBE: Self = Self(8);
+    /// Empties a table.
+    pub const FLUSH: Self = Self(9);
     /// Reads counters.
     pub const STATS: Self = Self(10);
     /// Asks who answers.
@@ -117,8 +142,16 @@ impl Op {
 pub struct Flags(pub u16);
 
 /// The flags used so far.
-pub const FLAGS: [(Flags, &str); 4] =
-    [(Flags::REPLY, "REPLY"), (Flags::MORE, "MORE"), (Flags::EVENT, "EVENT"), (Flags::DUMP, "DUMP")];
+pub const FLAGS: [(Flags, &str); 8] = [
+    (Flags::REPLY, "REPLY"),
+    (Flags::MORE, "MORE"),
+    (Flags::EVENT, "EVENT"),
+    (Flags::DUMP, "DUMP"),
+    (Flags::OVERRUN, "OVERRUN"),
+    (Flags::ECHO_ME, "ECHO-ME"),
+    (Flags::EXPIRED, "EXPIRED"),
+    (Flags::ALL, "ALL"),
+];
 
 impl Flags {
     /// Answers a request.
@@ -129,6 +162,16 @@ impl Flags {
     pub const EVENT: Self = Self(4);
     /// The whole table.
     pub const DUMP: Self = Self(8);
+    /// Several changes, all or none: not offered.
+    pub const ATOMIC: Self = Self(0x10);
+    /// Events before this one were lost.
+    pub const OVERRUN: Self = Self(0x20);
+    /// Events of the subscriber's own changes are wanted too.
+    pub const ECHO_ME: Self = Self(0x40);
+    /// The entry's time was over.
+    pub const EXPIRED: Self = Self(0x80);
+    /// Static entries too.
+    pub const ALL: Self = Self(0x100);
 
     /// Whether all flags of `other` are set.
     #[must_use]

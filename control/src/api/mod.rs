@@ -58,14 +58,20 @@
 #![forbid(unsafe_code)]
 
 mod bgp;
+mod changes;
 pub mod client;
 mod entry;
+mod event;
 mod locators;
 mod message;
+mod misses;
+mod operation;
 mod registration;
 mod server;
+mod session;
 mod sites;
 mod status;
+mod write;
 
 use std::{
     borrow::Cow,
@@ -76,10 +82,15 @@ use std::{
 use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Locator, MacAddress, Mapping, Ttl};
 
 pub use bgp::{BgpRoute, BgpStatus, NeighborStatus, RouteOrigin, RoutesAsked, STATES, SessionStatus, SpeakerStatus};
+pub use changes::Changes;
+pub use event::{Event, Filter, Method, MissReason};
 pub use locators::{LocatorStatus, PROBE_STATES, ProbingStatus};
 pub use message::{FLAGS, Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError};
+pub use misses::Misses;
+pub use operation::{Asker, Done, Judged, Offer, Operation, RLOCS_MAX, Refused, Rights};
 pub use registration::{PREFIX_STANDINGS, PrefixStatus, RegistrationStatus, STANDINGS};
-pub use server::{Conduct, View, handle, too_long};
+pub use server::{Conduct, Router, View, handle, too_long};
+pub use session::{RING, Session};
 pub use sites::{RefusalStatus, SitePrefix, SiteStatus, SitesPage, XtrStatus};
 
 /// Which table an entry is in.
@@ -98,6 +109,8 @@ pub enum Origin {
     Static,
     /// A Map-Reply.
     MapReply,
+    /// A client of this API.
+    Api,
     /// Nobody answered; this stops asking for a while.
     GivenUp,
 }
@@ -109,6 +122,7 @@ impl Origin {
         match self {
             Self::Static => "static",
             Self::MapReply => "map-reply",
+            Self::Api => "api",
             Self::GivenUp => "given-up",
         }
     }
@@ -131,6 +145,8 @@ pub struct Entry {
     pub action: Action,
     /// An ETR of the site itself said so.
     pub authoritative: bool,
+    /// It goes with the client's connection that put it in.
+    pub ephemeral: bool,
     /// Who said so.
     pub origin: Origin,
     /// Packets that used it.
@@ -152,6 +168,8 @@ pub struct EntryLocator {
     pub locator: Locator,
     /// Packets can be sent to it now: usable, with a route and a next hop.
     pub up: bool,
+    /// A client said that it is not to be used (BADREACH).
+    pub bad: bool,
 }
 
 impl Entry {
@@ -177,12 +195,13 @@ impl Entry {
             version: mapping.version,
             action: mapping.action,
             authoritative: mapping.authoritative,
+            ephemeral: false,
             origin,
             packets: 0,
             octets: 0,
             created,
             used: None,
-            locators: locators.map(|&locator| EntryLocator { locator, up: up(locator.address) }).collect(),
+            locators: locators.map(|&locator| EntryLocator { locator, up: up(locator.address), bad: false }).collect(),
         }
     }
 }

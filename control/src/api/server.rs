@@ -1,13 +1,18 @@
 //! Requests in, replies out: no socket inside.
 
-use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Prefix};
+use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Locator, Prefix};
 
 use super::{
-    AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus, RoutesAsked,
-    SitesPage, Stat, Table, bgp, entry, locators,
+    AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, Filter, LocatorStatus, Operation, PortStatus, Refused,
+    RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, Table, bgp,
+    entry::{self, Terms},
+    event, locators,
     message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind, put},
-    registration, sites,
+    registration,
+    session::FILTERS_MAX,
+    sites,
     status::{self, Detail, Ids},
+    write,
 };
 
 /// What the program knows, as the API asks for it.
@@ -64,6 +69,29 @@ pub trait View {
     }
 }
 
+/// A router: what it knows, and what it can be made to do.
+pub trait Router {
+    /// What it knows.
+    fn view(&self) -> &dyn View;
+
+    /// Carries out what a client that may write asks for.
+    ///
+    /// # Errors
+    /// [`Refused`], why not; nothing has changed then.
+    fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Done, Refused>;
+}
+
+/// A view by itself can be asked, and nothing more.
+impl<V: View> Router for &V {
+    fn view(&self) -> &dyn View {
+        *self
+    }
+
+    fn perform(&mut self, _asker: Asker, _operation: Operation) -> Result<Done, Refused> {
+        Err(Refused::Unsupported("nothing can be changed here"))
+    }
+}
+
 /// BGP routes of one page: more than one prefix can have, one of each neighbour and our own.
 const PAGE: usize = 2048;
 
@@ -80,7 +108,7 @@ pub enum Conduct {
 ///
 /// A dump is taken at one moment: all its replies are made at once. Their number is bounded by the size of the tables,
 /// so a connection asks for no second one before the replies to the first have left.
-pub fn handle(request: &[u8], view: &dyn View, replies: &mut Vec<Vec<u8>>) -> Conduct {
+pub fn handle(request: &[u8], router: &mut dyn Router, session: &mut Session, replies: &mut Vec<Vec<u8>>) -> Conduct {
     let (asked, body) = match Header::split(request) {
         Ok(split) => split,
         Err(error) => {
@@ -89,9 +117,9 @@ pub fn handle(request: &[u8], view: &dyn View, replies: &mut Vec<Vec<u8>>) -> Co
             return Conduct::Close;
         }
     };
-    let reply = Header { flags: Flags::REPLY, errno: 0, generation: view.generation(), ..asked };
+    let reply = Header { flags: Flags::REPLY, errno: 0, generation: router.view().generation(), ..asked };
     let mut pages = Pages { reply, replies, body: Vec::new() };
-    let outcome = answer(&asked, body, view, &mut pages);
+    let outcome = answer(&asked, body, router, session, &mut pages);
     match outcome {
         Ok(()) => pages.finish(),
         Err(Refusal { errno, text }) => replies.push(refusal(&reply, errno, &text)),
@@ -121,6 +149,12 @@ struct Refusal {
 impl Refusal {
     fn new(errno: u32, text: impl Into<String>) -> Self {
         Self { errno, text: text.into() }
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Self {
+        Self::new(refused.errno(), refused.to_string())
     }
 }
 
@@ -155,10 +189,15 @@ impl Pages<'_> {
 
 /// What the TLVs of a request say; each at most once.
 #[derive(Default)]
-struct Request {
-    table: Option<Option<Table>>,
-    instance: Option<InstanceId>,
+pub(super) struct Request {
+    pub(super) table: Option<Option<Table>>,
+    pub(super) instance: Option<InstanceId>,
     prefix: Option<Prefix>,
+    pub(super) terms: Option<Terms>,
+    /// In the order of the RLOCs, as many as there are.
+    pub(super) locators: Vec<Locator>,
+    pub(super) must_generation: Option<u64>,
+    filters: Vec<Option<Filter>>,
     detail: Option<Detail>,
     cursor: Option<EidPrefix>,
     next: Option<u32>,
@@ -179,6 +218,11 @@ impl Request {
                 kind::TABLE => once(&mut request.table, entry::table(fields)?)?,
                 kind::IID => once(&mut request.instance, entry::instance(fields)?)?,
                 kind::EID => once(&mut request.prefix, entry::prefix(fields)?)?,
+                kind::MAPPING => once(&mut request.terms, entry::terms(fields)?)?,
+                kind::RLOC => request.locators.push(entry::locator(fields)?.locator),
+                kind::MUST_GEN => once(&mut request.must_generation, generation(fields)?)?,
+                kind::REACH_INFO => drop(event::reach_info(fields)?),
+                kind::FILTER => request.filters.push(Filter::read(fields)?),
                 kind::DETAIL => once(&mut request.detail, Detail::read(fields)?)?,
                 kind::CURSOR => once(&mut request.cursor, bgp::cursor(fields)?)?,
                 kind::NEXT => once(&mut request.next, sites::next(fields)?)?,
@@ -187,6 +231,11 @@ impl Request {
             }
         }
         Ok(request)
+    }
+
+    /// The EID-prefix named.
+    pub(super) fn eid(&self) -> Option<EidPrefix> {
+        self.prefix.map(|prefix| EidPrefix { instance: self.instance.unwrap_or_default(), prefix })
     }
 
     /// The tables asked for: the cache if none is named.
@@ -199,11 +248,28 @@ impl Request {
     }
 }
 
-fn answer(asked: &Header, body: &[u8], view: &dyn View, pages: &mut Pages<'_>) -> Result<(), Refusal> {
+fn generation(mut fields: super::message::Fields<'_>) -> Result<u64, ProtocolError> {
+    let generation = fields.u64()?;
+    fields.end()?;
+    Ok(generation)
+}
+
+fn answer(
+    asked: &Header,
+    body: &[u8],
+    router: &mut dyn Router,
+    session: &mut Session,
+    pages: &mut Pages<'_>,
+) -> Result<(), Refusal> {
     if asked.flags.has(Flags::REPLY) || asked.flags.has(Flags::EVENT) {
         return Err(Refusal::new(errno::INVALID, "a request is neither a reply nor an event"));
     }
+    let changes = matches!(asked.op, Op::ADD | Op::DELETE | Op::CHANGE | Op::REACH | Op::BADREACH | Op::FLUSH);
+    if changes && session.rights() == Rights::Read {
+        return Err(Refused::Denied.into());
+    }
     let request = Request::read(body)?;
+    let view = router.view();
     match asked.op {
         Op::HELLO => {
             let text = concat!("altitude ", env!("CARGO_PKG_VERSION"));
@@ -216,8 +282,30 @@ fn answer(asked: &Header, body: &[u8], view: &dyn View, pages: &mut Pages<'_>) -
             stats(&request, view, pages);
             Ok(())
         }
+        Op::SUBSCRIBE => subscribe(asked, request, view.generation(), session),
+        _ if changes => {
+            let done = router.perform(session.asker(), write::operation(asked, request)?)?;
+            pages.reply.generation = router.view().generation();
+            if let Some(entry) = &done.entry {
+                entry::put_entry(&mut pages.body, entry);
+            }
+            if matches!(asked.op, Op::FLUSH | Op::REACH | Op::BADREACH) {
+                status::put_stats(&mut pages.body, &[Stat::new("touched", done.count)], &mut Ids::default());
+            }
+            Ok(())
+        }
         Op(other) => Err(Refusal::new(errno::UNSUPPORTED, format!("operation {other} is not offered"))),
     }
+}
+
+fn subscribe(asked: &Header, request: Request, generation: u64, session: &mut Session) -> Result<(), Refusal> {
+    if request.filters.len() > FILTERS_MAX {
+        return Err(Refusal::new(errno::INVALID, format!("a subscriber has at most {FILTERS_MAX} FILTERs")));
+    }
+    let filters: Option<Vec<Filter>> = request.filters.into_iter().collect();
+    let filters = filters.ok_or(Refused::Unsupported("MISS events carry the EID alone here: ask for detail 0"))?;
+    session.subscribe(filters, asked.flags.has(Flags::ECHO_ME), generation);
+    Ok(())
 }
 
 fn dump(request: &Request, view: &dyn View, pages: &mut Pages<'_>) -> Result<(), Refusal> {

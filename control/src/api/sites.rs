@@ -157,7 +157,7 @@ fn put_xtr(out: &mut Vec<u8>, xtr: &XtrStatus) {
         put_socket(out, xtr.source);
     });
     for &locator in &xtr.locators {
-        entry::put_locator(out, &EntryLocator { locator, up: false });
+        entry::put_locator(out, &EntryLocator { locator, up: false, bad: false });
     }
 }
 

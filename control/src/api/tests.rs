@@ -1,5 +1,8 @@
 //! Golden octets, answers of the server, and mutated messages.
 
+mod events;
+mod write;
+
 use std::time::UNIX_EPOCH;
 
 use altitude_dataplane::mapping::{Eid, Prefix};
@@ -287,11 +290,16 @@ fn a_tlv_without_what_it_belongs_to_is_refused() {
     }
 }
 
-fn ask(op: Op, flags: Flags, body: &[u8], view: &dyn View) -> Vec<(Header, Vec<u8>)> {
+fn ask(op: Op, flags: Flags, body: &[u8], view: &Fake) -> Vec<(Header, Vec<u8>)> {
     let request = Header { op, flags, errno: 0, sequence: 77, generation: 0 }.message(body);
     let mut replies = Vec::new();
-    assert_eq!(handle(&request, view, &mut replies), Conduct::Keep);
+    assert_eq!(handle(&request, &mut &*view, &mut session(), &mut replies), Conduct::Keep);
     replies.iter().map(|reply| Header::split(reply).unwrap()).map(|(header, body)| (header, body.to_vec())).collect()
+}
+
+/// A client that may do everything.
+fn session() -> Session {
+    Session::new(Asker(7), Rights::Write)
 }
 
 fn entries(replies: &[(Header, Vec<u8>)]) -> Vec<Entry> {
@@ -318,7 +326,7 @@ fn golden_hello() {
         0, 0, 0, 0, 0, 0, 0, 0, // generation
     ];
     let mut replies = Vec::new();
-    handle(&request, &fake(), &mut replies);
+    handle(&request, &mut &fake(), &mut session(), &mut replies);
     let text = concat!("altitude ", env!("CARGO_PKG_VERSION"));
     let mut expected = request.to_vec();
     (expected[4], expected[10], expected[24]) = (36 + text.len() as u8, 1, 42);
@@ -423,7 +431,7 @@ fn a_dump_can_be_of_one_instance_or_of_both_tables() {
 #[test]
 fn what_cannot_be_done_is_refused_with_its_number_and_a_reason() {
     let cases: [(Op, Flags, &[u8], u32, &str); 12] = [
-        (Op(1), Flags::default(), &[], errno::UNSUPPORTED, "operation 1 is not offered"),
+        (Op(14), Flags::default(), &[], errno::UNSUPPORTED, "operation 14 is not offered"),
         (Op::GET, Flags::default(), &[], errno::INVALID, "GET needs an EID"),
         (Op::GET, Flags::DUMP, &[3, 0, 8, 0, 0, 1, 32, 0, 2, 2, 2, 2], errno::INVALID, "a dump has no EID"),
         (Op::HELLO, Flags::REPLY, &[], errno::INVALID, "neither a reply nor an event"),
@@ -434,7 +442,7 @@ fn what_cannot_be_done_is_refused_with_its_number_and_a_reason() {
         (Op::HELLO, Flags::default(), &[2, 0, 4, 0, 0, 0, 0, 1], errno::INVALID, "24 bits"),
         (Op::GET, Flags::default(), &[3, 0, 8, 0, 0, 1, 16, 0, 2, 2, 2, 2], errno::INVALID, "beyond its mask"),
         (Op::GET, Flags::default(), &[3, 0, 6, 0, 0x40, 3, 32, 0, 1, 1], errno::FAMILY, "family 16387"),
-        (Op::STATS, Flags::default(), &[1, 0x80, 0, 0], errno::UNSUPPORTED, "0x8001"),
+        (Op::STATS, Flags::default(), &[2, 0x80, 0, 0], errno::UNSUPPORTED, "0x8002"),
     ];
     for (op, flags, body, errno, reason) in cases {
         let replies = ask(op, flags, body, &fake());
@@ -450,7 +458,7 @@ fn what_cannot_be_done_is_refused_with_its_number_and_a_reason() {
 fn another_protocol_ends_the_connection() {
     for request in [b"GET / HTTP/1.1\r\n\r\nHost: altitude, I hope".as_slice(), b"", b"ALT1", &[0; 32]] {
         let mut replies = Vec::new();
-        assert_eq!(handle(request, &fake(), &mut replies), Conduct::Close);
+        assert_eq!(handle(request, &mut &fake(), &mut session(), &mut replies), Conduct::Close);
         assert_eq!(Header::split(&replies[0]).unwrap().0.errno, errno::PROTOCOL);
     }
 }
@@ -475,7 +483,7 @@ fn mutated_messages_are_answered_or_refused_and_never_panic() {
         (Op::STATS, Flags::default(), vec![0, 0x40, 1, 0, 3]),
     ] {
         let request = Header { op, flags, errno: 0, sequence: 1, generation: 0 }.message(&body);
-        handle(&request, &view, &mut seeds);
+        handle(&request, &mut &view, &mut session(), &mut seeds);
         seeds.push(request);
     }
     let mut state = 0x0a17_17de;
@@ -495,7 +503,7 @@ fn mutated_messages_are_answered_or_refused_and_never_panic() {
             message[4..8].copy_from_slice(&length);
         }
         let mut replies = Vec::new();
-        handle(&message, &view, &mut replies);
+        handle(&message, &mut &view, &mut session(), &mut replies);
         for reply in &replies {
             match Header::split(reply).unwrap().0.errno {
                 0 => good += 1,

@@ -194,10 +194,14 @@ pub struct Settings {
     pub hold: Option<Given<String>>,
     /// A name of [`SourceCheck`](super::SourceCheck).
     pub source_check: Option<Given<String>>,
+    /// A name of [`ResolverName`](super::ResolverName).
+    pub resolver: Option<Given<String>>,
     /// Path.
     pub api: Option<Given<String>>,
     /// `address:port`.
     pub metrics: Option<Given<String>>,
+    /// Path, or `off`.
+    pub api_read_only: Option<Given<String>>,
     /// A name of [`LogLevel`](super::LogLevel).
     pub log: Option<Given<String>>,
     /// A name of [`LogFormat`](super::LogFormat).
@@ -288,8 +292,10 @@ impl Settings {
             batch: self.batch.or(other.batch),
             hold: self.hold.or(other.hold),
             source_check: self.source_check.or(other.source_check),
+            resolver: self.resolver.or(other.resolver),
             api: self.api.or(other.api),
             metrics: self.metrics.or(other.metrics),
+            api_read_only: self.api_read_only.or(other.api_read_only),
             log: self.log.or(other.log),
             log_format: self.log_format.or(other.log_format),
         }

@@ -111,10 +111,14 @@ pub struct Config {
     pub hold: Hold,
     /// How sources of packets out of tunnels are checked.
     pub source_check: SourceCheck,
+    /// Who asks the mapping system for what is missed.
+    pub resolver: ResolverName,
     /// Socket of the mapping API.
     pub api: PathBuf,
     /// Where metrics are served over HTTP, if anywhere.
     pub metrics: Option<SocketAddr>,
+    /// Its socket for everybody, where nothing can be changed; `None`: there is none.
+    pub api_read_only: Option<PathBuf>,
     /// Least severe log level that is written.
     pub log: LogLevel,
     /// Shape of a log line.
@@ -232,6 +236,16 @@ choice! {
         Notify = "notify",
         /// That it has a mapping and came from one of its locators.
         Secure = "secure",
+    }
+}
+
+choice! {
+    /// Who asks the mapping system for what workers miss.
+    ResolverName {
+        /// We do.
+        BuiltIn = "built-in",
+        /// Clients of the mapping API, which are told of each miss.
+        Off = "off",
     }
 }
 

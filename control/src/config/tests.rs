@@ -92,7 +92,9 @@ fn defaults_are_those_the_help_names() {
     assert_eq!((config.xdp, config.bind, config.busy_poll), (XdpMode::Auto, Bind::Auto, None));
     assert_eq!((config.hold, config.hugepages), (Hold::Queue, false));
     assert_eq!((config.batch, config.source_check), (64, SourceCheck::Standard));
-    assert_eq!(config.api, Path::new(API_PATH));
+    assert_eq!((config.api.as_path(), config.resolver), (Path::new(API_PATH), ResolverName::BuiltIn));
+    assert_eq!(config.api_read_only.as_deref(), Some(Path::new("/run/altitude/map-ro.sock")));
+    assert_eq!(read(&format!("api-read-only = \"off\"\n{SITE}")).unwrap().api_read_only, None);
     assert_eq!((config.log, config.log_format), (LogLevel::Info, LogFormat::Text));
 }
 
@@ -192,6 +194,7 @@ fn flags_win_over_the_file() {
     let machine = Machine { cores: vec![0] };
     let config = parse(Path::new("x.toml"), SITE, draft, &machine).unwrap();
     assert_eq!(config.api, Path::new("/tmp/other.sock"));
+    assert_eq!(config.api_read_only.as_deref(), Some(Path::new("/tmp/other-ro.sock")), "beside it");
     assert_eq!(config.rlocs, [IpAddr::from([240, 0, 254, 99])]);
     assert_eq!(config.database.len(), 1);
     assert_eq!(config.database[0].eid.to_string(), "9.9.0.0/16");
@@ -383,6 +386,13 @@ fn each_mistake_has_its_line_and_its_remedy() {
         (before("log = \"loud\""), "x.toml:1: log level 'loud' is unknown"),
         (before("busy-poll = 99999"), "x.toml:1: busy-poll 99999 is out of range; give 0 to 10000"),
         (before("api = \"/run/\""), "x.toml:1: '/run/' cannot be the path of a socket"),
+        (before("api-read-only = \"/run/\""), "x.toml:1: '/run/' cannot be the path of a socket"),
+        (
+            before("api-read-only = \"/run/altitude/map.sock\""),
+            "x.toml:1: '/run/altitude/map.sock' is the socket for writing and the one for reading; give api-read-only",
+        ),
+        (before(&format!("api = \"/{}.sock\"", "x".repeat(100))), "x.toml:1: '/xxxxxxxxxx"),
+        (before("resolver = \"maybe\""), "x.toml:1: resolver 'maybe' is unknown; write one of built-in, off"),
     ];
     for (text, said) in cases {
         let found = problems(&text);

@@ -41,7 +41,7 @@ impl MapCache {
         }
         for eid in ending {
             match self.origin(&eid) {
-                Some(Origin::Static) => todo.push(Output::Fault(CacheFault::StaticKept)),
+                Some(Origin::Static | Origin::Api) => todo.push(Output::Fault(CacheFault::StaticKept)),
                 _ => self.withdraw_exact(&eid, todo),
             }
         }

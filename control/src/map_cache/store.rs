@@ -77,7 +77,7 @@ pub(super) struct Entry {
     pub(super) eid: EidPrefix,
     /// Without one it is negative.
     pub(super) set: Option<SetNumber>,
-    /// When it leaves; [`NEVER`] for static ones.
+    /// When it leaves; [`NEVER`] for static ones, and for those that clients want so.
     pub(super) expires: u64,
     /// Since when there is an entry for this prefix: ticks, enough for 13 years.
     pub(super) created: u32,
@@ -99,7 +99,8 @@ const _: () = assert!(size_of::<Option<Entry>>() == 56, "each octet here is a me
 impl Entry {
     /// Whether it says the same as `other`.
     pub(super) fn agrees(&self, other: &Self) -> bool {
-        let said = |entry: &Self| (entry.set, entry.ttl, entry.version, entry.action, entry.authoritative);
+        let said =
+            |entry: &Self| (entry.set, entry.ttl, entry.version, entry.action, entry.authoritative, entry.origin);
         self.eid == other.eid && said(self) == said(other)
     }
 }
@@ -125,7 +126,7 @@ pub struct Cached<'a> {
     pub origin: Origin,
     /// Since when there is an entry for this prefix, to the tick.
     pub created: Instant,
-    /// When it leaves; `None` for static ones.
+    /// When it leaves; `None` for those that stay.
     pub expires: Option<Instant>,
 }
 

@@ -16,7 +16,7 @@ use rand_chacha::{
 use super::*;
 
 use self::{
-    Event::{GiveUp, Install, Look, Remove, Static, Used, Wake},
+    Event::{GiveUp, Install, Look, Put, Remove, Static, Used, Wake},
     Output::{Fault, Publish, Refresh, Release, Withdraw},
 };
 
@@ -26,6 +26,8 @@ enum Event {
     Install(Vec<Mapping>),
     GiveUp(EidPrefix),
     Static(Mapping),
+    /// For so many seconds; 0 is for ever.
+    Put(Mapping, u64),
     Remove(EidPrefix),
     /// Ten packets, and a look at all entries.
     Used(EidPrefix),
@@ -78,6 +80,7 @@ impl Stage {
         let input = match event {
             Install(records) => Input::Install(records),
             GiveUp(eid) => Input::GiveUp(eid),
+            Put(mapping, seconds) => Input::Put(mapping, (seconds > 0).then_some(Duration::from_secs(seconds))),
             Static(mapping) => Input::Static(mapping),
             Remove(eid) => Input::Remove(eid),
             Look => Input::Look,
@@ -369,6 +372,62 @@ fn what_nobody_answers_for_is_dropped_for_30_seconds() {
 }
 
 #[test]
+fn what_a_client_put_in_stays_as_long_as_it_said_and_gives_way_to_no_reply() {
+    let mut stage = Stage::new(3);
+    stage.play([
+        (0, Put(mapping("2.2.0.0/16", 1), 0), vec![publish("2.2.0.0/16", 1)]),
+        (1, Install(vec![mapping("2.2.0.0/16", 60)]), vec![Fault(CacheFault::StaticKept)]),
+        (2, Install(vec![mapping("2.2.0.0/16", 0)]), vec![Fault(CacheFault::StaticKept)]),
+        (3, Put(mapping("3.3.0.0/16", 2), 100), vec![publish("3.3.0.0/16", 2)]),
+        // In use, it is asked for again before its end, and without an answer it ends.
+        (20, Used(eid("3.3.0.0/16")), vec![]),
+        (95, Wake, vec![Refresh(eid("3.3.0.0/16"))]),
+        (102, Wake, vec![]),
+        (103, Wake, vec![Withdraw(eid("3.3.0.0/16"))]),
+        // Over a learned and over a static one; the same content from another hand is a change.
+        (110, Install(vec![mapping("4.0.0.0/8", 60)]), vec![publish("4.0.0.0/8", 60)]),
+        (111, Put(mapping("4.0.0.0/8", 60), 0), vec![publish("4.0.0.0/8", 60)]),
+        (112, Static(mapping("5.0.0.0/8", 60)), vec![publish("5.0.0.0/8", 60)]),
+        (113, Put(mapping("5.0.0.0/8", 60), 600), vec![publish("5.0.0.0/8", 60)]),
+        // Full: what has an end gives way, what has none does not.
+        (
+            114,
+            Put(mapping("6.0.0.0/8", 60), 0),
+            vec![Fault(CacheFault::Evicted), Withdraw(eid("5.0.0.0/8")), publish("6.0.0.0/8", 60)],
+        ),
+        (115, Put(mapping("7.0.0.0/8", 60), 600), vec![Fault(CacheFault::Full)]),
+        // A day later all that has no end is there.
+        (100_000, Wake, vec![]),
+    ]);
+    assert_eq!(stage.cache.len(), 3);
+    assert!(stage.cache.iter().all(|cached| (cached.origin, cached.expires) == (Origin::Api, None)));
+}
+
+#[test]
+fn a_step_tells_what_ended_by_itself_from_what_it_was_asked_for() {
+    let mut stage = Stage::new(8);
+    stage.step(0, Put(mapping("2.2.0.0/16", 1), 10));
+    stage.step(0, Put(mapping("3.3.0.0/16", 1), 0));
+    let mut todo = vec![Release(SetNumber::new(9))];
+    let now = stage.start + Duration::from_secs(10);
+    let ended = stage.cache.step(now, Input::Remove(eid("3.3.0.0/16")), &|_| 0, &mut todo);
+    let withdrawn =
+        |todo: &[Output]| todo.iter().filter(|output| matches!(output, Withdraw(_))).cloned().collect::<Vec<_>>();
+    assert_eq!(withdrawn(&todo[..ended]), [Withdraw(eid("2.2.0.0/16"))]);
+    assert_eq!(withdrawn(&todo[ended..]), [Withdraw(eid("3.3.0.0/16"))]);
+}
+
+#[test]
+fn a_client_takes_over_what_was_given_up_on() {
+    let mut stage = Stage::new(8);
+    stage.play([
+        (0, GiveUp(eid("2.2.2.2/32")), vec![Publish(negative("2.2.2.2/32", 1, Action::Drop), None)]),
+        (1, Put(mapping("2.2.0.0/16", 1), 0), vec![Withdraw(eid("2.2.2.2/32")), publish("2.2.0.0/16", 1)]),
+        (2, GiveUp(eid("2.2.2.2/32")), vec![]),
+    ]);
+}
+
+#[test]
 fn static_entries_stay() {
     let mut stage = Stage::new(2);
     stage.play([
@@ -473,6 +532,7 @@ impl Model {
                 return;
             }
             Wake => return,
+            Put(..) => unreachable!("no script of the model has one"),
         };
         for (eid, life) in records {
             let before = self.entries.get(&eid).copied();

@@ -1,5 +1,5 @@
-//! The mapping API's Unix socket: the listener, and connections that answer by themselves from a
-//! [`View`].
+//! The mapping API's Unix sockets: listeners, and connections that answer by themselves from a
+//! [`View`](crate::api::View).
 
 use std::{
     collections::VecDeque,
@@ -7,6 +7,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,9 +15,9 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::explain;
-use crate::api::{self, Conduct, MESSAGE_MAX, View};
+use crate::api::{self, Asker, Conduct, Event, MESSAGE_MAX, Rights, Router, Session};
 
-/// Connections at one time.
+/// Connections of one listener at one time.
 pub const CONNECTIONS_MAX: usize = 16;
 /// Requests of one connection answered in one round.
 const REQUESTS: usize = 16;
@@ -24,9 +25,13 @@ const REQUESTS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Waiting to be accepted.
 const BACKLOG: i32 = 16;
-/// The owner and its group may ask.
+/// The owner and its group may write.
 const MODE: u32 = 0o660;
-/// The group whose members may ask, if there is one of this name.
+/// Everybody may read.
+const MODE_READ_ONLY: u32 = 0o666;
+/// The permissions of all but owner and group.
+const OTHERS: u32 = 0o007;
+/// The group whose members may write, if there is one of this name.
 const GROUP: &str = "altitude";
 
 /// The listening socket. Its file is removed when it is dropped, unless it is another's by then.
@@ -36,6 +41,8 @@ pub struct Listener {
     path: PathBuf,
     /// Device and inode of the file.
     file: (u64, u64),
+    /// What may be done through it at most.
+    rights: Rights,
 }
 
 impl Listener {
@@ -44,52 +51,87 @@ impl Listener {
     /// # Errors
     /// Texts that say what to do: another router listens there, something else is there, missing privilege.
     pub fn bind(path: &Path) -> io::Result<Self> {
+        Self::bind_for(path, Rights::Write, "--api")
+    }
+
+    /// The same for everybody, and for reading alone.
+    ///
+    /// # Errors
+    /// As of [`bind`](Self::bind).
+    pub fn bind_read_only(path: &Path) -> io::Result<Self> {
+        Self::bind_for(path, Rights::Read, "--api-read-only")
+    }
+
+    fn bind_for(path: &Path, rights: Rights, flag: &str) -> io::Result<Self> {
         let tried = format!("open the API socket {}", path.display());
         let tell = |error: io::Error| {
             let help = match error.kind() {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    "be root, or give a path that may be written with --api"
+                    format!("be root, or give a path that may be written with {flag}")
                 }
-                io::ErrorKind::AddrInUse => "stop it, or give another path with --api",
-                io::ErrorKind::AlreadyExists => "give another path with --api",
-                _ => "",
+                io::ErrorKind::AddrInUse => format!("stop it, or give another path with {flag}"),
+                io::ErrorKind::AlreadyExists => format!("give another path with {flag}"),
+                _ => String::new(),
             };
-            explain(&error, &tried, help)
+            explain(&error, &tried, &help)
         };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder).map_err(tell)?;
         }
         make_way(path).map_err(tell)?;
-        Self::open(path).map_err(tell)
+        Self::open(path, rights).map_err(tell)
     }
 
-    fn open(path: &Path) -> io::Result<Self> {
+    fn open(path: &Path, rights: Rights) -> io::Result<Self> {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
         socket.set_nonblocking(true)?;
         socket.bind(&SockAddr::unix(path)?)?;
         let metadata = fs::metadata(path)?;
-        let listener = Self { socket, path: path.to_owned(), file: (metadata.dev(), metadata.ino()) };
+        let listener = Self { socket, path: path.to_owned(), file: (metadata.dev(), metadata.ino()), rights };
         // Nobody can connect before listen, so nobody slips in before the mode is right.
         if let Ok(Some(group)) = nix::unistd::Group::from_name(GROUP) {
             std::os::unix::fs::chown(path, None, Some(group.gid.as_raw()))?;
         }
-        fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
+        let mode = if rights == Rights::Write { MODE } else { MODE_READ_ONLY };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         listener.socket.listen(BACKLOG)?;
         Ok(listener)
     }
 
-    /// Takes the next connection; `None` if `open` connections are as many as may be, and it was turned away.
+    /// Takes the next connection, to be known as `asker`; `None` if `open` connections of this listener are as many as may
+    /// be, and it was turned away.
     ///
     /// # Errors
     /// `WouldBlock` if nobody waits; those of the accept call.
-    pub fn accept(&self, open: usize) -> io::Result<Option<Connection>> {
+    pub fn accept(&self, open: usize, asker: Asker) -> io::Result<Option<Connection>> {
         let (socket, _) = self.socket.accept()?;
         if open >= CONNECTIONS_MAX {
             return Ok(None);
         }
         socket.set_nonblocking(true)?;
-        Ok(Some(Connection::new(socket)))
+        let rights = match self.rights {
+            Rights::Read => Rights::Read,
+            Rights::Write => self.rights_of(&socket),
+        };
+        Ok(Some(Connection::new(socket, Session::new(asker, rights), self.rights)))
     }
+
+    /// What the peer may do: the kernel has let nobody in but owner and group, unless somebody has opened the file to others.
+    fn rights_of(&self, socket: &Socket) -> Rights {
+        let Ok(peer) = getsockopt(socket, PeerCredentials) else { return Rights::Read };
+        let file = fs::metadata(&self.path).ok().filter(|file| (file.dev(), file.ino()) == self.file);
+        let group = file.as_ref().map(|file| (file.gid(), file.mode() & OTHERS != 0));
+        rights((peer.uid(), peer.gid()), nix::unistd::geteuid().as_raw(), group)
+    }
+}
+
+/// What a peer of this user and group may do at a socket for writing, which is of our user and of a group; and whether its file
+/// is open to others too. Members of the group by another than their first one are known by that alone that they came in.
+fn rights((user, first_group): (u32, u32), ours: u32, file: Option<(u32, bool)>) -> Rights {
+    let trusted = user == 0
+        || user == ours
+        || file.is_some_and(|(group, open_to_others)| !open_to_others || first_group == group);
+    if trusted { Rights::Write } else { Rights::Read }
 }
 
 impl Drop for Listener {
@@ -140,6 +182,9 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Connection {
     socket: Socket,
+    session: Session,
+    /// Of the listener that it came by.
+    came_by: Rights,
     replies: VecDeque<Vec<u8>>,
     /// To be dropped when the replies have left.
     closing: bool,
@@ -149,13 +194,31 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(socket: Socket) -> Self {
+    fn new(socket: Socket, session: Session, came_by: Rights) -> Self {
         // One octet more than a message may have, so that a longer one shows.
-        Self { socket, replies: VecDeque::new(), closing: false, waiting: None, buffer: vec![0; MESSAGE_MAX + 1] }
+        let buffer = vec![0; MESSAGE_MAX + 1];
+        Self { socket, session, came_by, replies: VecDeque::new(), closing: false, waiting: None, buffer }
+    }
+
+    /// What may be done at most through the listener that it came by.
+    #[must_use]
+    pub const fn came_by(&self) -> Rights {
+        self.came_by
+    }
+
+    /// Whether it wants any events.
+    #[must_use]
+    pub const fn is_subscriber(&self) -> bool {
+        self.session.is_subscriber()
+    }
+
+    /// Takes in what happened, for the next [`serve`](Self::serve) to send: see [`Session::tell`].
+    pub fn tell(&mut self, now: Instant, event: &Event, cause: Option<Asker>, body: &mut dyn FnMut() -> Arc<[u8]>) {
+        self.session.tell(now, event, cause, body);
     }
 
     /// Sends what waits, then reads and answers requests: to be called at every event, readable or writable.
-    pub fn serve(&mut self, view: &dyn View, now: Instant) -> Next {
+    pub fn serve(&mut self, router: &mut dyn Router, now: Instant) -> Next {
         for _ in 0..REQUESTS {
             match self.flush(now) {
                 Ok(true) if self.closing => return Next::Drop,
@@ -168,7 +231,8 @@ impl Connection {
                 Ok(length) if length > MESSAGE_MAX => self.replies.push_back(api::too_long()),
                 Ok(length) => {
                     let mut replies = Vec::new();
-                    self.closing = api::handle(&self.buffer[..length], view, &mut replies) == Conduct::Close;
+                    let request = &self.buffer[..length];
+                    self.closing = api::handle(request, router, &mut self.session, &mut replies) == Conduct::Close;
                     self.replies.extend(replies);
                 }
                 Err(error) => match error.kind() {
@@ -187,25 +251,68 @@ impl Connection {
         self.waiting.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE)
     }
 
-    /// Sends what waits; false if some is left.
+    /// Sends what waits; false if some is left. Requests are read only when nothing waits, so replies are older than any event
+    /// that waits with them.
     fn flush(&mut self, now: Instant) -> io::Result<bool> {
         while let Some(reply) = self.replies.front() {
-            match self.socket.write(reply) {
-                Ok(_) => {
-                    self.replies.pop_front();
-                    self.waiting = None;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.waiting.get_or_insert(now);
-                    return Ok(false);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            if !send(&mut self.socket, reply)? {
+                self.waiting.get_or_insert(now);
+                return Ok(false);
             }
+            self.replies.pop_front();
+            self.waiting = None;
+        }
+        while let Some(event) = self.session.first() {
+            if !send(&mut self.socket, &event)? {
+                return Ok(false);
+            }
+            self.session.told();
         }
         Ok(true)
     }
 }
 
+/// Sends one message; false if the client's buffer is full.
+fn send(socket: &mut Socket, message: &[u8]) -> io::Result<bool> {
+    loop {
+        match socket.write(message) {
+            Ok(_) => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 event_source!(Listener, socket);
 event_source!(Connection, socket);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_the_files_mode_lets_in_may_write_and_strangers_may_not() {
+        const OURS: u32 = 500;
+        const GROUP: u32 = 60;
+        let (closed, open) = (Some((GROUP, false)), Some((GROUP, true)));
+        let cases = [
+            // user and first group, the file, what may be done
+            ((0, 0), closed, Rights::Write),
+            ((0, 0), None, Rights::Write),
+            ((OURS, 7), open, Rights::Write),
+            ((OURS, 7), None, Rights::Write),
+            ((501, GROUP), closed, Rights::Write),
+            ((501, GROUP), open, Rights::Write),
+            // The kernel has let it in by another of its groups.
+            ((501, 7), closed, Rights::Write),
+            // Somebody has opened the file to all.
+            ((501, 7), open, Rights::Read),
+            // The file is another one by now.
+            ((501, GROUP), None, Rights::Read),
+        ];
+        for (peer, file, expected) in cases {
+            assert_eq!(rights(peer, OURS, file), expected, "{peer:?} {file:?}");
+        }
+    }
+}

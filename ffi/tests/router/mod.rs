@@ -9,7 +9,7 @@ use std::{
 };
 
 use altitude_control::{
-    api::{AltStatus, Counts, Entry, Origin, PortStatus, Table, View},
+    api::{AltStatus, Asker, Counts, Entry, Origin, PortStatus, Table, View},
     os::api_socket::{Connection, Listener, Next},
 };
 use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Locator, Mapping, Ttl};
@@ -148,7 +148,7 @@ fn serve(mut poll: Poll, listener: &Listener, tables: &Tables) -> io::Result<()>
             match event.token() {
                 STOP => return Ok(()),
                 LISTENER => loop {
-                    match listener.accept(connections.len()) {
+                    match listener.accept(connections.len(), Asker(next as u64)) {
                         Ok(Some(mut connection)) => {
                             let interest = Interest::READABLE | Interest::WRITABLE;
                             poll.registry().register(&mut connection, Token(next), interest)?;
@@ -163,7 +163,7 @@ fn serve(mut poll: Poll, listener: &Listener, tables: &Tables) -> io::Result<()>
                 token => {
                     let Some(connection) = connections.get_mut(&token) else { continue };
                     let outcome = loop {
-                        match connection.serve(tables, Instant::now()) {
+                        match connection.serve(&mut &*tables, Instant::now()) {
                             Next::Again => {}
                             outcome => break outcome,
                         }

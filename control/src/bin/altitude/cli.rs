@@ -3,6 +3,7 @@
 mod eid;
 mod examples;
 mod lig;
+mod map;
 pub(crate) mod pages;
 mod run;
 mod show;
@@ -12,9 +13,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use self::examples::{LIG_EXAMPLES, RUN_ABOUT, RUN_EXAMPLES, SHOW_EXAMPLES};
+use self::examples::{LIG_EXAMPLES, MAP_EXAMPLES, RUN_ABOUT, RUN_EXAMPLES, SHOW_EXAMPLES};
 pub(crate) use self::{
     lig::{EidOrSelf, Lig},
+    map::{JudgedArguments, Map, MapCommand, filter},
     run::Run,
     show::{Show, What},
     top::Top,
@@ -49,6 +51,9 @@ pub(crate) enum Command {
     /// Ask a running router what it knows and counts.
     #[command(after_long_help = SHOW_EXAMPLES)]
     Show(Show),
+    /// Change a running router's map-cache, look things up in it, watch what happens to it.
+    #[command(after_long_help = MAP_EXAMPLES)]
+    Map(Map),
     /// Ask the mapping system for an EID, as an ITR would, and print what it answers (RFC 6835).
     #[command(after_long_help = LIG_EXAMPLES)]
     Lig(Lig),

@@ -8,6 +8,8 @@ mod bgp;
 mod clients;
 mod counts;
 mod messages;
+mod news;
+mod operations;
 mod reachability;
 mod registration;
 mod restart;
@@ -32,6 +34,7 @@ use altitude_control::{
         rib::sources::Routes,
         tunnels::{TunnelId, Tunnels},
     },
+    api::{MissReason, Rights},
     config::Config,
     map_cache::{self, Cached, MapCache},
     map_resolver::{Choice, MapResolver},
@@ -55,12 +58,15 @@ use signal_hook_mio::v1_0::Signals;
 use self::{
     bgp::{Connections, Ending},
     counts::{Faults, Traffic},
+    news::News,
+    operations::Operations,
     reachability::Reachability,
     registration::Registration,
     tunnels::TunnelState,
 };
 use super::{
     run::{Kernel, RunError, Sockets},
+    service::Service,
     workers::WorkerLink,
 };
 
@@ -69,6 +75,7 @@ pub(crate) const BELL: Token = Token(1);
 const SIGNALS: Token = Token(0);
 const NETLINK: Token = Token(2);
 const API: Token = Token(3);
+const API_READ_ONLY: Token = Token(5);
 const CONTROL: usize = 0x1000;
 const GRE: usize = 0x2000;
 const TUN: usize = 0x3000;
@@ -99,6 +106,8 @@ pub(crate) struct Driver<'a> {
     sockets: Sockets,
     connections: HashMap<Token, Connection>,
     next_client: usize,
+    operations: Operations,
+    news: News,
     steering: Vec<Steering>,
     workers: Vec<WorkerLink>,
     resolver: Resolver,
@@ -133,9 +142,10 @@ pub(crate) struct Driver<'a> {
     next_stalled: Instant,
     next_age: Instant,
     limbo: usize,
-    /// Publications so far.
+    /// Changes of the tables so far.
     generation: u64,
     tunnel_states: Vec<TunnelState>,
+    service: Service,
     /// When the MTUs of tunnels are to be looked at.
     next_paths: Option<Instant>,
     started: Instant,
@@ -148,6 +158,7 @@ impl Driver<'_> {
         let mut events = Events::with_capacity(256);
         let mut until: Option<Instant> = None;
         self.speak(Instant::now(), speaker::Input::Start);
+        self.service.ready(Instant::now(), &self.config.summary());
         loop {
             let now = Instant::now();
             let timeout = if self.ready.is_empty() { self.due(now, until) } else { Some(Duration::ZERO) };
@@ -161,6 +172,7 @@ impl Driver<'_> {
                 if token == SIGNALS {
                     if let Some(signal) = self.signals.pending().next() {
                         tracing::info!(signal, "stopping");
+                        self.service.stopping();
                         let ending = if signal == SIGHUP { Ending::Restart } else { Ending::Stop };
                         self.end_sessions(now, ending);
                         if ending == Ending::Stop {
@@ -177,6 +189,7 @@ impl Driver<'_> {
             }
             self.wake(now);
             self.publish(now);
+            self.distribute(now);
             if until.is_some_and(|until| until <= now || self.sessions_ended()) {
                 return Ok(());
             }
@@ -194,7 +207,8 @@ impl Driver<'_> {
                 self.hear_kernel(now)?;
                 Ok(false)
             }
-            API => self.accept(),
+            API => self.accept(Rights::Write),
+            API_READ_ONLY => self.accept(Rights::Read),
             Token(index) if index >= bgp::CONNECTION => Ok(self.serve_connection(token, now)),
             Token(index) if index >= CLIENT => Ok(self.serve_client(token, now)),
             Token(index) if index >= ICMP => Ok(self.serve_icmp(index - ICMP, now)),
@@ -228,7 +242,12 @@ impl Driver<'_> {
         match miss.wanted {
             Wanted::Neighbour => self.want_host(now, miss.destination),
             Wanted::Mapping if self.is_known(miss.destination) => {}
-            Wanted::Mapping => self.resolve(now, resolver::Input::Miss(miss)),
+            Wanted::Mapping => {
+                let known = self.map_cache.lookup(miss.destination).is_some();
+                let reason = if known { MissReason::SendMapRequest } else { MissReason::NoEntry };
+                self.miss_news(now, EidPrefix::host(miss.destination), reason, Some(miss.source));
+                self.resolve(now, resolver::Input::Miss(miss));
+            }
         }
     }
 
@@ -262,6 +281,7 @@ impl Driver<'_> {
             self.registration_due(),
             self.reachability.due(),
             self.roles_due(),
+            self.service.due(),
             until,
             reclaim,
             Some(self.next_look),
@@ -291,6 +311,7 @@ impl Driver<'_> {
         self.wake_registration(now);
         self.wake_reachability(now);
         self.wake_roles(now);
+        self.service.wake(now);
         if self.next_look <= now {
             self.cache(now, map_cache::Input::Look);
             self.next_look = now + self.map_cache.look_every();

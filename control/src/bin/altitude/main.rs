@@ -7,8 +7,10 @@ mod cli;
 mod driver;
 mod lig;
 mod log;
+mod map;
 mod metrics;
 mod run;
+mod service;
 mod show;
 mod top;
 mod workers;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::Top(arguments) => top::top(&arguments),
         Command::Completions { shell } => cli::pages::completions(shell).map_err(|error| format!("altitude: {error}")),
         Command::Man { folder } => man(&folder),
+        Command::Map(arguments) => map::map(&arguments).map_err(|error| format!("altitude: {error}")),
         Command::Lig(arguments) => lig::lig(&arguments).map_err(|error| format!("altitude: {error}")),
     };
     match outcome {

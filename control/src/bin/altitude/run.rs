@@ -85,6 +85,8 @@ pub(crate) struct Sockets {
     /// One of each family of RLOCs that are probed, where ICMP errors are heard.
     pub(crate) hints: Vec<IcmpSocket>,
     pub(crate) api: Listener,
+    /// The same for everybody, for reading alone.
+    pub(crate) api_read_only: Option<Listener>,
 }
 
 /// Runs the router until SIGTERM or SIGINT.
@@ -111,6 +113,8 @@ pub(crate) fn run(config: &Config) -> Result<(), RunError> {
     let (stop, ended) = (AtomicBool::new(false), AtomicBool::new(false));
     let wakers: Vec<_> = dataplane.links.iter().map(|link: &WorkerLink| link.waker.clone()).collect();
     let mut driver = Driver::new(config, poll, signals, kernel, sockets, writer, dataplane.steering, dataplane.links)?;
+    // All that is opened is open; what is left needs no more. Threads that are started from here on have no more either.
+    privilege::give_up_all_but(&[privilege::NET_ADMIN, privilege::BPF])?;
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
         let mut result = Ok(());
@@ -339,6 +343,7 @@ fn check_queues(interface: &str, workers: usize) -> Result<(), RunError> {
 impl Sockets {
     fn open(config: &Config) -> Result<Self, RunError> {
         let api = Listener::bind(&config.api)?;
+        let api_read_only = config.api_read_only.as_deref().map(Listener::bind_read_only).transpose()?;
         let control = config.rlocs.iter().map(|rloc| ControlSocket::open(*rloc)).collect::<Result<_, _>>()?;
         let ours = config.tunnels.iter().filter(|tunnel| !tunnel.options.kernel);
         let mut locals: Vec<IpAddr> = ours.map(|tunnel| tunnel.local).collect();
@@ -361,7 +366,7 @@ impl Sockets {
         }
         let tables = driver::ribs::open(config)?;
         let bgp = listeners(config)?;
-        Ok(Self { control, gre, devices, tables, bgp, icmp, hints, api })
+        Ok(Self { control, gre, devices, tables, bgp, icmp, hints, api, api_read_only })
     }
 }
 

@@ -59,6 +59,17 @@ pub(crate) fn show(arguments: &Show) -> Result<(), String> {
     }
 }
 
+/// Entries of one table, as `show` prints them.
+pub(crate) fn entries(table: Table, entries: Vec<Entry>) -> String {
+    let answer = match table {
+        Table::Cache => Answer::MapCache(entries),
+        Table::Database => Answer::Database(entries),
+    };
+    text::tables(&answer, false)
+}
+
+pub(crate) use json::entry as entry_document;
+
 /// Asks and prints once. What may be very long is printed as it comes.
 fn print(arguments: &Show, out: &mut dyn Write) -> Result<(), ShowError> {
     let mut client = Client::connect(&arguments.api)?;

@@ -1,13 +1,16 @@
 //! Cores, rings, frames and the other single values.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use altitude_dataplane::{port::BATCH, worker::BATCH_DEFAULT};
 
 use super::{Findings, map_server, values};
 use crate::config::{
-    API_PATH, Bind, FRAMES, Given, Hold, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, RING, STATE_DIR, Settings,
-    SourceCheck, XdpMode,
+    API_PATH, Bind, FRAMES, Given, Hold, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, Place, RING, ResolverName,
+    STATE_DIR, Settings, SourceCheck, XdpMode,
 };
 
 /// Longest path of a Unix socket, octets (`sun_path` without its NUL).
@@ -31,8 +34,10 @@ pub(super) struct Tuning {
     pub(super) batch: usize,
     pub(super) hold: Hold,
     pub(super) source_check: SourceCheck,
+    pub(super) resolver: ResolverName,
     pub(super) api: PathBuf,
     pub(super) metrics: Option<SocketAddr>,
+    pub(super) api_read_only: Option<PathBuf>,
     pub(super) state_dir: PathBuf,
     pub(super) log: LogLevel,
     pub(super) log_format: LogFormat,
@@ -58,8 +63,10 @@ pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings
     let hold = or(&given.hold, Hold::Queue, |given| values::choice(given, "hold", findings));
     let source_check =
         or(&given.source_check, SourceCheck::Standard, |given| values::choice(given, "source check", findings));
+    let resolver = or(&given.resolver, ResolverName::BuiltIn, |given| values::choice(given, "resolver", findings));
     let api = or(&given.api, PathBuf::from(API_PATH), |given| api(given, findings));
     let metrics = or(&given.metrics, None, |given| metrics(given, findings).map(Some));
+    let read_only = read_only(given, api.as_deref(), findings);
     let state_dir = or(&given.state_dir, PathBuf::from(STATE_DIR), |given| map_server::state_dir(given, findings));
     let log = or(&given.log, LogLevel::Info, |given| values::choice(given, "log level", findings));
     let log_format = or(&given.log_format, LogFormat::Text, |given| values::choice(given, "log format", findings));
@@ -76,8 +83,10 @@ pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings
         batch: batch?,
         hold: hold?,
         source_check: source_check?,
+        resolver: resolver?,
         api: api?,
         metrics: metrics?,
+        api_read_only: read_only?,
         state_dir: state_dir?,
         log: log?,
         log_format: log_format?,
@@ -117,6 +126,33 @@ fn frames(given: Option<&Given<i64>>, ring: u32, ports: usize, findings: &mut Fi
         return None;
     }
     Some(frames)
+}
+
+/// `off`, the path given, or beside the socket for writing: `map-ro.sock` for `map.sock`.
+fn read_only(given: &Settings, api: Option<&Path>, findings: &mut Findings) -> Option<Option<PathBuf>> {
+    let (path, place) = match (&given.api_read_only, api?) {
+        (Some(given), _) if given.value == "off" => return Some(None),
+        (Some(given), _) => (self::api(given, findings)?, &given.place),
+        (None, beside) => {
+            let stem = beside.file_stem().unwrap_or_default().to_string_lossy();
+            let dotted = beside.extension().map_or_else(String::new, |end| format!(".{}", end.to_string_lossy()));
+            (
+                beside.with_file_name(format!("{stem}-ro{dotted}")),
+                given.api.as_ref().map_or(&Place::Whole, |api| &api.place),
+            )
+        }
+    };
+    if Some(path.as_path()) == api {
+        let what = format!("'{}' is the socket for writing and the one for reading", path.display());
+        findings.wrong(place, what, "give api-read-only another path, or off".to_owned());
+        return None;
+    }
+    if path.as_os_str().len() > SOCKET_PATH_MAX {
+        let what = format!("'{}', the socket for reading, is too long a path", path.display());
+        findings.wrong(place, what, format!("give api-read-only a path of at most {SOCKET_PATH_MAX} octets, or off"));
+        return None;
+    }
+    Some(Some(path))
 }
 
 fn api(given: &Given<String>, findings: &mut Findings) -> Option<PathBuf> {

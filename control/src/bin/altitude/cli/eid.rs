@@ -31,3 +31,13 @@ pub(super) fn eid_prefix(text: &str) -> Result<EidPrefix, String> {
     let prefix = prefix.parse().map_err(|error: altitude_dataplane::mapping::PrefixError| error.to_string())?;
     Ok(EidPrefix { instance, prefix })
 }
+
+/// An EID or a prefix, perhaps with its instance in brackets in front.
+pub(super) fn eid_or_prefix(text: &str) -> Result<EidPrefix, String> {
+    if text.contains('/') {
+        return eid_prefix(text);
+    }
+    let (instance, address) = in_instance(text)?;
+    let address = address.parse().map_err(|_| "write an IPv4 or IPv6 address, or a prefix")?;
+    Ok(EidPrefix::host(Eid { instance, address }))
+}

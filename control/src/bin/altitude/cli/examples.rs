@@ -22,6 +22,22 @@ Examples:
   altitude lig '[77]10.1.2.3' -m 240.0.254.40 --json
   altitude lig self -m 240.0.254.40";
 
+pub(super) const MAP_EXAMPLES: &str = "\
+What is put in here stays until it is taken out or its --ttl is over, and no Map-Reply replaces it. It takes root, or \
+membership in the group altitude.
+
+Examples:
+  altitude map add 2.2.0.0/16 240.0.254.20
+  altitude map add '[5]10.0.0.0/8' 240.0.254.20,1,60 240.0.254.21,1,40 --ttl 3600
+  altitude map add 8.0.0.0/8 --action natively-forward
+  altitude map change 2.2.0.0/16 240.0.254.21
+  altitude map get 2.2.2.2
+  altitude map del 2.2.0.0/16
+  altitude map badreach 240.0.254.20
+  altitude map flush
+  altitude map monitor
+  altitude map monitor --only miss --json | jq -r .eid";
+
 pub(super) const RUN_ABOUT: &str = "\
 Forward packets and speak the control protocols until SIGTERM or SIGINT.
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use altitude_control::config::{
     AltDraft, Bind, Draft, EidPrefixDraft, Given, Hold, LogFormat, LogLevel, MapServerDraft, NeighborDraft, PetrDraft,
-    PitrPrefixDraft, PortDraft, ProbingDraft, RibDraft, RolesDraft, RouteDraft, RtrDraft, Settings, SourceCheck,
-    TunnelDraft, XdpMode, flags,
+    PitrPrefixDraft, PortDraft, ProbingDraft, ResolverName, RibDraft, RolesDraft, RouteDraft, RtrDraft, Settings,
+    SourceCheck, TunnelDraft, XdpMode, flags,
 };
 use clap::{Args, builder::PossibleValuesParser};
 
@@ -107,6 +107,15 @@ pub(crate) struct Run {
     #[arg(long, value_name = "ADDR", help_heading = "Mapping system")]
     map_resolver: Vec<String>,
 
+    /// Who asks the mapping system for mappings that packets miss [default: built-in].
+    ///
+    /// off leaves it to a program of yours: a client of the mapping API that subscribes to MISS and answers with ADD, as
+    /// ffi/examples/mapd.c does. Packets are held meanwhile as --hold says, and mappings in use are told as missed again before
+    /// their time is over. `altitude map monitor` shows what such a program sees.
+    #[arg(long, value_name = "WHO", value_parser = PossibleValuesParser::new(ResolverName::NAMES))]
+    #[arg(help_heading = "Mapping system")]
+    resolver: Option<String>,
+
     /// Map-Server that our EID-prefixes are registered with, and the key shared with it [default: none].
     ///
     /// Repeatable: each is told everything. `key-file` names a file whose first line is the secret; keep it from others
@@ -151,8 +160,8 @@ pub(crate) struct Run {
 
     /// Be a re-encapsulating router: packets out of a tunnel that go to an EID go into the next one [default: false].
     ///
-    /// Sites whose locators name us as a stop (`via` in the file) have their packets pass here. [rtr] in the file names other
-    /// instances than 0.
+    /// Sites whose locators name us as a stop (`via` in the file) have their packets pass here. To ask for IPv6 EIDs we need an
+    /// IPv6 address on some interface, and for IPv4 EIDs an IPv4 one. [rtr] in the file names other instances than 0.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(help_heading = "Between LISP and the rest")]
     as_rtr: Option<bool>,
@@ -282,6 +291,13 @@ pub(crate) struct Run {
     #[arg(long, value_name = "ADDR:PORT", help_heading = "General")]
     metrics: Option<String>,
 
+    /// Socket of the mapping API for everybody, where nothing can be changed, or off [default: beside the one of --api, named
+    /// map-ro.sock where that is map.sock].
+    ///
+    /// Anybody on this machine may read mappings and counters there. Turn it off where that is too much.
+    #[arg(long, value_name = "PATH|off", help_heading = "General")]
+    api_read_only: Option<String>,
+
     /// Directory for what must survive a restart: the xTR-ID, and which nonces are used [default: /var/lib/altitude].
     ///
     /// Made if it is missing; only a router with Map-Servers or sites of its own writes there. Give a second router on the
@@ -328,8 +344,10 @@ impl Run {
             batch: given("batch", self.batch.as_ref()),
             hold: given("hold", self.hold.as_ref()),
             source_check: given("source-check", self.source_check.as_ref()),
+            resolver: given("resolver", self.resolver.as_ref()),
             api: given("api", self.api.as_ref()),
             metrics: given("metrics", self.metrics.as_ref()),
+            api_read_only: given("api-read-only", self.api_read_only.as_ref()),
             log: given("log", self.log.as_ref()),
             log_format: given("log-format", self.log_format.as_ref()),
         };

@@ -1,6 +1,6 @@
 use altitude_control::config::{
-    self, API_PATH, Bind, Draft, FRAMES, Hold, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, RING, SourceCheck,
-    TTL_MINUTES, XdpMode,
+    self, API_PATH, Bind, Draft, FRAMES, Hold, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, RING, ResolverName,
+    SourceCheck, TTL_MINUTES, XdpMode,
 };
 use clap::CommandFactory;
 
@@ -49,6 +49,7 @@ fn every_flag_reaches_the_configuration() {
         "--log-format=json", "--rloc-probing=7", "--as-petr", "--as-rtr", "--pitr-prefix=2.0.0.0/8,instance=9", "--native-port=eth0:9",
         "--pitr-rate=7",
         "--metrics=127.0.0.1:9347",
+        "--api-read-only=/tmp/y.sock", "--resolver=off",
         &server,
         "--xtr-id=0123456789abcdef0123456789abcdef", "--site-id=00000000000000ff", "--state-dir=/tmp/state",
     ])
@@ -92,6 +93,7 @@ fn every_flag_reaches_the_configuration() {
     assert_eq!((config.batch, config.source_check), (32, SourceCheck::Secure));
     assert_eq!(config.metrics.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9347"));
     assert_eq!((config.map_cache_max, config.api.to_str()), (1000, Some("/tmp/x.sock")));
+    assert_eq!((config.api_read_only.unwrap().to_str(), config.resolver), (Some("/tmp/y.sock"), ResolverName::Off));
     let [server] = &config.map_servers[..] else { panic!("{:?}", config.map_servers) };
     assert_eq!((server.address.to_string().as_str(), server.proxy, server.merge), ("240.0.254.40", true, true));
     assert_eq!((server.keys[0].id, server.keys[0].algorithm), (7, altitude_control::wire::Algorithm::Sha1));

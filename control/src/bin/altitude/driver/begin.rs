@@ -7,10 +7,7 @@ use std::{
 };
 
 use altitude_control::{
-    alt::{
-        datagrams::Engine,
-        tunnels::{TunnelError, Tunnels},
-    },
+    alt::{datagrams::Engine, tunnels::Tunnels},
     config::Config,
     map_cache::{self, MapCache},
     map_resolver::{Choice, MapResolver},
@@ -29,11 +26,13 @@ use mio::{Interest, Poll, Token};
 use signal_hook_mio::v1_0::Signals;
 
 use super::{
-    AGE_EVERY, API, CLIENT, CONTROL, Driver, GRE, ICMP, LISTENER, MESSAGE_MAX, NETLINK, SIGNALS, STALLED_EVERY, TABLE,
-    TUN,
+    AGE_EVERY, API, API_READ_ONLY, CLIENT, CONTROL, Driver, GRE, ICMP, LISTENER, MESSAGE_MAX, NETLINK, SIGNALS,
+    STALLED_EVERY, TABLE, TUN,
     bgp::Connections,
     counts::{Faults, Traffic},
     messages,
+    news::News,
+    operations::Operations,
     reachability::Reachability,
     registration::Registration,
     ribs, roles,
@@ -41,6 +40,7 @@ use super::{
 };
 use crate::{
     run::{Kernel, RunError, SITE_HOSTS_MAX, Sockets},
+    service::Service,
     workers::WorkerLink,
 };
 
@@ -66,8 +66,7 @@ impl<'a> Driver<'a> {
         workers: Vec<WorkerLink>,
     ) -> Result<Self, RunError> {
         let own: Vec<EidPrefix> = config.database.iter().map(|mapping| mapping.eid).collect();
-        let unfit = |error: TunnelError| RunError::Unfit(error.to_string());
-        let tunnels = Tunnels::new(config.tunnels.clone()).map_err(unfit)?;
+        let tunnels = Tunnels::new(config.tunnels.clone()).map_err(|error| RunError::Unfit(error.to_string()))?;
         let now = Instant::now();
         let bgp = Connections::new(std::mem::take(&mut sockets.bgp), config, now);
         let mut driver = Self {
@@ -81,6 +80,8 @@ impl<'a> Driver<'a> {
             sockets,
             connections: HashMap::new(),
             next_client: CLIENT,
+            operations: Operations::default(),
+            news: News::default(),
             steering,
             workers,
             resolver: Resolver::new(messages::resolver_settings(config, own.clone())),
@@ -107,6 +108,7 @@ impl<'a> Driver<'a> {
             limbo: 0,
             generation: 0,
             tunnel_states: config.tunnels.iter().map(|t| TunnelState::new(t.options.keepalive, now)).collect(),
+            service: Service::new(),
             next_paths: None,
             started: now,
             buffer: vec![0; MESSAGE_MAX],
@@ -124,6 +126,9 @@ impl<'a> Driver<'a> {
         registry.register(&mut self.signals, SIGNALS, Interest::READABLE)?;
         registry.register(&mut self.kernel.netlink, NETLINK, Interest::READABLE)?;
         registry.register(&mut self.sockets.api, API, Interest::READABLE)?;
+        if let Some(listener) = &mut self.sockets.api_read_only {
+            registry.register(listener, API_READ_ONLY, Interest::READABLE)?;
+        }
         for (index, socket) in self.sockets.control.iter_mut().enumerate() {
             registry.register(socket, Token(CONTROL + index), Interest::READABLE)?;
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use altitude_control::{
-    config::Config,
+    config::{Config, ResolverName},
     fault::ControlFault,
     map_resolver::enclose,
     resolver,
@@ -98,8 +98,12 @@ impl Driver<'_> {
         }
     }
 
-    /// Steps the resolver and does what it says.
+    /// Steps the resolver and does what it says. Switched off, it asks for nothing: whoever listens has been told of the miss.
     pub(super) fn resolve(&mut self, now: Instant, input: resolver::Input) {
+        use resolver::Input::{Miss, Refresh, Solicited};
+        if self.config.resolver == ResolverName::Off && matches!(input, Miss(_) | Refresh(_) | Solicited(_)) {
+            return;
+        }
         let mut todo = Vec::new();
         self.resolver.step(now, input, &mut || self.nonces.next_u64(), &mut todo);
         for output in todo {

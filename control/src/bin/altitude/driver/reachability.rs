@@ -8,6 +8,7 @@ use std::{
 };
 
 use altitude_control::{
+    api::MissReason,
     config::Config,
     fault::Tally,
     map_cache,
@@ -15,6 +16,7 @@ use altitude_control::{
     resolver,
     responder::Arrival,
     smr::{self, Smr, SmrFault},
+    underlay::Underlay,
     wire::{MapReply, MapRequest},
 };
 use altitude_dataplane::mapping::{EidPrefix, Locator, Mapping};
@@ -31,6 +33,8 @@ const FIRST_LOOK: Duration = Duration::from_secs(2);
 pub(super) struct Reachability {
     /// `None` where probing is switched off.
     pub(super) prober: Option<Prober>,
+    /// Locators that a client of the mapping API has taken out of use.
+    pub(super) banned: BTreeSet<IpAddr>,
     smr: Smr,
     /// Our RLOCs that packets can come to.
     offered: BTreeSet<IpAddr>,
@@ -56,12 +60,18 @@ impl Reachability {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             prober: config.probing.clone().map(Prober::new),
+            banned: BTreeSet::new(),
             smr: Smr::new(smr::Settings::default()),
             offered: config.rlocs.iter().copied().collect(),
             probe_faults: Tally::default(),
             smr_faults: Tally::default(),
             counts: Counts::default(),
         }
+    }
+
+    /// What the publisher asks.
+    pub(super) fn known<'a>(&'a self, underlay: &'a Underlay) -> Known<'a> {
+        Known { underlay, prober: self.prober.as_ref(), banned: &self.banned }
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
@@ -148,8 +158,9 @@ impl Driver<'_> {
             }
             prober::State::Unknown => tracing::debug!(%locator, "locator is not used any more"),
         }
-        let known = Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() };
+        let known = self.reachability.known(&self.kernel.underlay);
         self.publisher.path_changed(locator, &known);
+        self.probe_news(locator, state);
     }
 
     /// Takes in a Map-Reply with the P bit. What it says of the prefix asked about refreshes the mapping (RFC 9301 §7.1).
@@ -243,7 +254,10 @@ impl Driver<'_> {
         for output in todo {
             match output {
                 smr::Output::Solicit(rloc, eid) => self.send_smr(rloc, eid),
-                smr::Output::Ask(eid) => self.resolve(now, resolver::Input::Solicited(eid)),
+                smr::Output::Ask(eid) => {
+                    self.miss_news(now, eid, MissReason::Expiring, None);
+                    self.resolve(now, resolver::Input::Solicited(eid));
+                }
                 smr::Output::Discard(fault) => self.reachability.smr_faults.count(fault),
             }
         }
@@ -289,7 +303,7 @@ impl Driver<'_> {
 
     /// Whether nothing that is sent to this RLOC arrives, as far as is known.
     pub(super) fn is_dead(&self, rloc: IpAddr) -> bool {
-        let known = Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() };
+        let known = self.reachability.known(&self.kernel.underlay);
         let down = self.reachability.prober.as_ref().is_some_and(|prober| prober.state(rloc) == prober::State::Down);
         down || known.is_unreachable(rloc)
     }

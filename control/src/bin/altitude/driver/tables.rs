@@ -1,8 +1,9 @@
 //! From misses, mappings and the underlay to what workers read.
 
-use std::{net::IpAddr, time::Instant};
+use std::{collections::BTreeSet, net::IpAddr, time::Instant};
 
 use altitude_control::{
+    api::MissReason,
     map_cache,
     prober::{self, Prober},
     publisher::{Path, Paths, Watch},
@@ -14,12 +15,14 @@ use altitude_dataplane::{
     port::xsk::Steering,
 };
 
-use super::{Driver, RunError};
+use super::{Driver, RunError, news::Turn};
 
 /// The underlay as the publisher asks it.
 pub(super) struct Known<'a> {
     pub(super) underlay: &'a Underlay,
     pub(super) prober: Option<&'a Prober>,
+    /// Locators that a client of the mapping API has taken out of use.
+    pub(super) banned: &'a BTreeSet<IpAddr>,
 }
 
 impl Known<'_> {
@@ -43,6 +46,9 @@ impl Paths for Known<'_> {
     }
 
     fn probed(&self, locator: IpAddr) -> prober::State {
+        if self.banned.contains(&locator) {
+            return prober::State::Down;
+        }
         self.prober.map_or(prober::State::Unknown, |prober| prober.state(locator))
     }
 }
@@ -52,20 +58,24 @@ impl Driver<'_> {
     pub(super) fn cache(&mut self, now: Instant, input: map_cache::Input) {
         let mut todo = Vec::new();
         let publisher = &self.publisher;
-        self.map_cache.step(now, input, &|eid| publisher.hits(eid).packets, &mut todo);
+        let ended = self.map_cache.step(now, input, &|eid| publisher.hits(eid).packets, &mut todo);
+        let mut news = Vec::new();
         let mut watches = Vec::new();
         let (mut refresh, mut used) = (Vec::new(), Vec::new());
-        let known = Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() };
+        let known = self.reachability.known(&self.kernel.underlay);
         let mut located = false;
-        for output in todo {
+        for (at, output) in todo.into_iter().enumerate() {
             match output {
                 map_cache::Output::Publish(mapping, set) => {
                     tracing::debug!(eid = %mapping.eid, locators = mapping.locators.len(), "mapping published");
                     located |= set.is_some();
+                    let known_before = self.publisher.shows(&mapping.eid);
+                    news.push((mapping.eid, if known_before { Turn::Changed } else { Turn::Came }));
                     self.publisher.show(&mapping, set, &known, &mut watches);
                 }
                 map_cache::Output::Withdraw(eid) => {
                     tracing::debug!(%eid, "mapping withdrawn");
+                    news.push((eid, Turn::Left { expired: at < ended }));
                     self.publisher.hide(&eid, &mut watches);
                 }
                 map_cache::Output::Release(set) => self.publisher.release(set, &mut watches),
@@ -77,11 +87,18 @@ impl Driver<'_> {
             }
         }
         self.watch(now, watches);
+        for (eid, turn) in news {
+            self.turned(eid, turn);
+        }
         if located {
             self.look_soon(now);
         }
         for eid in refresh {
-            self.resolve(now, resolver::Input::Refresh(eid));
+            self.miss_news(now, eid, MissReason::Expiring, None);
+            // What a client put in is the client's to renew.
+            if self.map_cache.get(&eid).is_none_or(|cached| cached.origin != map_cache::Origin::Api) {
+                self.resolve(now, resolver::Input::Refresh(eid));
+            }
         }
         for eid in used {
             self.in_use(now, eid);
@@ -95,7 +112,7 @@ impl Driver<'_> {
     /// Has the path to a host resolved.
     pub(super) fn want_host(&mut self, now: Instant, eid: Eid) {
         let mut watches = Vec::new();
-        let known = Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() };
+        let known = self.reachability.known(&self.kernel.underlay);
         self.publisher.want_host(eid, &known, &mut watches);
         self.watch(now, watches);
     }
@@ -103,7 +120,7 @@ impl Driver<'_> {
     /// Tries again what the workers' table refused for want of room.
     pub(super) fn mend(&mut self, now: Instant) {
         let mut watches = Vec::new();
-        let known = Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() };
+        let known = self.reachability.known(&self.kernel.underlay);
         self.publisher.mend(&self.map_cache, &known, &mut watches);
         self.watch(now, watches);
     }
@@ -143,8 +160,9 @@ impl Driver<'_> {
                 underlay::Output::Changed(destination) => {
                     let progress = self.kernel.underlay.explain(destination);
                     tracing::debug!(%destination, %progress, "path changed");
-                    let known = Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() };
+                    let known = self.reachability.known(&self.kernel.underlay);
                     self.publisher.path_changed(destination, &known);
+                    self.path_news(destination, progress);
                     if progress == Progress::Ready {
                         self.hint(now, destination);
                     }

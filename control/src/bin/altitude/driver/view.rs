@@ -144,11 +144,16 @@ impl Driver<'_> {
         let origin = match cached.origin {
             map_cache::Origin::Static => Origin::Static,
             map_cache::Origin::Reply => Origin::MapReply,
+            map_cache::Origin::Api => Origin::Api,
             map_cache::Origin::GivenUp => Origin::GivenUp,
         };
         let up = |address| self.carries(address);
         let mut entry = Entry::new(Table::Cache, &cached.mapping(), origin, self.wall_clock(cached.created), up);
         entry.left = cached.expires.map(|expires| expires.saturating_duration_since(Instant::now()));
+        entry.ephemeral = self.operations.is_ephemeral(&entry.eid);
+        for locator in &mut entry.locators {
+            locator.bad = self.reachability.banned.contains(&locator.locator.address);
+        }
         self.with_hits(entry)
     }
 
@@ -209,6 +214,8 @@ impl Driver<'_> {
             Stat::new("eids-given-up", traffic.given_up),
             Stat::new("paths-refused", traffic.paths_refused),
             Stat::new("api-clients-refused", traffic.clients_refused),
+            Stat::new("api-changes", self.operations.done),
+            Stat::new("api-changes-refused", self.operations.refused),
             Stat::new("neighbours-ignored", self.kernel.underlay.ignored()),
             Stat::new("netlink-overruns", netlink.overruns),
             Stat::new("netlink-interrupted", netlink.interrupted),

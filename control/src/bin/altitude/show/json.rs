@@ -28,7 +28,7 @@
 //! entry      { "eid", "instance", "ttl", "left", "version", "origin", "action", "authoritative", "packets", "octets",
 //!              "created", "used",
 //!              "locators": [{ "address", "priority", "weight", "multicast-priority", "multicast-weight", "local",
-//!                             "reachable", "up" }…] }
+//!                             "reachable", "up", "taken-out" }…] }
 //! ```
 //!
 //! `ttl` and `left` are seconds, `created` and `used` milliseconds since 1970; null where there is none: no TTL, an
@@ -105,6 +105,11 @@ fn control(counts: &[Counts]) -> Named<'_> {
     Named(counts.iter().find(|counts| counts.scope == Scope::Control).map_or(&[], |counts| &counts.stats))
 }
 
+/// One entry.
+pub(crate) fn entry(entry: &Entry) -> serde_json::Value {
+    json!(EntryDocument::new(entry))
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct EntryDocument {
@@ -156,10 +161,11 @@ struct LocatorDocument {
     local: bool,
     reachable: bool,
     up: bool,
+    taken_out: bool,
 }
 
 impl LocatorDocument {
-    fn new(EntryLocator { locator, up }: &EntryLocator) -> Self {
+    fn new(EntryLocator { locator, up, bad }: &EntryLocator) -> Self {
         Self {
             address: locator.address.to_string(),
             priority: locator.priority,
@@ -169,6 +175,7 @@ impl LocatorDocument {
             local: locator.local,
             reachable: locator.reachable,
             up: *up,
+            taken_out: *bad,
         }
     }
 }

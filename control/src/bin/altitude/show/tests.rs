@@ -185,7 +185,7 @@ fn json_is_stable() {
     let locator = |address: &str, priority, up| {
         json!({
             "address": address, "priority": priority, "weight": 50, "multicast-priority": 255, "multicast-weight": 0,
-            "local": false, "reachable": true, "up": up,
+            "local": false, "reachable": true, "up": up, "taken-out": false,
         })
     };
     assert_eq!(
@@ -264,6 +264,7 @@ fn a_locator_is_told_by_what_keeps_packets_from_it() {
     let unreachable = EntryLocator {
         locator: Locator { reachable: false, ..Locator::unicast([10, 0, 0, 1].into(), 1, 1) },
         up: false,
+        bad: false,
     };
     let mut entry = entries().remove(0);
     entry.locators = vec![unreachable];

@@ -63,8 +63,9 @@ fn rows<const N: usize>(columns: &mut Columns, head: [String; N], entry: &Entry)
     }
 }
 
-fn locator(EntryLocator { locator, up }: &EntryLocator) -> [String; 3] {
+fn locator(EntryLocator { locator, up, bad }: &EntryLocator) -> [String; 3] {
     let state = match (up, locator.usable()) {
+        _ if *bad => "taken out",
         (true, _) => "up",
         (false, true) => "no path",
         (false, false) if locator.reachable => "not offered",

@@ -31,6 +31,7 @@ impl Driver<'_> {
         let report = self.reachability.prober.as_ref().and_then(|prober| prober.report(address));
         let path = self.kernel.underlay.explain(address);
         let why = match (path, report.as_ref()) {
+            _ if self.reachability.banned.contains(&address) => "taken out of use through the mapping API".to_owned(),
             (Progress::NotWatched, _) => "its site says that it is not reachable".to_owned(),
             (Progress::Ready, Some(Report { held: true, .. })) => "it flaps: held down".to_owned(),
             (Progress::Ready, Some(Report { state: State::Down, .. })) => "no answer to RLOC-probes".to_owned(),
@@ -57,7 +58,7 @@ impl Driver<'_> {
     }
 
     fn known(&self) -> Known<'_> {
-        Known { underlay: &self.kernel.underlay, prober: self.reachability.prober.as_ref() }
+        self.reachability.known(&self.kernel.underlay)
     }
 
     /// What probing and SMRs counted.

@@ -1,0 +1,206 @@
+//! Carries out what clients of the mapping API want done.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Instant,
+};
+
+use altitude_control::{
+    api::{Asker, Changes, Done, Event, Judged, Method, Offer, Operation, Refused, Router, Table, View},
+    map_cache,
+};
+use altitude_dataplane::mapping::{EidPrefix, InstanceId};
+use mio::Token;
+
+use super::Driver;
+
+/// Locators out of use at one time.
+const BANNED_MAX: usize = 4096;
+
+/// What is kept of operations.
+#[derive(Default)]
+pub(super) struct Operations {
+    pub(super) changes: Changes,
+    /// Entries that go with a connection.
+    owners: BTreeMap<EidPrefix, Asker>,
+    pub(super) done: u64,
+    pub(super) refused: u64,
+}
+
+impl Operations {
+    /// Whether the entry goes with the connection that put it in.
+    pub(super) fn is_ephemeral(&self, eid: &EidPrefix) -> bool {
+        self.owners.contains_key(eid)
+    }
+
+    /// The entry is nobody's any more.
+    pub(super) fn disown(&mut self, eid: &EidPrefix) {
+        self.owners.remove(eid);
+    }
+}
+
+impl Router for Driver<'_> {
+    fn view(&self) -> &dyn View {
+        self
+    }
+
+    fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Done, Refused> {
+        let now = Instant::now();
+        self.news.cause = Some(asker);
+        tracing::debug!(client = asker.0, ?operation, "asked through the mapping API");
+        let done = match operation {
+            Operation::Add(offer) => self.add(now, asker, offer),
+            Operation::Change { offer, unless_after } => self.change(now, asker, offer, unless_after),
+            Operation::Delete { table, eid, unless_after } => self.delete(now, table, &eid, unless_after),
+            Operation::Flush { table, instance, all } => self.flush(now, table, instance, all),
+            Operation::Judge { judged, up } => self.judge(judged, up),
+        };
+        self.news.cause = None;
+        match &done {
+            Ok(_) => self.operations.done += 1,
+            Err(_) => self.operations.refused += 1,
+        }
+        done
+    }
+}
+
+impl Driver<'_> {
+    fn add(&mut self, now: Instant, asker: Asker, offer: Offer) -> Result<Done, Refused> {
+        self.acceptable(&offer)?;
+        let eid = offer.mapping.eid;
+        // What was only given up on is no mapping.
+        let there = self.map_cache.get(&eid).filter(|cached| cached.origin != map_cache::Origin::GivenUp);
+        if there.is_some() {
+            return Err(Refused::Exists(eid));
+        }
+        self.put(now, asker, offer)
+    }
+
+    fn change(&mut self, now: Instant, asker: Asker, offer: Offer, unless_after: Option<u64>) -> Result<Done, Refused> {
+        self.acceptable(&offer)?;
+        self.unchanged(&offer.mapping.eid, unless_after)?;
+        self.put(now, asker, offer)
+    }
+
+    /// Puts a client's mapping into the map-cache, whatever is there.
+    fn put(&mut self, now: Instant, asker: Asker, offer: Offer) -> Result<Done, Refused> {
+        let eid = offer.mapping.eid;
+        self.operations.disown(&eid);
+        if offer.ephemeral {
+            self.operations.owners.insert(eid, asker);
+        }
+        self.resolver.settle(&eid);
+        self.cache(now, map_cache::Input::Put(offer.mapping, offer.life));
+        if self.map_cache.get(&eid).is_none() {
+            self.operations.disown(&eid);
+            return Err(Refused::Full("the map-cache is full of entries that stay: raise --map-cache-max"));
+        }
+        Ok(Done { count: 1, ..Done::default() })
+    }
+
+    fn delete(
+        &mut self,
+        now: Instant,
+        table: Table,
+        eid: &EidPrefix,
+        unless_after: Option<u64>,
+    ) -> Result<Done, Refused> {
+        writable(table)?;
+        self.unchanged(eid, unless_after)?;
+        let entry = self.exact(table, eid);
+        self.cache(now, map_cache::Input::Remove(*eid));
+        Ok(Done { entry, count: 1 })
+    }
+
+    fn flush(&mut self, now: Instant, table: Table, instance: Option<InstanceId>, all: bool) -> Result<Done, Refused> {
+        writable(table)?;
+        let meant = |cached: &map_cache::Cached<'_>| {
+            (all || cached.origin != map_cache::Origin::Static)
+                && instance.is_none_or(|instance| cached.eid.instance == instance)
+        };
+        // More-specifics leave after less-specifics, as elsewhere.
+        let mut gone: Vec<EidPrefix> = self.map_cache.iter().filter(meant).map(|cached| cached.eid).collect();
+        gone.sort_by_key(|eid| eid.prefix.length());
+        self.news.muted = true;
+        for eid in &gone {
+            self.cache(now, map_cache::Input::Remove(*eid));
+        }
+        self.news.muted = false;
+        self.tell(Event::Flushed { table, instance, all });
+        Ok(Done { entry: None, count: gone.len() as u64 })
+    }
+
+    fn judge(&mut self, judged: Judged, up: bool) -> Result<Done, Refused> {
+        let locators: BTreeSet<IpAddr> = match judged {
+            Judged::Locator(address) => {
+                let known = self.publisher.has_locator(address) || self.reachability.banned.contains(&address);
+                known.then_some(address).into_iter().collect()
+            }
+            Judged::Mapping(eid) => {
+                let used = self.map_cache.around(&eid, 0);
+                let cached = used.first().and_then(|eid| self.map_cache.get(eid));
+                cached.iter().flat_map(|cached| cached.locators).map(|locator| locator.address).collect()
+            }
+        };
+        if locators.is_empty() {
+            return Err(Refused::Missing(match judged {
+                Judged::Locator(address) => format!("no mapping has a locator {address}"),
+                Judged::Mapping(eid) => format!("no mapping for {eid} that has locators"),
+            }));
+        }
+        if !up && self.reachability.banned.len() + locators.len() > BANNED_MAX {
+            return Err(Refused::Full("as many locators are out of use as may be: take some back with REACH"));
+        }
+        for &locator in &locators {
+            let banned = &mut self.reachability.banned;
+            let turned = if up { banned.remove(&locator) } else { banned.insert(locator) };
+            if turned {
+                tracing::info!(%locator, up, "a client of the mapping API judged a locator");
+                let known = self.reachability.known(&self.kernel.underlay);
+                self.publisher.path_changed(locator, &known);
+                self.generation += 1;
+                self.judged(locator, up, Method::Admin);
+            }
+        }
+        Ok(Done { entry: None, count: locators.len() as u64 })
+    }
+
+    /// Whether a mapping may stand in its table.
+    fn acceptable(&self, offer: &Offer) -> Result<(), Refused> {
+        writable(offer.table)?;
+        let eid = &offer.mapping.eid;
+        let own = self.responder.database().map(|mapping| mapping.eid).find(|own| own.covers(eid));
+        own.map_or(Ok(()), |own| Err(Refused::Invalid(format!("{eid} lies inside our own EID-prefix {own}"))))
+    }
+
+    /// Whether there is an entry, and it has not changed since a client saw it.
+    fn unchanged(&self, eid: &EidPrefix, unless_after: Option<u64>) -> Result<(), Refused> {
+        if self.map_cache.get(eid).is_none() {
+            return Err(Refused::Missing(format!("no entry for exactly {eid}")));
+        }
+        match unless_after {
+            Some(seen) if seen > self.generation || self.operations.changes.since(eid, seen) => {
+                Err(Refused::Changed(*eid))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What was to go with a connection goes.
+    pub(super) fn client_left(&mut self, token: Token, now: Instant) {
+        let asker = Asker(token.0 as u64);
+        let owned = self.operations.owners.iter().filter(|(_, owner)| **owner == asker);
+        for eid in owned.map(|(eid, _)| *eid).collect::<Vec<_>>() {
+            self.cache(now, map_cache::Input::Remove(eid));
+        }
+    }
+}
+
+/// The database is the configuration's.
+const fn writable(table: Table) -> Result<(), Refused> {
+    match table {
+        Table::Cache => Ok(()),
+        Table::Database => Err(Refused::Unsupported("the database is the configuration's: change it there")),
+    }
+}

@@ -1,0 +1,225 @@
+//! The functions that hear of events.
+
+use std::{ffi::c_int, os::fd::AsRawFd, ptr, time::Duration};
+
+use altitude_control::api::{Event, Filter, Op, client::Told};
+use altitude_dataplane::mapping::EidPrefix;
+
+use crate::{
+    ALTMAP_AFI_IPV4, Altmap, AltmapEid, AltmapEntry, AltmapRloc,
+    fault::boundary,
+    records::{Place, Sized16, address},
+};
+
+/// Operation: a mapping came; `entry` and `rlocs` are there.
+pub const ALTMAP_OP_ADD: u16 = 1;
+/// Operation: a mapping left.
+pub const ALTMAP_OP_DELETE: u16 = 2;
+/// Operation: a mapping says something else; `entry` and `rlocs` are there.
+pub const ALTMAP_OP_CHANGE: u16 = 3;
+/// Operation: packets to `eid` from `from` find no mapping; answer with altmap_add. `reason` is ALTMAP_MISS_*.
+pub const ALTMAP_OP_MISS: u16 = 5;
+/// Operation: `rlocs[0]` is used again. `reason` is how that was found out: 1 probe, 2 echo-nonce, 3 status bits, 4 ICMP,
+/// 5 route, 6 a client.
+pub const ALTMAP_OP_REACH: u16 = 6;
+/// Operation: `rlocs[0]` is not used any more. `reason` as for ALTMAP_OP_REACH.
+pub const ALTMAP_OP_BADREACH: u16 = 7;
+/// Operation: a table was emptied.
+pub const ALTMAP_OP_FLUSH: u16 = 9;
+/// For `altmap_subscribe`: every event.
+pub const ALTMAP_EVERY_OP: u32 = 0x02ee;
+
+/// Reason of a MISS: there is no entry.
+pub const ALTMAP_MISS_NO_ENTRY: c_int = 1;
+/// Reason of a MISS: the entry's time is nearly over, and packets use it; answer with altmap_change.
+pub const ALTMAP_MISS_EXPIRING: c_int = 2;
+/// Reason of a MISS: the entry says that the mapping system is to be asked; answer with altmap_change.
+pub const ALTMAP_MISS_SEND_MAP_REQUEST: c_int = 3;
+
+/// Flag of an event: events before it were lost; dump the tables again.
+pub const ALTMAP_EVENT_OVERRUN: u32 = 0x20;
+/// Flag of an event: the entry's time was over.
+pub const ALTMAP_EVENT_EXPIRED: u32 = 0x80;
+/// Flag of an event: static entries too.
+pub const ALTMAP_EVENT_ALL: u32 = 0x100;
+
+/// An event.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct AltmapEvent {
+    /// `sizeof(altmap_event)` as the caller was compiled.
+    pub size: u16,
+    /// ALTMAP_OP_*.
+    pub op: u16,
+    /// ALTMAP_EVENT_*.
+    pub flags: u32,
+    /// Its number: one more than the last; a gap means that MISS events are missing.
+    pub r#gen: u64,
+    /// What it is about; of REACH and BADREACH all zero.
+    pub eid: AltmapEid,
+    /// Of a MISS: where the packet came from; `afi` is 0 if that is not known.
+    pub from: AltmapEid,
+    /// Of ADD and CHANGE, else NULL.
+    pub entry: *const AltmapEntry,
+    /// Of ADD, CHANGE, REACH and BADREACH, else NULL.
+    pub rlocs: *const AltmapRloc,
+    /// Number of RLOCs.
+    pub nrloc: usize,
+    /// Of MISS, REACH and BADREACH, else 0.
+    pub reason: c_int,
+    /// Of a MISS: misses of the same EID since the last event that made none.
+    pub suppressed: u32,
+}
+
+// SAFETY: see the struct; a test adds up the fields. NULL is a value of each pointer.
+unsafe impl Sized16 for AltmapEvent {}
+
+/// What the pointers of the last event lead to.
+#[derive(Debug, Default)]
+pub(crate) struct Last {
+    entry: Option<Box<AltmapEntry>>,
+    rlocs: Vec<AltmapRloc>,
+}
+
+/// Has events told from now on: those whose bit `1 << ALTMAP_OP_*` is set in `ops`, inside `only` if that is not NULL. It
+/// replaces what was subscribed to before; `ops` 0 ends it. What this handle does itself is not told.
+///
+/// `miss_detail` is 0: a MISS has the EID, and the packet's source.
+///
+/// -EINVAL: `ops` has a bit that is no event, or `only` is none; -EOPNOTSUPP: another `miss_detail`.
+///
+/// # Safety
+/// `handle` is NULL or open, and in use by no other thread; `only` is NULL or readable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn altmap_subscribe(
+    handle: *mut Altmap,
+    ops: u32,
+    miss_detail: c_int,
+    only: *const AltmapEid,
+) -> c_int {
+    boundary(|| {
+        if miss_detail != 0 {
+            return Err(libc::EOPNOTSUPP);
+        }
+        // SAFETY: NULL or readable, by the caller's promise.
+        let only = unsafe { only.as_ref() }.map(AltmapEid::prefix).transpose()?;
+        let filter = Filter {
+            ops,
+            instance: only.map(|only: EidPrefix| only.instance),
+            prefix: only.map(|only| only.prefix),
+            ..Filter::default()
+        };
+        let filters = if ops == 0 { &[][..] } else { &[filter] };
+        // SAFETY: NULL or open and in use by nobody else, by the caller's promise.
+        let handle = unsafe { handle.as_mut() }.ok_or(libc::EINVAL)?;
+        handle.ask(|client| client.subscribe(filters, false)).map(|_| 0)
+    })
+}
+
+/// The descriptor of the connection, for poll or epoll: when it is readable, call `altmap_next` with 0 until it says -EAGAIN. It
+/// stays the library's: not to be closed, read or written. After another call than `altmap_next`, events may wait that
+/// the descriptor does not tell of: call `altmap_next` first.
+///
+/// -EINVAL: a NULL; -ENOTCONN: the connection was lost.
+///
+/// # Safety
+/// `handle` is NULL or open, and in use by no other thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn altmap_fd(handle: *const Altmap) -> c_int {
+    boundary(|| {
+        // SAFETY: NULL or open and in use by nobody else, by the caller's promise.
+        let handle = unsafe { handle.as_ref() }.ok_or(libc::EINVAL)?;
+        handle.client.as_ref().map(AsRawFd::as_raw_fd).ok_or(libc::ENOTCONN)
+    })
+}
+
+/// Takes the next event, waiting at most `timeout_ms` milliseconds for it; for ever if that is negative.
+///
+/// Before the call, `event->size` is set to `sizeof(altmap_event)`. On 0 `*event` is written; what its pointers lead to is
+/// valid until the next call with this handle.
+///
+/// -EAGAIN: there was none in that time; -EINVAL: a NULL, or a `size` that is none; and what happens to the connection, as for
+/// `altmap_get`.
+///
+/// # Safety
+/// `handle` is NULL or open, and in use by no other thread; `event` is NULL or writable, with its `size` set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn altmap_next(handle: *mut Altmap, event: *mut AltmapEvent, timeout_ms: c_int) -> c_int {
+    boundary(|| {
+        if event.is_null() {
+            return Err(libc::EINVAL);
+        }
+        // SAFETY: not NULL and writable, with `size` set, by the caller's promise.
+        let place = unsafe { Place::new(event)? };
+        // SAFETY: NULL or open and in use by nobody else, by the caller's promise.
+        let handle = unsafe { handle.as_mut() }.ok_or(libc::EINVAL)?;
+        let limit = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
+        let (told, generation) = handle.ask(|client| client.next_event(limit))?;
+        let told = told.ok_or(libc::EAGAIN)?;
+        let written = AltmapEvent::new(&told, generation, &mut handle.last);
+        // SAFETY: as above.
+        unsafe { place.write(0, &written) };
+        Ok(0)
+    })
+}
+
+impl AltmapEvent {
+    fn new(told: &Told, generation: u64, last: &mut Last) -> Self {
+        *last = Last::default();
+        let Told { number, overrun, event } = told;
+        let mut made = Self {
+            size: size_of::<Self>() as u16,
+            op: event.op().0,
+            flags: if *overrun { ALTMAP_EVENT_OVERRUN } else { 0 },
+            r#gen: *number,
+            eid: AltmapEid::NONE,
+            from: AltmapEid::NONE,
+            entry: ptr::null(),
+            rlocs: ptr::null(),
+            nrloc: 0,
+            reason: 0,
+            suppressed: 0,
+        };
+        match event {
+            Event::Added(entry) | Event::Changed(entry) => {
+                made.eid = AltmapEid::new(&entry.eid);
+                made.entry = &raw const **last.entry.insert(Box::new(AltmapEntry::new(entry, generation)));
+                last.rlocs.extend(entry.locators.iter().map(AltmapRloc::new));
+            }
+            Event::Deleted { eid, expired, .. } => {
+                made.eid = AltmapEid::new(eid);
+                made.flags |= if *expired { ALTMAP_EVENT_EXPIRED } else { 0 };
+            }
+            Event::Flushed { instance, all, .. } => {
+                made.eid.iid = instance.map_or(0, altitude_dataplane::mapping::InstanceId::get);
+                made.flags |= if *all { ALTMAP_EVENT_ALL } else { 0 };
+            }
+            Event::Missed { eid, reason, suppressed, from } => {
+                made.eid = AltmapEid::new(eid);
+                made.reason = *reason as c_int;
+                made.suppressed = (*suppressed).into();
+                if let Some(from) = from {
+                    let (afi, addr) = address(*from);
+                    let plen = if afi == ALTMAP_AFI_IPV4 { 32 } else { 128 };
+                    made.from = AltmapEid { afi, plen, rsv: 0, iid: eid.instance.get(), addr };
+                }
+            }
+            Event::Judged { locator, up, method, rtt, .. } => {
+                made.reason = *method as c_int;
+                let rtt_us = rtt.map_or(0, |rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
+                last.rlocs.push(AltmapRloc::judged(*locator, *up, rtt_us));
+            }
+        }
+        if !last.rlocs.is_empty() {
+            (made.rlocs, made.nrloc) = (last.rlocs.as_ptr(), last.rlocs.len());
+        }
+        made
+    }
+}
+
+// The numbers in the header are those of the messages.
+const _: () = {
+    assert!(ALTMAP_OP_ADD == Op::ADD.0 && ALTMAP_OP_DELETE == Op::DELETE.0 && ALTMAP_OP_CHANGE == Op::CHANGE.0);
+    assert!(ALTMAP_OP_MISS == Op::MISS.0 && ALTMAP_OP_REACH == Op::REACH.0 && ALTMAP_OP_BADREACH == Op::BADREACH.0);
+    assert!(ALTMAP_OP_FLUSH == Op::FLUSH.0);
+};
