@@ -22,6 +22,7 @@ use altitude_control::{
 };
 use altitude_dataplane::{
     cache,
+    features::Features,
     mapping::{Action, Adjacency, EidPrefix, InstanceId, Locator, Mapping, Prefix, Ttl},
 };
 
@@ -114,6 +115,7 @@ impl Control {
             petrs: Vec::new(),
             hosts_max: 1,
             native_by_host: false,
+            features: Features::default(),
         };
         Self {
             cache: MapCache::new(map_cache::Settings { capacity: COUNT }, now),

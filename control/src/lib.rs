@@ -14,6 +14,7 @@
 pub mod alt;
 pub mod api;
 pub mod config;
+pub mod echo_nonce;
 pub mod fault;
 pub mod lig;
 pub mod map_cache;
@@ -30,6 +31,8 @@ pub mod responder;
 pub mod rloc;
 mod slab;
 pub mod smr;
+pub mod status_bits;
 pub mod strangers;
 pub mod underlay;
+pub mod versions;
 pub mod wire;

@@ -11,6 +11,7 @@
 //! it has a changed path recompile those sets; the mappings, however many, follow without being touched.
 
 mod choose;
+mod marks;
 mod native;
 mod proxy;
 mod report;
@@ -23,7 +24,8 @@ use std::{
 
 use altitude_dataplane::{
     cache::{Delivery, Forwarding, Hits, SetId, Writer},
-    mapping::{Action, Adjacency, Eid, EidPrefix, InstanceId, Locator, Mapping},
+    features::Features,
+    mapping::{Action, Adjacency, Eid, EidPrefix, InstanceId, Locator, Mapping, Mark, Nonce},
     verdict::Reason,
 };
 use hashbrown::HashMap;
@@ -61,6 +63,16 @@ pub trait Paths {
     /// What RLOC-probes say of a locator.
     fn probed(&self, _locator: IpAddr) -> prober::State {
         prober::State::Unknown
+    }
+
+    /// The nonce that packets to a locator carry.
+    fn nonce(&self, _locator: IpAddr) -> Option<Nonce> {
+        None
+    }
+
+    /// Locator-Status-Bits that the site of a cached prefix last sent of these locators.
+    fn status(&self, _eid: &EidPrefix, _locators: &[Locator]) -> Option<u32> {
+        None
     }
 }
 
@@ -109,6 +121,8 @@ pub struct Settings {
     pub hosts_max: usize,
     /// What goes natively has a next hop for each destination, not one for a prefix.
     pub native_by_host: bool,
+    /// Which header features are on: without any, entries have no marks.
+    pub features: Features,
 }
 
 /// Most refused entries that one [`Publisher::mend`] tries again.
@@ -118,9 +132,10 @@ const MENDS_MAX: usize = 256;
 pub struct Publisher {
     settings: Settings,
     writer: Writer,
+    /// What packets of our EID-prefixes say, and what packets to them are held against.
+    own: PrefixMap<Mark>,
     /// By [`SetNumber::place`].
     sets: Chunked<Option<Held>>,
-    own: PrefixMap<()>,
     natives: PrefixMap<()>,
     /// Destinations inside natively forwarded prefixes that have a next hop of their own.
     beyond: PrefixMap<HostUse>,
@@ -146,8 +161,8 @@ impl Publisher {
         Self {
             settings,
             writer,
-            sets: Chunked::new(),
             own: PrefixMap::new(),
+            sets: Chunked::new(),
             natives: PrefixMap::new(),
             beyond: PrefixMap::new(),
             proxies: BTreeMap::new(),
@@ -159,12 +174,6 @@ impl Publisher {
             dirty: false,
             refused: 0,
         }
-    }
-
-    /// Makes a prefix ours: packets from it are encapsulated, packets to it delivered.
-    pub fn own(&mut self, eid: EidPrefix) {
-        self.own.insert(eid, ());
-        self.put(eid, Some(Forwarding::Local(Delivery::Unresolved)));
     }
 
     /// Publishes a mapping, or its successor. `set` is the map-cache's number for its locators, if it has any.
@@ -183,7 +192,8 @@ impl Publisher {
             (None, Action::DropAuthFailure) => Some(Forwarding::Drop(Reason::ActAuthFailure)),
         };
         self.forget_native(&eid, todo);
-        self.put(eid, forwarding);
+        let mark = self.mark_of(mapping, paths);
+        self.put(eid, forwarding, mark);
     }
 
     /// Takes a mapping back.
@@ -249,10 +259,15 @@ impl Publisher {
         }
         self.age_beyond(todo);
         for eid in idle {
-            self.hosts.remove(&eid);
-            self.leave(eid.address, User::Host(eid), todo);
-            self.dirty |= self.writer.remove(&EidPrefix::host(eid));
+            self.forget_host(eid, todo);
         }
+    }
+
+    fn forget_host(&mut self, eid: Eid, todo: &mut Vec<Watch>) {
+        self.hosts.remove(&eid);
+        self.leave(eid.address, User::Host(eid), todo);
+        self.unshown.remove(&EidPrefix::host(eid));
+        self.dirty |= self.writer.remove(&EidPrefix::host(eid));
     }
 
     /// Ends a group of changes: workers look again at what they hold; false if there were none.
@@ -354,7 +369,11 @@ impl Publisher {
     fn redeliver(&mut self, eid: Eid, paths: &dyn Paths) {
         let prefix = EidPrefix::host(eid);
         match paths.path(eid.address) {
-            Path::Ready(adjacency) => self.put(prefix, Some(Forwarding::Local(Delivery::Adjacent(adjacency)))),
+            Path::Ready(adjacency) => {
+                // The longest match of its packets, so it says what its prefix says.
+                let mark = self.own.longest(eid).map(|(_, mark)| *mark).unwrap_or_default();
+                self.put(prefix, Some(Forwarding::Local(Delivery::Adjacent(adjacency))), mark);
+            }
             // The covering prefix is Local and unresolved: back to asking.
             Path::Waiting | Path::Unreachable => {
                 self.unshown.remove(&prefix);
@@ -364,8 +383,8 @@ impl Publisher {
     }
 
     /// Puts an entry in or replaces it; what finds no room is taken out, lest an entry leads to a set that is gone.
-    fn put(&mut self, eid: EidPrefix, forwarding: Option<Forwarding>) {
-        if forwarding.is_some_and(|forwarding| self.writer.insert(eid, forwarding).is_ok()) {
+    fn put(&mut self, eid: EidPrefix, forwarding: Option<Forwarding>, mark: Mark) {
+        if forwarding.is_some_and(|forwarding| self.writer.insert_marked(eid, forwarding, mark).is_ok()) {
             self.unshown.remove(&eid);
             self.dirty = true;
             return;

@@ -172,6 +172,11 @@ pub struct Resolver {
 }
 
 impl Resolver {
+    /// Other EID-Prefixes are ours from now on.
+    pub fn set_database(&mut self, database: &[EidPrefix]) {
+        self.database = database.iter().map(|eid| (*eid, ())).collect();
+    }
+
     /// A resolver that nobody has asked yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {

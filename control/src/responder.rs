@@ -48,6 +48,8 @@ pub struct Settings {
     pub each_probed: Rate,
     /// Map-Replies altogether; as many answers to probes again.
     pub all: Rate,
+    /// E bit of Map-Replies: nonces are given back (RFC 9301 §5.4).
+    pub echo_nonce: bool,
     /// Most pairs of destination RLOC and EID-Prefix whose rate is watched at a time.
     pub watched_max: usize,
 }
@@ -63,6 +65,7 @@ impl Settings {
             each: Rate { burst: 3, every: Duration::from_secs(3) },
             each_probed: Rate { burst: 3, every: Duration::from_secs(1) },
             all: Rate { burst: 1000, every: Duration::from_millis(1) },
+            echo_nonce: false,
             watched_max: 16_384,
         }
     }
@@ -114,6 +117,7 @@ pub struct Responder {
     database: PrefixMap<Mapping>,
     rlocs: Vec<IpAddr>,
     families: Families,
+    echo_nonce: bool,
     limits: Limits<(IpAddr, EidPrefix)>,
     probed: Limits<(IpAddr, EidPrefix, IpAddr)>,
 }
@@ -126,6 +130,7 @@ impl Responder {
             database: PrefixMap::new(),
             families: Families::of(&settings.rlocs),
             rlocs: settings.rlocs,
+            echo_nonce: settings.echo_nonce,
             limits: Limits::new(settings.each, settings.all, settings.watched_max),
             probed: Limits::new(settings.each_probed, settings.all, settings.watched_max),
         };
@@ -175,7 +180,7 @@ impl Responder {
             Some(message) => message,
             None => reply(request, arrival.destination, self.narrowed(&asked)).ok_or(RequestFault::TooManyRecords)?,
         };
-        Ok(Answer { to, message })
+        Ok(Answer { to, message: MapReply { echo_nonce: self.echo_nonce, ..message } })
     }
 
     /// The answer that needs no more-specifics beside it: of each match, the widest part around the EID asked for that none

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! our mapping changes ─▶ S=1, D=1 to each RLOC sent to in the last minute ─▶ again after 3 s, unless it asks (s=1)
+//! an old version comes ─▶ the same, once, to the RLOC it came from
 //! S=1 comes           ─▶ the cached prefix it speaks of is asked for, s=1, through the mapping system
 //! ```
 //!
@@ -73,6 +74,8 @@ pub enum Input<'a> {
     Used(IpAddr),
     /// What we say of this EID-Prefix of ours is another thing now.
     Changed(EidPrefix),
+    /// A packet from this RLOC came by an old version of this EID-Prefix of ours (RFC 9302 §7.1).
+    Outdated(IpAddr, EidPrefix),
     /// A Map-Request with the s bit for an EID of this prefix of ours came; one of these is who asks.
     Asked(EidPrefix, &'a [IpAddr]),
     /// An SMR came; these cached prefixes are what it speaks of.
@@ -168,6 +171,7 @@ impl Smr {
         match input {
             Input::Used(rloc) => self.used(now, rloc, todo),
             Input::Changed(eid) => self.changed(now, eid, todo),
+            Input::Outdated(rloc, eid) => self.outdated(now, rloc, eid, todo),
             Input::Asked(eid, rlocs) => rlocs.iter().for_each(|rloc| self.told(*rloc, eid)),
             Input::Solicited(cached) => self.solicited(now, cached, todo),
             Input::Wake => {}
@@ -203,6 +207,18 @@ impl Smr {
             self.tellings.insert((rloc, eid), Telling { tries: 0, due: now });
             self.deadlines.insert((now, rloc, eid));
         }
+    }
+
+    /// One is to be told, once: if it does not hear, its next packets say so.
+    fn outdated(&mut self, now: Instant, rloc: IpAddr, eid: EidPrefix, todo: &mut Vec<Output>) {
+        if self.tellings.contains_key(&(rloc, eid)) {
+            return;
+        }
+        if self.tellings.len() >= self.settings.most {
+            return todo.push(Output::Discard(SmrFault::QueueFull));
+        }
+        self.tellings.insert((rloc, eid), Telling { tries: TRIES_MAX - 1, due: now });
+        self.deadlines.insert((now, rloc, eid));
     }
 
     /// It has asked, so it knows.

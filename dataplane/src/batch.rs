@@ -28,6 +28,7 @@ use crate::{
     frame::{Frame, Umem},
     mapping::{InstanceId, PortIndex},
     proxy,
+    sightings::Desk,
     verdict::{Reason, Verdict},
     worker::{PortRole, SourceCheck},
 };
@@ -120,6 +121,8 @@ pub(crate) struct Batch {
 /// those of one kind are found at about the same depth of the table.
 pub(crate) struct Questions<'a, 'b> {
     cache: &'b Snapshot<'a>,
+    /// Every source's entry is looked up: a header feature goes by its mark.
+    blind: bool,
     /// What is ours in the instance asked about last: mostly that of the next packet too.
     ours: (InstanceId, Ours<'a>),
     sources: &'b mut Lookups,
@@ -150,7 +153,7 @@ impl Questions<'_, '_> {
     #[inline(always)]
     fn meet(&mut self, instance: InstanceId) {
         if instance != self.ours.0 {
-            self.ours = (instance, self.cache.ours(instance));
+            self.ours = (instance, ours(self.cache, instance, self.blind));
         }
     }
 
@@ -181,6 +184,11 @@ impl Questions<'_, '_> {
     }
 }
 
+/// What is ours in an instance; nothing is told of it where every source is looked up.
+fn ours<'a>(cache: &Snapshot<'a>, instance: InstanceId, blind: bool) -> Ours<'a> {
+    if blind { Ours::unlisted() } else { cache.ours(instance) }
+}
+
 impl Default for Batch {
     /// With all its memory.
     fn default() -> Self {
@@ -205,28 +213,34 @@ impl Batch {
         cache: &Snapshot<'_>,
         setup: &Setup,
     ) {
-        let ours = (role.instance, cache.ours(role.instance));
+        let features = setup.features;
+        let blind = if role.core { features.any() } else { features.marks() };
         // The side of the port decides which path a frame takes; three loops, so that each is short.
         let (site, core) = (role.site, role.core);
         if site && !core {
-            self.read(umem, frames, cache, ours, |octets, questions| {
+            self.read(umem, frames, cache, (role.instance, blind), |octets, questions| {
                 encap::read(octets, role.instance, setup, questions)
             });
         } else if core && !site && !role.native {
-            self.read(umem, frames, cache, ours, |octets, questions| decap::read(octets, setup, questions));
+            self.read(umem, frames, cache, (role.instance, blind), |octets, questions| {
+                decap::read(octets, setup, questions)
+            });
         } else if role.native {
-            self.read(umem, frames, cache, ours, |octets, questions| match core && is_for_etr(octets, &setup.rlocs) {
-                true => decap::read(octets, setup, questions),
-                false => proxy::read(octets, role.instance, setup, questions),
+            self.read(umem, frames, cache, (role.instance, blind), |octets, questions| {
+                match core && is_for_etr(octets, &setup.rlocs) {
+                    true => decap::read(octets, setup, questions),
+                    false => proxy::read(octets, role.instance, setup, questions),
+                }
             });
         } else {
-            self.read(umem, frames, cache, ours, |octets, questions| match core && is_for_etr(octets, &setup.rlocs) {
-                true => decap::read(octets, setup, questions),
-                false => encap::read(octets, role.instance, setup, questions),
+            self.read(umem, frames, cache, (role.instance, blind), |octets, questions| {
+                match core && is_for_etr(octets, &setup.rlocs) {
+                    true => decap::read(octets, setup, questions),
+                    false => encap::read(octets, role.instance, setup, questions),
+                }
             });
         }
-        let members = setup.source_check == SourceCheck::Secure || setup.proxy.is_on();
-        self.ask(cache, members, site || !core || role.native || setup.proxy.rtr);
+        self.ask(cache, setup, site || !core || role.native || setup.proxy.rtr);
     }
 
     #[inline(never)]
@@ -235,13 +249,14 @@ impl Batch {
         umem: &Umem,
         frames: &[Frame],
         cache: &Snapshot<'a>,
-        ours: (InstanceId, Ours<'a>),
+        (instance, blind): (InstanceId, bool),
         read: impl Fn(&[u8], &mut Questions<'a, '_>) -> Word,
     ) {
         let Self { packets, sources, destinations, .. } = self;
         sources.clear();
         destinations.clear();
-        let mut questions = Questions { cache, ours, sources, destinations };
+        let ours = (instance, ours(cache, instance, blind));
+        let mut questions = Questions { cache, blind, ours, sources, destinations };
         for frame in frames.iter().take(AHEAD) {
             umem.prefetch(frame);
         }
@@ -256,10 +271,9 @@ impl Batch {
         }
     }
 
-    /// Looks all addresses up, and asks for what the entries lead to. `members`: the locators of sources count; `tunnels`:
-    /// some may go into tunnels.
+    /// Looks all addresses up, and asks for what the entries lead to. `tunnels`: some may go into tunnels.
     #[inline(never)]
-    fn ask(&mut self, cache: &Snapshot<'_>, members: bool, tunnels: bool) {
+    fn ask(&mut self, cache: &Snapshot<'_>, setup: &Setup, tunnels: bool) {
         let Self { packets, sources, destinations, .. } = self;
         cache.lookup_all(sources);
         cache.lookup_all(destinations);
@@ -273,7 +287,12 @@ impl Batch {
         for entry in destinations.all_found().flatten() {
             cache.prefetch_way(entry);
         }
-        if members {
+        if setup.features.marks() {
+            for entry in sources.all_found().chain(destinations.all_found()).flatten() {
+                cache.prefetch_mark(entry);
+            }
+        }
+        if setup.source_check == SourceCheck::Secure || setup.proxy.is_on() {
             for entry in sources.all_found().flatten() {
                 cache.prefetch_members(entry);
             }
@@ -298,6 +317,7 @@ impl Batch {
         frames: &mut [Frame],
         instance: InstanceId,
         context: &Context<'_>,
+        mut desk: Option<&mut Desk>,
     ) -> Option<PortIndex> {
         let Self { packets, sources, destinations, egresses, rare } = self;
         rare.clear();
@@ -319,7 +339,9 @@ impl Batch {
                         Packet::Site(packet) => {
                             encap::encap(umem, frame, instance, packet, source, destination, context)
                         }
-                        Packet::Core(packet) => decap::decap(umem, frame, packet, source, destination, context),
+                        Packet::Core(packet) => {
+                            decap::decap(umem, frame, packet, source, destination, context, desk.as_deref_mut())
+                        }
                         Packet::Lost(reason) => Verdict::Drop(reason),
                     });
                     RARE

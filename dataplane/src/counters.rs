@@ -86,6 +86,10 @@ pub struct Counters {
     pub copied_octets: Counter,
     /// ECN combinations that RFC 6040 §4.2 calls dangerous or unexpected, but that were passed.
     pub ecn_odd: Counter,
+    /// What peers' LISP headers told, passed to the control thread.
+    pub sightings: Counter,
+    /// The same that found its queue full, or came too often in one turn.
+    pub sightings_lost: Counter,
     /// Turns taken.
     pub turns: Counter,
     /// Turns in which no port had a frame.
@@ -138,6 +142,8 @@ impl Counters {
             ("icmp-sent", &self.icmp_sent),
             ("copied-octets", &self.copied_octets),
             ("ecn-odd", &self.ecn_odd),
+            ("sightings", &self.sightings),
+            ("sightings-lost", &self.sightings_lost),
             ("turns", &self.turns),
             ("idle-turns", &self.idle_turns),
             ("leaked", &self.leaked),

@@ -1,7 +1,8 @@
 //! From the core to the site: check the outer headers, take them off, and hand the inner packet to its host.
 //!
 //! Every check of RFC 9300 §5.3 and §16 that needs no state comes first, in `read`; what the packet claims about
-//! itself is not believed (the N, L, E and V bits are read by nobody in the public-Internet profile, RFC 9300 §4.1).
+//! itself is not believed (the N, L, E and V bits are read by nobody in the public-Internet profile, RFC 9300 §4.1; where a
+//! header feature is on, [`features`] reads them).
 //! `decap` decides once the inner addresses were looked up. TTL, DSCP and ECN go from the outer to the inner header;
 //! nothing of the packet moves.
 
@@ -20,8 +21,10 @@ use crate::{
     cache::{Entry, Way},
     classify::{Fault, IpHeader, Part, Plain, PlainV6, Rlocs, is_martian, may_be_martian, may_be_martian_v6},
     encap::{Context, Setup, readdress, rewrite_word, tos_and_ttl},
+    features,
     frame::{Frame, Umem},
     mapping::{InstanceId, NextHop, PortIndex},
+    sightings::Desk,
     verdict::{Reason, Verdict, Wanted},
     wire::{
         ethernet::{IPV4, IPV6},
@@ -187,6 +190,9 @@ pub(crate) fn decap_plain(
         return onward::pass_plain(umem, frame, packet, source, entry, context);
     };
     if packet.asks() {
+        if setup.features.any() {
+            return None;
+        }
         let foreign = |source| !cache.is_local(source);
         let trusted = match setup.source_check {
             SourceCheck::Standard => source.is_none_or(foreign),
@@ -213,6 +219,7 @@ pub(crate) fn decap(
     source: Option<Entry>,
     destination: Option<Entry>,
     context: &Context<'_>,
+    desk: Option<&mut Desk>,
 ) -> Verdict {
     let Context { cache, setup } = context;
     let octets = umem.octets(frame);
@@ -244,6 +251,11 @@ pub(crate) fn decap(
             return Verdict::Drop(Reason::OuterSourceForeign);
         }
         _ => {}
+    }
+    if let Some(desk) = desk
+        && let Err(reason) = features::check(&packet.arrived(octets), source, Some(entry), context, desk)
+    {
+        return Verdict::Drop(reason);
     }
     let Way::Deliver(next_hop) = way else { return Verdict::Miss(packet.miss(octets, Wanted::Neighbour)) };
     // Before the header that names the instance is gone.

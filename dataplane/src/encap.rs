@@ -19,6 +19,7 @@ use crate::{
     cache::{Entry, Snapshot, Way},
     classify::{self, Fault, FlowKey, IpHeader, Plain, PlainV6, Rlocs, is_martian, may_be_martian, may_be_martian_v6},
     counters::{Counter, Counters},
+    features::{self, Features},
     frame::{Frame, Umem},
     mapping::{Eid, InstanceId, NextHop, OuterHeader, Patch, PortIndex},
     proxy::{self, Proxy},
@@ -46,14 +47,17 @@ pub(crate) struct Setup {
     pub(crate) ports: Vec<PortRole>,
     /// Our RLOCs.
     pub(crate) rlocs: Rlocs,
-    /// Keys of the flow hash.
+    /// Keys of the flow hash, and their seed.
     pub(crate) key: FlowKey,
+    pub(crate) hash_seed: u32,
     /// How sources of packets out of tunnels are checked.
     pub(crate) source_check: SourceCheck,
     /// Whether the entries of such sources are looked at.
     pub(crate) asks_sources: bool,
     /// What we do for other sites.
     pub(crate) proxy: Proxy,
+    /// Which header features are on.
+    pub(crate) features: Features,
     /// Where it counts.
     pub(crate) counters: Arc<Counters>,
 }
@@ -290,10 +294,17 @@ pub(crate) fn encap(
         return too_big(umem.octets(frame), outer.inner_limit());
     }
     context.cache.hit(entry, total);
-    match encapsulate(umem, frame, packet, outer, &context.setup.counters.encapsulated) {
-        true => Verdict::Send(outer.port()),
-        false => Verdict::Drop(Reason::NoHeadroom),
+    if !encapsulate(umem, frame, packet, outer, &context.setup.counters.encapsulated) {
+        return Verdict::Drop(Reason::NoHeadroom);
     }
+    if context.setup.features.marks() {
+        let octets = umem.octets_mut(frame);
+        if let Some(header) = octets[..outer.len()].last_chunk_mut() {
+            let source = source.map(|source| context.cache.mark(source));
+            features::stamp(header, context.setup.features, source, context.cache.mark(entry));
+        }
+    }
+    Verdict::Send(outer.port())
 }
 
 /// What becomes of a packet whose destination is known, but is not at the end of a tunnel.

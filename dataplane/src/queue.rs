@@ -1,9 +1,9 @@
-//! The queue from a worker up to the control thread: bounded, one producer, one consumer, wait-free.
+//! The queues from a worker up to the control thread: bounded, one producer, one consumer, wait-free.
 
 pub use rtrb::Consumer;
 use rtrb::RingBuffer;
 
-use crate::verdict::Miss;
+use crate::{sightings::Sighting, verdict::Miss};
 
 /// The worker's end. An offer never blocks: a full queue says so, and the worker counts it.
 #[derive(Debug)]
@@ -23,6 +23,25 @@ impl MissQueue {
 pub fn misses(capacity: usize) -> (MissQueue, Consumer<Miss>) {
     let (producer, consumer) = RingBuffer::new(capacity);
     (MissQueue(producer), consumer)
+}
+
+/// The worker's end of the queue of what peers' headers told, where a header feature is on.
+#[derive(Debug)]
+pub struct SightingQueue(rtrb::Producer<Sighting>);
+
+impl SightingQueue {
+    /// Queues a sighting; false if there is no room.
+    #[must_use]
+    pub fn offer(&mut self, sighting: Sighting) -> bool {
+        self.0.push(sighting).is_ok()
+    }
+}
+
+/// Both ends of a queue for `capacity` sightings.
+#[must_use]
+pub fn sightings(capacity: usize) -> (SightingQueue, Consumer<Sighting>) {
+    let (producer, consumer) = RingBuffer::new(capacity);
+    (SightingQueue(producer), consumer)
 }
 
 #[cfg(test)]

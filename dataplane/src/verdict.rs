@@ -172,6 +172,16 @@ reasons! {
     /// Inner destination is an EID of another site: a PETR is for what is none, and a re-encapsulating router sends nothing
     /// back to where it came from.
     InnerDestinationEid = "inner-destination-eid",
+    /// V set, and our mapping of the inner destination has no version (RFC 9302 §6.1).
+    VersionUnexpected = "version-unexpected",
+    /// V set with a dest map-version of 0, which no ITR may send.
+    DestVersionZero = "dest-version-zero",
+    /// Dest map-version newer than our mapping is.
+    DestVersionNewer = "dest-version-newer",
+    /// Dest map-version older than our mapping: the ITR was told ten times, or nobody can hold it any more.
+    DestVersionOlder = "dest-version-older",
+    /// Source map-version older than the mapping that we have of the inner source.
+    SourceVersionOlder = "source-version-older",
     /// Outer CE over an inner packet that is not ECN-capable (RFC 6040 §4.2).
     EcnNotCapable = "ecn-not-capable",
     /// TTL or Hop Limit at 0 after decapsulation.

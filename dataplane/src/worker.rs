@@ -32,6 +32,7 @@ use crate::{
     classify::{FlowKey, Rlocs},
     counters::Counters,
     encap::{Context, Setup},
+    features::Features,
     fragment,
     frame::{Frame, Umem},
     hold::{Held, HoldQueue, PER_WORKER, Place},
@@ -39,7 +40,8 @@ use crate::{
     mapping::{Eid, InstanceId, MacAddress, PortIndex},
     port::{BATCH, Port},
     proxy::Proxy,
-    queue::MissQueue,
+    queue::{MissQueue, SightingQueue},
+    sightings::Desk,
     verdict::{Miss, Notice, Reason, Verdict, Wanted},
 };
 
@@ -136,6 +138,8 @@ pub struct Worker {
     unheld_asks: (usize, Option<Eid>),
     /// Whether a miss was queued since [`Worker::take_asked`].
     asked: bool,
+    /// Where a header feature is on.
+    desk: Option<Desk>,
 }
 
 /// Frames for one port.
@@ -152,6 +156,9 @@ struct Outgoing {
 /// `ports` are those of [`Settings::ports`], in that order.
 pub fn turn<P: Port>(worker: &mut Worker, ports: &mut [P], cache: &Snapshot<'_>, now: Instant) -> usize {
     worker.unheld_asks = (UNHELD_ASKS, None);
+    if let Some(desk) = &mut worker.desk {
+        desk.begin(now);
+    }
     let mut count = worker.settle_held(cache, now);
     let mut frames = std::mem::take(&mut worker.frames);
     for (ingress, port) in ports.iter_mut().enumerate() {
@@ -195,19 +202,30 @@ impl Worker {
             generation: 0,
             unheld_asks: (0, None),
             asked: false,
+            desk: None,
             setup: Setup {
                 ports: roles,
                 rlocs: Rlocs::new(&rlocs),
                 key,
+                hash_seed,
                 source_check,
                 asks_sources: source_check != SourceCheck::Standard || proxy.admits_by_source(),
                 proxy,
+                features: Features::default(),
                 counters: counters.clone(),
             },
             umem,
             misses,
             counters,
         }
+    }
+
+    /// Switches header features on; what peers' headers tell goes up by `queue`.
+    #[must_use]
+    pub fn with_features(mut self, features: Features, queue: SightingQueue, now: Instant) -> Self {
+        self.setup.features = features;
+        self.desk = features.any().then(|| Desk::new(queue, self.setup.hash_seed, now));
+        self
     }
 
     /// What it counts.
@@ -228,9 +246,10 @@ impl Worker {
         self.outgoing.iter().map(|outgoing| outgoing.frames.len()).sum()
     }
 
-    /// Whether misses were queued since the last call: the control thread should be woken.
+    /// Whether misses or sightings were queued since the last call: the control thread should be woken.
     pub fn take_asked(&mut self) -> bool {
-        std::mem::take(&mut self.asked)
+        let told = self.desk.as_mut().is_some_and(Desk::take_told);
+        std::mem::take(&mut self.asked) | told
     }
 
     /// Decides on frames that arrived at one port, and does what was decided. Leaves none.
@@ -248,7 +267,8 @@ impl Worker {
             let count = frames.len().min(TOGETHER);
             batch.look_up(&self.umem, &frames[..count], &role, cache, &self.setup);
             let context = Context { cache, setup: &self.setup };
-            match batch.decide(&mut self.umem, &mut frames[..count], role.instance, &context) {
+            let desk = self.desk.as_mut();
+            match batch.decide(&mut self.umem, &mut frames[..count], role.instance, &context, desk) {
                 Some(egress) => self.queue_all(egress, frames.drain(..count)),
                 None => {
                     for (frame, verdict) in frames.drain(..count).zip(batch.verdicts()) {
@@ -266,7 +286,7 @@ impl Worker {
         self.single.look_up(&self.umem, std::slice::from_ref(&frame), &role, cache, &self.setup);
         let context = Context { cache, setup: &self.setup };
         let one = std::slice::from_mut(&mut frame);
-        let _same = self.single.decide(&mut self.umem, one, role.instance, &context);
+        let _same = self.single.decide(&mut self.umem, one, role.instance, &context, self.desk.as_mut());
         let verdict = self.single.verdicts().next().expect("one was decided on");
         self.carry_out(verdict, frame, ingress, cache, now)
     }

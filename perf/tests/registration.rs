@@ -272,7 +272,7 @@ fn nonces_and_identity_survive_restarts_and_only_a_stop_withdraws() {
 
     // A restart keeps what is registered.
     let before = script.heard().len();
-    router.process.signal(Signal::SIGHUP).unwrap();
+    router.process.signal(Signal::SIGUSR1).unwrap();
     assert!(router.process.wait(LIMIT).unwrap().success());
     let router = start();
     let after: Vec<Value> = script.heard().split_off(before);

@@ -31,7 +31,7 @@ use std::{
     time::Instant,
 };
 
-use altitude_dataplane::mapping::Eid;
+use altitude_dataplane::mapping::{Eid, EidPrefix};
 
 pub use self::{
     fault::DatagramFault,
@@ -183,6 +183,11 @@ impl Engine {
             database: settings.database.into_iter().map(|eid| (eid, ())).collect(),
             sites: settings.sites.into_iter().map(|eid| (eid, ())).collect(),
         }
+    }
+
+    /// Other EID-Prefixes are ours from now on.
+    pub fn set_database(&mut self, database: &[EidPrefix]) {
+        self.database = database.iter().map(|eid| (*eid, ())).collect();
     }
 
     /// Says whether a tunnel can carry packets: routes into one that is down lead nowhere.

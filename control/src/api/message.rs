@@ -135,6 +135,8 @@ impl Op {
     pub const STATS: Self = Self(10);
     /// Asks who answers.
     pub const HELLO: Self = Self(13);
+    /// Has the router read its configuration again; Altitude's own.
+    pub const RELOAD: Self = Self(0x4000);
 }
 
 /// The flags of a header.

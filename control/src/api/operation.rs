@@ -79,6 +79,8 @@ pub enum Operation {
         /// Static entries too.
         all: bool,
     },
+    /// Read the configuration again, and take up what changed.
+    Reload,
     /// Say of locators that they are to be used again, or not to be.
     Judge {
         /// Which.

@@ -264,7 +264,8 @@ fn answer(
     if asked.flags.has(Flags::REPLY) || asked.flags.has(Flags::EVENT) {
         return Err(Refusal::new(errno::INVALID, "a request is neither a reply nor an event"));
     }
-    let changes = matches!(asked.op, Op::ADD | Op::DELETE | Op::CHANGE | Op::REACH | Op::BADREACH | Op::FLUSH);
+    let changes =
+        matches!(asked.op, Op::ADD | Op::DELETE | Op::CHANGE | Op::REACH | Op::BADREACH | Op::FLUSH | Op::RELOAD);
     if changes && session.rights() == Rights::Read {
         return Err(Refused::Denied.into());
     }
@@ -289,7 +290,7 @@ fn answer(
             if let Some(entry) = &done.entry {
                 entry::put_entry(&mut pages.body, entry);
             }
-            if matches!(asked.op, Op::FLUSH | Op::REACH | Op::BADREACH) {
+            if matches!(asked.op, Op::FLUSH | Op::REACH | Op::BADREACH | Op::RELOAD) {
                 status::put_stats(&mut pages.body, &[Stat::new("touched", done.count)], &mut Ids::default());
             }
             Ok(())

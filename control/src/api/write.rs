@@ -47,6 +47,7 @@ pub(super) fn operation(asked: &Header, request: Request) -> Result<Operation, R
         }
         Op::CHANGE => Ok(Operation::Change { offer: offer(table, needed()?, request)?, unless_after }),
         Op::DELETE => Ok(Operation::Delete { table, eid: needed()?, unless_after }),
+        Op::RELOAD => Ok(Operation::Reload),
         Op::FLUSH => {
             if eid.is_some() {
                 return Err(invalid("FLUSH takes a table and perhaps an instance: DELETE takes out one EID"));
@@ -134,6 +135,7 @@ pub(super) fn request(operation: &Operation) -> (Op, Flags, Vec<u8>) {
             }
             (Op::FLUSH, if *all { Flags::ALL } else { Flags::default() }, out)
         }
+        Operation::Reload => (Op::RELOAD, Flags::default(), out),
         Operation::Judge { judged, up } => {
             match judged {
                 Judged::Locator(address) => put_judged(&mut out, *address, *up),

@@ -1,6 +1,7 @@
 //! A configuration as it was written: texts and numbers, each with its place, nothing checked.
 
 mod bgp;
+mod features;
 mod key;
 mod map_server;
 mod probing;
@@ -11,6 +12,7 @@ use toml::Spanned;
 
 use super::roles::RolesDraft;
 pub use bgp::{AggregateDraft, AltDraft, NeighborDraft, RibDraft};
+pub use features::FeaturesDraft;
 pub use key::{KeyDraft, Secret};
 pub use map_server::MapServerDraft;
 pub use probing::ProbingDraft;
@@ -75,6 +77,8 @@ pub struct EidPrefixDraft {
     pub instance: Option<Given<i64>>,
     /// Record TTL, minutes.
     pub ttl: Option<Given<i64>>,
+    /// Map-Version.
+    pub version: Option<Given<i64>>,
     /// Absent: all our RLOCs.
     pub locators: Option<Vec<LocatorDraft>>,
 }
@@ -146,6 +150,8 @@ pub struct StaticDraft {
     pub eid: Given<String>,
     /// Instance-ID.
     pub instance: Option<Given<i64>>,
+    /// Map-Version.
+    pub version: Option<Given<i64>>,
     /// Either these,
     pub locators: Option<Vec<LocatorDraft>>,
     /// or this.
@@ -239,6 +245,8 @@ pub struct Draft {
     pub roles: RolesDraft,
     /// RLOC-probing.
     pub probing: ProbingDraft,
+    /// Header features.
+    pub features: FeaturesDraft,
     /// The rest.
     pub settings: Settings,
 }
@@ -265,6 +273,7 @@ impl Draft {
             map_servers: list(self.map_servers, other.map_servers),
             roles: self.roles.over(other.roles),
             probing: self.probing.over(other.probing),
+            features: self.features.over(other.features),
             settings: self.settings.over(other.settings),
         }
     }

@@ -41,7 +41,7 @@ pub fn core_port(text: &str) -> Result<PortDraft, String> {
     Ok(PortDraft { name, instance: None })
 }
 
-/// `--eid-prefix PREFIX[,instance=N][,ttl=MINUTES]`.
+/// `--eid-prefix PREFIX[,instance=N][,ttl=MINUTES][,version=N]`.
 ///
 /// # Errors
 /// What to write instead.
@@ -49,12 +49,13 @@ pub fn eid_prefix(text: &str) -> Result<EidPrefixDraft, String> {
     let flag = || format!("--eid-prefix {text}");
     let (prefix, options) = split(text);
     let prefix = Given::by_flag(filled("a prefix", prefix)?, flag());
-    let mut draft = EidPrefixDraft { prefix, instance: None, ttl: None, locators: None };
+    let mut draft = EidPrefixDraft { prefix, instance: None, ttl: None, version: None, locators: None };
     for (key, value) in options {
         match (key, value) {
             ("instance", Some(value)) => draft.instance = Some(Given::by_flag(number("instance", value)?, flag())),
             ("ttl", Some(value)) => draft.ttl = Some(Given::by_flag(number("ttl", value)?, flag())),
-            _ => return Err(unknown(key, "instance=N, ttl=MINUTES")),
+            ("version", Some(value)) => draft.version = Some(Given::by_flag(number("version", value)?, flag())),
+            _ => return Err(unknown(key, "instance=N, ttl=MINUTES, version=N")),
         }
     }
     Ok(draft)

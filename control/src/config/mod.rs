@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod change;
 mod draft;
 mod file;
 pub mod flags;
@@ -21,7 +22,10 @@ mod validate;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, net::SocketAddr, path::Path, path::PathBuf, str::FromStr};
 
-use altitude_dataplane::mapping::{EidPrefix, InstanceId, Mapping};
+use altitude_dataplane::{
+    features::Features,
+    mapping::{EidPrefix, InstanceId, Mapping},
+};
 
 use crate::prober;
 pub use crate::{
@@ -33,9 +37,9 @@ pub use crate::{
     registrar::MapServer,
 };
 pub use draft::{
-    AggregateDraft, AltDraft, Draft, EidPrefixDraft, Given, KeyDraft, LocatorDraft, MapServerDraft, NeighborDraft,
-    PetrDraft, PitrPrefixDraft, Place, PortDraft, ProbingDraft, RibDraft, RouteDraft, RtrDraft, Secret, Settings,
-    StaticDraft, TunnelDraft,
+    AggregateDraft, AltDraft, Draft, EidPrefixDraft, FeaturesDraft, Given, KeyDraft, LocatorDraft, MapServerDraft,
+    NeighborDraft, PetrDraft, PitrPrefixDraft, Place, PortDraft, ProbingDraft, RibDraft, RouteDraft, RtrDraft, Secret,
+    Settings, StaticDraft, TunnelDraft,
 };
 pub use problem::{Problem, Problems};
 pub use roles::{Proxies, Roles, RolesDraft};
@@ -87,6 +91,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// How locators are probed; `None`: not at all.
     pub probing: Option<prober::Settings>,
+    /// Header features beyond the public Internet's profile.
+    pub features: Features,
     /// Cores the workers are pinned to, one worker each, at least one.
     pub workers: Vec<usize>,
     /// Core the control thread is pinned to, if any.

@@ -1,6 +1,7 @@
 //! Good files, and each mistake with its line.
 
 mod bgp;
+mod features;
 mod map_server;
 mod probing;
 mod proxy;

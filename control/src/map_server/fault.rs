@@ -19,6 +19,8 @@ faults! {
         Repeated = "site-register-repeated",
         /// More Map-Registers of one site than allowed.
         RegisterLimited = "site-register-limited",
+        /// A record of an older version than one that is registered of its prefix (RFC 9302 §5).
+        OlderVersion = "site-register-older-version",
         /// A prefix that is not the site's, or part of one where parts are not allowed (RFC 9301 §8.2).
         ForeignPrefix = "site-foreign-prefix",
         /// As many prefixes as one site may have registered.

@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use altitude_dataplane::mapping::{Eid, EidPrefix, Mapping, Ttl, sort_locators};
+use altitude_dataplane::mapping::{Eid, EidPrefix, MapVersion, Mapping, Ttl, sort_locators};
 
 use self::{
     news::News,
@@ -128,6 +128,8 @@ pub(super) struct Registry {
     news: News,
     clock: Clock,
     registrations_max: usize,
+    /// Whether older versions are refused.
+    versions: bool,
     /// What has changed, as [`saved`] writes it.
     pub(super) journal: Option<Vec<u8>>,
     /// The last Map-Register that was for no site.
@@ -146,6 +148,7 @@ impl Registry {
             news: News::new(settings.first_nonce),
             clock: Clock { start: now, wall: settings.wall },
             registrations_max: settings.registrations_max,
+            versions: settings.versions,
             journal: settings.journal.then(Vec::new),
             stranger: None,
             sites,
@@ -273,6 +276,9 @@ impl Registry {
             if record.ttl == Ttl::Remove {
                 continue;
             }
+            if self.versions && self.is_older(record) {
+                return Err(SiteFault::OlderVersion);
+            }
             let (mut others, mut mine) = (0, false);
             for (_, one) in self.table.chain(&record.eid) {
                 if Some(one.registrant) == known { mine = true } else { others += 1 }
@@ -290,6 +296,14 @@ impl Registry {
             return Err(SiteFault::RegistryFull);
         }
         Ok(())
+    }
+
+    /// Whether a newer version of the record is registered, by this xTR or another one of the site: all of them must say the
+    /// same (RFC 9302 §9). What has no version is neither newer nor older.
+    fn is_older(&self, record: &Mapping) -> bool {
+        let Some(said) = MapVersion::new(record.version) else { return false };
+        let mut versions = self.table.chain(&record.eid).filter_map(|(_, one)| one.version());
+        versions.any(|known| said.order(known).is_lt())
     }
 
     /// The configured prefix of the site that `eid` is, or may be a part of.

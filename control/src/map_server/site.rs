@@ -98,6 +98,8 @@ pub struct Settings {
     pub first_nonce: u64,
     /// Whether what changes is written to [`MapServer::journal`](super::MapServer::journal).
     pub journal: bool,
+    /// Map-versioning: a record of an older version than is registered is refused (RFC 9302 §5).
+    pub versions: bool,
 }
 
 impl Settings {
@@ -116,6 +118,7 @@ impl Settings {
             wall: 0,
             first_nonce: 0,
             journal: false,
+            versions: false,
         }
     }
 }

@@ -87,7 +87,8 @@ impl Publisher {
         }
         let source = self.source(locator.address, paths)?;
         match paths.path(locator.address) {
-            Path::Ready(adjacency) => OuterHeader::new(&adjacency, source, locator.address, instance),
+            Path::Ready(adjacency) => OuterHeader::new(&adjacency, source, locator.address, instance)
+                .map(|outer| outer.with_nonce(paths.nonce(locator.address))),
             Path::Waiting => {
                 *waiting = true;
                 None

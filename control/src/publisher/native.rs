@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use altitude_dataplane::{
     cache::Forwarding,
-    mapping::{Eid, EidPrefix, Prefix},
+    mapping::{Eid, EidPrefix, Mark, Prefix},
     verdict::Reason,
 };
 
@@ -29,7 +29,7 @@ impl Publisher {
     /// Turns such a prefix to what its path allows by now.
     pub(super) fn renative(&mut self, eid: EidPrefix, paths: &dyn Paths) {
         if self.is_by_host(&eid) {
-            return self.put(eid, Some(Forwarding::NativeByHost));
+            return self.put(eid, Some(Forwarding::NativeByHost), Mark::default());
         }
         let forwarding = match paths.path(representative(&eid.prefix)) {
             Path::Ready(adjacency) => Forwarding::Native(adjacency),
@@ -37,7 +37,7 @@ impl Publisher {
             Path::Waiting => Forwarding::Request,
             Path::Unreachable => Forwarding::Drop(Reason::NativeNoRoute),
         };
-        self.put(eid, Some(forwarding));
+        self.put(eid, Some(forwarding), Mark::default());
     }
 
     /// A prefix is not natively forwarded any more, or not known to be.
@@ -54,9 +54,9 @@ impl Publisher {
 
     /// Whether the longest prefix known to hold a host is natively forwarded.
     pub(super) fn is_beyond(&self, host: &EidPrefix) -> bool {
-        let length = |found: Option<(EidPrefix, &())>| found.map(|(eid, ())| eid.prefix.length());
-        let native = length(self.natives.covering(host));
-        native.is_some() && native > length(self.own.covering(host))
+        let native = self.natives.covering(host).map(|(eid, ())| eid.prefix.length());
+        let own = self.own.covering(host).map(|(eid, _)| eid.prefix.length());
+        native.is_some() && native > own
     }
 
     /// Has the path to a destination resolved that is no EID.
@@ -78,8 +78,8 @@ impl Publisher {
     pub(super) fn rebeyond(&mut self, eid: Eid, paths: &dyn Paths) {
         let host = EidPrefix::host(eid);
         match paths.path(eid.address) {
-            Path::Ready(adjacency) => self.put(host, Some(Forwarding::Native(adjacency))),
-            Path::Unreachable => self.put(host, Some(Forwarding::Drop(Reason::NativeNoRoute))),
+            Path::Ready(adjacency) => self.put(host, Some(Forwarding::Native(adjacency)), Mark::default()),
+            Path::Unreachable => self.put(host, Some(Forwarding::Drop(Reason::NativeNoRoute)), Mark::default()),
             // The prefix around it says that it has to be asked for.
             Path::Waiting => {
                 self.unshown.remove(&host);

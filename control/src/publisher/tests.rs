@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Instant};
 
 use altitude_dataplane::{
     cache::{self, Reader, Way},
-    mapping::{Hop, OUTER_MAX, Patch, Ttl},
+    mapping::{Hop, MapVersion, OUTER_MAX, Patch, Ttl},
 };
 
 use super::*;
@@ -12,7 +12,9 @@ use crate::map_cache::{self, Output};
 
 /// An underlay that knows what the test tells it; what it was not told is waiting.
 #[derive(Default)]
-struct Known(HashMap<IpAddr, Path>, HashMap<IpAddr, prober::State>);
+struct Known(HashMap<IpAddr, Path>, HashMap<IpAddr, prober::State>, Option<u32>, HashMap<IpAddr, Nonce>);
+
+const ALL: Features = Features { versions: true, status: true, nonces: true };
 
 impl Paths for Known {
     fn path(&self, destination: IpAddr) -> Path {
@@ -25,6 +27,14 @@ impl Paths for Known {
 
     fn probed(&self, locator: IpAddr) -> prober::State {
         self.1.get(&locator).copied().unwrap_or_default()
+    }
+
+    fn nonce(&self, locator: IpAddr) -> Option<Nonce> {
+        self.3.get(&locator).copied()
+    }
+
+    fn status(&self, _eid: &EidPrefix, _locators: &[Locator]) -> Option<u32> {
+        self.2
     }
 }
 
@@ -67,7 +77,8 @@ impl World {
     fn with(rlocs: &[&str], petrs: &[&str], capacity: usize, native_by_host: bool) -> Self {
         let (writer, mut readers) = cache::new(capacity, 1);
         let addresses = |list: &[&str]| list.iter().map(|address| ip(address)).collect();
-        let settings = Settings { rlocs: addresses(rlocs), petrs: addresses(petrs), hosts_max: 2, native_by_host };
+        let (rlocs, petrs) = (addresses(rlocs), addresses(petrs));
+        let settings = Settings { rlocs, petrs, hosts_max: 2, native_by_host, features: ALL };
         let now = Instant::now();
         Self {
             cache: MapCache::new(map_cache::Settings { capacity: 4096 }, now),
@@ -100,6 +111,12 @@ impl World {
 
     fn hide(&mut self, prefix: &str) -> Vec<Watch> {
         self.cache(map_cache::Input::Remove(eid(prefix)))
+    }
+
+    /// What header features say of the entry that packets to it meet.
+    fn mark(&mut self, address: &str) -> Option<Mark> {
+        let snapshot = self.reader.snapshot();
+        snapshot.lookup(InstanceId::DEFAULT, ip(address)).map(|entry| snapshot.mark(entry))
     }
 
     fn path(&mut self, destination: &str, path: Path) {
@@ -516,4 +533,93 @@ fn no_route_is_down_at_once() {
     assert_eq!(world.meets("2.2.2.2"), tunnels(&[b]));
     world.path(a, Path::Ready(adjacency(1)));
     assert_eq!(world.meets("2.2.2.2"), tunnels(&[a, b]));
+}
+
+/// MV-3, MV-4: a mapping's version goes with it, old or new; what has none, or is negative, says nothing. Bits that its site sent
+/// last go with it too.
+#[test]
+fn a_mappings_version_and_bits_go_with_it() {
+    let mut world = world();
+    let mark = |version, status| Some(Mark { version: MapVersion::new(version), status, ..Mark::default() });
+    let of = |version| Mapping { version, ..mapping("2.2.0.0/16", &["240.1.0.20"]) };
+    for version in [0, 7, 4095, 0] {
+        world.show(of(version));
+        assert_eq!(world.mark("2.2.2.2"), mark(version, None));
+    }
+    world.known.2 = Some(5);
+    world.publisher.mark(&of(7), &world.known);
+    assert_eq!(world.mark("2.2.2.2"), mark(7, Some(5)));
+    world.show(of(8));
+    assert_eq!(world.mark("2.2.2.2"), mark(8, Some(5)));
+    world.show(Mapping { version: 9, ..Mapping::negative(eid("2.2.0.0/16"), Ttl::Minutes(1), Action::Drop) });
+    assert_eq!(world.mark("2.2.2.2"), mark(0, None));
+}
+
+/// MV-10: with all features off nothing of a mapping reaches packets, whatever its record says.
+#[test]
+fn without_features_there_are_no_marks() {
+    let mut world = world();
+    world.publisher.settings.features = Features::default();
+    world.known.2 = Some(5);
+    world.show(Mapping { version: 7, ..mapping("2.2.0.0/16", &["240.1.0.20"]) });
+    assert_eq!(world.mark("2.2.2.2"), Some(Mark::default()));
+}
+
+/// MV-5, MV-6: packets are for hosts, whose entries are longer than the EID-prefix that has the version: they say the same, from
+/// the first moment on and after each change; those of a longer EID-prefix of ours say what that says.
+#[test]
+fn hosts_of_the_site_say_what_their_eid_prefix_says() {
+    let mut world = world();
+    let mark = |version| Mark { version: MapVersion::new(version), number: version, ..Mark::default() };
+    for (text, version) in [("1.1.0.0/16", 1), ("1.1.2.0/24", 2)] {
+        world.publisher.own(eid(text));
+        world.publisher.mark_own(eid(text), mark(version));
+    }
+    for host in ["1.1.1.1", "1.1.2.1"] {
+        world.path(host, Path::Ready(adjacency(0)));
+        let host = Eid { instance: InstanceId::DEFAULT, address: ip(host) };
+        world.publisher.want_host(host, &world.known, &mut Vec::new());
+    }
+    let marks =
+        |world: &mut World| ["1.1.1.1", "1.1.9.9", "1.1.2.1", "1.1.2.9"].map(|eid| world.mark(eid).unwrap().number);
+    assert_eq!(marks(&mut world), [1, 1, 2, 2]);
+    world.publisher.mark_own(eid("1.1.0.0/16"), mark(3));
+    assert_eq!(marks(&mut world), [3, 3, 2, 2]);
+    world.publisher.mark_own(eid("1.1.2.0/24"), mark(4));
+    assert_eq!(marks(&mut world), [3, 3, 4, 4]);
+    let host = Eid { instance: InstanceId::DEFAULT, address: ip("1.1.2.1") };
+    assert_eq!(world.publisher.own_prefix(host), Some(eid("1.1.2.0/24")));
+}
+
+/// RCH-15: each locator has a nonce of its own, in all packets to it at once and in no other's; and it goes as it came.
+#[test]
+fn packets_carry_the_nonce_of_their_locator() {
+    let (a, b) = ("240.1.0.20", "240.2.0.20");
+    let mut world = world();
+    world.show(mapping("2.2.0.0/16", &[a, b]));
+    world.path(a, Path::Ready(adjacency(1)));
+    world.path(b, Path::Ready(adjacency(2)));
+    let words = |world: &mut World| {
+        let snapshot = world.reader.snapshot();
+        let entry = snapshot.lookup(InstanceId::DEFAULT, ip("2.2.2.2")).unwrap();
+        let words = (0..64).map(|slot| {
+            let Way::Tunnel(outer) = snapshot.way(entry, slot << 26) else { panic!("no tunnel") };
+            let mut frame = [0; OUTER_MAX];
+            outer.stamp(&mut frame, &Patch { inner_length: 40, ttl: 64, tos: 0, source_port: 1 });
+            let lisp = u32::from_be_bytes(frame[outer.len() - 8..outer.len() - 4].try_into().unwrap());
+            (outer.destination(), lisp)
+        });
+        words.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(words(&mut world), [(ip(a), 0), (ip(b), 0)]);
+    world.known.3.insert(ip(a), Nonce { value: 0xbeef, echo: true });
+    world.publisher.path_changed(ip(a), &world.known);
+    assert_eq!(words(&mut world), [(ip(a), 0xa000_beef), (ip(b), 0)]);
+    world.known.3.insert(ip(b), Nonce { value: 0xcafe, echo: false });
+    world.publisher.path_changed(ip(b), &world.known);
+    assert_eq!(words(&mut world), [(ip(a), 0xa000_beef), (ip(b), 0x8000_cafe)]);
+    world.known.3.clear();
+    world.publisher.path_changed(ip(a), &world.known);
+    world.publisher.path_changed(ip(b), &world.known);
+    assert_eq!(words(&mut world), [(ip(a), 0), (ip(b), 0)]);
 }

@@ -278,3 +278,16 @@ fn the_database_can_change_under_way() {
     assert!(!answer.message.records[0].locators[0].reachable, "R as the site says");
     assert_eq!(Prefix::host(address("3.3.3.3")).length(), 32);
 }
+
+/// RCH-15: whoever wants to ask us for nonces reads in our Map-Replies, those to probes too, whether we give them back.
+#[test]
+fn the_e_bit_says_whether_nonces_are_given_back() {
+    for echo_nonce in [false, true] {
+        let mut responder = Responder::new(Settings { echo_nonce, ..settings() });
+        for probe in [false, true] {
+            let request = MapRequest { probe, ..request(&["2.2.2.2/32"]) };
+            let answer = responder.answer(Instant::now(), &request, arrival()).unwrap();
+            assert_eq!((answer.message.echo_nonce, answer.message.probe), (echo_nonce, probe));
+        }
+    }
+}

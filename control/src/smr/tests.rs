@@ -68,6 +68,26 @@ fn it_is_repeated_until_they_ask() {
     assert!(world.smr.due().is_none() && world.smr.tellings.is_empty());
 }
 
+/// MV-6, SMR-2: an ITR that goes on with an old version is sent one SMR in three seconds, whatever the number of its packets.
+#[test]
+fn who_sends_by_an_old_version_is_told_at_the_pace_of_smrs() {
+    let peer = ip("240.0.0.1");
+    let mut world = World::new();
+    let mut sent = Vec::new();
+    for ms in (0..60_000).step_by(50) {
+        let all = world.at(ms, Input::Outdated(peer, eid(OURS)));
+        sent.extend(all.into_iter().map(|output| (ms, output)));
+    }
+    assert!(sent.iter().all(|(_, output)| *output == Solicit(peer, eid(OURS))));
+    assert!((20..=24).contains(&sent.len()), "{} in a minute", sent.len());
+    assert!(world.smr.tellings.len() <= 1);
+    // Nobody else is told, and a peer that is being told already is not told twice.
+    let mut world = World::new();
+    world.at(0, Input::Used(peer));
+    assert_eq!(world.at(0, Input::Changed(eid(OURS))).len(), 1);
+    assert_eq!(world.at(1, Input::Outdated(peer, eid(OURS))), []);
+}
+
 /// SMR-2: changes all the time; to one RLOC four at once and one in 3 s after that, whatever the number of prefixes.
 #[test]
 fn what_one_rloc_is_sent_has_a_rate() {

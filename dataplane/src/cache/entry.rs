@@ -89,6 +89,11 @@ impl Entry {
     pub(super) const fn slot(self) -> u32 {
         self.0.get()
     }
+
+    /// A number that no other entry has at the same time.
+    pub(crate) const fn number(self) -> u32 {
+        self.slot()
+    }
 }
 
 /// What to do, in 32 bits: kind in the low three, an index or a reason above.

@@ -44,7 +44,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     marker::PhantomData,
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 pub use entry::{Choice, Delivery, Entry, Forwarding, Hits, SetId, Way};
@@ -61,7 +61,7 @@ use trie::Key;
 
 use crate::{
     counters::Volume,
-    mapping::{EidPrefix, InstanceId, NextHop},
+    mapping::{EidPrefix, InstanceId, Mark, NextHop},
 };
 
 /// Why a change was refused.
@@ -167,13 +167,23 @@ impl Writer {
         self.store.remove_set(set);
     }
 
-    /// Puts in or replaces the entry of exactly this prefix; a replaced entry keeps its hits. Workers see it at once.
+    /// Puts in or replaces the entry of exactly this prefix, without a mark; a replaced entry keeps its hits. Workers see it
+    /// at once.
     ///
     /// # Errors
     /// [`CacheError::Full`] (only for a new prefix, or without memory), [`CacheError::Waiting`].
     pub fn insert(&mut self, eid: EidPrefix, forwarding: Forwarding) -> Result<(), CacheError> {
+        self.insert_marked(eid, forwarding, Mark::default())
+    }
+
+    /// As [`insert`](Self::insert), with what header features say: no worker sees a new entry without it.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    pub fn insert_marked(&mut self, eid: EidPrefix, forwarding: Forwarding, mark: Mark) -> Result<(), CacheError> {
         self.room()?;
         if let Some(slot) = self.store.records.find(&eid) {
+            self.store.set_mark(slot, mark);
             let (old, new) = (self.store.action_of(slot), self.store.action(&forwarding));
             self.store.set_action(slot, new);
             if old.is_local() != new.is_local() {
@@ -196,11 +206,21 @@ impl Writer {
             return Err(CacheError::Waiting(self.store.waiting()));
         };
         self.store.set_action(slot, action);
+        self.store.set_mark(slot, mark);
         let state = self.store.count(eid.instance, v6, 1);
         self.store.insert(root, &Key::new(state.index, &eid), slot);
         self.store.note_entry(eid, action.is_local());
         self.store.grow_if_wanted(eid.instance, state, v6);
         Ok(())
+    }
+
+    /// Replaces what header features say under exactly this prefix; false if there is no entry.
+    pub fn mark(&mut self, eid: &EidPrefix, mark: Mark) -> bool {
+        let slot = self.store.records.find(eid);
+        slot.is_some_and(|slot| {
+            self.store.set_mark(slot, mark);
+            true
+        })
     }
 
     /// Whether a change can be made whatever it needs.
@@ -331,10 +351,23 @@ impl<'a> Snapshot<'a> {
         self.tables.action(entry).is_local()
     }
 
+    /// What header features say under `entry`.
+    #[inline]
+    #[must_use]
+    pub fn mark(&self, entry: Entry) -> Mark {
+        Mark::from_word(self.tables.mark_word(entry.slot()).load(Ordering::Acquire))
+    }
+
     /// Asks the processor for what every question about `entry` begins with.
     #[inline(always)]
     pub fn prefetch(&self, entry: Entry) {
         prefetch(self.tables.actions.address(entry.slot()));
+    }
+
+    /// Asks the processor for what [`mark`](Self::mark) will touch.
+    #[inline(always)]
+    pub fn prefetch_mark(&self, entry: Entry) {
+        prefetch(self.tables.marks.address(entry.slot()));
     }
 
     /// Asks the processor for what [`hit`](Self::hit) will touch.

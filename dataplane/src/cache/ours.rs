@@ -89,6 +89,12 @@ impl<'a, A: Copy + From<u8> + PartialEq + std::ops::BitAnd<Output = A>> List<'a,
 }
 
 impl Ours<'_> {
+    /// A list that tells nothing, so that every source's entry is looked up.
+    #[must_use]
+    pub(crate) fn unlisted() -> Self {
+        Self { v4: List::new(Link::UNLISTED, &[]), v6: List::new(Link::UNLISTED, &[]) }
+    }
+
     /// Whether an IPv4 address is ours; `None` if only its entry tells.
     #[inline(always)]
     #[must_use]

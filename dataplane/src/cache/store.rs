@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     counters::Volume,
-    mapping::{InstanceId, NextHop, OuterHeader},
+    mapping::{InstanceId, Mark, NextHop, OuterHeader},
 };
 
 /// Most parts that may wait for workers; changes beyond are refused. Some million changes without any worker's turn.
@@ -79,6 +79,8 @@ pub(super) struct Store {
     /// Of them, those that are there.
     pub(super) live_hosts: usize,
     pub(super) shared: Headers,
+    /// Some slot has or had a mark.
+    pub(super) marked: bool,
     /// The epoch that the next publication closes.
     pub(super) epoch: u64,
     limbo: VecDeque<(u64, Retired)>,
@@ -112,6 +114,7 @@ impl Store {
             host_places: 0,
             live_hosts: 0,
             shared: Headers::default(),
+            marked: false,
             epoch: 1,
             limbo: VecDeque::new(),
             tables,
@@ -195,9 +198,21 @@ impl Store {
 
     /// Tells workers what to do with packets under a slot.
     pub(super) fn set_action(&self, slot: u32, action: Action) {
-        assert!(self.tables.actions.commit(slot as usize + 1), "no memory left for the map-cache");
+        let slots = slot as usize + 1;
+        let ready = self.tables.actions.commit(slots) && self.tables.marks.commit(slots);
+        assert!(ready, "no memory left for the map-cache");
         // Ordering 1: what the action leads to is there.
         self.tables.action_word(slot).store(action.0, Ordering::Release);
+    }
+
+    /// Tells workers what header features say under a slot that has an action.
+    pub(super) fn set_mark(&mut self, slot: u32, mark: Mark) {
+        let word = mark.to_word();
+        self.marked |= word != 0;
+        // Without any mark no page of them is touched.
+        if self.marked {
+            self.tables.mark_word(slot).store(word, Ordering::Release);
+        }
     }
 
     /// The instance's state, made if it is not there. `None` without memory for it.
@@ -244,7 +259,8 @@ impl Store {
             + self.next_hops.extent().1 * size_of::<NextHop>()
             + self.ours4.extent().1 * size_of::<Masked<u32>>()
             + self.ours6.extent().1 * size_of::<Masked<u128>>()
-            + self.records.slots() * size_of::<Action>();
+            + self.records.slots() * size_of::<Action>()
+            + if self.marked { self.records.slots() * size_of::<u64>() } else { 0 };
         let local: usize = self.ours.values().map(Book::octets).sum();
         let books = local + self.instances.allocation_size() + self.crowds.allocation_size() + self.shared.octets();
         let limbo = self.limbo.capacity() * size_of::<(u64, Retired)>();

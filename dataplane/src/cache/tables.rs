@@ -5,6 +5,7 @@
 //!
 //! slot ─┬─ action ─┬─▶ line of a locator-set ─▶ header
 //!       │          └─▶ next hop
+//!       ├─ mark, where a header feature is switched on
 //!       └─ counters, one for each worker
 //! ```
 //!
@@ -162,6 +163,8 @@ pub(super) struct Tables {
     pub(super) leaves: Arena<AtomicU32>,
     /// By slot.
     pub(super) actions: Arena<AtomicU32>,
+    /// By slot: a [`Mark`](crate::mapping::Mark) as a word. Pages that no header feature touched are not there.
+    pub(super) marks: Arena<AtomicU64>,
     /// Roots and the index of instances.
     pub(super) words: Arena<AtomicU64>,
     pub(super) blocks: Arena<Block>,
@@ -191,6 +194,7 @@ impl Tables {
             nodes: Arena::reserve((entries * 32).min(1 << 30), true),
             leaves: Arena::reserve((entries * 32).min(1 << 30), true),
             actions: Arena::reserve((entries * 2 + 1).min(1 << 30), true),
+            marks: Arena::reserve((entries * 2 + 1).min(1 << 30), false),
             words: Arena::reserve(1 << 28, false),
             // A flat root, and one for every prefix at most: they may lie as far apart as they can.
             blocks: Arena::reserve((entries + (1 << 11)).min(1 << 22), true),
@@ -212,6 +216,7 @@ impl Tables {
             && tables.instances.commit(2)
             && tables.words.commit(1 << STRIDE)
             && tables.actions.commit(1)
+            && tables.marks.commit(1)
             && tables.hosts.commit(1);
         assert!(ready, "no memory for an empty map-cache");
         tables
@@ -244,6 +249,13 @@ impl Tables {
     pub(super) fn action_word(&self, slot: u32) -> &AtomicU32 {
         // SAFETY: as in `node`: the action of a slot is committed before anything leads to the slot.
         unsafe { self.actions.get(slot) }
+    }
+
+    /// What header features say under a slot.
+    #[inline(always)]
+    pub(super) fn mark_word(&self, slot: u32) -> &AtomicU64 {
+        // SAFETY: as in `action_word`, beside which it is committed.
+        unsafe { self.marks.get(slot) }
     }
 
     /// A block of a flat root, or one that a cell of it leads to.

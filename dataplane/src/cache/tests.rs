@@ -798,3 +798,33 @@ fn a_replacement_never_uncovers_what_lies_beneath() {
         });
     }
 }
+
+/// A mark comes with its entry, is replaced alone, and does not come back with the slot that it was under.
+#[test]
+fn marks_belong_to_entries_and_not_to_slots() {
+    let (mut writer, mut readers) = new(4, 1);
+    let (one, two) = (eid_prefix("1.1.0.0/16"), eid_prefix("2.2.0.0/16"));
+    let mark = |number| Mark { version: crate::mapping::MapVersion::new(number), status: Some(5), ..Mark::default() };
+    let mut seen = |eid: &EidPrefix| {
+        let snapshot = readers[0].snapshot();
+        snapshot.lookup(eid.instance, eid.prefix.address()).map(|entry| snapshot.mark(entry))
+    };
+    writer.insert(two, forwarding(2)).unwrap();
+    assert_eq!((writer.mark(&one, mark(1)), seen(&one), seen(&two)), (false, None, Some(Mark::default())));
+    writer.insert_marked(one, forwarding(1), mark(1)).unwrap();
+    assert_eq!((seen(&one), seen(&two)), (Some(mark(1)), Some(Mark::default())));
+    assert!(writer.mark(&one, mark(2)));
+    assert_eq!(seen(&one), Some(mark(2)));
+    writer.insert(one, forwarding(3)).unwrap();
+    assert_eq!(seen(&one), Some(Mark::default()), "replaced without one");
+    writer.mark(&one, mark(3));
+    for round in 0..20 {
+        assert!(writer.remove(&one));
+        writer.publish();
+        assert_eq!(seen(&one), None);
+        writer.publish();
+        writer.insert(one, forwarding(round)).unwrap();
+        assert_eq!(seen(&one), Some(Mark::default()));
+        writer.mark(&one, mark(4));
+    }
+}

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use crate::{
     batch::ASKS,
     classify::IpHeader,
+    features::Arrived,
     mapping::{Eid, InstanceId},
     verdict::{Miss, Wanted},
     wire::lisp::DataHeader,
@@ -141,6 +142,15 @@ impl CorePacket {
         } else {
             IpAddr::from(<[u8; 16]>::try_from(&ip[8..24]).expect("16 octets"))
         }
+    }
+
+    /// What header features go by.
+    pub(super) fn arrived(self, octets: &[u8]) -> Arrived {
+        let (header, inner) = DataHeader::split(&octets[self.outer() - 8..]).expect("it was read before");
+        let ip = IpHeader::read(inner).expect("it was read before");
+        let instance = InstanceId::new(header.instance.unwrap_or(0)).unwrap_or_default();
+        let source = Eid { instance, address: ip.source };
+        Arrived { header, rloc: self.rloc(octets), source, destination: ip.destination }
     }
 
     /// Asks for what is missing for one of its addresses.

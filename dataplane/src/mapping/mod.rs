@@ -7,14 +7,18 @@
 
 mod choice;
 mod locator;
+mod mark;
 mod next_hop;
 mod outer;
 mod path;
 mod prefix;
+mod version;
 
 pub use choice::{Candidate, LocatorSet, SLOTS};
 pub use locator::{Action, Locator, Mapping, Ttl, UNUSABLE_PRIORITY};
+pub use mark::Mark;
 pub use next_hop::NextHop;
-pub use outer::{Adjacency, MacAddress, OUTER_MAX, OuterHeader, Patch, PortIndex, VlanTag};
+pub use outer::{Adjacency, MacAddress, Nonce, OUTER_MAX, OuterHeader, Patch, PortIndex, VlanTag};
 pub use path::{Hop, routes, sort_locators};
 pub use prefix::{Eid, EidPrefix, InstanceId, Prefix, PrefixError};
+pub use version::MapVersion;

@@ -85,6 +85,20 @@ pub struct Patch {
     pub source_port: u16,
 }
 
+/// What the LISP headers towards one locator carry where echo-nonce is on (RFC 9300 §10.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Nonce {
+    /// 24 bits.
+    pub value: u32,
+    /// E: it is asked back. Without it is the one that was asked of us.
+    pub echo: bool,
+}
+
+impl Nonce {
+    /// The largest.
+    pub const MAX: u32 = 0x00ff_ffff;
+}
+
 /// Ethernet, IP, UDP and LISP header towards one locator, ready but for [`Patch`]. Two cache lines; over untagged IPv4
 /// only the first is read.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -150,6 +164,17 @@ impl OuterHeader {
             sum,
             inner_limit: adjacency.mtu.saturating_sub((length - link) as u16),
         })
+    }
+
+    /// The same with a nonce.
+    #[must_use]
+    pub fn with_nonce(mut self, nonce: Option<Nonce>) -> Self {
+        if let Some(Nonce { value, echo }) = nonce {
+            let lisp = self.len() - 8;
+            self.octets[lisp] |= if echo { 0xa0 } else { 0x80 }; // N, and E
+            self.octets[lisp + 1..lisp + 4].copy_from_slice(&value.to_be_bytes()[1..]);
+        }
+        self
     }
 
     /// Octets in front of the inner packet, link layer included.
@@ -266,6 +291,26 @@ mod tests {
         assert_eq!(shown, expected);
         assert_eq!(header.inner_limit(), 1464);
         assert_eq!(header.destination(), IpAddr::from([203, 0, 113, 2]));
+    }
+
+    /// RCH-15: LISP headers of vectors D05, which asks for a nonce, and D06, which gives it back; beside an Instance-ID too.
+    #[test]
+    fn a_nonce_is_in_the_ready_header() {
+        let lisp = |instance: u32, nonce: Option<Nonce>, vlan: Option<VlanTag>| {
+            let (from, to) = ([203, 0, 113, 1].into(), [203, 0, 113, 2].into());
+            let header = OuterHeader::new(&adjacency(vlan), from, to, InstanceId::new(instance).unwrap()).unwrap();
+            let mut frame = [0xee; OUTER_MAX];
+            header.with_nonce(nonce).stamp(&mut frame, &PATCH);
+            let length = if vlan.is_some() { 54 } else { 50 };
+            let shown: String = frame[length - 8..length].iter().map(|octet| format!("{octet:02x}")).collect();
+            shown
+        };
+        let nonce = |echo| Some(Nonce { value: 0xbeef, echo });
+        assert_eq!(lisp(0, nonce(true), None), "a000beef00000000");
+        assert_eq!(lisp(0, nonce(false), None), "8000beef00000000");
+        assert_eq!(lisp(7, nonce(true), Some(VlanTag { tpid: 0x8100, tci: 7 })), "a800beef00000700");
+        assert_eq!(lisp(7, Some(Nonce { value: u32::MAX, echo: false }), None), "88ffffff00000700");
+        assert_eq!(lisp(0, None, None), "0000000000000000");
     }
 
     #[test]

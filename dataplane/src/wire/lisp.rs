@@ -11,10 +11,13 @@
 
 use super::WireError;
 
-const N: u8 = 0x80;
-const L: u8 = 0x40;
+/// N: the low 24 bits of the first word are a nonce.
+pub(crate) const N: u8 = 0x80;
+/// L: the second word ends with Locator-Status-Bits.
+pub(crate) const L: u8 = 0x40;
 const E: u8 = 0x20;
-const V: u8 = 0x10;
+/// V: the low 24 bits of the first word are map-versions.
+pub(crate) const V: u8 = 0x10;
 /// I: the second word holds an Instance-ID.
 pub(crate) const I: u8 = 0x08;
 const P: u8 = 0x04;

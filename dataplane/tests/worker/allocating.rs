@@ -2,6 +2,7 @@
 
 use altitude_dataplane::{
     cache::{Delivery, Forwarding},
+    features::Features,
     frame::{Frame, Umem},
     port::Port,
     verdict::Reason,
@@ -73,8 +74,14 @@ fn core_packets() -> Vec<Vec<u8>> {
 
 #[test]
 fn no_turn_allocates() {
+    for features in [Features::default(), Features { versions: true, status: true, nonces: true }] {
+        no_turn_allocates_with(features);
+    }
+}
+
+fn no_turn_allocates_with(features: Features) {
     let ports = vec![treadmill(site_packets()), treadmill(core_packets()), treadmill(Vec::new())];
-    let mut world = World::on(ports, Options::default());
+    let mut world = World::on(ports, Options { features, ..Options::default() });
     world.learn_side(1, 2, false, None);
     world.learn(prefix("1.1.7.7/32"), Forwarding::Local(Delivery::Unresolved));
 

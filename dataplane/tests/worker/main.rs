@@ -3,6 +3,7 @@
 mod allocating;
 mod batches;
 mod errors;
+mod features;
 mod flows;
 mod holding;
 mod mutations;

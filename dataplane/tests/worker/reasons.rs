@@ -269,7 +269,7 @@ fn the_packets_that_the_cases_are_made_from_pass() {
 }
 
 /// Reasons that a state brings about, not a packet; each is reached by a test of its own.
-const BY_STATE: [Reason; 11] = [
+const BY_STATE: [Reason; 16] = [
     Reason::HoldDisplaced, // holding::a_fifth_frame_displaces_the_oldest
     Reason::HoldFull,      // holding::the_worker_holds_no_more_than_its_share
     Reason::HoldExpired,   // holding::without_an_answer_frames_leave_after_three_seconds
@@ -281,6 +281,12 @@ const BY_STATE: [Reason; 11] = [
     Reason::DestinationNotAggregated,
     Reason::NativeLoop,
     Reason::InnerDestinationEid,
+    // features::versions_that_arrive_are_held_against_what_is_known
+    Reason::VersionUnexpected,
+    Reason::DestVersionZero,
+    Reason::DestVersionNewer,
+    Reason::DestVersionOlder,
+    Reason::SourceVersionOlder,
     Reason::NoHeadroom,    // below
     Reason::TransmitFull,  // holding::what_a_full_ring_refuses_twice_is_dropped
     Reason::MissQueueFull, // holding::a_scan_asks_at_a_bounded_pace

@@ -4,7 +4,7 @@ use altitude_dataplane::cache::{Delivery, Forwarding};
 
 use crate::{packets::*, world::*};
 
-fn frame_of(id: &str) -> Vec<u8> {
+pub(crate) fn frame_of(id: &str) -> Vec<u8> {
     let vectors: serde_json::Value = serde_json::from_str(include_str!("../vectors/vectors.json")).unwrap();
     let vector = vectors.as_array().unwrap().iter().find(|vector| vector["id"] == id).unwrap();
     let hex = vector["frame_hex"].as_str().unwrap().as_bytes();

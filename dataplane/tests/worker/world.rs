@@ -10,11 +10,13 @@ use std::{
 use altitude_dataplane::{
     cache::{self, Choice, Delivery, Forwarding, Reader, Writer},
     counters::Counters,
+    features::Features,
     frame::Umem,
     mapping::{Adjacency, Candidate, EidPrefix, InstanceId, LocatorSet, OuterHeader, VlanTag},
     port::{MemPort, Port, Region},
     proxy::Proxy,
     queue::{self, Consumer},
+    sightings::Sighting,
     verdict::{Miss, Reason},
     worker::{Hold, PortRole, Settings, SourceCheck, Worker, turn},
 };
@@ -44,6 +46,9 @@ pub(crate) struct Options {
     pub(crate) batch: usize,
     /// This side's number: EIDs n.n.0.0/16 and 2001:db8:n::/48, RLOCs 240.0.254.n0 and 2001:db8:254::n.
     pub(crate) side: u8,
+    pub(crate) features: Features,
+    /// Instance of the site port.
+    pub(crate) instance: u32,
 }
 
 impl Default for Options {
@@ -57,6 +62,8 @@ impl Default for Options {
             rtr: false,
             batch: 64,
             side: 1,
+            features: Features::default(),
+            instance: 0,
         }
     }
 }
@@ -67,6 +74,7 @@ pub(crate) struct World<P = MemPort> {
     pub(crate) writer: Writer,
     pub(crate) reader: Reader,
     pub(crate) misses: Consumer<Miss>,
+    pub(crate) sightings: Consumer<Sighting>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) now: Instant,
 }
@@ -133,12 +141,13 @@ impl World {
 impl<P: Port> World<P> {
     /// A world whose local prefixes are in the table.
     pub(crate) fn on(ports: Vec<P>, options: Options) -> Self {
-        let Options { slots, hold, misses, source_check, proxy, rtr, batch, side } = options;
+        let Options { slots, hold, misses, source_check, proxy, rtr, batch, side, features, instance: number } =
+            options;
         let role = |site, core, native| PortRole {
             site,
             core,
             native,
-            instance: InstanceId::DEFAULT,
+            instance: if core || native { InstanceId::DEFAULT } else { instance(number) },
             mac: if site { SITE } else { CORE },
             address4: Some([side, side, 0, 1].into()),
             address6: Some(format!("2001:db8:{side}::1").parse().unwrap()),
@@ -174,9 +183,11 @@ impl<P: Port> World<P> {
         let (up, down) = queue::misses(misses);
         let counters = Arc::new(Counters::default());
         let umem = Umem::new(Region::anonymous(slots));
-        let worker = Worker::new(settings, umem, up, counters.clone());
+        let (told, sightings) = queue::sightings(64);
+        let now = Instant::now();
+        let worker = Worker::new(settings, umem, up, counters.clone()).with_features(features, told, now);
         let reader = readers.remove(0);
-        let mut world = Self { worker, ports, writer, reader, misses: down, counters, now: Instant::now() };
+        let mut world = Self { worker, ports, writer, reader, misses: down, sightings, counters, now };
         let local = Forwarding::Local(Delivery::Adjacent(adjacency(SITE_PORT, 1500)));
         world.writer.insert(prefix(&format!("{side}.{side}.0.0/16")), local).unwrap();
         world.learn(prefix(&format!("2001:db8:{side}::/48")), local);
@@ -219,6 +230,11 @@ impl<P: Port> World<P> {
 
     pub(crate) fn asked(&mut self) -> Vec<Miss> {
         std::iter::from_fn(|| self.misses.pop().ok()).collect()
+    }
+
+    /// What went up since the last call.
+    pub(crate) fn told(&mut self) -> Vec<Sighting> {
+        std::iter::from_fn(|| self.sightings.pop().ok()).collect()
     }
 
     /// Every reason that has counted something.

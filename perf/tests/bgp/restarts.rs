@@ -69,7 +69,7 @@ pub(crate) fn ours(mut pair: Pair) {
     let place = pair.stand.plan.place("ours");
     // What ends it without a word to its neighbours.
     let router = pair.stand.routers[place].as_mut().unwrap();
-    router.process.signal(Signal::SIGHUP).unwrap();
+    router.process.signal(Signal::SIGUSR1).unwrap();
     router.process.wait(LIMIT).unwrap();
     pair.wait("end of their session", |pair| !pair.theirs().session(OURS).unwrap().established);
     let route = pair.theirs().route(OUR_PREFIX).unwrap().expect("a route kept over our restart");

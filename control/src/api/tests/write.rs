@@ -56,7 +56,7 @@ impl Router for Book {
                 entry => Ok(Done { entry, count: 1 }),
             },
             Operation::Flush { .. } => Ok(Done { entry: None, count: std::mem::take(&mut self.entries).len() as u64 }),
-            Operation::Judge { .. } => Ok(Done { entry: None, count: 3 }),
+            Operation::Judge { .. } | Operation::Reload => Ok(Done { entry: None, count: 3 }),
         };
         self.generation += u64::from(done.is_ok());
         done
@@ -90,6 +90,7 @@ fn operations() -> Vec<Operation> {
         Operation::Flush { table: Table::Database, instance: InstanceId::new(7), all: true },
         Operation::Judge { judged: Judged::Locator([240, 0, 254, 20].into()), up: false },
         Operation::Judge { judged: Judged::Mapping(eid("2.2.2.0/24", 1)), up: true },
+        Operation::Reload,
     ]
 }
 
@@ -154,7 +155,7 @@ fn octets(operation: &Operation) -> ([u8; 4], Vec<u8>) {
 
 #[test]
 fn golden_change_delete_flush_and_verdicts() {
-    let [_, change, hole, delete, flush, flush_all, bad, reach] = &operations()[..] else { panic!("eight") };
+    let [_, change, hole, delete, flush, flush_all, bad, reach, reload] = &operations()[..] else { panic!("nine") };
     let (head, body) = octets(change);
     assert_eq!(head, [3, 0, 0, 0]);
     assert_eq!(
@@ -178,6 +179,7 @@ fn golden_change_delete_flush_and_verdicts() {
     assert_eq!(body[44..], [0, 1, 240, 0, 254, 20, 8, 0, 6, 0, 6, 3, 0, 0, 0, 0], "and REACH_INFO: admin, down");
     let place = vec![2, 0, 4, 0, 1, 0, 0, 0, 3, 0, 8, 0, 0, 1, 24, 0, 2, 2, 2, 0];
     assert_eq!(octets(reach), ([6, 0, 0, 0], place));
+    assert_eq!(octets(reload), ([0, 0x40, 0, 0], Vec::new()));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod top;
 
 use std::path::PathBuf;
 
+use altitude_control::config::API_PATH;
 use clap::{Parser, Subcommand};
 
 use self::examples::{LIG_EXAMPLES, MAP_EXAMPLES, RUN_ABOUT, RUN_EXAMPLES, SHOW_EXAMPLES};
@@ -62,6 +63,16 @@ pub(crate) enum Command {
     /// Made for 80 x 24 and more. Ports and workers with their rates and why they drop; locators, those that are down first;
     /// tunnels, BGP neighbours and Map-Servers; and events as they come. q ends it, the other keys stand in the last line.
     Top(Top),
+    /// Have a running router read its configuration again, and take up what changed.
+    ///
+    /// EID-prefixes and their locators, static mappings, static routes of the ALT, Map-Resolvers and the log level change while
+    /// packets pass; flows that they do not concern lose none. Where anything else differs, or the file has a mistake, nothing
+    /// is applied and all of it is named. SIGHUP does the same, and the log says what came of it.
+    Reload {
+        /// Socket of the router's mapping API: what it was started with.
+        #[arg(long, value_name = "PATH", default_value = API_PATH)]
+        api: PathBuf,
+    },
     /// Print a completion script for a shell.
     ///
     /// bash: altitude completions bash > /etc/bash_completion.d/altitude

@@ -7,11 +7,13 @@ mod begin;
 mod bgp;
 mod clients;
 mod counts;
+mod features;
 mod messages;
 mod news;
 mod operations;
 mod reachability;
 mod registration;
+pub(crate) mod reload;
 mod restart;
 pub(crate) mod ribs;
 mod roles;
@@ -22,6 +24,7 @@ mod view;
 
 use std::{
     collections::{BTreeSet, HashMap},
+    ffi::c_int,
     io,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
@@ -52,7 +55,7 @@ use altitude_dataplane::{
 };
 use mio::{Events, Poll, Token};
 use rand_chacha::ChaCha20Rng;
-use signal_hook::consts::SIGHUP;
+use signal_hook::consts::{SIGHUP, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
 use self::{
@@ -100,6 +103,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// The control thread's state.
 pub(crate) struct Driver<'a> {
     config: &'a Config,
+    source: reload::Source<'a>,
     poll: Poll,
     signals: Signals,
     kernel: Kernel,
@@ -170,21 +174,16 @@ impl Driver<'_> {
             let now = Instant::now();
             for token in std::mem::take(&mut self.ready) {
                 if token == SIGNALS {
-                    if let Some(signal) = self.signals.pending().next() {
-                        tracing::info!(signal, "stopping");
-                        self.service.stopping();
-                        let ending = if signal == SIGHUP { Ending::Restart } else { Ending::Stop };
-                        self.end_sessions(now, ending);
-                        if ending == Ending::Stop {
-                            self.end_registrations(now);
+                    for signal in self.signals.pending().collect::<Vec<_>>() {
+                        if self.signalled(now, signal) {
+                            until.get_or_insert(now + FAREWELL);
                         }
-                        until.get_or_insert(now + FAREWELL);
                     }
                 } else if self.serve(token, now)? {
                     self.ready.insert(token);
                 }
             }
-            if self.take_misses(now) {
+            if self.take_misses(now) | self.take_sightings(now) {
                 self.ready.insert(BELL);
             }
             self.wake(now);
@@ -197,6 +196,23 @@ impl Driver<'_> {
                 return Err(RunError::Unfit("a worker ended by itself; stopping".to_owned()));
             }
         }
+    }
+
+    /// Does what a signal asks for; true if the router is to end.
+    fn signalled(&mut self, now: Instant, signal: c_int) -> bool {
+        if signal == SIGHUP {
+            // What came of it is in the log.
+            let _ = self.reload(now);
+            return false;
+        }
+        tracing::info!(signal, "stopping");
+        self.service.stopping();
+        let ending = if signal == SIGUSR1 { Ending::Restart } else { Ending::Stop };
+        self.end_sessions(now, ending);
+        if ending == Ending::Stop {
+            self.end_registrations(now);
+        }
+        true
     }
 
     /// Serves one socket; true if it may have more.

@@ -1,23 +1,42 @@
 //! Log lines on stderr, for people or as JSON.
 
-use std::io;
+use std::{io, sync::OnceLock};
 
 use altitude_control::config::{LogFormat, LogLevel};
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{Layer, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
+
+/// What sets another level.
+static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 
 /// Starts logging; the first call of a process counts.
 pub(crate) fn start(level: LogLevel, format: LogFormat) {
-    let level = match level {
+    let lines = tracing_subscriber::fmt::layer().with_target(false).with_writer(io::stderr);
+    let lines = match format {
+        LogFormat::Text => lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let (filter, handle) = reload::Layer::new(filter(level));
+    // A second subscriber is refused; the one there is does the same.
+    if tracing_subscriber::registry().with(lines.with_filter(filter)).try_init().is_ok() {
+        let _ = LEVEL.set(handle);
+    }
+}
+
+/// Lines from this level on are written from now on.
+pub(crate) fn set_level(level: LogLevel) {
+    if let Some(handle) = LEVEL.get() {
+        // It fails only when the subscriber is gone, and with it the log.
+        let _ = handle.modify(|current| *current = filter(level));
+    }
+}
+
+const fn filter(level: LogLevel) -> LevelFilter {
+    match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let lines = tracing_subscriber::fmt().with_max_level(level).with_target(false).with_writer(io::stderr);
-    // A second subscriber is refused; the one there is does the same.
-    let _ = match format {
-        LogFormat::Text => lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
-    };
+    }
 }

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
             show::show(&arguments)
         }
         Command::Top(arguments) => top::top(&arguments),
+        Command::Reload { api } => map::reload(&api).map_err(|error| format!("altitude: {error}")),
         Command::Completions { shell } => cli::pages::completions(shell).map_err(|error| format!("altitude: {error}")),
         Command::Man { folder } => man(&folder),
         Command::Map(arguments) => map::map(&arguments).map_err(|error| format!("altitude: {error}")),
@@ -54,13 +55,15 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: &cli::Run) -> Result<(), String> {
-    let config = config::load(arguments.config.as_deref(), arguments.draft(), &Machine::here())
-        .map_err(|problems| problems.to_string())?;
+    // The cores are those of the start: by the time of a reload the control thread may be pinned to one of them.
+    let machine = Machine::here();
+    let load = || config::load(arguments.config.as_deref(), arguments.draft(), &machine);
+    let config = load().map_err(|problems| problems.to_string())?;
     log::start(config.log, config.log_format);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    run::run(&config).map_err(|error| format!("altitude: {error}"))
+    run::run(&config, &load).map_err(|error| format!("altitude: {error}"))
 }
 
 /// `altitude man FOLDER`.

@@ -16,7 +16,10 @@
 
 mod monitor;
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
 use altitude_control::api::{
     Judged, Operation, Table,
@@ -75,6 +78,12 @@ fn print(text: &str) -> Result<(), MapError> {
     Ok(io::stdout().lock().write_all(text.as_bytes())?)
 }
 
+/// `altitude reload`.
+pub(crate) fn reload(api: &Path) -> Result<(), MapError> {
+    let performed = Client::connect(api)?.perform(&Operation::Reload)?;
+    print(&said("reload", &Operation::Reload, &performed, false))
+}
+
 /// The operation of a command that is one, with its name.
 fn operation(command: &MapCommand) -> (&'static str, Operation) {
     let judged = |arguments: &JudgedArguments| match (arguments.rloc, arguments.eid) {
@@ -120,6 +129,8 @@ fn said(name: &str, operation: &Operation, performed: &Performed, json: bool) ->
         Operation::Flush { .. } => format!("took out {}\n", many("mapping")),
         Operation::Judge { up: true, .. } => format!("to be used again: {}\n", many("locator")),
         Operation::Judge { up: false, .. } => format!("out of use: {}\n", many("locator")),
+        Operation::Reload if *count == 0 => "nothing changed\n".to_owned(),
+        Operation::Reload => format!("changed: {count}\n"),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use altitude_control::{
     alt::datagrams::Unreachable,
-    config::{self, Config},
+    config::{self, Config, Problems},
     os::{
         api_socket::Listener,
         bgp_socket::{BgpListener, FarEnd},
@@ -33,17 +33,21 @@ use altitude_dataplane::{
     worker::{Hold, PortRole, Settings, SourceCheck},
 };
 use mio::Poll;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
+use typed_arena::Arena;
 
 use super::{
-    driver::{self, Driver, tunnels::Device},
+    driver::{self, Driver, reload::Source, tunnels::Device},
     metrics::Endpoint,
     workers::{self, WorkerLink},
 };
 
 /// Site hosts whose link-layer address is kept at one time; as many of other destinations, where each has its own next hop.
 pub(crate) const SITE_HOSTS_MAX: usize = 16_384;
+
+/// EID-prefixes of ours, as many as the steering program can tell apart.
+pub(crate) const OWN_PREFIXES_MAX: usize = 65_536;
 
 /// Why the router does not run: one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -89,18 +93,18 @@ pub(crate) struct Sockets {
     pub(crate) api_read_only: Option<Listener>,
 }
 
-/// Runs the router until SIGTERM or SIGINT.
-pub(crate) fn run(config: &Config) -> Result<(), RunError> {
+/// Runs the router until SIGTERM, SIGINT or SIGUSR1; `load` reads the configuration again.
+pub(crate) fn run(config: &Config, load: &dyn Fn() -> Result<Config, Problems>) -> Result<(), RunError> {
     check_privileges(config)?;
-    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
     let metrics = config.metrics.map(Endpoint::bind).transpose()?;
     let mut kernel = Kernel::open(config)?;
     kernel.check(config)?;
     let sockets = Sockets::open(config)?;
     kernel.catch_up()?; // the TUN devices are there now
 
-    let (writer, readers) =
-        cache::new(config.map_cache_max + 2 * SITE_HOSTS_MAX + config.database.len(), worker_count(config));
+    let entries = config.map_cache_max + 2 * SITE_HOSTS_MAX + OWN_PREFIXES_MAX;
+    let (writer, readers) = cache::new(entries, worker_count(config));
     let dataplane = workers::open(config, &kernel.settings(config)?, readers)?;
     if let Some(id) = config.control_core
         && !core_affinity::set_for_current(core_affinity::CoreId { id })
@@ -112,7 +116,10 @@ pub(crate) fn run(config: &Config) -> Result<(), RunError> {
     let bell = Arc::new(mio::Waker::new(poll.registry(), driver::BELL)?);
     let (stop, ended) = (AtomicBool::new(false), AtomicBool::new(false));
     let wakers: Vec<_> = dataplane.links.iter().map(|link: &WorkerLink| link.waker.clone()).collect();
-    let mut driver = Driver::new(config, poll, signals, kernel, sockets, writer, dataplane.steering, dataplane.links)?;
+    let loaded = Arena::new();
+    let source = Source { load, loaded: &loaded };
+    let mut driver =
+        Driver::new(config, source, poll, signals, kernel, sockets, writer, dataplane.steering, dataplane.links)?;
     // All that is opened is open; what is left needs no more. Threads that are started from here on have no more either.
     privilege::give_up_all_but(&[privilege::NET_ADMIN, privilege::BPF])?;
     std::thread::scope(|scope| {
@@ -127,9 +134,9 @@ pub(crate) fn run(config: &Config) -> Result<(), RunError> {
             }
         }
         if result.is_ok() {
-            if let Some(endpoint) = metrics {
-                endpoint.serve(&config.api)?;
-            }
+            result = metrics.map_or(Ok(()), |endpoint| endpoint.serve(&config.api)).map_err(RunError::System);
+        }
+        if result.is_ok() {
             tracing::info!(summary = config.summary(), "ready");
             result = driver.run(&ended);
         }

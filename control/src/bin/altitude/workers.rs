@@ -6,19 +6,22 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{Scope, ScopedJoinHandle},
+    time::Instant,
 };
 
 use altitude_control::config::{self, Config};
 use altitude_dataplane::{
     cache::Reader,
     counters::Counters,
+    features::Features,
     frame::Umem,
     port::xsk::{
         Bind, Interface, Observer, Roles, Sleeper, SocketOptions, Steering, Waker, XdpMode, XskPort, open_worker,
         sleeper,
     },
-    queue::{Consumer, MissQueue, misses},
+    queue::{Consumer, MissQueue, SightingQueue, misses, sightings},
     run::{Idle, run},
+    sightings::Sighting,
     verdict::Miss,
     worker::{Settings, Worker},
 };
@@ -28,9 +31,13 @@ use super::run::RunError;
 /// Misses that one worker may have under way to the control thread.
 const MISSES: usize = 1024;
 
+/// The same of what peers' headers tell, where a header feature is on.
+const SIGHTINGS: usize = 1024;
+
 /// What the control thread keeps of a worker.
 pub(crate) struct WorkerLink {
     pub(crate) misses: Consumer<Miss>,
+    pub(crate) sightings: Consumer<Sighting>,
     pub(crate) waker: Waker,
     pub(crate) counters: Arc<Counters>,
     /// One per port, in their order.
@@ -47,6 +54,8 @@ pub(crate) struct Prepared {
     reader: Reader,
     sleeper: Sleeper,
     misses: MissQueue,
+    sightings: SightingQueue,
+    features: Features,
     counters: Arc<Counters>,
     busy: bool,
 }
@@ -78,6 +87,7 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
         let (umem, ports) = open_worker(&interfaces, queue as u32, &options)?;
         let (sleeper, waker) = sleeper(&ports)?;
         let (queue, consumer) = misses(MISSES);
+        let (told, sighted) = sightings(SIGHTINGS);
         let counters = Arc::new(Counters::default());
         if options.hugepages && ports.iter().any(|port| !port.huge_pages()) {
             tracing::warn!(
@@ -88,6 +98,7 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
         }
         links.push(WorkerLink {
             misses: consumer,
+            sightings: sighted,
             waker,
             counters: counters.clone(),
             sockets: ports.iter().map(XskPort::observer).collect::<Result<_, _>>()?,
@@ -101,6 +112,8 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
             reader,
             sleeper,
             misses: queue,
+            sightings: told,
+            features: config.features,
             counters,
             busy: config.busy_poll.is_some(),
         });
@@ -166,6 +179,7 @@ impl Prepared {
                 tracing::warn!(core = self.core, "the kernel refused to pin a worker to this core; it runs unpinned");
             }
             let worker = Worker::new(self.settings, self.umem, self.misses, self.counters);
+            let worker = worker.with_features(self.features, self.sightings, Instant::now());
             run(worker, self.ports, self.reader, self.sleeper, &bell, Idle { busy: self.busy }, stop);
         })
     }

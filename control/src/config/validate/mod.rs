@@ -2,6 +2,7 @@
 
 mod alt;
 mod bgp;
+mod features;
 mod key;
 mod map_server;
 mod ports;
@@ -94,6 +95,7 @@ pub(super) fn validate(
     let map_servers = map_server::map_servers(draft, &rlocs, &database, source.folder(), findings);
     let identity = map_server::identity(draft, findings);
     let probing = probing::probing(&draft.probing, &rlocs, findings);
+    let features = features::features(draft, &database, probing.is_some(), findings);
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
     let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
@@ -113,6 +115,7 @@ pub(super) fn validate(
             identity,
             state_dir: tuning.state_dir,
             probing,
+            features,
             workers: tuning.workers,
             control_core: tuning.control_core,
             xdp: tuning.xdp,

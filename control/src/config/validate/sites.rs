@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use altitude_dataplane::mapping::{Action, Hop, Locator, Mapping, Ttl, sort_locators};
+use altitude_dataplane::mapping::{Action, Hop, Locator, MapVersion, Mapping, Ttl, sort_locators};
 
 use super::{Findings, Unique, eid_prefix, values};
 use crate::config::{Draft, EidPrefixDraft, Given, LocatorDraft, PRIORITY, StaticDraft, TTL_MINUTES, WEIGHT};
@@ -48,28 +48,28 @@ pub(super) fn database(draft: &Draft, rlocs: &[Given<IpAddr>], findings: &mut Fi
             None => Some(TTL_MINUTES),
             Some(given) => values::number(given, "ttl", 1..=i64::from(u32::MAX) - 1, findings),
         };
+        let version = version(item.version.as_ref(), findings);
         let locators = match &item.locators {
             None => Some(rlocs.iter().map(|rloc| own(rloc.value, PRIORITY, WEIGHT)).collect()),
             Some(list) => own_locators(item, list, rlocs, findings),
         };
         let eid = findings.gap(eid);
-        let (Some(eid), Some(ttl), Some(locators)) = (eid, ttl, locators) else { continue };
+        let (Some(eid), Some(ttl), Some(version), Some(locators)) = (eid, ttl, version, locators) else { continue };
         if !seen.first(eid) {
             let remedy = "give each once; a longer prefix inside a shorter one is allowed";
             findings.wrong(&item.prefix.place, format!("EID-prefix {eid} is given twice"), remedy);
             continue;
         }
-        let value = Mapping {
-            eid,
-            ttl: Ttl::Minutes(ttl),
-            version: 0,
-            action: Action::NoAction,
-            authoritative: true,
-            locators,
-        };
+        let value =
+            Mapping { eid, ttl: Ttl::Minutes(ttl), version, action: Action::NoAction, authoritative: true, locators };
         database.push(Given { value, place: item.prefix.place.clone() });
     }
     database
+}
+
+/// A Map-Version; 0 without one.
+fn version(given: Option<&Given<i64>>, findings: &mut Findings) -> Option<u16> {
+    given.map_or(Some(0), |given| values::number(given, "version", 1..=i64::from(MapVersion::MAX), findings))
 }
 
 const fn own(address: IpAddr, priority: u8, weight: u8) -> Locator {
@@ -188,7 +188,8 @@ pub(super) fn map_cache(
     for item in &draft.map_cache {
         let eid = eid_prefix(&item.eid, item.instance.as_ref(), findings);
         let contents = contents(item, rlocs, database, findings);
-        let Some((eid, (action, mut locators))) = eid.zip(contents) else { continue };
+        let version = version(item.version.as_ref(), findings);
+        let (Some(eid), Some(version), Some((action, mut locators))) = (eid, version, contents) else { continue };
         if !seen.first(eid) {
             let what = format!("static mapping {eid} is given twice");
             findings.wrong(&item.eid.place, what, "keep one, with all its locators");
@@ -202,7 +203,7 @@ pub(super) fn map_cache(
         }
         sort_locators(&mut locators);
         let ttl = Ttl::ReceiverDecides;
-        mappings.push(Mapping { eid, ttl, version: 0, action, authoritative: false, locators });
+        mappings.push(Mapping { eid, ttl, version, action, authoritative: false, locators });
     }
     mappings
 }

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use altitude_dataplane::mapping::{Action, EidPrefix, Locator, Mapping, Ttl, sort_locators};
+use altitude_dataplane::mapping::{Action, EidPrefix, Locator, MapVersion, Mapping, Ttl, sort_locators};
 
 use crate::{
     map_cache::{
@@ -50,6 +50,10 @@ pub(in crate::map_server) struct Registration {
 const _: () = assert!(size_of::<Option<Registration>>() <= 56, "each octet here is a megabyte with a million of them");
 
 impl Registration {
+    pub(in crate::map_server) const fn version(&self) -> Option<MapVersion> {
+        MapVersion::new(self.version)
+    }
+
     pub(in crate::map_server) const fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }

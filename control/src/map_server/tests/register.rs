@@ -112,6 +112,36 @@ fn nonces_grow_for_each_xtr_and_key() {
     }
 }
 
+/// MV-8, MV-10: version 10, then 9 by a fresh nonce: nothing changes and nobody is told, whichever xTR of the site says so.
+/// Where versions are not heeded it is taken.
+#[test]
+fn an_older_version_is_refused_where_versions_are_heeded() {
+    let key = || psk(1, Algorithm::Sha256);
+    // Version, xTR; whether it is taken.
+    let script =
+        [(10, 1, true), (9, 1, false), (9, 2, false), (10, 2, true), (0, 1, true), (11, 1, true), (10, 2, false)];
+    for versions in [true, false] {
+        let sites = vec![site(vec![key()])];
+        let mut world = World::new(Settings { wall: WALL, versions, ..Settings::new(sites, vec![address(US)]) });
+        for (line, (version, number, taken)) in script.into_iter().enumerate() {
+            let record = Mapping { version, ..record(PREFIX, &[ETR]) };
+            let message = MapRegister { want_notify: true, ..with(100 + line as u64, vec![record], xtr(number)) };
+            let before = world.registered();
+            let outputs = world.octets(ETR, &message.signed(&key(), Form::default()));
+            if taken || !versions {
+                assert_eq!((faults(&outputs), notifies(&outputs).len()), (vec![], 1), "line {line}");
+            } else {
+                assert_eq!(outputs, [Output::Drop(SiteFault::OlderVersion)], "line {line}");
+                assert_eq!(world.registered(), before);
+            }
+        }
+        // What is taken back is taken back, of whatever version.
+        let back = Mapping { version: 3, ttl: Ttl::Remove, ..record(PREFIX, &[ETR]) };
+        let message = with(1_000, vec![back], xtr(1));
+        assert_eq!(faults(&world.octets(ETR, &message.signed(&key(), Form::default()))), []);
+    }
+}
+
 /// MS-2: without an xTR-ID the address tells xTRs apart.
 #[test]
 fn without_an_xtr_id_nonces_belong_to_an_address() {

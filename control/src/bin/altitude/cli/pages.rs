@@ -32,7 +32,12 @@ pub(crate) fn man(folder: &Path) -> io::Result<usize> {
     let explain = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
     std::fs::create_dir_all(folder).map_err(explain)?;
     clap_mangen::generate_to(Cli::command(), folder).map_err(explain)?;
-    Ok(1 + Cli::command().get_subcommands().count())
+    Ok(pages(&Cli::command()))
+}
+
+/// One for the command, and those of its own.
+fn pages(command: &clap::Command) -> usize {
+    1 + command.get_subcommands().map(pages).sum::<usize>()
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use altitude_control::config::{
-    AltDraft, Bind, Draft, EidPrefixDraft, Given, Hold, LogFormat, LogLevel, MapServerDraft, NeighborDraft, PetrDraft,
-    PitrPrefixDraft, PortDraft, ProbingDraft, ResolverName, RibDraft, RolesDraft, RouteDraft, RtrDraft, Settings,
-    SourceCheck, TunnelDraft, XdpMode, flags,
+    AltDraft, Bind, Draft, EidPrefixDraft, FeaturesDraft, Given, Hold, LogFormat, LogLevel, MapServerDraft,
+    NeighborDraft, PetrDraft, PitrPrefixDraft, PortDraft, ProbingDraft, ResolverName, RibDraft, RolesDraft, RouteDraft,
+    RtrDraft, Settings, SourceCheck, TunnelDraft, XdpMode, flags,
 };
 use clap::{Args, builder::PossibleValuesParser};
 
@@ -36,11 +36,13 @@ pub(crate) struct Run {
     #[arg(long, value_name = "ADDR", help_heading = "Site and core")]
     rloc: Vec<String>,
 
-    /// Addresses of the site's hosts, with instance [default: 0] and Record TTL in minutes [default: 1440].
+    /// Addresses of the site's hosts, with instance [default: 0], Record TTL in minutes [default: 1440] and Map-Version
+    /// [default: none].
     ///
     /// Repeatable. All RLOCs are its locators, with priority 1 and weight 100; write [[eid-prefix]] in the file for
-    /// others. Lower the TTL before a change of locators: it is how long other sites may keep the old ones.
-    #[arg(long, value_name = "PREFIX[,instance=N][,ttl=MIN]", value_parser = flags::eid_prefix)]
+    /// others. Lower the TTL before a change of locators: it is how long other sites may keep the old ones. Count the version up
+    /// with each change, at all xTRs of the site alike; 1 follows 4095.
+    #[arg(long, value_name = "PREFIX[,instance=N][,ttl=MIN][,version=N]", value_parser = flags::eid_prefix)]
     #[arg(help_heading = "Site and core")]
     eid_prefix: Vec<EidPrefixDraft>,
 
@@ -196,6 +198,31 @@ pub(crate) struct Run {
     /// the rest.
     #[arg(long, value_name = "off|SECONDS", value_parser = flags::probing, help_heading = "Mapping system")]
     rloc_probing: Option<i64>,
+
+    /// Put versions of mappings into data packets, and heed those of others [default: false].
+    ///
+    /// A site whose mapping changed is then noticed with its first packet, not when a TTL ends. Only for networks whose
+    /// routers trust each other: on the Internet anybody could write versions. Give each --eid-prefix a version; one without
+    /// takes no part.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(help_heading = "Features for trusted networks")]
+    map_versioning: Option<bool>,
+
+    /// Say in data packets which of our locators work, and probe what others say of theirs [default: false].
+    ///
+    /// A link that fails at another site is then noticed with its next packet. Needs --map-versioning: the bits only mean
+    /// something beside the version of the mapping. Only for networks whose routers trust each other.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(help_heading = "Features for trusted networks")]
+    locator_status_bits: Option<bool>,
+
+    /// Ask locators for a nonce back in data packets, and give theirs back [default: false].
+    ///
+    /// Shows within 3 seconds that a path carries nothing, where packets flow both ways between two routers. Asked is only who
+    /// says in a Map-Reply that it answers. Only for networks whose routers trust each other.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(help_heading = "Features for trusted networks")]
+    echo_nonce: Option<bool>,
 
     /// Cores of the workers, one worker each: numbers and ranges [default: the last core].
     ///
@@ -375,6 +402,11 @@ impl Run {
                 ..RolesDraft::default()
             },
             probing: ProbingDraft { interval: given("rloc-probing", self.rloc_probing.as_ref()), ..Default::default() },
+            features: FeaturesDraft {
+                map_versioning: given("map-versioning", self.map_versioning.as_ref()),
+                locator_status_bits: given("locator-status-bits", self.locator_status_bits.as_ref()),
+                echo_nonce: given("echo-nonce", self.echo_nonce.as_ref()),
+            },
             settings,
         }
     }

@@ -38,7 +38,7 @@ fn every_flag_reaches_the_configuration() {
     let options = "key-id=7,algorithm=sha1,proxy,merge,legacy=whole-mac";
     let server = format!("--map-server=240.0.254.40,key-file={key},{options}");
     let draft = run(&[
-        "--site-port=eth1:7", "--core-port=eth0", "--rloc=240.0.254.10", "--eid-prefix=1.1.0.0/16,instance=7,ttl=5",
+        "--site-port=eth1:7", "--core-port=eth0", "--rloc=240.0.254.10", "--eid-prefix=1.1.0.0/16,instance=7,ttl=5,version=9",
         "--alt-tunnel=alt0,remote=240.0.254.30,local=240.0.254.10,key=9,checksum,address=10.42.0.1/30,address=fd00::1/64",
         "--alt-route=0.0.0.0/0=alt0,instance=7", "--alt-route=::/0=discard,announce", "--alt-as=64510",
         "--alt-router-id=10.42.0.9", "--alt-neighbor=10.42.0.2,as=64530,hold=3,name=core,max-prefixes=10,ttl-security",
@@ -50,6 +50,7 @@ fn every_flag_reaches_the_configuration() {
         "--pitr-rate=7",
         "--metrics=127.0.0.1:9347",
         "--api-read-only=/tmp/y.sock", "--resolver=off",
+        "--map-versioning", "--locator-status-bits", "--echo-nonce",
         &server,
         "--xtr-id=0123456789abcdef0123456789abcdef", "--site-id=00000000000000ff", "--state-dir=/tmp/state",
     ])
@@ -67,7 +68,9 @@ fn every_flag_reaches_the_configuration() {
         ("eth1", 7, true)
     );
     assert_eq!(config.database[0].eid.to_string(), "[7]1.1.0.0/16");
-    assert_eq!(config.database[0].ttl.to_wire(), 5);
+    assert_eq!((config.database[0].ttl.to_wire(), config.database[0].version), (5, 9));
+    let features = config.features;
+    assert!(features.versions && features.status && features.nonces);
     let tunnel = &config.tunnels[0];
     assert_eq!((tunnel.key, tunnel.checksum, tunnel.addresses.len()), (Some(9), true, 2));
     let probing = config.probing.as_ref().unwrap();

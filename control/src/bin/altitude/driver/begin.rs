@@ -35,6 +35,7 @@ use super::{
     operations::Operations,
     reachability::Reachability,
     registration::Registration,
+    reload::Source,
     ribs, roles,
     tunnels::{self, TunnelState},
 };
@@ -44,19 +45,30 @@ use crate::{
     workers::WorkerLink,
 };
 
+/// What the publisher goes by.
 fn publisher_settings(config: &Config) -> publisher::Settings {
     publisher::Settings {
         rlocs: config.rlocs.clone(),
         petrs: config.roles.petrs.clone(),
         hosts_max: SITE_HOSTS_MAX,
         native_by_host: config.roles.proxies.is_on(),
+        features: config.features,
     }
+}
+
+/// What answers Map-Requests for our own mappings.
+fn responder(config: &Config) -> Responder {
+    Responder::new(responder::Settings {
+        echo_nonce: config.features.nonces,
+        ..responder::Settings::new(config.database.clone(), config.rlocs.clone())
+    })
 }
 
 impl<'a> Driver<'a> {
     #[expect(clippy::too_many_arguments, reason = "called once, by the composition root")]
     pub(crate) fn new(
         config: &'a Config,
+        source: Source<'a>,
         poll: Poll,
         signals: Signals,
         kernel: Kernel,
@@ -71,6 +83,7 @@ impl<'a> Driver<'a> {
         let bgp = Connections::new(std::mem::take(&mut sockets.bgp), config, now);
         let mut driver = Self {
             config,
+            source,
             rib: ribs::routes(config, bgp.mark.as_ref(), now)?,
             bgp,
             registration: Registration::new(config, now)?,
@@ -85,10 +98,10 @@ impl<'a> Driver<'a> {
             steering,
             workers,
             resolver: Resolver::new(messages::resolver_settings(config, own.clone())),
-            responder: Responder::new(responder::Settings::new(config.database.clone(), config.rlocs.clone())),
+            responder: responder(config),
             map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }, now),
             publisher: Publisher::new(publisher_settings(config), writer),
-            reachability: Reachability::new(config),
+            reachability: Reachability::new(config, now),
             engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
             datagrams: Vec::new(),
             map_resolver: config.roles.map_resolver.clone().map(MapResolver::new),
@@ -157,6 +170,7 @@ impl<'a> Driver<'a> {
         for mapping in &self.config.database {
             self.publisher.own(mapping.eid);
         }
+        self.mark_own(now);
         for mapping in &self.config.map_cache {
             self.cache(now, map_cache::Input::Static(mapping.clone()));
         }

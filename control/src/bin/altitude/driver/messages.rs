@@ -105,6 +105,7 @@ impl Driver<'_> {
             return;
         }
         let mut todo = Vec::new();
+        let echoes = matches!(&input, resolver::Input::Reply(reply) if reply.echo_nonce);
         self.resolver.step(now, input, &mut || self.nonces.next_u64(), &mut todo);
         for output in todo {
             match output {
@@ -113,6 +114,7 @@ impl Driver<'_> {
                 }
                 resolver::Output::Request { target, message, .. } => self.refresh(now, target, &message),
                 resolver::Output::Install(mappings) => {
+                    self.hear_echoes(now, &mappings, echoes);
                     self.cache(now, altitude_control::map_cache::Input::Install(mappings));
                 }
                 resolver::Output::GiveUp(eid) => {

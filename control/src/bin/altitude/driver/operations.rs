@@ -54,6 +54,10 @@ impl Router for Driver<'_> {
             Operation::Change { offer, unless_after } => self.change(now, asker, offer, unless_after),
             Operation::Delete { table, eid, unless_after } => self.delete(now, table, &eid, unless_after),
             Operation::Flush { table, instance, all } => self.flush(now, table, instance, all),
+            Operation::Reload => {
+                let reloaded = self.reload(now);
+                reloaded.map(|count| Done { entry: None, count: count as u64 }).map_err(Refused::Invalid)
+            }
             Operation::Judge { judged, up } => self.judge(judged, up),
         };
         self.news.cause = None;

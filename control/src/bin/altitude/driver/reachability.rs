@@ -10,6 +10,7 @@ use std::{
 use altitude_control::{
     api::MissReason,
     config::Config,
+    echo_nonce,
     fault::Tally,
     map_cache,
     prober::{self, ProbeFault, Prober},
@@ -22,7 +23,7 @@ use altitude_control::{
 use altitude_dataplane::mapping::{EidPrefix, Locator, Mapping};
 use rand_chacha::rand_core::Rng;
 
-use super::{Driver, ROUND, messages::CONTROL_PORT, tables::Known};
+use super::{Driver, ROUND, features::Features, messages::CONTROL_PORT, tables::Known};
 
 /// Shortest time that use of an entry counts for. Looks at a million entries take almost as long.
 const USED_FOR: Duration = Duration::from_secs(60);
@@ -36,8 +37,9 @@ pub(super) struct Reachability {
     /// Locators that a client of the mapping API has taken out of use.
     pub(super) banned: BTreeSet<IpAddr>,
     smr: Smr,
+    pub(super) features: Features,
     /// Our RLOCs that packets can come to.
-    offered: BTreeSet<IpAddr>,
+    pub(super) offered: BTreeSet<IpAddr>,
     pub(super) probe_faults: Tally<ProbeFault>,
     pub(super) smr_faults: Tally<SmrFault>,
     pub(super) counts: Counts,
@@ -57,11 +59,12 @@ pub(super) struct Counts {
 }
 
 impl Reachability {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, now: Instant) -> Self {
         Self {
             prober: config.probing.clone().map(Prober::new),
             banned: BTreeSet::new(),
             smr: Smr::new(smr::Settings::default()),
+            features: Features::new(config, now),
             offered: config.rlocs.iter().copied().collect(),
             probe_faults: Tally::default(),
             smr_faults: Tally::default(),
@@ -71,17 +74,17 @@ impl Reachability {
 
     /// What the publisher asks.
     pub(super) fn known<'a>(&'a self, underlay: &'a Underlay) -> Known<'a> {
-        Known { underlay, prober: self.prober.as_ref(), banned: &self.banned }
+        Known { underlay, prober: self.prober.as_ref(), banned: &self.banned, features: &self.features }
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
-        [self.prober.as_ref().and_then(Prober::due), self.smr.due()].into_iter().flatten().min()
+        [self.prober.as_ref().and_then(Prober::due), self.smr.due(), self.features.due()].into_iter().flatten().min()
     }
 }
 
 /// Our mappings, with R bits that say what packets can come to now (RFC 9301 §5.4). Of locators of the site's other xTRs nothing
 /// is known here: they are told as the operator wrote them.
-fn offering(database: &[Mapping], rlocs: &[IpAddr], offered: &BTreeSet<IpAddr>) -> Vec<Mapping> {
+pub(super) fn offering(database: &[Mapping], rlocs: &[IpAddr], offered: &BTreeSet<IpAddr>) -> Vec<Mapping> {
     let mut database = database.to_vec();
     for locator in database.iter_mut().flat_map(|mapping| &mut mapping.locators) {
         locator.reachable &= !rlocs.contains(&locator.address) || offered.contains(&locator.address);
@@ -97,6 +100,7 @@ impl Driver<'_> {
         if self.reachability.smr.due().is_some_and(|due| due <= now) {
             self.solicit(now, smr::Input::Wake);
         }
+        self.wake_features(now);
     }
 
     /// Mappings with a new locator-set came: it is looked soon whether they are used.
@@ -107,10 +111,11 @@ impl Driver<'_> {
     /// Packets use a cached entry.
     pub(super) fn in_use(&mut self, now: Instant, eid: EidPrefix) {
         let Some(locators) = self.map_cache.get(&eid).map(|cached| cached.locators.to_vec()) else { return };
+        let until = now + USED_FOR.max(2 * self.map_cache.look_round());
         for locator in locators.iter().filter(|locator| locator.usable()) {
             self.solicit(now, smr::Input::Used(locator.address));
+            self.nonce(now, echo_nonce::Input::Used(locator.address, until));
         }
-        let until = now + USED_FOR.max(2 * self.map_cache.look_round());
         // Stops of a path answer no probes for others' EIDs.
         let probed: Vec<Locator> = locators.into_iter().filter(|locator| locator.hop.is_none()).collect();
         self.probe(now, prober::Input::Used { eid, locators: &probed, until });
@@ -177,6 +182,8 @@ impl Driver<'_> {
             return;
         };
         self.reachability.counts.probes_confirmed += 1;
+        self.hear_echoes(now, &reply.records, reply.echo_nonce);
+        self.confirmed_by_probe(now, &reply);
         let learned = |cached: map_cache::Cached<'_>| cached.origin == map_cache::Origin::Reply;
         if !self.map_cache.get(&asked).is_some_and(learned) {
             return;
@@ -242,13 +249,14 @@ impl Driver<'_> {
         let concerned: Vec<EidPrefix> = database.iter().filter(has_changed).map(|mapping| mapping.eid).collect();
         self.responder.set_database(database.clone());
         self.register_anew(now, database);
+        self.mark_own(now);
         for eid in concerned {
             self.solicit(now, smr::Input::Changed(eid));
         }
     }
 
     /// Steps the SMR machine and does what it says.
-    fn solicit(&mut self, now: Instant, input: smr::Input<'_>) {
+    pub(super) fn solicit(&mut self, now: Instant, input: smr::Input<'_>) {
         let mut todo = Vec::new();
         self.reachability.smr.step(now, input, &mut todo);
         for output in todo {

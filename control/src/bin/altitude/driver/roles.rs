@@ -28,6 +28,7 @@ pub(super) fn server_settings(config: &Config) -> map_server::Settings {
         aggregates: aggregates(config),
         wall,
         first_nonce: wall << 32 | 1 << 31,
+        versions: config.features.versions,
         journal: sites.iter().any(|site| !site.keys.is_empty()),
         ..map_server::Settings::new(sites, config.rlocs.clone())
     }

@@ -11,11 +11,11 @@ use altitude_control::{
     underlay::{self, Progress, Underlay},
 };
 use altitude_dataplane::{
-    mapping::{Eid, EidPrefix},
+    mapping::{Eid, EidPrefix, Locator, Nonce},
     port::xsk::Steering,
 };
 
-use super::{Driver, RunError, news::Turn};
+use super::{Driver, RunError, features::Features, news::Turn};
 
 /// The underlay as the publisher asks it.
 pub(super) struct Known<'a> {
@@ -23,6 +23,7 @@ pub(super) struct Known<'a> {
     pub(super) prober: Option<&'a Prober>,
     /// Locators that a client of the mapping API has taken out of use.
     pub(super) banned: &'a BTreeSet<IpAddr>,
+    pub(super) features: &'a Features,
 }
 
 impl Known<'_> {
@@ -46,10 +47,19 @@ impl Paths for Known<'_> {
     }
 
     fn probed(&self, locator: IpAddr) -> prober::State {
-        if self.banned.contains(&locator) {
+        let lost = self.features.nonces.as_ref().is_some_and(|nonces| nonces.is_lost(locator));
+        if lost || self.banned.contains(&locator) {
             return prober::State::Down;
         }
         self.prober.map_or(prober::State::Unknown, |prober| prober.state(locator))
+    }
+
+    fn nonce(&self, locator: IpAddr) -> Option<Nonce> {
+        self.features.nonces.as_ref()?.nonce(locator)
+    }
+
+    fn status(&self, eid: &EidPrefix, locators: &[Locator]) -> Option<u32> {
+        self.features.status.as_ref()?.seen_bits(eid, locators)
     }
 }
 
@@ -61,7 +71,7 @@ impl Driver<'_> {
         let ended = self.map_cache.step(now, input, &|eid| publisher.hits(eid).packets, &mut todo);
         let mut news = Vec::new();
         let mut watches = Vec::new();
-        let (mut refresh, mut used) = (Vec::new(), Vec::new());
+        let (mut refresh, mut used, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         let known = self.reachability.known(&self.kernel.underlay);
         let mut located = false;
         for (at, output) in todo.into_iter().enumerate() {
@@ -77,6 +87,7 @@ impl Driver<'_> {
                     tracing::debug!(%eid, "mapping withdrawn");
                     news.push((eid, Turn::Left { expired: at < ended }));
                     self.publisher.hide(&eid, &mut watches);
+                    gone.push(eid);
                 }
                 map_cache::Output::Release(set) => self.publisher.release(set, &mut watches),
                 // There is no locator to ask about a negative mapping: it lapses, and the next packet asks the ALT.
@@ -92,6 +103,9 @@ impl Driver<'_> {
         }
         if located {
             self.look_soon(now);
+        }
+        for eid in gone {
+            self.forget_features(now, eid);
         }
         for eid in refresh {
             self.miss_news(now, eid, MissReason::Expiring, None);
@@ -189,7 +203,7 @@ impl Driver<'_> {
         }
     }
 
-    fn watch(&mut self, now: Instant, watches: Vec<Watch>) {
+    pub(super) fn watch(&mut self, now: Instant, watches: Vec<Watch>) {
         // The far end of a tunnel stays watched, whether it is a locator or not.
         let tunnels = &self.config.tunnels;
         let is_kept =

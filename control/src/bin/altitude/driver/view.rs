@@ -225,6 +225,7 @@ impl Driver<'_> {
             Stat::new("netlink-refused", netlink.refused),
         ];
         stats.extend(self.reachability_stats());
+        stats.extend(self.feature_stats());
         let faults = &self.faults;
         add(&mut stats, &faults.control);
         add(&mut stats, &faults.resolver);
@@ -239,6 +240,9 @@ impl Driver<'_> {
         add(&mut stats, &faults.rib);
         add(&mut stats, &self.reachability.probe_faults);
         add(&mut stats, &self.reachability.smr_faults);
+        add(&mut stats, &self.reachability.features.version_faults);
+        add(&mut stats, &self.reachability.features.status_faults);
+        add(&mut stats, &self.reachability.features.nonce_faults);
         let undecoded = self.sockets.tables.iter().map(RouteTable::undecoded).sum();
         stats.extend(bgp::totals(self.rib.speaker.as_ref()));
         stats.extend([

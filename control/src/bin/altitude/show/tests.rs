@@ -122,6 +122,32 @@ EID-PREFIX          TTL  LOCATOR       PRIORITY/WEIGHT  STATE      PACKETS  OCTE
     );
 }
 
+/// The column of versions is there where a mapping has one.
+#[test]
+fn versions_have_a_column_where_there_are_some() {
+    let mut list = entries();
+    list[0].version = 4095;
+    assert_eq!(
+        text::tables(&Answer::MapCache(list.clone()), false),
+        "\
+EID-PREFIX     TTL LEFT  ORIGIN     VERSION  LOCATOR OR ACTION  PRIORITY/WEIGHT  STATE        PACKETS  OCTETS
+2.2.0.0/16     23:59:59  map-reply     4095  240.0.254.20                  1/50  up                20    1680
+                                             240.0.254.21                255/50  not offered
+                                             2001:db8::20                  2/50  no path
+[7]10.0.0.0/8         -  static           -  natively-forward                                       0       0
+"
+    );
+    list.truncate(1);
+    list[0].locators.truncate(1);
+    assert_eq!(
+        text::tables(&Answer::Database(list), false),
+        "\
+EID-PREFIX          TTL  VERSION  LOCATOR       PRIORITY/WEIGHT  STATE  PACKETS  OCTETS
+2.2.0.0/16  1d 00:00:00     4095  240.0.254.20             1/50  up          20    1680
+"
+    );
+}
+
 #[test]
 fn counters_hide_zeros_unless_all_are_wanted() {
     assert_eq!(

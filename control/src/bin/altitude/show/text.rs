@@ -22,36 +22,42 @@ pub(super) fn tables(answer: &Answer, all: bool) -> String {
 }
 
 fn map_cache(entries: &[Entry]) -> String {
-    let mut columns = Columns::new([
-        "EID-PREFIX",
-        ">TTL LEFT",
-        "ORIGIN",
-        "LOCATOR OR ACTION",
-        ">PRIORITY/WEIGHT",
-        "STATE",
-        ">PACKETS",
-        ">OCTETS",
-    ]);
+    let versions = have_versions(entries);
+    let titles = ["LOCATOR OR ACTION", ">PRIORITY/WEIGHT", "STATE", ">PACKETS", ">OCTETS"];
+    let head = ["EID-PREFIX", ">TTL LEFT", "ORIGIN"].into_iter().chain(versions.then_some(">VERSION"));
+    let mut columns = Columns::new(head.chain(titles));
     for entry in entries {
         let left = entry.left.map_or("-".to_owned(), clock);
-        let head = [entry.eid.to_string(), left, entry.origin.name().to_owned()];
-        rows(&mut columns, head, entry);
+        let head = [entry.eid.to_string(), left, entry.origin.name().to_owned()].into_iter();
+        rows(&mut columns, head.chain(versions.then(|| version(entry))).collect(), entry);
     }
     or_nothing(&columns, "the map-cache is empty")
 }
 
 fn database(entries: &[Entry]) -> String {
-    let titles = ["EID-PREFIX", ">TTL", "LOCATOR", ">PRIORITY/WEIGHT", "STATE", ">PACKETS", ">OCTETS"];
-    let mut columns = Columns::new(titles);
+    let versions = have_versions(entries);
+    let head = ["EID-PREFIX", ">TTL"].into_iter().chain(versions.then_some(">VERSION"));
+    let mut columns = Columns::new(head.chain(["LOCATOR", ">PRIORITY/WEIGHT", "STATE", ">PACKETS", ">OCTETS"]));
     for entry in entries {
         let ttl = entry.ttl.map_or("-".to_owned(), clock);
-        rows(&mut columns, [entry.eid.to_string(), ttl], entry);
+        let head = [entry.eid.to_string(), ttl].into_iter();
+        rows(&mut columns, head.chain(versions.then(|| version(entry))).collect(), entry);
     }
     or_nothing(&columns, "there is no EID-prefix of ours")
 }
 
+/// Map-versions are for few networks: where no mapping has one there is no column.
+fn have_versions(entries: &[Entry]) -> bool {
+    entries.iter().any(|entry| entry.version != 0)
+}
+
+fn version(entry: &Entry) -> String {
+    if entry.version == 0 { "-".to_owned() } else { entry.version.to_string() }
+}
+
 /// One row for each locator; what belongs to the whole entry stands in the first.
-fn rows<const N: usize>(columns: &mut Columns, head: [String; N], entry: &Entry) {
+fn rows(columns: &mut Columns, head: Vec<String>, entry: &Entry) {
+    let width = head.len();
     let use_of = [entry.packets.to_string(), entry.octets.to_string()];
     let Some((first, others)) = entry.locators.split_first() else {
         let action = [entry.action.to_string(), String::new(), String::new()];
@@ -59,7 +65,7 @@ fn rows<const N: usize>(columns: &mut Columns, head: [String; N], entry: &Entry)
     };
     columns.row(head.into_iter().chain(locator(first)).chain(use_of));
     for other in others {
-        columns.row(std::iter::repeat_n(String::new(), N).chain(locator(other)));
+        columns.row(std::iter::repeat_n(String::new(), width).chain(locator(other)));
     }
 }
 

@@ -30,8 +30,10 @@ impl Driver<'_> {
     fn locator(&self, address: IpAddr, mappings: u32, carrying: u32) -> LocatorStatus {
         let report = self.reachability.prober.as_ref().and_then(|prober| prober.report(address));
         let path = self.kernel.underlay.explain(address);
+        let lost = self.reachability.features.nonces.as_ref().is_some_and(|nonces| nonces.is_lost(address));
         let why = match (path, report.as_ref()) {
             _ if self.reachability.banned.contains(&address) => "taken out of use through the mapping API".to_owned(),
+            (Progress::Ready, _) if lost => "packets come back without the nonce that it was asked for".to_owned(),
             (Progress::NotWatched, _) => "its site says that it is not reachable".to_owned(),
             (Progress::Ready, Some(Report { held: true, .. })) => "it flaps: held down".to_owned(),
             (Progress::Ready, Some(Report { state: State::Down, .. })) => "no answer to RLOC-probes".to_owned(),

@@ -1,0 +1,249 @@
+//! Header features: what packets of ours say of our mappings, and what those of others had workers pass on.
+
+use std::{net::IpAddr, time::Instant};
+
+use altitude_control::{
+    api::Stat,
+    config::Config,
+    echo_nonce::{self, EchoNonce, NonceFault},
+    fault::Tally,
+    map_cache::Origin,
+    resolver, smr,
+    status_bits::{self, StatusBits, StatusFault},
+    versions::{self, VersionFault, Versions},
+    wire::MapReply,
+};
+use altitude_dataplane::{
+    mapping::{Eid, EidPrefix, MapVersion, Mapping, Mark},
+    sightings::{Seen, Sighting},
+};
+
+use rand_chacha::rand_core::Rng;
+
+use super::{Driver, ROUND};
+
+/// The machines; each is there if its feature is on.
+pub(super) struct Features {
+    pub(super) versions: Option<Versions>,
+    pub(super) status: Option<StatusBits>,
+    pub(super) nonces: Option<EchoNonce>,
+    pub(super) counts: Counts,
+    pub(super) version_faults: Tally<VersionFault>,
+    pub(super) status_faults: Tally<StatusFault>,
+    pub(super) nonce_faults: Tally<NonceFault>,
+}
+
+/// What became of what workers saw.
+#[derive(Default)]
+pub(super) struct Counts {
+    /// Sightings that came up.
+    pub(super) sightings: u64,
+    /// Mappings asked for because of a newer version.
+    pub(super) versions_asked: u64,
+    /// Peers that came by an old version of a mapping of ours.
+    pub(super) versions_old: u64,
+    /// Probes that changed bits asked for.
+    pub(super) status_hints: u64,
+}
+
+impl Features {
+    pub(super) fn new(config: &Config, now: Instant) -> Self {
+        let on = config.features;
+        Self {
+            versions: on.versions.then(|| Versions::new(&config.database, now)),
+            status: on.status.then(|| StatusBits::new(&config.database, now)),
+            nonces: on.nonces.then(EchoNonce::default),
+            counts: Counts::default(),
+            version_faults: Tally::default(),
+            status_faults: Tally::default(),
+            nonce_faults: Tally::default(),
+        }
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        let Self { versions, status, nonces, .. } = self;
+        let versions = versions.as_ref().and_then(Versions::due);
+        let status = status.as_ref().and_then(StatusBits::due);
+        let nonces = nonces.as_ref().and_then(EchoNonce::due);
+        [versions, status, nonces].into_iter().flatten().min()
+    }
+
+    /// What packets of a mapping of ours say, and packets to it are held against.
+    fn own(&self, number: usize, mapping: &Mapping) -> Mark {
+        Mark {
+            version: self.versions.as_ref().and_then(|_| MapVersion::new(mapping.version)),
+            status: self.status.as_ref().and_then(|status| status.own_bits(mapping)),
+            outlived: self.versions.as_ref().is_some_and(|versions| versions.outlived(&mapping.eid)),
+            number: number as u16,
+        }
+    }
+}
+
+impl Driver<'_> {
+    pub(super) fn feature_stats(&self) -> [Stat; 8] {
+        let counts = &self.reachability.features.counts;
+        let nonces = self.reachability.features.nonces.as_ref().map(EchoNonce::counts).unwrap_or_default();
+        [
+            Stat::new("header-sightings", counts.sightings),
+            Stat::new("newer-versions-asked-for", counts.versions_asked),
+            Stat::new("older-versions-told-of", counts.versions_old),
+            Stat::new("status-bit-hints", counts.status_hints),
+            Stat::new("nonces-asked", nonces.asked),
+            Stat::new("nonces-echoed", nonces.echoed),
+            Stat::new("nonces-lost", nonces.lost),
+            Stat::new("nonces-given-back", nonces.given_back),
+        ]
+    }
+
+    /// Takes what workers saw; true if some is left for the next round.
+    pub(super) fn take_sightings(&mut self, now: Instant) -> bool {
+        let mut left = false;
+        for index in 0..self.workers.len() {
+            for _ in 0..ROUND {
+                let Ok(sighting) = self.workers[index].sightings.pop() else { break };
+                self.sighted(now, sighting);
+            }
+            left |= !self.workers[index].sightings.is_empty();
+        }
+        left
+    }
+
+    fn sighted(&mut self, now: Instant, sighting: Sighting) {
+        let Sighting { rloc, source, destination, seen } = sighting;
+        self.reachability.features.counts.sightings += 1;
+        tracing::debug!(%rloc, %source, %destination, ?seen, "a peer's header");
+        match seen {
+            Seen::DestOlder(_) => {
+                let own = self.publisher.own_prefix(Eid { instance: source.instance, address: destination });
+                if let Some(eid) = own {
+                    self.reachability.features.counts.versions_old += 1;
+                    self.solicit(now, smr::Input::Outdated(rloc, eid));
+                }
+            }
+            Seen::SourceNewer(said) => {
+                let Some(cached) = self.map_cache.lookup(source) else { return };
+                let (eid, fixed) = (cached.eid, matches!(cached.origin, Origin::Static | Origin::Api));
+                let cached = MapVersion::new(cached.version);
+                self.version(now, versions::Input::Newer { eid, cached, said, fixed });
+            }
+            Seen::Status { bits, width } => {
+                let Some(cached) = self.map_cache.lookup(source) else { return };
+                let (eid, locators) = (cached.eid, cached.locators.to_vec());
+                self.status(now, status_bits::Input::Seen { eid, locators: &locators, bits, width });
+            }
+            Seen::EchoAsked(_) | Seen::Nonce(_) | Seen::NoNonce => {
+                self.nonce(now, echo_nonce::Input::Heard(rloc, seen));
+            }
+        }
+    }
+
+    pub(super) fn wake_features(&mut self, now: Instant) {
+        if self.reachability.features.due().is_some_and(|due| due <= now) {
+            self.version(now, versions::Input::Wake);
+            self.status(now, status_bits::Input::Wake);
+            self.nonce(now, echo_nonce::Input::Wake);
+        }
+    }
+
+    /// The entry of a cached prefix is gone.
+    pub(super) fn forget_features(&mut self, now: Instant, eid: EidPrefix) {
+        self.status(now, status_bits::Input::Gone(eid));
+    }
+
+    fn version(&mut self, now: Instant, input: versions::Input) {
+        let Some(versions) = &mut self.reachability.features.versions else { return };
+        let mut todo = Vec::new();
+        versions.step(now, input, &mut todo);
+        for output in todo {
+            match output {
+                versions::Output::Ask(eid) => {
+                    self.reachability.features.counts.versions_asked += 1;
+                    tracing::debug!(%eid, "its site has a newer version of the mapping");
+                    self.resolve(now, resolver::Input::Refresh(eid));
+                }
+                versions::Output::Outlived(_) => self.mark_own(now),
+                versions::Output::Discard(fault) => self.reachability.features.version_faults.count(fault),
+            }
+        }
+    }
+
+    fn status(&mut self, now: Instant, input: status_bits::Input<'_>) {
+        let Some(status) = &mut self.reachability.features.status else { return };
+        let mut todo = Vec::new();
+        status.step(now, input, &mut todo);
+        for output in todo {
+            match output {
+                status_bits::Output::Hint(locator) => {
+                    self.reachability.features.counts.status_hints += 1;
+                    tracing::debug!(%locator, "its site's status bits changed: a probe tells more");
+                    self.hint(now, locator);
+                }
+                status_bits::Output::Known(eid, _) => {
+                    let Some(mapping) = self.map_cache.get(&eid).map(|cached| cached.mapping()) else { continue };
+                    let known = self.reachability.known(&self.kernel.underlay);
+                    self.publisher.mark(&mapping, &known);
+                }
+                status_bits::Output::Resume(_) => self.mark_own(now),
+                status_bits::Output::Discard(fault) => self.reachability.features.status_faults.count(fault),
+            }
+        }
+    }
+
+    /// A reply that was accepted says whether its site gives nonces back; what a Map-Server says for it does not.
+    pub(super) fn hear_echoes(&mut self, now: Instant, records: &[Mapping], echoes: bool) {
+        if self.reachability.features.nonces.is_none() {
+            return;
+        }
+        for locator in records.iter().filter(|record| record.authoritative).flat_map(|record| &record.locators) {
+            self.nonce(now, echo_nonce::Input::Echoes(locator.address, echoes));
+        }
+    }
+
+    /// The locator that a probe found speaks for itself, whatever its echoes did.
+    pub(super) fn confirmed_by_probe(&mut self, now: Instant, reply: &MapReply) {
+        let mut locators = reply.records.iter().flat_map(|record| &record.locators);
+        if let Some(locator) = locators.find(|locator| locator.probed) {
+            self.nonce(now, echo_nonce::Input::Answered(locator.address));
+        }
+    }
+
+    pub(super) fn nonce(&mut self, now: Instant, input: echo_nonce::Input) {
+        let Some(nonces) = &mut self.reachability.features.nonces else { return };
+        let mut todo = Vec::new();
+        nonces.step(now, input, &mut || self.nonces.next_u64(), &mut todo);
+        for output in todo {
+            match output {
+                echo_nonce::Output::Turn(rloc) => self.turn(rloc),
+                echo_nonce::Output::Lost(locator) => {
+                    tracing::warn!(%locator, "packets come back without the nonce asked for: it is avoided and probed");
+                    self.turn(locator);
+                    self.hint(now, locator);
+                }
+                echo_nonce::Output::Discard(fault) => self.reachability.features.nonce_faults.count(fault),
+            }
+        }
+    }
+
+    fn turn(&mut self, rloc: IpAddr) {
+        let known = self.reachability.known(&self.kernel.underlay);
+        self.publisher.path_changed(rloc, &known);
+    }
+
+    /// Has packets of our EID-prefixes say what is so now: our mappings, their locators' states or their ages changed.
+    pub(super) fn mark_own(&mut self, now: Instant) {
+        let features = &mut self.reachability.features;
+        let database: Vec<Mapping> = self.responder.database().cloned().collect();
+        if let Some(versions) = &mut features.versions {
+            versions.set_database(&database, now);
+        }
+        if let Some(status) = &mut features.status {
+            status.set_database(&database, now);
+        }
+        if !self.config.features.marks() {
+            return;
+        }
+        for (number, mapping) in database.iter().enumerate() {
+            self.publisher.mark_own(mapping.eid, features.own(number, mapping));
+        }
+    }
+}
