@@ -1,5 +1,7 @@
 //! `[petr]`, `[[pitr-prefix]]`, `[[native-port]]` and their flags.
 
+use altitude_dataplane::mapping::Hop;
+
 use super::*;
 use crate::config::flags;
 
@@ -99,7 +101,7 @@ fn a_locator_may_lie_behind_stops() {
     let stop = |last: u8, end| (format!("240.0.254.{last}"), 7, end);
     assert_eq!(stops, [stop(31, false), stop(32, false), stop(20, true)]);
     let strict = locators("address = \"240.0.254.20\", via = [\"240.0.254.31\"], strict = true");
-    assert!(strict.iter().all(|stop| stop.hop.is_some_and(|hop| hop.is_strict())));
+    assert!(strict.iter().all(|stop| stop.hop.is_some_and(Hop::is_strict)));
     for (text, said) in [
         ("address = \"240.0.254.20\", via = [\"240.0.254.20\"]", "the path to 240.0.254.20 passes 240.0.254.20 twice"),
         ("address = \"240.0.254.20\", strict = true", "'strict' speaks of the stops in via"),
