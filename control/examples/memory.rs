@@ -114,6 +114,7 @@ impl Control {
             rlocs: vec![[192, 0, 2, 1].into()],
             petrs: Vec::new(),
             hosts_max: 1,
+            native_by_host: false,
             features: Features::default(),
         };
         Self {

@@ -32,6 +32,7 @@ pub mod rloc;
 mod slab;
 pub mod smr;
 pub mod status_bits;
+pub mod strangers;
 pub mod underlay;
 pub mod versions;
 pub mod wire;

@@ -12,6 +12,7 @@
 
 mod choose;
 mod marks;
+mod native;
 mod proxy;
 mod report;
 mod users;
@@ -24,7 +25,7 @@ use std::{
 use altitude_dataplane::{
     cache::{Delivery, Forwarding, Hits, SetId, Writer},
     features::Features,
-    mapping::{Action, Adjacency, Eid, EidPrefix, InstanceId, Locator, Mapping, Mark, Nonce, Prefix},
+    mapping::{Action, Adjacency, Eid, EidPrefix, InstanceId, Locator, Mapping, Mark, Nonce},
     verdict::Reason,
 };
 use hashbrown::HashMap;
@@ -100,6 +101,15 @@ struct HostUse {
     idle_rounds: u8,
 }
 
+impl HostUse {
+    /// One round of ageing; true if too many have passed without a packet. `packets` are all so far.
+    fn is_over(&mut self, packets: u64) -> bool {
+        self.idle_rounds = if packets == self.packets { self.idle_rounds + 1 } else { 0 };
+        self.packets = packets;
+        self.idle_rounds >= IDLE_ROUNDS
+    }
+}
+
 /// Limits and identity of the box.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -107,8 +117,10 @@ pub struct Settings {
     pub rlocs: Vec<IpAddr>,
     /// PETRs, which take what would be forwarded natively; none: the underlay does.
     pub petrs: Vec<IpAddr>,
-    /// Most site hosts whose link-layer address is kept at one time.
+    /// Most site hosts whose link-layer address is kept at one time, and as many destinations that are no EIDs.
     pub hosts_max: usize,
+    /// What goes natively has a next hop for each destination, not one for a prefix.
+    pub native_by_host: bool,
     /// Which header features are on: without any, entries have no marks.
     pub features: Features,
 }
@@ -124,7 +136,9 @@ pub struct Publisher {
     own: PrefixMap<Mark>,
     /// By [`SetNumber::place`].
     sets: Chunked<Option<Held>>,
-    natives: BTreeSet<EidPrefix>,
+    natives: PrefixMap<()>,
+    /// Destinations inside natively forwarded prefixes that have a next hop of their own.
+    beyond: PrefixMap<HostUse>,
     /// The PETRs' locator-set in each instance that uses it.
     proxies: BTreeMap<InstanceId, SetId>,
     hosts: HashMap<Eid, HostUse>,
@@ -149,7 +163,8 @@ impl Publisher {
             writer,
             own: PrefixMap::new(),
             sets: Chunked::new(),
-            natives: BTreeSet::new(),
+            natives: PrefixMap::new(),
+            beyond: PrefixMap::new(),
             proxies: BTreeMap::new(),
             hosts: HashMap::new(),
             users: HashMap::new(),
@@ -169,12 +184,7 @@ impl Publisher {
             (None, Action::NativelyForward) if self.has_petrs() => {
                 self.through_petrs(eid.instance, paths, todo).map(Forwarding::Encapsulate)
             }
-            (None, Action::NativelyForward) => {
-                self.natives.insert(eid);
-                self.join(representative(&eid.prefix), User::Native(eid), todo);
-                self.renative(eid, paths);
-                return;
-            }
+            (None, Action::NativelyForward) => return self.show_native(eid, paths, todo),
             (None, Action::SendMapRequest) => Some(Forwarding::Request),
             (None, Action::NoAction) => Some(Forwarding::Drop(Reason::ActNoAction)),
             (None, Action::Drop) => Some(Forwarding::Drop(Reason::ActDrop)),
@@ -206,8 +216,11 @@ impl Publisher {
         }
     }
 
-    /// Has the path to a host of the site resolved, because a worker wants to deliver to it.
+    /// Has the path to a host resolved, of the site or where no EIDs are, because a worker wants to send to it.
     pub fn want_host(&mut self, eid: Eid, paths: &dyn Paths, todo: &mut Vec<Watch>) {
+        if self.is_beyond(&EidPrefix::host(eid)) {
+            return self.want_beyond(eid, paths, todo);
+        }
         if self.hosts.contains_key(&eid) {
             return;
         }
@@ -229,22 +242,22 @@ impl Publisher {
                 User::Set(set) => self.turn(set, paths),
                 User::Native(eid) => self.renative(eid, paths),
                 User::Host(eid) => self.redeliver(eid, paths),
+                User::Beyond(eid) => self.rebeyond(eid, paths),
                 User::Proxy(instance) => self.turn_proxy(instance, paths),
             }
         }
     }
 
-    /// One round of ageing: forgets site hosts that got no packet for ten rounds.
+    /// One round of ageing: forgets hosts that got no packet for ten rounds.
     pub fn age_hosts(&mut self, todo: &mut Vec<Watch>) {
         let mut idle = Vec::new();
         for (&eid, used) in &mut self.hosts {
             let packets = self.writer.hits(&EidPrefix::host(eid)).unwrap_or_default().packets;
-            used.idle_rounds = if packets == used.packets { used.idle_rounds + 1 } else { 0 };
-            used.packets = packets;
-            if used.idle_rounds >= IDLE_ROUNDS {
+            if used.is_over(packets) {
                 idle.push(eid);
             }
         }
+        self.age_beyond(todo);
         for eid in idle {
             self.forget_host(eid, todo);
         }
@@ -279,6 +292,8 @@ impl Publisher {
             let host = Eid { instance: eid.instance, address: eid.prefix.address() };
             if eid.prefix.is_host() && self.hosts.contains_key(&host) {
                 self.redeliver(host, paths);
+            } else if self.beyond.get(&eid).is_some() {
+                self.rebeyond(host, paths);
             } else if let Some(cached) = cache.get(&eid) {
                 self.show(&cached.mapping(), cached.set, paths, todo);
             } else {
@@ -351,22 +366,6 @@ impl Publisher {
         }
     }
 
-    fn renative(&mut self, eid: EidPrefix, paths: &dyn Paths) {
-        let forwarding = match paths.path(representative(&eid.prefix)) {
-            Path::Ready(adjacency) => Forwarding::Native(adjacency),
-            // While it waits every packet is a miss, so workers hold what they may hold.
-            Path::Waiting => Forwarding::Request,
-            Path::Unreachable => Forwarding::Drop(Reason::NativeNoRoute),
-        };
-        self.put(eid, Some(forwarding), Mark::default());
-    }
-
-    fn forget_native(&mut self, eid: &EidPrefix, todo: &mut Vec<Watch>) {
-        if self.natives.remove(eid) {
-            self.leave(representative(&eid.prefix), User::Native(*eid), todo);
-        }
-    }
-
     fn redeliver(&mut self, eid: Eid, paths: &dyn Paths) {
         let prefix = EidPrefix::host(eid);
         match paths.path(eid.address) {
@@ -417,15 +416,6 @@ impl Publisher {
 /// Destinations whose paths a locator-set hangs on.
 fn watched(locators: &[Locator]) -> impl Iterator<Item = IpAddr> {
     locators.iter().filter(|locator| locator.usable()).map(|locator| locator.address)
-}
-
-/// The address whose route stands for a natively forwarded prefix: the first that a host could have.
-fn representative(prefix: &Prefix) -> IpAddr {
-    match prefix.address() {
-        address if prefix.is_host() => address,
-        IpAddr::V4(address) => IpAddr::V4((address.to_bits() | 1).into()),
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() | 1).into()),
-    }
 }
 
 #[cfg(test)]

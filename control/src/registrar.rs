@@ -321,6 +321,6 @@ fn ours(mut mapping: Mapping) -> Mapping {
     for locator in &mut mapping.locators {
         locator.probed = false;
     }
-    mapping.locators.sort_by(altitude_dataplane::mapping::Locator::wire_order);
+    altitude_dataplane::mapping::sort_locators(&mut mapping.locators);
     mapping
 }

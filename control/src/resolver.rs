@@ -61,6 +61,8 @@ pub const EXHAUSTED_FOR: Duration = Duration::from_secs(300);
 pub struct Settings {
     /// Our RLOCs, where answers shall go; at most 32 are put into a Map-Request.
     pub itr_rlocs: Vec<IpAddr>,
+    /// Whether we are a PITR: what others than our own site make us ask is marked so.
+    pub pitr: bool,
     /// Our own EID-Prefixes: never asked for, never taken from others.
     pub database: Vec<EidPrefix>,
     /// Shortest IPv4 prefix to accept, in bits.
@@ -296,8 +298,12 @@ impl Resolver {
         pending.nonces.push(nonce);
         self.outstanding.insert(nonce, eid);
         let source = pending.source.map(|address| Eid { instance: eid.instance, address });
+        // A stranger's address is no EID, and its packet none of ours (RFC 9301 §5.2).
+        let ours = |eid: &Eid| self.database.covering(&EidPrefix::host(*eid)).is_some();
+        let source = source.filter(|eid| !self.settings.pitr || ours(eid));
         let lookup = MapRequest::lookup(nonce, source, &self.settings.itr_rlocs, eid);
-        let message = MapRequest { smr_invoked: pending.solicited, ..lookup };
+        let pitr = self.settings.pitr && source.is_none();
+        let message = MapRequest { smr_invoked: pending.solicited, pitr, ..lookup };
         todo.push(Output::Request {
             target: eid.prefix.address(),
             instance: eid.instance,

@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use altitude_dataplane::mapping::{Eid, EidPrefix, Locator, Mapping};
+use altitude_dataplane::mapping::{Eid, EidPrefix, Mapping, sort_locators};
 
 use crate::{
     fault::faults,
@@ -231,7 +231,7 @@ impl Responder {
             locator.local = self.rlocs.contains(&locator.address);
             locator.reachable &= routable(locator.address);
         }
-        mapping.locators.sort_by(Locator::wire_order);
+        sort_locators(&mut mapping.locators);
         mapping
     }
 }

@@ -102,6 +102,7 @@ impl View for Fake {
             index: 3,
             site,
             core: !site,
+            native: false,
             instance: InstanceId::new(InstanceId::MAX).unwrap(),
             up: site,
             zero_copy: !site,

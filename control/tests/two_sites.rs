@@ -86,6 +86,7 @@ impl Node {
             tunnels,
             rib: StaticRib::new(routes).unwrap(),
             resolver: Resolver::new(resolver::Settings {
+                pitr: false,
                 itr_rlocs: vec![rloc],
                 database,
                 shortest_v4: 8,

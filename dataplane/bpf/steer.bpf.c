@@ -4,7 +4,8 @@
 //
 //   core port   UDP 4341 to one of our RLOCs, whole or a first fragment          → socket
 //   site port   unicast from a local EID-prefix to somewhere beyond this box      → socket
-//   both        ARP, ND, 4342, GRE, later fragments to an RLOC, multicast, …      → kernel
+//   native port unicast from anybody to one of the EID aggregates                 → socket
+//   all         ARP, ND, 4342, GRE, later fragments to an RLOC, multicast, …      → kernel
 //
 // A queue without a socket passes everything, so the box keeps working as a host when no worker runs.
 //
@@ -46,6 +47,7 @@ static long (*const bpf_redirect_map)(void *map, u64 key, u64 flags) = (void *)5
 // Index into `counts`; the names are in steer.rs, in this order. Up to CORE_FRAGMENT the frame goes to the socket.
 enum reason {
 	SITE,
+	NATIVE,
 	CORE,
 	CORE_FRAGMENT,
 	OTHER_STATION,
@@ -56,6 +58,7 @@ enum reason {
 	NOT_UNICAST,
 	TO_BOX,
 	OTHER_SOURCE,
+	OTHER_DESTINATION,
 	NO_SOCKET,
 	REASONS,
 };
@@ -63,9 +66,11 @@ enum reason {
 // One entry: this interface. Layout as steer.rs writes it.
 struct port {
 	u8 mac[6];
-	u8 site;
-	u8 core;
+	u8 roles; // IS_…
+	u8 unused;
 };
+
+enum { IS_SITE = 1, IS_CORE = 2, IS_NATIVE = 4 };
 
 struct prefix4 {
 	u32 length;
@@ -102,21 +107,20 @@ struct {
 	__uint(max_entries, REASONS);
 } counts SEC(".maps");
 
-struct {
-	__uint(type, MAP_LPM_TRIE);
-	__uint(map_flags, NO_PREALLOC);
-	__type(key, struct prefix4);
-	__type(value, u8);
-	__uint(max_entries, 65536);
-} site4 SEC(".maps");
+#define PREFIXES(name, prefix)                                                                                         \
+	struct {                                                                                                       \
+		__uint(type, MAP_LPM_TRIE);                                                                            \
+		__uint(map_flags, NO_PREALLOC);                                                                        \
+		__type(key, prefix);                                                                                   \
+		__type(value, u8);                                                                                     \
+		__uint(max_entries, 65536);                                                                            \
+	} name SEC(".maps")
 
-struct {
-	__uint(type, MAP_LPM_TRIE);
-	__uint(map_flags, NO_PREALLOC);
-	__type(key, struct prefix6);
-	__type(value, u8);
-	__uint(max_entries, 65536);
-} site6 SEC(".maps");
+// Sources that are the site's, and destinations that are attracted from networks without LISP.
+PREFIXES(site4, struct prefix4);
+PREFIXES(site6, struct prefix6);
+PREFIXES(eids4, struct prefix4);
+PREFIXES(eids6, struct prefix6);
 
 #define ADDRESSES(name, address)                                                                                       \
 	struct {                                                                                                       \
@@ -277,26 +281,36 @@ INLINE int from_core6(const struct ipv6 *ip, const void *end)
 	return lisp_data(fragment + 1, end, offset & 1);
 }
 
-INLINE int from_site4(const struct ipv4 *ip)
+INLINE int from_site4(u8 roles, const struct ipv4 *ip)
 {
 	struct prefix4 source = { .length = 32 };
+	struct prefix4 destination = { .length = 32 };
 
 	if (!unicast4(ip->destination))
 		return NOT_UNICAST;
 	if (bpf_map_lookup_elem(&own4, ip->destination))
 		return TO_BOX;
+	if (roles & IS_NATIVE) {
+		__builtin_memcpy(destination.address, ip->destination, sizeof(destination.address));
+		return bpf_map_lookup_elem(&eids4, &destination) ? NATIVE : OTHER_DESTINATION;
+	}
 	__builtin_memcpy(source.address, ip->source, sizeof(source.address));
 	return bpf_map_lookup_elem(&site4, &source) ? SITE : OTHER_SOURCE;
 }
 
-INLINE int from_site6(const struct ipv6 *ip)
+INLINE int from_site6(u8 roles, const struct ipv6 *ip)
 {
 	struct prefix6 source = { .length = 128 };
+	struct prefix6 destination = { .length = 128 };
 
 	if (!unicast6(ip->destination))
 		return NOT_UNICAST;
 	if (bpf_map_lookup_elem(&own6, ip->destination))
 		return TO_BOX;
+	if (roles & IS_NATIVE) {
+		__builtin_memcpy(destination.address, ip->destination, sizeof(destination.address));
+		return bpf_map_lookup_elem(&eids6, &destination) ? NATIVE : OTHER_DESTINATION;
+	}
 	__builtin_memcpy(source.address, ip->source, sizeof(source.address));
 	return bpf_map_lookup_elem(&site6, &source) ? SITE : OTHER_SOURCE;
 }
@@ -310,11 +324,11 @@ INLINE int classify4(const struct port *port, const struct ipv4 *ip, const void 
 		return MALFORMED;
 	if (!whole4(ip, end, &after))
 		return MALFORMED;
-	if (port->core)
+	if (port->roles & IS_CORE)
 		reason = from_core4(ip, after, end);
-	if (reason != NOT_LISP || !port->site)
+	if (reason != NOT_LISP || !(port->roles & (IS_SITE | IS_NATIVE)))
 		return reason;
-	return from_site4(ip);
+	return from_site4(port->roles, ip);
 }
 
 INLINE int classify6(const struct port *port, const struct ipv6 *ip, const void *end)
@@ -323,11 +337,11 @@ INLINE int classify6(const struct port *port, const struct ipv6 *ip, const void 
 
 	if ((const void *)(ip + 1) > end || ip->version >> 4 != 6)
 		return MALFORMED;
-	if (port->core)
+	if (port->roles & IS_CORE)
 		reason = from_core6(ip, end);
-	if (reason != NOT_LISP || !port->site)
+	if (reason != NOT_LISP || !(port->roles & (IS_SITE | IS_NATIVE)))
 		return reason;
-	return from_site6(ip);
+	return from_site6(port->roles, ip);
 }
 
 INLINE int classify(const struct port *port, const void *data, const void *end)

@@ -27,6 +27,7 @@ use crate::{
     encap::{self, Context, Setup, SitePacket},
     frame::{Frame, Umem},
     mapping::{InstanceId, PortIndex},
+    proxy,
     sightings::Desk,
     verdict::{Reason, Verdict},
     worker::{PortRole, SourceCheck},
@@ -220,9 +221,16 @@ impl Batch {
             self.read(umem, frames, cache, (role.instance, blind), |octets, questions| {
                 encap::read(octets, role.instance, setup, questions)
             });
-        } else if core && !site {
+        } else if core && !site && !role.native {
             self.read(umem, frames, cache, (role.instance, blind), |octets, questions| {
                 decap::read(octets, setup, questions)
+            });
+        } else if role.native {
+            self.read(umem, frames, cache, (role.instance, blind), |octets, questions| {
+                match core && is_for_etr(octets, &setup.rlocs) {
+                    true => decap::read(octets, setup, questions),
+                    false => proxy::read(octets, role.instance, setup, questions),
+                }
             });
         } else {
             self.read(umem, frames, cache, (role.instance, blind), |octets, questions| {
@@ -232,7 +240,7 @@ impl Batch {
                 }
             });
         }
-        self.ask(cache, setup, site || !core);
+        self.ask(cache, setup, site || !core || role.native || setup.proxy.rtr);
     }
 
     #[inline(never)]
@@ -284,7 +292,7 @@ impl Batch {
                 cache.prefetch_mark(entry);
             }
         }
-        if setup.source_check == SourceCheck::Secure {
+        if setup.source_check == SourceCheck::Secure || setup.proxy.is_on() {
             for entry in sources.all_found().flatten() {
                 cache.prefetch_members(entry);
             }

@@ -63,6 +63,10 @@ pub struct Counters {
     pub encapsulated: Counter,
     /// Core packets whose inner packet was sent on to the site.
     pub decapsulated: Counter,
+    /// Core packets that went out of one tunnel into the next.
+    pub reencapsulated: Counter,
+    /// Of the decapsulated ones, packets to destinations that are no EIDs, sent on natively: a PETR's.
+    pub decapsulated_native: Counter,
     /// Site packets sent without an outer header, by a negative entry with ACT 1.
     pub native: Counter,
     /// Site packets split in two before encapsulation: too long for the way, and their sender allows it.
@@ -127,6 +131,8 @@ impl Counters {
         let counters = [
             ("encapsulated", &self.encapsulated),
             ("decapsulated", &self.decapsulated),
+            ("reencapsulated", &self.reencapsulated),
+            ("decapsulated-native", &self.decapsulated_native),
             ("native", &self.native),
             ("split", &self.split),
             ("missed", &self.missed),

@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod onward;
 mod packet;
 
 use std::net::IpAddr;
@@ -62,7 +63,7 @@ fn read_any(octets: &[u8], setup: &Setup, questions: &mut Questions<'_, '_>) -> 
     }
     let header = read_inner(&octets[outer.length..outer.length + outer.inner], &setup.rlocs)?;
     let ours = questions.is_ours(outer.instance, header.source);
-    let asks = asks(ours, setup.source_check).ok_or(Reason::InnerSourceLocal)?;
+    let asks = asks(ours, setup.asks_sources).ok_or(Reason::InnerSourceLocal)?;
     questions.push(outer.instance, asks.then_some(header.source), header.destination);
     let IpHeader { total, tos, ttl, .. } = header;
     Ok(CorePacket::new(&outer, &Inner { v4: header.source.is_ipv4(), total: total as u16, tos, ttl }, asks))
@@ -71,10 +72,10 @@ fn read_any(octets: &[u8], setup: &Setup, questions: &mut Questions<'_, '_>) -> 
 /// Whether a source's entry has to be looked up, by what is known of whether it is ours. `None` if it is: packets of the
 /// site do not come out of a tunnel, it is spoofed (RFC 7835 §2.2.4).
 #[inline(always)]
-fn asks(ours: Option<bool>, source_check: SourceCheck) -> Option<bool> {
+fn asks(ours: Option<bool>, asks_sources: bool) -> Option<bool> {
     match ours {
         Some(true) => None,
-        Some(false) => Some(source_check != SourceCheck::Standard),
+        Some(false) => Some(asks_sources),
         None => Some(true),
     }
 }
@@ -87,13 +88,13 @@ fn read_plain_inner(
     setup: &Setup,
     questions: &mut Questions<'_, '_>,
 ) -> Option<CorePacket> {
-    let Setup { rlocs, source_check, .. } = setup;
+    let Setup { rlocs, asks_sources, .. } = setup;
     let inner = &octets[outer.length..outer.length + outer.inner];
     if let Some(Plain { source, destination, total, tos, ttl, .. }) = Plain::read(inner) {
         if may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination) {
             return None;
         }
-        let asks = asks(questions.is_ours_v4(outer.instance, source), *source_check)?;
+        let asks = asks(questions.is_ours_v4(outer.instance, source), *asks_sources)?;
         questions.push_v4(outer.instance, asks.then_some(source), destination);
         return Some(CorePacket::new(outer, &Inner { v4: true, total, tos, ttl }, asks));
     }
@@ -101,7 +102,7 @@ fn read_plain_inner(
     if may_be_martian_v6(source) | may_be_martian_v6(destination) | rlocs.contains_v6(destination) {
         return None;
     }
-    let asks = asks(questions.is_ours_v6(outer.instance, source), *source_check)?;
+    let asks = asks(questions.is_ours_v6(outer.instance, source), *asks_sources)?;
     questions.push_v6(outer.instance, asks.then_some(source), destination);
     Some(CorePacket::new(outer, &Inner { v4: false, total: total as u16, tos, ttl }, asks))
 }
@@ -185,7 +186,9 @@ pub(crate) fn decap_plain(
 ) -> Option<PortIndex> {
     let Context { cache, setup } = context;
     let entry = destination?;
-    let next_hop = cache.delivery(entry)?;
+    let Some(next_hop) = cache.delivery(entry) else {
+        return onward::pass_plain(umem, frame, packet, source, entry, context);
+    };
     if packet.asks() {
         if setup.features.any() {
             return None;
@@ -225,13 +228,21 @@ pub(crate) fn decap(
         return Verdict::Drop(Reason::InnerSourceLocal);
     }
     let Some(entry) = destination else {
+        if setup.proxy.is_on() {
+            return onward::pass(umem, frame, packet, source, destination, context);
+        }
         // Asked last, because packets of an unknown instance find nothing anyway.
         let known = cache.knows(packet.instance(octets));
         return Verdict::Drop(if known { Reason::InnerDestinationForeign } else { Reason::UnknownInstance });
     };
     // Of a host: no flow is needed to tell.
     let way = cache.way(entry, 0);
-    let (Way::Deliver(_) | Way::Unresolved) = way else { return Verdict::Drop(Reason::InnerDestinationForeign) };
+    let (Way::Deliver(_) | Way::Unresolved) = way else {
+        return match setup.proxy.is_on() {
+            true => onward::pass(umem, frame, packet, source, destination, context),
+            false => Verdict::Drop(Reason::InnerDestinationForeign),
+        };
+    };
     match (setup.source_check, source) {
         (SourceCheck::Secure, None) => {
             return Verdict::DropAndAsk(Reason::InnerSourceUnknown, packet.miss(octets, Wanted::Mapping));

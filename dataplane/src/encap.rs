@@ -18,10 +18,11 @@ use crate::{
     batch::{ASKS, Questions, Word},
     cache::{Entry, Snapshot, Way},
     classify::{self, Fault, FlowKey, IpHeader, Plain, PlainV6, Rlocs, is_martian, may_be_martian, may_be_martian_v6},
-    counters::Counters,
+    counters::{Counter, Counters},
     features::{self, Features},
     frame::{Frame, Umem},
     mapping::{Eid, InstanceId, NextHop, OuterHeader, Patch, PortIndex},
+    proxy::{self, Proxy},
     verdict::{Miss, Notice, Reason, Verdict, Wanted},
     wire::{
         checksum,
@@ -51,13 +52,17 @@ pub(crate) struct Setup {
     pub(crate) hash_seed: u32,
     /// How sources of packets out of tunnels are checked.
     pub(crate) source_check: SourceCheck,
+    /// Whether the entries of such sources are looked at.
+    pub(crate) asks_sources: bool,
+    /// What we do for other sites.
+    pub(crate) proxy: Proxy,
     /// Which header features are on.
     pub(crate) features: Features,
     /// Where it counts.
     pub(crate) counters: Arc<Counters>,
 }
 
-/// A packet from a site, between its two parts: its flow, its length and where it starts. What else it says is read again
+/// A packet from a site, or a stranger's to one, between its two parts: its flow, its length and where it starts. What else it says is read again
 /// where it is rewritten.
 ///
 /// One word, as [`batch`](crate::batch) keeps it: written in parts and read as a whole, it would have to be waited for.
@@ -68,9 +73,10 @@ impl SitePacket {
     const V4: u64 = 1 << 56;
     const EXPIRED: u64 = 1 << 57;
     const ASKS: u64 = ASKS;
+    const STRANGE: u64 = 1 << 59;
 
     #[inline(always)]
-    fn new(flow: u32, total: u16, link: usize, v4: bool, ttl: u8, asks: bool) -> Self {
+    pub(crate) fn new(flow: u32, total: u16, link: usize, v4: bool, ttl: u8, asks: bool) -> Self {
         let v4 = if v4 { Self::V4 } else { 0 };
         let expired = if ttl <= 1 { Self::EXPIRED } else { 0 };
         let asks = if asks { Self::ASKS } else { 0 };
@@ -89,9 +95,19 @@ impl SitePacket {
         self.0 & Self::ASKS != 0
     }
 
+    /// The same packet, from a network without LISP.
+    pub(crate) const fn of_stranger(self) -> Self {
+        Self(self.0 | Self::STRANGE)
+    }
+
+    /// Whether it came from a network without LISP.
+    const fn is_of_stranger(self) -> bool {
+        self.0 & Self::STRANGE != 0
+    }
+
     /// Octets of the IP packet.
     #[inline(always)]
-    const fn total(self) -> usize {
+    pub(crate) const fn total(self) -> usize {
         (self.0 >> 32 & 0xffff) as usize
     }
 
@@ -207,16 +223,16 @@ fn read_any(
     Ok(SitePacket::new(flow, header.total as u16, link, header.source.is_ipv4(), header.ttl, asks))
 }
 
-/// What is asked for if there is no mapping.
+/// What is asked for if there is no mapping, or no next hop.
 #[cold]
-fn miss(octets: &[u8], instance: InstanceId) -> Verdict {
+pub(crate) fn miss(octets: &[u8], instance: InstanceId, wanted: Wanted) -> Verdict {
     let (_, header) = IpHeader::in_frame(octets).expect("it was read before");
     let destination = Eid { instance, address: header.destination };
-    Verdict::Miss(Miss { wanted: Wanted::Mapping, destination, source: header.source })
+    Verdict::Miss(Miss { wanted, destination, source: header.source })
 }
 
 #[cold]
-fn too_big(octets: &[u8], limit: usize) -> Verdict {
+pub(crate) fn too_big(octets: &[u8], limit: usize) -> Verdict {
     let (_, header) = IpHeader::in_frame(octets).expect("it was read before");
     if header.may_split {
         return Verdict::Split;
@@ -241,7 +257,7 @@ pub(crate) fn encap_plain(
     }
     let Way::Tunnel(outer) = cache.way(entry, packet.flow()) else { return None };
     let total = packet.total();
-    if total > outer.inner_limit() || !encapsulate(umem, frame, packet, outer, &setup.counters) {
+    if total > outer.inner_limit() || !encapsulate(umem, frame, packet, outer, &setup.counters.encapsulated) {
         return None;
     }
     cache.hit(entry, total);
@@ -266,16 +282,19 @@ pub(crate) fn encap(
     if packet.is_expired() {
         return Verdict::Refuse(Reason::TtlExpired, Notice::TimeExceeded);
     }
-    let Some(entry) = destination else { return miss(umem.octets(frame), instance) };
+    let Some(entry) = destination else { return miss(umem.octets(frame), instance, Wanted::Mapping) };
     let total = packet.total();
     let Way::Tunnel(outer) = context.cache.way(entry, packet.flow()) else {
+        if packet.is_of_stranger() {
+            return proxy::without_tunnel(umem, frame, instance, packet, entry, context);
+        }
         return without_tunnel(umem, frame, instance, packet, entry, context);
     };
     if total > outer.inner_limit() {
         return too_big(umem.octets(frame), outer.inner_limit());
     }
     context.cache.hit(entry, total);
-    if !encapsulate(umem, frame, packet, outer, &context.setup.counters) {
+    if !encapsulate(umem, frame, packet, outer, &context.setup.counters.encapsulated) {
         return Verdict::Drop(Reason::NoHeadroom);
     }
     if context.setup.features.marks() {
@@ -292,7 +311,7 @@ pub(crate) fn encap(
 
 /// What becomes of a packet whose destination is known, but is not at the end of a tunnel.
 #[inline(never)]
-fn without_tunnel(
+pub(crate) fn without_tunnel(
     umem: &mut Umem,
     frame: &mut Frame,
     instance: InstanceId,
@@ -302,15 +321,10 @@ fn without_tunnel(
 ) -> Verdict {
     let total = packet.total();
     match context.cache.way(entry, packet.flow()) {
-        Way::Native(next_hop) => {
-            if total > next_hop.mtu() {
-                return too_big(umem.octets(frame), next_hop.mtu());
-            }
-            context.cache.hit(entry, total);
-            forward_natively(umem, frame, packet, next_hop, &context.setup.counters)
-        }
+        Way::Native(next_hop) => forward_natively(umem, frame, packet, entry, next_hop, context),
+        Way::NativeUnresolved => miss(umem.octets(frame), instance, Wanted::Neighbour),
         // Into a tunnel since a moment ago: there is one after all, but asking once more does no harm.
-        Way::Request | Way::Tunnel(_) => miss(umem.octets(frame), instance),
+        Way::Request | Way::Tunnel(_) => miss(umem.octets(frame), instance, Wanted::Mapping),
         Way::Deliver(_) | Way::Unresolved => Verdict::Drop(Reason::DestinationLocal),
         Way::Drop(reason) => {
             context.cache.hit(entry, total);
@@ -323,14 +337,14 @@ fn without_tunnel(
     }
 }
 
-/// Puts the outer header in front; false, and nothing done, if there is no room for it.
+/// Puts the outer header in front and counts that; false, and nothing done, if there is no room for it.
 #[inline(always)]
-fn encapsulate(
+pub(crate) fn encapsulate(
     umem: &mut Umem,
     frame: &mut Frame,
     packet: SitePacket,
     outer: &OuterHeader,
-    counters: &Counters,
+    count: &Counter,
 ) -> bool {
     let total = packet.total();
     if !umem.replace_front(frame, packet.link(), outer.len(), total) {
@@ -341,22 +355,28 @@ fn encapsulate(
     let (tos, ttl) = take_hop(head, packet.is_v4());
     let source_port = classify::source_port(packet.flow());
     outer.stamp(octets, &Patch { inner_length: total as u16, ttl, tos, source_port });
-    counters.encapsulated.add(1);
+    count.add(1);
     true
 }
 
-fn forward_natively(
+/// Sends a packet on as it is, by the next hop of its entry.
+pub(crate) fn forward_natively(
     umem: &mut Umem,
     frame: &mut Frame,
     packet: SitePacket,
+    entry: Entry,
     next_hop: &NextHop,
-    counters: &Counters,
+    context: &Context<'_>,
 ) -> Verdict {
-    let v4 = packet.is_v4();
-    let inner = readdress(umem, frame, packet.link(), packet.total(), v4, next_hop);
+    let (v4, total) = (packet.is_v4(), packet.total());
+    if total > next_hop.mtu() {
+        return too_big(umem.octets(frame), next_hop.mtu());
+    }
+    context.cache.hit(entry, total);
+    let inner = readdress(umem, frame, packet.link(), total, v4, next_hop);
     let Some(head) = inner.and_then(<[u8]>::first_chunk_mut) else { return Verdict::Drop(Reason::NoHeadroom) };
     take_hop(head, v4);
-    counters.native.add(1);
+    context.setup.counters.native.add(1);
     Verdict::Send(next_hop.port())
 }
 

@@ -101,6 +101,12 @@ impl HoldQueue {
         Self { places, waiting: Vec::with_capacity(limit), frames: 0, limit, unasked: 0, sweep: None }
     }
 
+    /// Most frames held at a time.
+    #[must_use]
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Frames held.
     #[must_use]
     pub const fn len(&self) -> usize {

@@ -23,6 +23,7 @@ pub mod hold;
 pub mod icmp_error;
 pub mod mapping;
 pub mod port;
+pub mod proxy;
 pub mod queue;
 pub mod run;
 pub mod sightings;

@@ -53,7 +53,7 @@ pub struct Miss {
 pub enum Wanted {
     /// A mapping: the destination is outside the local EID-prefixes and nothing is cached.
     Mapping,
-    /// The link-layer address of a host or next hop inside the site.
+    /// The link-layer address of a host or next hop, inside the site or towards a destination that is no EID.
     Neighbour,
 }
 
@@ -113,6 +113,10 @@ reasons! {
     ActAuthFailure = "act-auth-failure",
     /// Natively forwarded, but no next hop is known.
     NativeNoRoute = "native-no-route",
+    /// Came natively for an EID aggregate, has no mapping, and would leave natively by where it came from.
+    NativeLoop = "native-loop",
+    /// Came natively for none of the EID aggregates that we attract.
+    DestinationNotAggregated = "destination-not-aggregated",
     // Waiting for a mapping.
     /// No mapping yet, and holding is switched off.
     MissNotHeld = "miss-not-held",
@@ -165,6 +169,9 @@ reasons! {
     InnerDestinationRloc = "inner-destination-rloc",
     /// Inner destination outside the local EID-prefixes.
     InnerDestinationForeign = "inner-destination-foreign",
+    /// Inner destination is an EID of another site: a PETR is for what is none, and a re-encapsulating router sends nothing
+    /// back to where it came from.
+    InnerDestinationEid = "inner-destination-eid",
     /// V set, and our mapping of the inner destination has no version (RFC 9302 §6.1).
     VersionUnexpected = "version-unexpected",
     /// V set with a dest map-version of 0, which no ITR may send.

@@ -39,6 +39,7 @@ use crate::{
     icmp_error::{self, Limiter, Speaker},
     mapping::{Eid, InstanceId, MacAddress, PortIndex},
     port::{BATCH, Port},
+    proxy::Proxy,
     queue::{MissQueue, SightingQueue},
     sightings::Desk,
     verdict::{Miss, Notice, Reason, Verdict, Wanted},
@@ -79,7 +80,10 @@ pub struct PortRole {
     pub site: bool,
     /// Other tunnel routers are behind it. A port may be both.
     pub core: bool,
-    /// The instance of the site behind it (RFC 9300 §8).
+    /// Networks without LISP are behind it, of which we attract packets to EIDs: see [`proxy`](crate::proxy). Such a port may
+    /// be a core port, and no site port.
+    pub native: bool,
+    /// The instance of the site behind it (RFC 9300 §8), or that of the EIDs which packets out of it are for.
     pub instance: InstanceId,
     /// Its link-layer address.
     pub mac: MacAddress,
@@ -102,6 +106,8 @@ pub struct Settings {
     pub hold: Hold,
     /// How sources of packets out of tunnels are checked.
     pub source_check: SourceCheck,
+    /// What we do for other sites.
+    pub proxy: Proxy,
     /// Most frames that a turn takes from a port, 1 … [`BATCH`].
     pub batch: usize,
 }
@@ -176,7 +182,7 @@ impl Worker {
     /// If there are more ports than [`PORTS_MAX`](crate::counters::PORTS_MAX), or if [`Settings::batch`] is out of range.
     #[must_use]
     pub fn new(settings: Settings, umem: Umem, misses: MissQueue, counters: Arc<Counters>) -> Self {
-        let Settings { ports: roles, rlocs, hash_seed, hold, source_check, batch } = settings;
+        let Settings { ports: roles, rlocs, hash_seed, hold, source_check, proxy, batch } = settings;
         assert!((1..=BATCH).contains(&batch), "a batch of {batch} frames");
         assert!(roles.len() <= crate::counters::PORTS_MAX, "more ports than a worker counts");
         let key = FlowKey::new(hash_seed);
@@ -203,6 +209,8 @@ impl Worker {
                 key,
                 hash_seed,
                 source_check,
+                asks_sources: source_check != SourceCheck::Standard || proxy.admits_by_source(),
+                proxy,
                 features: Features::default(),
                 counters: counters.clone(),
             },
@@ -361,6 +369,11 @@ impl Worker {
     fn miss(&mut self, miss: Miss, frame: Frame, ingress: PortIndex, now: Instant) {
         self.counters.missed.add(1);
         let Some(held) = &mut self.held else { return self.drop_asking(miss, frame, Reason::MissNotHeld) };
+        // What strangers cause leaves half of the places to our site.
+        let strange = !self.setup.ports[usize::from(ingress)].site && miss.wanted == Wanted::Mapping;
+        if strange && held.len() >= held.limit() / 2 {
+            return self.drop_asking(miss, frame, Reason::HoldFull);
+        }
         match held.hold(miss, frame, ingress, now) {
             Place::Held { displaced, ask } => {
                 self.counters.held.add(1);
@@ -473,6 +486,6 @@ fn is_answered(cache: &Snapshot<'_>, miss: &Miss) -> bool {
     let way = cache.lookup(instance, address).map(|entry| cache.way(entry, 0));
     match miss.wanted {
         Wanted::Mapping => !matches!(way, None | Some(Way::Request)),
-        Wanted::Neighbour => !matches!(way, Some(Way::Unresolved)),
+        Wanted::Neighbour => !matches!(way, Some(Way::Unresolved | Way::NativeUnresolved)),
     }
 }

@@ -239,6 +239,7 @@ pub(super) fn locator(mut fields: Fields<'_>) -> Result<EntryLocator, ProtocolEr
         local: flags & LOCAL != 0,
         probed: false,
         reachable: flags & REACHABLE != 0,
+        hop: None,
     };
     Ok(EntryLocator { locator, up: flags & UP != 0, bad: flags & BAD != 0 })
 }

@@ -302,6 +302,8 @@ pub struct PortStatus {
     pub site: bool,
     /// LISP packets from it are decapsulated.
     pub core: bool,
+    /// Packets from it to EIDs that we attract are encapsulated.
+    pub native: bool,
     /// Instance of the site's packets.
     pub instance: InstanceId,
     /// Up and with carrier.
@@ -314,6 +316,20 @@ pub struct PortStatus {
     pub mac: Option<MacAddress>,
     /// Packets and octets in and out, and what the kernel says of the rings.
     pub stats: Vec<Stat>,
+}
+
+impl PortStatus {
+    /// What it is for, as operators read it.
+    #[must_use]
+    pub const fn roles(&self) -> &'static str {
+        match (self.site, self.core, self.native) {
+            (true, true, _) => "site+core",
+            (true, false, _) => "site",
+            (false, true, true) => "core+native",
+            (false, false, true) => "native",
+            (false, _, false) => "core",
+        }
+    }
 }
 
 /// One tunnel of the ALT.

@@ -48,6 +48,7 @@ impl Detail {
 // Flags of a PORT.
 const SITE: u8 = 1;
 const CORE: u8 = 2;
+const NATIVE: u8 = 4;
 const UP: u8 = 1;
 const ZERO_COPY: u8 = 2;
 const MAC: u8 = 4;
@@ -113,7 +114,8 @@ fn scope(mut fields: Fields<'_>) -> Result<Scope, ProtocolError> {
 pub(super) fn put_port(out: &mut Vec<u8>, port: &PortStatus, ids: &mut Ids) {
     put(out, kind::PORT, |out| {
         out.extend(port.index.to_le_bytes());
-        out.push(if port.site { SITE } else { 0 } | if port.core { CORE } else { 0 });
+        let roles = [(port.site, SITE), (port.core, CORE), (port.native, NATIVE)];
+        out.push(roles.iter().fold(0, |roles, (has, role)| if *has { roles | role } else { roles }));
         let flags = if port.up { UP } else { 0 } | if port.zero_copy { ZERO_COPY } else { 0 };
         out.push(flags | if port.mac.is_some() { MAC } else { 0 });
         out.extend(port.mtu.to_le_bytes());
@@ -133,6 +135,7 @@ fn port(mut fields: Fields<'_>) -> Result<PortStatus, ProtocolError> {
         index,
         site: roles & SITE != 0,
         core: roles & CORE != 0,
+        native: roles & NATIVE != 0,
         instance,
         up: flags & UP != 0,
         zero_copy: flags & ZERO_COPY != 0,

@@ -89,6 +89,7 @@ impl View for Fake {
             index: 3,
             site: false,
             core: true,
+            native: true,
             instance: InstanceId::DEFAULT,
             up: true,
             zero_copy: true,

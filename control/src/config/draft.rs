@@ -5,6 +5,7 @@ mod features;
 mod key;
 mod map_server;
 mod probing;
+mod proxy;
 
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
@@ -15,6 +16,7 @@ pub use features::FeaturesDraft;
 pub use key::{KeyDraft, Secret};
 pub use map_server::MapServerDraft;
 pub use probing::ProbingDraft;
+pub use proxy::{PetrDraft, PitrPrefixDraft, RtrDraft};
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,13 +57,13 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Given<T> {
     }
 }
 
-/// `[[site-port]]`, `[[core-port]]`.
+/// `[[site-port]]`, `[[core-port]]`, `[[native-port]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PortDraft {
     /// Interface name.
     pub name: Given<String>,
-    /// Instance-ID of a site port.
+    /// Instance-ID of a site port or a native port.
     pub instance: Option<Given<i64>>,
 }
 
@@ -87,6 +89,10 @@ pub struct EidPrefixDraft {
 pub struct LocatorDraft {
     /// The RLOC.
     pub address: Given<String>,
+    /// Routers that re-encapsulate on the way to it, in the order of the way.
+    pub via: Option<Vec<Given<String>>>,
+    /// None of those may be passed by.
+    pub strict: Option<Given<bool>>,
     /// 0 … 255.
     pub priority: Option<Given<i64>>,
     /// 0 … 255.
@@ -168,6 +174,8 @@ pub struct Settings {
     pub state_dir: Option<Given<String>>,
     /// PETRs we use.
     pub petrs: Option<Vec<Given<String>>>,
+    /// Look-ups a second for one stranger's network.
+    pub pitr_rate: Option<Given<i64>>,
     /// Cores, as `2-5` or `0,1`.
     pub workers: Option<Given<String>>,
     /// Core.
@@ -213,6 +221,8 @@ pub struct Draft {
     pub site_ports: Vec<PortDraft>,
     /// Core ports.
     pub core_ports: Vec<PortDraft>,
+    /// Native ports.
+    pub native_ports: Vec<PortDraft>,
     /// Our EID-prefixes.
     pub eid_prefixes: Vec<EidPrefixDraft>,
     /// ALT tunnels.
@@ -231,7 +241,7 @@ pub struct Draft {
     pub map_cache: Vec<StaticDraft>,
     /// Map-Servers we register with.
     pub map_servers: Vec<MapServerDraft>,
-    /// Map-Resolver and Map-Server.
+    /// Map-Resolver, Map-Server, PETR and PITR.
     pub roles: RolesDraft,
     /// RLOC-probing.
     pub probing: ProbingDraft,
@@ -251,6 +261,7 @@ impl Draft {
         Self {
             site_ports: list(self.site_ports, other.site_ports),
             core_ports: list(self.core_ports, other.core_ports),
+            native_ports: list(self.native_ports, other.native_ports),
             eid_prefixes: list(self.eid_prefixes, other.eid_prefixes),
             tunnels: list(self.tunnels, other.tunnels),
             routes: list(self.routes, other.routes),
@@ -277,6 +288,7 @@ impl Settings {
             site_id: self.site_id.or(other.site_id),
             state_dir: self.state_dir.or(other.state_dir),
             petrs: self.petrs.or(other.petrs),
+            pitr_rate: self.pitr_rate.or(other.pitr_rate),
             workers: self.workers.or(other.workers),
             control_core: self.control_core.or(other.control_core),
             xdp: self.xdp.or(other.xdp),

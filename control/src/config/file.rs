@@ -27,6 +27,10 @@ pub(super) fn read(text: &str) -> (Draft, Vec<Finding>) {
         match key.get_ref().as_ref() {
             "site-port" => draft.site_ports = list("site-port", value, &mut findings),
             "core-port" => draft.core_ports = list("core-port", value, &mut findings),
+            "native-port" => draft.native_ports = list("native-port", value, &mut findings),
+            "pitr-prefix" => draft.roles.pitr_prefixes = list("pitr-prefix", value, &mut findings),
+            "rtr" => draft.roles.rtr = single("[rtr]", value, &mut findings),
+            "petr" => draft.roles.petr = single("[petr]", value, &mut findings),
             "eid-prefix" => draft.eid_prefixes = list("eid-prefix", value, &mut findings),
             "map-cache" => draft.map_cache = list("map-cache", value, &mut findings),
             "alt" => alt(value, &mut draft, &mut findings),

@@ -3,7 +3,8 @@
 //! The form alone is checked here (a mistake is one of usage); the meaning is checked together with the file.
 
 use super::{
-    EidPrefixDraft, Given, KeyDraft, MapServerDraft, NeighborDraft, PortDraft, RibDraft, RouteDraft, TunnelDraft,
+    EidPrefixDraft, Given, KeyDraft, MapServerDraft, NeighborDraft, PitrPrefixDraft, PortDraft, RibDraft, RouteDraft,
+    TunnelDraft,
 };
 
 /// `--site-port IF[:IID]`.
@@ -11,7 +12,19 @@ use super::{
 /// # Errors
 /// What to write instead.
 pub fn site_port(text: &str) -> Result<PortDraft, String> {
-    let flag = || format!("--site-port {text}");
+    port("--site-port", text)
+}
+
+/// `--native-port IF[:IID]`.
+///
+/// # Errors
+/// What to write instead.
+pub fn native_port(text: &str) -> Result<PortDraft, String> {
+    port("--native-port", text)
+}
+
+fn port(flag: &str, text: &str) -> Result<PortDraft, String> {
+    let flag = || format!("{flag} {text}");
     let (name, instance) = match text.split_once(':') {
         None => (text, None),
         Some((name, instance)) => (name, Some(Given::by_flag(number("the Instance-ID", instance)?, flag()))),
@@ -43,6 +56,23 @@ pub fn eid_prefix(text: &str) -> Result<EidPrefixDraft, String> {
             ("ttl", Some(value)) => draft.ttl = Some(Given::by_flag(number("ttl", value)?, flag())),
             ("version", Some(value)) => draft.version = Some(Given::by_flag(number("version", value)?, flag())),
             _ => return Err(unknown(key, "instance=N, ttl=MINUTES, version=N")),
+        }
+    }
+    Ok(draft)
+}
+
+/// `--pitr-prefix PREFIX[,instance=N]`.
+///
+/// # Errors
+/// What to write instead.
+pub fn pitr_prefix(text: &str) -> Result<PitrPrefixDraft, String> {
+    let flag = || format!("--pitr-prefix {text}");
+    let (prefix, options) = split(text);
+    let mut draft = PitrPrefixDraft { prefix: Given::by_flag(filled("a prefix", prefix)?, flag()), instance: None };
+    for (key, value) in options {
+        match (key, value) {
+            ("instance", Some(value)) => draft.instance = Some(Given::by_flag(number("instance", value)?, flag())),
+            _ => return Err(unknown(key, "instance=N")),
         }
     }
     Ok(draft)

@@ -38,10 +38,11 @@ pub use crate::{
 };
 pub use draft::{
     AggregateDraft, AltDraft, Draft, EidPrefixDraft, FeaturesDraft, Given, KeyDraft, LocatorDraft, MapServerDraft,
-    NeighborDraft, Place, PortDraft, ProbingDraft, RibDraft, RouteDraft, Secret, Settings, StaticDraft, TunnelDraft,
+    NeighborDraft, PetrDraft, PitrPrefixDraft, Place, PortDraft, ProbingDraft, RibDraft, RouteDraft, RtrDraft, Secret,
+    Settings, StaticDraft, TunnelDraft,
 };
 pub use problem::{Problem, Problems};
-pub use roles::{Roles, RolesDraft};
+pub use roles::{Proxies, Roles, RolesDraft};
 
 /// Where the mapping API listens by default.
 pub const API_PATH: &str = "/run/altitude/map.sock";
@@ -150,7 +151,9 @@ pub struct Port {
     pub site: bool,
     /// The RLOC space is behind it: LISP packets from it are decapsulated.
     pub core: bool,
-    /// Instance that the site's packets belong to; the default one for a core port.
+    /// Networks without LISP are behind it: packets from it to EIDs that we attract are encapsulated.
+    pub native: bool,
+    /// Instance that the site's or the strangers' packets belong to; the default one for a core port.
     pub instance: InstanceId,
 }
 

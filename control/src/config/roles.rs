@@ -1,13 +1,14 @@
-//! What a router may be besides an xTR: ALT router with wishes, Map-Resolver, Map-Server; and whom an ITR asks.
+//! What a router may be besides an xTR: ALT router with wishes, Map-Resolver, Map-Server, PETR, PITR; and whom an ITR asks.
 
 #[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;
 
+use altitude_dataplane::mapping::{EidPrefix, InstanceId};
 use serde::Deserialize;
 
-use super::{Given, KeyDraft};
+use super::{Given, KeyDraft, PetrDraft, PitrPrefixDraft, RtrDraft};
 use crate::{alt::datagrams::Unreachable, map_resolver, map_server::Site, rate::Rate};
 
 /// ALT datagrams a second out of one tunnel by default.
@@ -22,6 +23,8 @@ pub struct Roles {
     pub map_resolvers: Vec<IpAddr>,
     /// Who takes what would be forwarded natively, sharing it.
     pub petrs: Vec<IpAddr>,
+    /// What we are between LISP and networks without it.
+    pub proxies: Proxies,
     /// We are a Map-Resolver.
     pub map_resolver: Option<map_resolver::Settings>,
     /// Sites of our Map-Server; none: we are no Map-Server.
@@ -30,6 +33,29 @@ pub struct Roles {
     pub unreachable: Unreachable,
     /// ALT datagrams out of each tunnel that has no rate of its own.
     pub ingress: Rate,
+}
+
+/// PETR, PITR (RFC 6832) and re-encapsulating router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxies {
+    /// We are a PETR.
+    pub petr: bool,
+    /// We re-encapsulate.
+    pub rtr: bool,
+    /// The one or the other of these instances.
+    pub instances: Vec<InstanceId>,
+    /// EID-prefixes that we attract; none: we are no PITR.
+    pub aggregates: Vec<EidPrefix>,
+    /// Look-ups a second for one stranger's network.
+    pub rate: u32,
+}
+
+impl Proxies {
+    /// Whether others than our own site make us look things up.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.petr || self.rtr || !self.aggregates.is_empty()
+    }
 }
 
 /// `[map-resolver]`: its presence makes us one.
@@ -80,6 +106,12 @@ pub struct RolesDraft {
     pub map_resolver: Option<MapResolverDraft>,
     /// Sites.
     pub sites: Vec<SiteDraft>,
+    /// Role of a PETR.
+    pub petr: Option<PetrDraft>,
+    /// Role of a re-encapsulating router.
+    pub rtr: Option<RtrDraft>,
+    /// What a PITR attracts.
+    pub pitr_prefixes: Vec<PitrPrefixDraft>,
 }
 
 impl RolesDraft {
@@ -89,6 +121,9 @@ impl RolesDraft {
         Self {
             map_resolver: self.map_resolver.or(other.map_resolver),
             sites: if self.sites.is_empty() { other.sites } else { self.sites },
+            petr: self.petr.or(other.petr),
+            rtr: self.rtr.or(other.rtr),
+            pitr_prefixes: if self.pitr_prefixes.is_empty() { other.pitr_prefixes } else { self.pitr_prefixes },
         }
     }
 }

@@ -4,6 +4,7 @@ mod bgp;
 mod features;
 mod map_server;
 mod probing;
+mod proxy;
 
 use super::*;
 
@@ -40,8 +41,14 @@ fn the_example_is_good_and_means_what_it_says() {
          0 Map-Servers, 1 worker"
     );
     assert_eq!(config.rlocs, [IpAddr::from([240, 0, 254, 10])]);
-    assert_eq!(config.ports[0], Port { name: "eth1".into(), site: true, core: false, instance: InstanceId::DEFAULT });
-    assert_eq!(config.ports[1], Port { name: "eth0".into(), site: false, core: true, instance: InstanceId::DEFAULT });
+    assert_eq!(
+        config.ports[0],
+        Port { name: "eth1".into(), site: true, core: false, native: false, instance: InstanceId::DEFAULT }
+    );
+    assert_eq!(
+        config.ports[1],
+        Port { name: "eth0".into(), site: false, core: true, native: false, instance: InstanceId::DEFAULT }
+    );
     assert_eq!(config.database[0].eid.to_string(), "1.1.0.0/16");
     assert!(config.database.iter().all(|own| own.authoritative && own.ttl.to_wire() == TTL_MINUTES));
     let locator = config.database[1].locators[0];

@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use altitude_dataplane::mapping::{Eid, EidPrefix, Locator, MapVersion, Mapping, Ttl};
+use altitude_dataplane::mapping::{Eid, EidPrefix, MapVersion, Mapping, Ttl, sort_locators};
 
 use self::{
     news::News,
@@ -479,7 +479,7 @@ fn ready(record: &Mapping) -> Mapping {
     for locator in &mut mapping.locators {
         locator.probed = false;
     }
-    mapping.locators.sort_by(Locator::wire_order);
+    sort_locators(&mut mapping.locators);
     mapping
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use altitude_dataplane::{
     cache::Choice,
-    mapping::{Candidate, InstanceId, Locator, LocatorSet, OuterHeader},
+    mapping::{Candidate, Hop, InstanceId, Locator, LocatorSet, OuterHeader, routes},
 };
 
 use super::{Path, Paths, Publisher};
@@ -15,7 +15,8 @@ impl Publisher {
     pub(super) fn choose(&self, instance: InstanceId, locators: &[Locator], paths: &dyn Paths) -> Choice {
         let mut waiting = false;
         let probed = |locator: &Locator| paths.probed(locator.address);
-        let answered = locators.iter().any(|locator| locator.usable() && probed(locator) == prober::State::Up);
+        let direct = |locator: &Locator| locator.hop.is_none() && locator.usable();
+        let answered = locators.iter().any(|locator| direct(locator) && probed(locator) == prober::State::Up);
         let gone = |locator: &Locator| match probed(locator) {
             prober::State::Down => true,
             // Where nobody ever answered, it is rather the ETR that answers no probes; and where there is no other, one that
@@ -23,11 +24,16 @@ impl Publisher {
             prober::State::Mute | prober::State::Held => answered,
             prober::State::Up | prober::State::Unknown => false,
         };
-        let candidates: Vec<Candidate> = locators
-            .iter()
-            .map(|locator| {
-                let outer = if gone(locator) { None } else { self.header(locator, instance, paths, &mut waiting) };
-                Candidate { address: locator.address, priority: locator.priority, weight: locator.weight, outer }
+        let candidates: Vec<Candidate> = routes(locators)
+            .filter_map(|route| {
+                let locator = route.last()?;
+                let outer = match route {
+                    [direct] if direct.hop.is_none() && gone(direct) => None,
+                    [direct] if direct.hop.is_none() => self.header(direct, instance, paths, &mut waiting),
+                    path => self.enter(path, instance, paths, &mut waiting),
+                };
+                let address = outer.as_ref().map_or(locator.address, OuterHeader::destination);
+                Some(Candidate { address, priority: locator.priority, weight: locator.weight, outer })
             })
             .collect();
         match LocatorSet::compile(&candidates) {
@@ -36,6 +42,37 @@ impl Publisher {
             None if waiting => Choice::Request,
             None => Choice::Unusable,
         }
+    }
+
+    /// The outer header towards the next stop of a path: the one behind ourselves, or the first where we are none. One that
+    /// cannot be reached is passed by, unless it is strict (RFC 8060 §4.6).
+    ///
+    /// Stops are judged by the underlay alone: a router that re-encapsulates answers no probes for EIDs of others.
+    fn enter(
+        &self,
+        path: &[Locator],
+        instance: InstanceId,
+        paths: &dyn Paths,
+        waiting: &mut bool,
+    ) -> Option<OuterHeader> {
+        // Where somebody is passed twice, nobody can tell how often he was.
+        if path.iter().enumerate().any(|(at, stop)| path[..at].iter().any(|other| other.address == stop.address)) {
+            return None;
+        }
+        let ours = path.iter().position(|stop| self.settings.rlocs.contains(&stop.address));
+        for stop in &path[ours.map_or(0, |at| at + 1)..] {
+            // A mapping system for RLOCs is another one.
+            if stop.hop.is_some_and(Hop::is_looked_up) {
+                return None;
+            }
+            let mut waits = false;
+            let outer = self.header(stop, instance, paths, &mut waits);
+            *waiting |= waits;
+            if outer.is_some() || waits || stop.hop.is_some_and(Hop::is_strict) {
+                return outer;
+            }
+        }
+        None
     }
 
     /// The outer header towards a locator, if it can be used now (RFC 9300 §9).

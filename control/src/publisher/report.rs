@@ -7,7 +7,7 @@ use altitude_dataplane::{
     mapping::{EidPrefix, Locator, OuterHeader},
 };
 
-use super::{Paths, Publisher, User};
+use super::{HostUse, Paths, Publisher, User};
 use crate::map_cache::SetNumber;
 
 impl Publisher {
@@ -34,6 +34,7 @@ impl Publisher {
         let sets = self.users.values().map(|users| users.sets.len()).sum::<usize>();
         // B-trees are counted as nodes half full.
         let trees = 2 * (sets * size_of::<SetNumber>() + self.natives.len() * size_of::<(EidPrefix, User)>());
+        let trees = trees + 2 * self.beyond.len() * size_of::<(EidPrefix, HostUse, User)>();
         let hosts = self.hosts.allocation_size() + self.users.allocation_size();
         (self.sets.octets() + locators + trees + hosts, self.writer.octets())
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Instant};
 
 use altitude_dataplane::{
     cache::{self, Reader, Way},
-    mapping::{MapVersion, OUTER_MAX, Patch, Ttl},
+    mapping::{Hop, MapVersion, OUTER_MAX, Patch, Ttl},
 };
 
 use super::*;
@@ -71,9 +71,14 @@ impl World {
     }
 
     fn with_petrs(rlocs: &[&str], petrs: &[&str], capacity: usize) -> Self {
+        Self::with(rlocs, petrs, capacity, false)
+    }
+
+    fn with(rlocs: &[&str], petrs: &[&str], capacity: usize, native_by_host: bool) -> Self {
         let (writer, mut readers) = cache::new(capacity, 1);
         let addresses = |list: &[&str]| list.iter().map(|address| ip(address)).collect();
-        let settings = Settings { rlocs: addresses(rlocs), petrs: addresses(petrs), hosts_max: 2, features: ALL };
+        let (rlocs, petrs) = (addresses(rlocs), addresses(petrs));
+        let settings = Settings { rlocs, petrs, hosts_max: 2, native_by_host, features: ALL };
         let now = Instant::now();
         Self {
             cache: MapCache::new(map_cache::Settings { capacity: 4096 }, now),
@@ -151,6 +156,7 @@ impl World {
             Way::Deliver(next_hop) => Met::Deliver(next_hop.adjacency()),
             Way::Unresolved => Met::Unresolved,
             Way::Native(next_hop) => Met::Native(next_hop.adjacency()),
+            Way::NativeUnresolved => Met::NativeUnresolved,
             Way::Request => Met::Request,
             Way::Drop(reason) => Met::Drop(reason),
         })
@@ -163,6 +169,7 @@ enum Met {
     Deliver(Adjacency),
     Unresolved,
     Native(Adjacency),
+    NativeUnresolved,
     Request,
     Drop(Reason),
 }
@@ -384,6 +391,91 @@ fn site_hosts_come_go_and_are_bounded() {
     }
     todo.sort_by_key(|watch| format!("{watch:?}"));
     assert_eq!(todo, [Watch::Stop(ip("1.1.1.1")), Watch::Stop(ip("1.1.1.2"))]);
+}
+
+/// PETR-1, PITR-7: where there are many ways out, each destination is asked for; what is an EID after all is forgotten.
+#[test]
+fn destinations_beyond_come_go_and_are_bounded() {
+    let mut world = World::with(&["240.0.254.10"], &[], 64, true);
+    let native = |prefix: &str| Mapping::negative(eid(prefix), Ttl::Minutes(15), Action::NativelyForward);
+    let host = |text: &str| Eid { instance: InstanceId::DEFAULT, address: ip(text) };
+    world.publisher.own(eid("8.1.0.0/16"));
+    assert_eq!(world.show(native("8.0.0.0/8")), [], "no address stands for all");
+    assert_eq!(world.meets("8.8.8.8"), Some(Met::NativeUnresolved));
+    let mut todo = Vec::new();
+    world.publisher.want_host(host("8.8.8.8"), &world.known, &mut todo);
+    world.publisher.want_host(host("8.1.1.1"), &world.known, &mut todo);
+    world.publisher.want_host(host("8.8.8.9"), &world.known, &mut todo);
+    world.publisher.want_host(host("8.8.8.10"), &world.known, &mut todo);
+    let watched = ["8.8.8.8", "8.1.1.1", "8.8.8.9"].map(|text| Watch::Start(ip(text)));
+    assert_eq!((&todo[..], world.publisher.refused()), (&watched[..], 1), "two beyond, beside the site's");
+    for (path, met) in [
+        (Path::Waiting, Met::NativeUnresolved),
+        (Path::Ready(adjacency(1)), Met::Native(adjacency(1))),
+        (Path::Unreachable, Met::Drop(Reason::NativeNoRoute)),
+        (Path::Ready(adjacency(2)), Met::Native(adjacency(2))),
+    ] {
+        world.path("8.8.8.8", path);
+        assert_eq!(world.meets("8.8.8.8"), Some(met));
+    }
+    assert_eq!(world.meets("8.7.7.7"), Some(Met::NativeUnresolved), "each for itself");
+    world.path("8.1.1.1", Path::Ready(adjacency(0)));
+    assert_eq!(world.meets("8.1.1.1"), Some(Met::Deliver(adjacency(0))));
+    // A site moved in.
+    let todo = world.show(mapping("8.8.0.0/16", &["240.0.254.20"]));
+    assert_eq!(todo.iter().filter(|watch| matches!(watch, Watch::Stop(_))).count(), 2);
+    assert_eq!(world.meets("8.8.8.8"), Some(Met::Request));
+    world.hide("8.8.0.0/16");
+    assert_eq!(world.meets("8.8.8.8"), Some(Met::NativeUnresolved));
+    // Without a packet it is forgotten, and with its prefix.
+    let mut todo = Vec::new();
+    world.publisher.want_host(host("8.8.8.8"), &world.known, &mut todo);
+    (0..IDLE_ROUNDS).for_each(|_| world.publisher.age_hosts(&mut todo));
+    assert_eq!(todo.iter().filter(|watch| **watch == Watch::Stop(ip("8.8.8.8"))).count(), 1);
+    world.publisher.want_host(host("8.8.8.8"), &world.known, &mut todo);
+    assert_eq!(world.hide("8.0.0.0/8"), [Watch::Stop(ip("8.8.8.8"))]);
+    assert_eq!(world.meets("8.8.8.8"), None);
+}
+
+/// LOC-9, RTR-14: a path is entered at its first stop, by a router on it behind itself; a stop that cannot be reached is passed
+/// by unless it is strict, and a path that passes somebody twice is none.
+#[test]
+fn a_path_is_entered_behind_ourselves() {
+    let (a, b, etr) = ("240.0.254.31", "240.0.254.32", "240.0.254.20");
+    let path = |stops: &[&str], strict: u8| {
+        let stops: Vec<_> = stops.iter().map(|stop| (ip(stop), Hop::from_bits(strict))).collect();
+        let end = Locator::unicast(ip(etr), 1, 50);
+        Mapping { locators: end.over(&stops, Hop::from_bits(strict)), ..mapping("2.2.0.0/16", &[]) }
+    };
+    let unusable = || Some(Met::Drop(Reason::NoUsableLocator));
+    for (own, stops, strict, dead, expected) in [
+        ("240.0.254.10", &[a, b][..], 0, &[][..], tunnels(&[a])),
+        (a, &[a, b], 0, &[], tunnels(&[b])),
+        (b, &[a, b], 0, &[], tunnels(&[etr])),
+        ("240.0.254.10", &[a, b], 0, &[a], tunnels(&[b])),
+        ("240.0.254.10", &[a, b], 0, &[a, b], tunnels(&[etr])),
+        (a, &[a, b], 0, &[b], tunnels(&[etr])),
+        ("240.0.254.10", &[a, b], 1, &[], tunnels(&[a])),
+        ("240.0.254.10", &[a, b], 1, &[a], unusable()),
+        (a, &[a, b], 1, &[b], unusable()),
+        ("240.0.254.10", &[a, b], 4, &[], unusable()), // to be looked up
+        ("240.0.254.10", &[a, b, a], 0, &[], unusable()),
+        (etr, &[a, b], 0, &[], unusable()), // we are its end
+    ] {
+        let mut world = World::new(&[own], 64);
+        for stop in [a, b, etr] {
+            world.path(stop, if dead.contains(&stop) { Path::Unreachable } else { Path::Ready(adjacency(1)) });
+        }
+        world.show(path(stops, strict));
+        assert_eq!(world.meets("2.2.2.2"), expected, "{own} {stops:?} strict {strict} dead {dead:?}");
+    }
+    // While the first stop is waited for nobody is passed by.
+    let mut world = World::new(&["240.0.254.10"], 64);
+    world.path(b, Path::Ready(adjacency(1)));
+    world.show(path(&[a, b], 0));
+    assert_eq!(world.meets("2.2.2.2"), Some(Met::Request));
+    world.path(a, Path::Ready(adjacency(1)));
+    assert_eq!(world.meets("2.2.2.2"), tunnels(&[a]));
 }
 
 /// RCH-7, LOC-3, LOC-6: what probes say has flows move away and back, those of the locator in question alone.

@@ -15,6 +15,8 @@ pub(super) enum User {
     Native(EidPrefix),
     /// A host of the site.
     Host(Eid),
+    /// A destination that is no EID.
+    Beyond(Eid),
     /// What goes through the PETRs in an instance.
     Proxy(InstanceId),
 }

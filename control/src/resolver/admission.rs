@@ -1,6 +1,6 @@
 //! What a Map-Reply must satisfy beside its nonce before anything of it is used (RFC 7835 §3.8, RFC 9301 §5.4, §5.5).
 
-use altitude_dataplane::mapping::{EidPrefix, Locator, Mapping, Prefix};
+use altitude_dataplane::mapping::{EidPrefix, Mapping, Prefix, sort_locators};
 
 use super::{ResolverFault, Settings};
 use crate::{prefix_map::PrefixMap, rloc};
@@ -40,7 +40,7 @@ pub(super) fn admit(
             // Says something of this message, and nothing of the mapping.
             locator.probed = false;
         }
-        record.locators.sort_by(Locator::wire_order);
+        sort_locators(&mut record.locators);
     }
     Ok(records)
 }

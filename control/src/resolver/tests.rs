@@ -37,6 +37,7 @@ fn reply(nonce: u64, records: Vec<Mapping>) -> Input {
 fn settings() -> Settings {
     Settings {
         itr_rlocs: vec![[240, 0, 254, 10].into(), "2001:db8:f::10".parse().unwrap()],
+        pitr: false,
         database: vec![eid("1.1.0.0/16"), eid("2001:db8:1::/48")],
         shortest_v4: 8,
         shortest_v6: 16,
@@ -121,6 +122,26 @@ fn a_miss_is_asked_for_once_and_installed() {
         (1_300, reply(1, vec![mapping("2.2.0.0/16")]), vec![Discard(ResolverFault::NonceUnknown)]), // no longer pending
     ]);
     stage.assert_idle();
+}
+
+/// PITR-2: what a stranger's packet makes us ask is marked, and names no EID of ours; what our own site asks is not.
+#[test]
+fn a_pitr_marks_what_others_make_it_ask() {
+    let mut stage = Stage::new(Settings { pitr: true, ..settings() });
+    let missed_by = |source: [u8; 4]| {
+        let Input::Miss(miss) = miss("9.9.9.9") else { unreachable!("it makes misses") };
+        Input::Miss(Miss { source: source.into(), ..miss })
+    };
+    let asked = |todo: Vec<Output>| match &todo[..] {
+        [Output::Request { message, .. }] => (message.pitr, message.source_eid.is_some()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(asked(stage.step(0, missed_by([8, 8, 8, 8]))), (true, false));
+    let mut stage = Stage::new(Settings { pitr: true, ..settings() });
+    assert_eq!(asked(stage.step(0, missed_by([1, 1, 1, 1]))), (false, true));
+    assert_eq!(asked(stage.step(0, Input::Refresh(eid("9.0.0.0/8")))), (true, false));
+    let mut stage = Stage::new(settings());
+    assert_eq!(asked(stage.step(0, missed_by([8, 8, 8, 8]))), (false, true));
 }
 
 /// ITR-23.

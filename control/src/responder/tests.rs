@@ -1,6 +1,6 @@
 //! Stories with time.
 
-use altitude_dataplane::mapping::{Action, InstanceId, Prefix, Ttl};
+use altitude_dataplane::mapping::{Action, InstanceId, Locator, Prefix, Ttl};
 
 use super::*;
 use crate::wire::RequestRecord;

@@ -6,16 +6,18 @@
 //! | … Type 2 (Instance-ID) … | Instance-ID (32) | AFI (16) | address |
 //! ```
 //!
-//! Of the LCAFs two are spoken: Instance-ID, only around an EID, and an AFI-List, only as an RLOC, of which the first plain
-//! address counts. What they hold is not looked into further, so nesting ends at the first level and no depth needs
+//! Of the LCAFs three are spoken: Instance-ID, only around an EID; an AFI-List, only as an RLOC, of which the first plain
+//! address counts; an explicit locator path, only as a locator. What they hold is not looked into further, so nesting ends at the first level and no depth needs
 //! counting. All others are stepped over by their length.
 //!
-//! Source: RFC 9301 §5.1; RFC 8060 §3, §4.1, §4.10; RFC 9306 §3, §4; names RFC 9735 §3.
+//! | … Type 10 (path) … | Rsvd3 (13) |L|P|S| AFI (16) | address |     once for each stop
+//!
+//! Source: RFC 9301 §5.1; RFC 8060 §3, §4.1, §4.6, §4.10; RFC 9306 §3, §4; names RFC 9735 §3.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use altitude_dataplane::{
-    mapping::{Eid, InstanceId},
+    mapping::{Eid, Hop, InstanceId},
     wire::WireError as Malformed,
 };
 
@@ -28,7 +30,11 @@ const LCAF: u16 = 16387;
 
 const AFI_LIST: u8 = 1;
 const INSTANCE_ID: u8 = 2;
+const PATH: u8 = 10;
 const VENDOR: u8 = 255;
+
+/// Most stops of a path that is believed.
+const STOPS_MAX: usize = 16;
 
 /// An address as it stands in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +47,8 @@ enum Address<'a> {
     List(&'a [u8]),
     /// LCAF type 2 and what follows its length.
     Instance(&'a [u8]),
+    /// LCAF type 10 and what follows its length: stops one after the other.
+    Path(&'a [u8]),
     /// An LCAF of another type, stepped over.
     OtherLcaf(u8),
     /// A family known only by its length, stepped over: MAC addresses, names, AS numbers.
@@ -76,6 +84,7 @@ impl<'a> Address<'a> {
         match kind {
             AFI_LIST => Ok(Self::List(body)),
             INSTANCE_ID => Ok(Self::Instance(body)),
+            PATH => Ok(Self::Path(body)),
             // The whole message goes, not only the locator (RFC 9306 §4): no OUI is spoken.
             VENDOR => Err(WireError::UnknownLcaf(VENDOR)),
             other => Ok(Self::OtherLcaf(other)),
@@ -98,6 +107,7 @@ pub(super) fn read_eid(cursor: &mut Cursor<'_>) -> Result<Option<Eid>, WireError
         Address::Ip(address) => Ok(Some(Eid { instance: InstanceId::DEFAULT, address })),
         Address::Instance(body) => read_instance(Cursor::new(body)).map(Some),
         Address::List(_) => Err(WireError::UnknownLcaf(AFI_LIST)),
+        Address::Path(_) => Err(WireError::UnknownLcaf(PATH)),
         Address::OtherLcaf(kind) => Err(WireError::UnknownLcaf(kind)),
         Address::OtherFamily(afi) => Err(WireError::UnknownAfi(afi)),
     }
@@ -111,6 +121,7 @@ fn read_instance(mut body: Cursor<'_>) -> Result<Eid, WireError> {
         Address::Absent => return Err(Malformed::Contradiction("Instance-ID without an address").into()),
         Address::Instance(_) => return Err(Malformed::Contradiction("Instance-ID inside an Instance-ID").into()),
         Address::List(_) => return Err(WireError::UnknownLcaf(AFI_LIST)),
+        Address::Path(_) => return Err(WireError::UnknownLcaf(PATH)),
         Address::OtherLcaf(kind) => return Err(WireError::UnknownLcaf(kind)),
         Address::OtherFamily(afi) => return Err(WireError::UnknownAfi(afi)),
     };
@@ -122,11 +133,56 @@ fn read_instance(mut body: Cursor<'_>) -> Result<Eid, WireError> {
 ///
 /// An Instance-ID around an RLOC names an underlay of its own, and there is one only: left out as well.
 pub(super) fn read_rloc(cursor: &mut Cursor<'_>) -> Result<Option<IpAddr>, WireError> {
+    Ok(match read_locator(cursor)? {
+        Some(Route::Direct(address)) => Some(address),
+        Some(Route::Path(_)) | None => None,
+    })
+}
+
+/// Where a locator-record leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Route {
+    /// To this RLOC.
+    Direct(IpAddr),
+    /// Over these stops, of which the last is the ETR's; never empty.
+    Path(Vec<(IpAddr, Hop)>),
+}
+
+/// As [`read_rloc`], of a locator-record, which may hold a path.
+pub(super) fn read_locator(cursor: &mut Cursor<'_>) -> Result<Option<Route>, WireError> {
     Ok(match Address::read(cursor)? {
-        Address::Ip(address) => Some(address),
-        Address::List(body) => first_of(Cursor::new(body))?,
+        Address::Ip(address) => Some(Route::Direct(address)),
+        Address::List(body) => first_of(Cursor::new(body))?.map(Route::Direct),
+        Address::Path(body) => stops(Cursor::new(body))?.map(Route::Path),
         Address::Absent | Address::Instance(_) | Address::OtherLcaf(_) | Address::OtherFamily(_) => None,
     })
+}
+
+/// The stops of a path; `None` is one to leave out: without stops, with more than are believed, or with one that is no plain
+/// address.
+fn stops(mut path: Cursor<'_>) -> Result<Option<Vec<(IpAddr, Hop)>>, WireError> {
+    let (mut stops, mut plain) = (Vec::new(), true);
+    while !path.rest().is_empty() {
+        let bits = path.u16()? as u8;
+        match Address::read(&mut path)? {
+            Address::Ip(address) if stops.len() < STOPS_MAX => stops.push((address, Hop::from_bits(bits))),
+            _ => plain = false,
+        }
+    }
+    Ok(Some(stops).filter(|stops| plain && !stops.is_empty()))
+}
+
+/// Writes a path.
+pub(super) fn write_path(stops: &[(IpAddr, Hop)], octets: &mut Vec<u8>) {
+    let mut body = Vec::new();
+    for (address, hop) in stops {
+        body.extend([0, hop.bits()]);
+        write_rloc(*address, &mut body);
+    }
+    octets.extend(LCAF.to_be_bytes());
+    octets.extend([0, 0, PATH, 0]);
+    octets.extend((body.len() as u16).to_be_bytes());
+    octets.extend(body);
 }
 
 /// The first plain address of an AFI-List (RFC 8060 §4.10.5); what stands behind it is not read.
@@ -260,6 +316,26 @@ mod tests {
         assert_eq!(rloc(&[0x12, 0x34, 1]), Err(WireError::UnknownAfi(0x1234)));
         assert_eq!(rloc(&[0x40, 3, 0, 0, 255, 0, 0, 0]), Err(WireError::UnknownLcaf(255)));
         assert!(matches!(rloc(&[0, 1, 240, 0, 254]), Err(WireError::Malformed(Malformed::Truncated { .. }))));
+    }
+
+    /// LOC-9: a path with its bits goes in and out; what is no such path is left out, and one cut off is an error.
+    #[test]
+    fn octets_and_a_path() {
+        let locator = |octets: &[u8]| read_locator(&mut Cursor::new(octets));
+        let path = |body: &[u8]| [&[0x40, 3, 0, 0, 10, 0, 0, body.len() as u8], body].concat();
+        let (first, second) = ([0, 3, 0, 1, 203, 0, 113, 30], [0, 4, 0, 1, 203, 0, 113, 31]);
+        let v10 = path(&[first, second].concat());
+        let stops = vec![([203, 0, 113, 30].into(), Hop::from_bits(3)), ([203, 0, 113, 31].into(), Hop::from_bits(4))];
+        assert_eq!(locator(&v10), Ok(Some(Route::Path(stops.clone()))));
+        let mut written = Vec::new();
+        write_path(&stops, &mut written);
+        assert_eq!(written, v10);
+        assert_eq!(rloc(&v10), Ok(None), "an ITR-RLOC is no path");
+        assert_eq!(eid(&v10), Err(WireError::UnknownLcaf(10)));
+        for left_out in [path(&[]), path(&[&first[..], &[0, 0, 0, 0]].concat()), path(&first.repeat(17))] {
+            assert_eq!(locator(&left_out), Ok(None));
+        }
+        assert!(matches!(locator(&path(&first[..7])), Err(WireError::Malformed(Malformed::Truncated { .. }))));
     }
 
     /// LOC-10.

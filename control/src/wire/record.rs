@@ -14,7 +14,7 @@
 //! Source: RFC 9301 §5.4; Map-Version RFC 9302 §7.
 
 use altitude_dataplane::{
-    mapping::{Action, Eid, EidPrefix, Locator, Mapping, Prefix, Ttl},
+    mapping::{Action, Eid, EidPrefix, Hop, Locator, Mapping, Prefix, Ttl, routes},
     wire::WireError as Malformed,
 };
 
@@ -51,13 +51,22 @@ pub(super) fn read_prefix(length: u8, cursor: &mut Cursor<'_>) -> Result<EidPref
     Ok(EidPrefix { instance, prefix })
 }
 
-/// Reads one locator-record; `None` is one to leave out.
-fn read_locator(cursor: &mut Cursor<'_>) -> Result<Option<Locator>, WireError> {
+/// Reads one locator-record: nothing is one to leave out, several are a path.
+fn read_locator(cursor: &mut Cursor<'_>) -> Result<Vec<Locator>, WireError> {
     let [priority, weight, multicast_priority, multicast_weight] = cursor.array()?;
     let [_unused, flags] = cursor.array()?;
-    let address = lcaf::read_rloc(cursor)?;
-    Ok(address.map(|address| Locator {
+    let stops = match lcaf::read_locator(cursor)? {
+        None => Vec::new(),
+        Some(lcaf::Route::Direct(address)) => vec![(address, None)],
+        Some(lcaf::Route::Path(stops)) => {
+            let end = stops.len() - 1;
+            let hop = |(at, hop): (usize, Hop)| if at == end { hop.last() } else { hop };
+            stops.into_iter().enumerate().map(|(at, (address, bits))| (address, Some(hop((at, bits))))).collect()
+        }
+    };
+    let locator = |(address, hop)| Locator {
         address,
+        hop,
         priority,
         weight,
         multicast_priority,
@@ -65,24 +74,31 @@ fn read_locator(cursor: &mut Cursor<'_>) -> Result<Option<Locator>, WireError> {
         local: flags & LOCAL != 0,
         probed: flags & PROBED != 0,
         reachable: flags & REACHABLE != 0,
-    }))
+    };
+    Ok(stops.into_iter().map(locator).collect())
 }
 
 /// Writes one EID-record with its locators, in the order they are in.
 pub(super) fn write_mapping(mapping: &Mapping, octets: &mut Vec<u8>) {
-    let locators = &mapping.locators[..mapping.locators.len().min(LOCATORS_MAX)];
-    let action = if locators.is_empty() { mapping.action.bits() } else { 0 };
+    let locators = || routes(&mapping.locators).take(LOCATORS_MAX);
+    let action = if mapping.is_negative() { mapping.action.bits() } else { 0 };
     let authoritative = if mapping.authoritative { AUTHORITATIVE } else { 0 };
     octets.extend(mapping.ttl.to_wire().to_be_bytes());
-    octets.extend([locators.len() as u8, mapping.eid.prefix.length(), action << 5 | authoritative, 0]);
+    octets.extend([locators().count() as u8, mapping.eid.prefix.length(), action << 5 | authoritative, 0]);
     octets.extend((mapping.version & 0x0fff).to_be_bytes());
     write_prefix(&mapping.eid, octets);
-    for locator in locators {
+    for route in locators() {
+        let Some(locator) = route.last() else { continue };
         octets.extend([locator.priority, locator.weight, locator.multicast_priority, locator.multicast_weight]);
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         let flags = flag(locator.local, LOCAL) | flag(locator.probed, PROBED) | flag(locator.reachable, REACHABLE);
         octets.extend([0, flags]);
-        lcaf::write_rloc(locator.address, octets);
+        if locator.hop.is_none() {
+            lcaf::write_rloc(locator.address, octets);
+            continue;
+        }
+        let stops: Vec<_> = route.iter().filter_map(|stop| Some((stop.address, stop.hop?))).collect();
+        lcaf::write_path(&stops, octets);
     }
 }
 

@@ -16,6 +16,9 @@ pub enum Forwarding {
     Encapsulate(SetId),
     /// Negative with ACT 1: send without an outer header to this next hop.
     Native(Adjacency),
+    /// The same, but each destination has a next hop of its own: an entry for the host, or a miss of kind
+    /// [`Neighbour`](crate::verdict::Wanted::Neighbour).
+    NativeByHost,
     /// Negative with ACT 2: every packet is a miss.
     Request,
     /// Drop and count.
@@ -57,6 +60,8 @@ pub enum Way<'a> {
     Tunnel(&'a OuterHeader),
     /// As they are, to this next hop.
     Native(&'a NextHop),
+    /// As they are, to a next hop that must be asked for.
+    NativeUnresolved,
     /// Ask for the mapping.
     Request,
     /// Nowhere.
@@ -108,9 +113,15 @@ impl Kind {
     pub(super) const WIDE: u32 = 4;
     /// Index of a next hop.
     pub(super) const NATIVE: u32 = 5;
+    /// [`Kind::MAPPING`] or [`Kind::NEXT_HOP`]: what is asked for.
     pub(super) const REQUEST: u32 = 6;
     /// Number of a [`Reason`].
     pub(super) const DROP: u32 = 7;
+
+    /// Index under [`Kind::REQUEST`].
+    pub(super) const MAPPING: u32 = 0;
+    /// The same: of a destination that is no EID.
+    pub(super) const NEXT_HOP: u32 = 1;
 }
 
 impl Action {

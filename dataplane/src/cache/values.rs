@@ -103,6 +103,7 @@ impl Tables {
             }
             Kind::NATIVE => Way::Native(self.next_hop(action.index())),
             Kind::UNRESOLVED => Way::Unresolved,
+            Kind::REQUEST if action.index() == Kind::NEXT_HOP => Way::NativeUnresolved,
             Kind::REQUEST => Way::Request,
             _ => Way::Drop(Reason::ALL[action.index() as usize]),
         }
@@ -341,7 +342,8 @@ impl Store {
             Forwarding::Local(Delivery::Adjacent(adjacency)) => self.next_hop(Kind::DELIVER, adjacency),
             Forwarding::Native(adjacency) => self.next_hop(Kind::NATIVE, adjacency),
             Forwarding::Encapsulate(SetId(set)) => *set,
-            Forwarding::Request => Action::new(Kind::REQUEST, 0),
+            Forwarding::NativeByHost => Action::new(Kind::REQUEST, Kind::NEXT_HOP),
+            Forwarding::Request => Action::new(Kind::REQUEST, Kind::MAPPING),
             Forwarding::Drop(reason) => Action::new(Kind::DROP, *reason as u32),
         }
     }

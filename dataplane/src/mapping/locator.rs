@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr};
 
-use super::EidPrefix;
+use super::{EidPrefix, Hop};
 
 /// A locator of this priority is never used for unicast (RFC 9301 §5.4).
 pub const UNUSABLE_PRIORITY: u8 = 255;
@@ -26,6 +26,8 @@ pub struct Locator {
     pub probed: bool,
     /// R bit: the answering ETR has a route to it. Without it an ITR must not encapsulate.
     pub reachable: bool,
+    /// It is one stop of an explicit locator path, which the others around it belong to, too: see [`Hop`].
+    pub hop: Option<Hop>,
 }
 
 impl Locator {
@@ -41,6 +43,7 @@ impl Locator {
             local: false,
             probed: false,
             reachable: true,
+            hop: None,
         }
     }
 

@@ -159,17 +159,26 @@ fn a_port_without_addresses_is_silent() {
         frame::Umem,
         mapping::InstanceId,
         port::{MemPort, Region},
+        proxy::Proxy,
         queue,
         worker::{Hold, PortRole, Settings, SourceCheck, Worker, turn},
     };
-    let role =
-        PortRole { site: true, core: false, instance: InstanceId::DEFAULT, mac: SITE, address4: None, address6: None };
+    let role = PortRole {
+        site: true,
+        core: false,
+        native: false,
+        instance: InstanceId::DEFAULT,
+        mac: SITE,
+        address4: None,
+        address6: None,
+    };
     let settings = Settings {
         ports: vec![role],
         rlocs: vec![],
         hash_seed: 0,
         hold: Hold::Drop,
         source_check: SourceCheck::Standard,
+        proxy: Proxy::default(),
         batch: 64,
     };
     let counters = Arc::new(Counters::default());

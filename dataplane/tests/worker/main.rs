@@ -8,6 +8,7 @@ mod flows;
 mod holding;
 mod mutations;
 mod packets;
+mod proxies;
 mod reasons;
 mod roundtrip;
 mod running;

@@ -269,13 +269,18 @@ fn the_packets_that_the_cases_are_made_from_pass() {
 }
 
 /// Reasons that a state brings about, not a packet; each is reached by a test of its own.
-const BY_STATE: [Reason; 13] = [
+const BY_STATE: [Reason; 16] = [
     Reason::HoldDisplaced, // holding::a_fifth_frame_displaces_the_oldest
     Reason::HoldFull,      // holding::the_worker_holds_no_more_than_its_share
     Reason::HoldExpired,   // holding::without_an_answer_frames_leave_after_three_seconds
     // sources::the_matrix_of_levels_and_sources
     Reason::InnerSourceUnknown,
     Reason::OuterSourceForeign,
+    // proxies::a_pitr_takes_nothing_else, a_pitr_does_not_return_what_its_aggregate_attracted,
+    // a_petr_refuses_forged_sources_and_what_goes_to_an_eid
+    Reason::DestinationNotAggregated,
+    Reason::NativeLoop,
+    Reason::InnerDestinationEid,
     // features::versions_that_arrive_are_held_against_what_is_known
     Reason::VersionUnexpected,
     Reason::DestVersionZero,

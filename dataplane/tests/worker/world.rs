@@ -14,6 +14,7 @@ use altitude_dataplane::{
     frame::Umem,
     mapping::{Adjacency, Candidate, EidPrefix, InstanceId, LocatorSet, OuterHeader, VlanTag},
     port::{MemPort, Port, Region},
+    proxy::Proxy,
     queue::{self, Consumer},
     sightings::Sighting,
     verdict::{Miss, Reason},
@@ -26,6 +27,9 @@ pub(crate) const SITE_PORT: usize = 0;
 pub(crate) const CORE_PORT: usize = 1;
 /// A port that is site and core at once.
 pub(crate) const BOTH_PORT: usize = 2;
+/// Two ports towards networks without LISP; the second is a core port, too.
+pub(crate) const NATIVE_PORT: usize = 3;
+pub(crate) const NATIVE_CORE_PORT: usize = 4;
 
 /// How a world differs from the usual one.
 #[derive(Clone, Copy)]
@@ -34,6 +38,10 @@ pub(crate) struct Options {
     pub(crate) hold: Hold,
     pub(crate) misses: usize,
     pub(crate) source_check: SourceCheck,
+    /// As a PETR of instance 0, and as a PITR for 2.0.0.0/8, 1.0.0.0/8 and 2001:db8::/32.
+    pub(crate) proxy: bool,
+    /// As a re-encapsulating router of instance 0.
+    pub(crate) rtr: bool,
     /// Most frames of a batch.
     pub(crate) batch: usize,
     /// This side's number: EIDs n.n.0.0/16 and 2001:db8:n::/48, RLOCs 240.0.254.n0 and 2001:db8:254::n.
@@ -45,8 +53,18 @@ pub(crate) struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let (hold, source_check, features) = (Hold::Queue, SourceCheck::Standard, Features::default());
-        Self { slots: 4096, hold, misses: 1024, source_check, batch: 64, side: 1, features, instance: 0 }
+        Self {
+            slots: 4096,
+            hold: Hold::Queue,
+            misses: 1024,
+            source_check: SourceCheck::Standard,
+            proxy: false,
+            rtr: false,
+            batch: 64,
+            side: 1,
+            features: Features::default(),
+            instance: 0,
+        }
     }
 }
 
@@ -72,7 +90,7 @@ pub(crate) fn rloc(side: u8, v6: bool) -> IpAddr {
 
 /// Next hop out of a port, with the MTU of the link.
 pub(crate) fn adjacency(port: usize, mtu: u16) -> Adjacency {
-    let (destination, source) = if port == CORE_PORT { (PEER, CORE) } else { (HOST, SITE) };
+    let (destination, source) = if port == CORE_PORT || port >= NATIVE_PORT { (PEER, CORE) } else { (HOST, SITE) };
     Adjacency { port: port as u8, destination, source, vlan: None, mtu }
 }
 
@@ -97,7 +115,7 @@ impl World {
     }
 
     pub(crate) fn with(options: Options) -> Self {
-        Self::on((0..3).map(|_| MemPort::new()).collect(), options)
+        Self::on((0..5).map(|_| MemPort::new()).collect(), options)
     }
 
     /// One frame in, one turn, everything that went out with its port.
@@ -123,17 +141,25 @@ impl World {
 impl<P: Port> World<P> {
     /// A world whose local prefixes are in the table.
     pub(crate) fn on(ports: Vec<P>, options: Options) -> Self {
-        let Options { slots, hold, misses, source_check, batch, side, features, instance: number } = options;
-        let role = |site, core| PortRole {
+        let Options { slots, hold, misses, source_check, proxy, rtr, batch, side, features, instance: number } =
+            options;
+        let role = |site, core, native| PortRole {
             site,
             core,
-            instance: if core { InstanceId::DEFAULT } else { instance(number) },
+            native,
+            instance: if core || native { InstanceId::DEFAULT } else { instance(number) },
             mac: if site { SITE } else { CORE },
             address4: Some([side, side, 0, 1].into()),
             address6: Some(format!("2001:db8:{side}::1").parse().unwrap()),
         };
         let settings = Settings {
-            ports: vec![role(true, false), role(false, true), role(true, true)],
+            ports: vec![
+                role(true, false, false),
+                role(false, true, false),
+                role(true, true, false),
+                role(false, false, true),
+                role(false, true, true),
+            ],
             // The last two are those of the vectors.
             rlocs: vec![
                 rloc(side, false),
@@ -144,8 +170,15 @@ impl<P: Port> World<P> {
             hash_seed: 7,
             hold,
             source_check,
+            proxy: Proxy {
+                petr: proxy,
+                rtr,
+                instances: vec![InstanceId::DEFAULT],
+                aggregates: ["1.0.0.0/8", "2.0.0.0/8", "2001:db8::/32"].map(prefix).to_vec(),
+            },
             batch,
         };
+        let settings = Settings { ports: settings.ports.into_iter().take(ports.len()).collect(), ..settings };
         let (writer, mut readers) = cache::new(1024, 1);
         let (up, down) = queue::misses(misses);
         let counters = Arc::new(Counters::default());
@@ -213,11 +246,12 @@ impl<P: Port> World<P> {
     /// Every frame went one way and one way only; ends the run with nothing leaked.
     pub(crate) fn settle_accounts(self) {
         let counters = self.counters;
-        let received: u64 = (0..3).map(|port| counters.port(port).received.packets.get()).sum();
-        let sent: u64 = (0..3).map(|port| counters.port(port).sent.packets.get()).sum();
+        let received: u64 = (0..5).map(|port| counters.port(port).received.packets.get()).sum();
+        let sent: u64 = (0..5).map(|port| counters.port(port).sent.packets.get()).sum();
         let full = counters.dropped(Reason::TransmitFull);
         let dropped: u64 = Reason::ALL.iter().map(|reason| counters.dropped(*reason)).sum::<u64>() - full;
         let forwarded = counters.encapsulated.get() + counters.decapsulated.get() + counters.native.get();
+        let forwarded = forwarded + counters.reencapsulated.get();
         let holding = self.worker.holding() as u64;
         assert_eq!(received + counters.split.get(), forwarded + dropped + holding, "what came in");
         assert_eq!(forwarded + counters.icmp_sent.get(), sent + full + self.worker.unsent() as u64, "what goes out");

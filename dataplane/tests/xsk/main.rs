@@ -16,8 +16,8 @@ use altitude_dataplane::{
 };
 use lab::{LIMIT, Link, PATIENCE, Station, ethernet, in_namespace, ip, ipv4, link, mac, open, receive_one, udp};
 
-const SITE: Roles = Roles { site: true, core: false };
-const CORE: Roles = Roles { site: false, core: true };
+const SITE: Roles = Roles { site: true, core: false, native: false };
+const CORE: Roles = Roles { site: false, core: true, native: false };
 
 fn accounted(umem: &Umem, ports: &[XskPort], held: usize) {
     let outstanding: usize = ports.iter().map(Port::outstanding).sum();

@@ -19,9 +19,11 @@ use crate::lab::{
     LIMIT, Link, PATIENCE, Station, ethernet, fragment6, in_namespace, ip, ipv4, ipv6, link, mac, open, udp,
 };
 
-const SITE: Roles = Roles { site: true, core: false };
-const CORE: Roles = Roles { site: false, core: true };
-const BOTH: Roles = Roles { site: true, core: true };
+const SITE: Roles = Roles { site: true, core: false, native: false };
+const CORE: Roles = Roles { site: false, core: true, native: false };
+const BOTH: Roles = Roles { site: true, core: true, native: false };
+const NATIVE: Roles = Roles { site: false, core: false, native: true };
+const NATIVE_AND_CORE: Roles = Roles { core: true, ..NATIVE };
 
 /// Where a frame came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +121,36 @@ fn prefixes(texts: &[&str]) -> Vec<Prefix> {
 
 const V4: u16 = 0x0800;
 const V6: u16 = 0x86dd;
+
+/// PITR-3: whoever sends it, what goes to an aggregate is taken; the rest stays with the kernel, untouched.
+#[test]
+fn a_native_port_gives_the_socket_only_what_goes_to_an_aggregate() {
+    for roles in [NATIVE, NATIVE_AND_CORE] {
+        in_namespace(|| {
+            let Some(mut rig) = Rig::new(roles) else { return };
+            rig.steering.set_aggregates(&prefixes(&["2.0.0.0/8", "240.0.0.0/8", "2001:db8:2::/47"])).unwrap();
+            let to = rig.mac();
+            let v4 = |source, destination| ipv4(source, destination, 17, 0, &[], &udp(4341, b"data"));
+            let v6 = |source, destination| ipv6(source, destination, 17, &udp(7, b"data"));
+            let anybody6 = "2600::1";
+            let lisp = if roles.core { (Socket, "core") } else { (Kernel, "to-box") };
+            rig.run(&[
+                ("anybody to an EID", ethernet(to, &[], V4, &v4("8.8.8.8", "2.2.2.2")), Socket, "native"),
+                ("a source of the site's", ethernet(to, &[], V4, &v4("1.1.0.1", "2.2.2.2")), Socket, "native"),
+                ("IPv6", ethernet(to, &[], V6, &v6(anybody6, "2001:db8:3::3")), Socket, "native"),
+                ("beside", ethernet(to, &[], V4, &v4("8.8.8.8", "3.3.3.3")), Kernel, "other-destination"),
+                ("IPv6 beside", ethernet(to, &[], V6, &v6(anybody6, "2001:db8:4::1")), Kernel, "other-destination"),
+                ("to the box", ethernet(to, &[], V4, &v4("8.8.8.8", "240.0.254.10")), lisp.0, lisp.1),
+                ("multicast", ethernet(to, &[], V4, &v4("8.8.8.8", "224.0.0.5")), Kernel, "not-unicast"),
+            ]);
+            rig.steering.set_aggregates(&prefixes(&["3.0.0.0/8"])).unwrap();
+            rig.run(&[
+                ("not any more", ethernet(to, &[], V4, &v4("8.8.8.8", "2.2.2.2")), Kernel, "other-destination"),
+                ("from now on", ethernet(to, &[], V4, &v4("8.8.8.8", "3.3.3.3")), Socket, "native"),
+            ]);
+        });
+    }
+}
 
 #[test]
 fn a_site_port_gives_the_socket_only_what_the_site_sends_beyond() {

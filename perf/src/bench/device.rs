@@ -171,7 +171,7 @@ fn steer(
 ) -> Result<Vec<Steering>, altitude_dataplane::port::xsk::SteerError> {
     let mut all = Vec::new();
     for (index, (interface, port)) in interfaces.iter().zip(ports).enumerate() {
-        let roles = Roles { site: index == 0, core: index == 1 };
+        let roles = Roles { site: index == 0, core: index == 1, native: false };
         let mut steering = Steering::attach(interface, roles, XdpMode::Native)?;
         steering.set_site_prefixes(&[site_prefix(families.inner4)])?;
         steering.set_rlocs(&[rloc(families.outer4, true)])?;

@@ -9,6 +9,7 @@ use altitude_dataplane::{
     frame::{Frame, Umem},
     mapping::{Adjacency, Candidate, EidPrefix, InstanceId, LocatorSet, OuterHeader, Prefix},
     port::Port,
+    proxy::Proxy,
     queue,
     verdict::Miss,
     worker::{BATCH_DEFAULT, Hold, PortRole, Settings, SourceCheck, Worker},
@@ -54,6 +55,7 @@ impl Ready {
         let role = |site: bool| PortRole {
             site,
             core: !site,
+            native: false,
             instance: InstanceId::DEFAULT,
             mac: OUR_MAC,
             address4: None,
@@ -65,6 +67,7 @@ impl Ready {
             hash_seed: 0x5eed,
             hold: Hold::Queue,
             source_check: tuning.source_check,
+            proxy: Proxy::default(),
             batch: tuning.batch,
         };
         let (queue, misses) = queue::misses(64);

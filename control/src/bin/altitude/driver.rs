@@ -46,6 +46,7 @@ use altitude_control::{
     publisher::Publisher,
     resolver::{self, Resolver},
     responder::Responder,
+    strangers::Strangers,
 };
 use altitude_dataplane::{
     mapping::{Action, Eid, EidPrefix},
@@ -133,6 +134,8 @@ pub(crate) struct Driver<'a> {
     map_resolvers: Choice,
     /// EID-prefixes of our Map-Server's sites that are served now: what the ALT is to be told of.
     announced: BTreeSet<EidPrefix>,
+    /// What others may have us look up; `None` where they cannot.
+    strangers: Option<Strangers>,
     faults: Faults,
     traffic: Traffic,
     /// Source of nonces, seeded once by the operating system.
@@ -248,6 +251,10 @@ impl Driver<'_> {
 
     fn missed(&mut self, now: Instant, miss: Miss) {
         self.traffic.misses += 1;
+        if !self.may_ask(now, &miss) {
+            self.traffic.misses_limited += 1;
+            return;
+        }
         match miss.wanted {
             Wanted::Neighbour => self.want_host(now, miss.destination),
             Wanted::Mapping if self.is_known(miss.destination) => {}
@@ -258,6 +265,16 @@ impl Driver<'_> {
                 self.resolve(now, resolver::Input::Miss(miss));
             }
         }
+    }
+
+    /// Whether the packet that missed may have something looked up: one of our site always may, another's within limits.
+    fn may_ask(&mut self, now: Instant, miss: &Miss) -> bool {
+        let Some(strangers) = &mut self.strangers else { return true };
+        let ours = |address| {
+            let eid = Eid { address, ..miss.destination };
+            self.config.database.iter().any(|own| own.eid.covers(&EidPrefix::host(eid)))
+        };
+        ours(miss.source) || ours(miss.destination.address) || strangers.allow(now, miss.source).is_ok()
     }
 
     /// Whether asking would bring nothing new: the mapping came while the miss was on its way, or is there and only the

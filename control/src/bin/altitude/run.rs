@@ -29,6 +29,7 @@ use altitude_dataplane::{
     frame::{HEADROOM, SLOT},
     mapping::PortIndex,
     port::xsk::{SteerError, XskError},
+    proxy::Proxy,
     worker::{Hold, PortRole, Settings, SourceCheck},
 };
 use mio::Poll;
@@ -42,7 +43,7 @@ use super::{
     workers::{self, WorkerLink},
 };
 
-/// Site hosts whose link-layer address is kept at one time.
+/// Site hosts whose link-layer address is kept at one time; as many of other destinations, where each has its own next hop.
 pub(crate) const SITE_HOSTS_MAX: usize = 16_384;
 
 /// EID-prefixes of ours, as many as the steering program can tell apart.
@@ -102,7 +103,8 @@ pub(crate) fn run(config: &Config, load: &dyn Fn() -> Result<Config, Problems>) 
     let sockets = Sockets::open(config)?;
     kernel.catch_up()?; // the TUN devices are there now
 
-    let (writer, readers) = cache::new(config.map_cache_max + SITE_HOSTS_MAX + OWN_PREFIXES_MAX, worker_count(config));
+    let entries = config.map_cache_max + 2 * SITE_HOSTS_MAX + OWN_PREFIXES_MAX;
+    let (writer, readers) = cache::new(entries, worker_count(config));
     let dataplane = workers::open(config, &kernel.settings(config)?, readers)?;
     if let Some(id) = config.control_core
         && !core_affinity::set_for_current(core_affinity::CoreId { id })
@@ -186,7 +188,11 @@ impl Kernel {
     fn check(&mut self, config: &Config) -> Result<(), RunError> {
         let links: Vec<PortLink> = self.underlay.ports().collect();
         for port in &config.ports {
-            let flag = if port.site { "--site-port" } else { "--core-port" };
+            let flag = match (port.site, port.native) {
+                (true, _) => "--site-port",
+                (_, true) => "--native-port",
+                _ => "--core-port",
+            };
             let Some(link) = links.iter().find(|link| link.name == port.name) else {
                 let name = &port.name;
                 return unfit(format!("there is no interface {name}: `ip link` lists those there are; correct {flag}"));
@@ -254,6 +260,7 @@ impl Kernel {
             ports.push(PortRole {
                 site: port.site,
                 core: port.core,
+                native: port.native,
                 instance: port.instance,
                 mac,
                 address4: addresses().find_map(|address| match address {
@@ -281,6 +288,12 @@ impl Kernel {
             hash_seed: u32::from_ne_bytes(driver::random()?),
             hold,
             source_check,
+            proxy: Proxy {
+                petr: config.roles.proxies.petr,
+                rtr: config.roles.proxies.rtr,
+                instances: config.roles.proxies.instances.clone(),
+                aggregates: config.roles.proxies.aggregates.clone(),
+            },
             batch: config.batch,
         })
     }

@@ -130,7 +130,8 @@ fn steer(config: &Config, interfaces: &[Interface], prepared: &[Prepared]) -> Re
     };
     let mut attached = Vec::new();
     for (index, (interface, port)) in interfaces.iter().zip(&config.ports).enumerate() {
-        let mut steering = Steering::attach(interface, Roles { site: port.site, core: port.core }, mode)?;
+        let roles = Roles { site: port.site, core: port.core, native: port.native };
+        let mut steering = Steering::attach(interface, roles, mode)?;
         for worker in prepared {
             worker.ports[index].register(&mut steering)?;
         }
@@ -138,6 +139,7 @@ fn steer(config: &Config, interfaces: &[Interface], prepared: &[Prepared]) -> Re
             port = interface.name,
             site = port.site,
             core = port.core,
+            native = port.native,
             xdp = if steering.generic() { "generic" } else { "native" },
             zero_copy = prepared.iter().all(|worker| worker.ports[index].zero_copy()),
             workers = prepared.len(),

@@ -7,6 +7,7 @@ mod key;
 mod map_server;
 mod ports;
 mod probing;
+mod proxy;
 mod rib;
 mod roles;
 mod settings;
@@ -90,7 +91,7 @@ pub(super) fn validate(
     let around =
         bgp::Around { tunnels: &tunnels, rlocs: &rlocs, database: &database, routes: &routes, folder: source.folder() };
     let speaker = bgp::speaker(draft, &around, findings);
-    let roles = roles::roles(draft, &rlocs, &database, &map_cache, source.folder(), findings);
+    let roles = roles::roles(draft, &rlocs, &database, &map_cache, &ports, source.folder(), findings);
     let map_servers = map_server::map_servers(draft, &rlocs, &database, source.folder(), findings);
     let identity = map_server::identity(draft, findings);
     let probing = probing::probing(&draft.probing, &rlocs, findings);
@@ -171,7 +172,11 @@ fn complete(draft: &Draft, findings: &mut Findings) {
     let (site, core) = (!draft.site_ports.is_empty(), !draft.core_ports.is_empty());
     let eids = !draft.eid_prefixes.is_empty();
     let role = draft.roles.map_resolver.is_some() || !draft.roles.sites.is_empty();
-    if !site && !core && !eids && !role && draft.tunnels.is_empty() {
+    let proxy = draft.roles.petr.is_some()
+        || draft.roles.rtr.is_some()
+        || !draft.roles.pitr_prefixes.is_empty()
+        || !draft.native_ports.is_empty();
+    if !site && !core && !eids && !role && !proxy && draft.tunnels.is_empty() {
         findings.missing(
             place,
             "there is nothing to do: neither ports nor ALT tunnels",
@@ -179,10 +184,10 @@ fn complete(draft: &Draft, findings: &mut Findings) {
         );
         return;
     }
-    if (site || eids) && !core {
+    if (site || eids || proxy) && !core {
         findings.missing(place, "no core port", "add --core-port IF or [[core-port]]: the interface towards the RLOCs");
     }
-    if (core || eids) && draft.settings.rlocs.as_ref().is_none_or(Vec::is_empty) {
+    if (core || eids || proxy) && draft.settings.rlocs.as_ref().is_none_or(Vec::is_empty) {
         findings.missing(place, "no RLOC", "add --rloc ADDR or rlocs = [...]: our address on the core port");
     }
     let instance = |given: Option<&Given<i64>>| given.map_or(0, |given| given.value);

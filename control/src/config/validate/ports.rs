@@ -5,7 +5,7 @@ use altitude_dataplane::{counters::PORTS_MAX, mapping::InstanceId};
 use super::{Findings, values};
 use crate::config::{Draft, Place, Port, PortDraft};
 
-/// Site ports first; an interface named in both lists is one port with both roles.
+/// Site ports first, then native ones; an interface that is named as a core port too is one port with both roles.
 pub(super) fn ports(draft: &Draft, findings: &mut Findings) -> Vec<Port> {
     let mut ports: Vec<Port> = Vec::new();
     for item in &draft.site_ports {
@@ -17,9 +17,10 @@ pub(super) fn ports(draft: &Draft, findings: &mut Findings) -> Vec<Port> {
         if ports.iter().any(|port| port.name == name) {
             twice(item, "site", findings);
         } else {
-            ports.push(Port { name, site: true, core: false, instance });
+            ports.push(Port { name, site: true, core: false, native: false, instance });
         }
     }
+    native_ports(draft, &mut ports, findings);
     for item in &draft.core_ports {
         if let Some(instance) = &item.instance {
             findings.wrong(
@@ -32,7 +33,7 @@ pub(super) fn ports(draft: &Draft, findings: &mut Findings) -> Vec<Port> {
         match ports.iter_mut().find(|port| port.name == name) {
             Some(port) if port.core => twice(item, "core", findings),
             Some(port) => port.core = true,
-            None => ports.push(Port { name, site: false, core: true, instance: InstanceId::DEFAULT }),
+            None => ports.push(Port { name, site: false, core: true, native: false, instance: InstanceId::DEFAULT }),
         }
     }
     if ports.len() > PORTS_MAX {
@@ -45,6 +46,25 @@ pub(super) fn ports(draft: &Draft, findings: &mut Findings) -> Vec<Port> {
     ports
 }
 
+fn native_ports(draft: &Draft, ports: &mut Vec<Port>, findings: &mut Findings) {
+    for item in &draft.native_ports {
+        let instance = match &item.instance {
+            None => Some(InstanceId::DEFAULT),
+            Some(given) => values::instance(given, findings),
+        };
+        let Some((name, instance)) = name(item, findings).zip(instance) else { continue };
+        match ports.iter().find(|port| port.name == name) {
+            Some(port) if port.site => findings.wrong(
+                &item.name.place,
+                format!("port {name} is named as a site port and as a native one"),
+                "hosts with EIDs and networks without LISP are behind interfaces of their own",
+            ),
+            Some(_) => twice(item, "native", findings),
+            None => ports.push(Port { name, site: false, core: false, native: true, instance }),
+        }
+    }
+}
+
 fn name(item: &PortDraft, findings: &mut Findings) -> Option<String> {
     let name = values::interface(&item.name, findings);
     findings.gap(name)
@@ -54,6 +74,6 @@ fn twice(item: &PortDraft, role: &str, findings: &mut Findings) {
     findings.wrong(
         &item.name.place,
         format!("{role} port {} is named twice", item.name.value),
-        "name each interface once; an interface may be a site port and a core port",
+        "name each interface once; a site port or a native one may be a core port, too",
     );
 }

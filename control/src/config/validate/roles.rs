@@ -4,11 +4,11 @@ use std::{net::IpAddr, path::Path, time::Duration};
 
 use altitude_dataplane::mapping::Mapping;
 
-use super::{Findings, Unique, site, values};
+use super::{Findings, Unique, proxy, site, values};
 use crate::{
     alt::{datagrams::Unreachable, keepalive, tunnels},
     config::{
-        Draft, Given, Place, Roles, TunnelDraft, UnreachableName,
+        Draft, Given, Place, Port, Roles, TunnelDraft, UnreachableName,
         roles::{INGRESS_RATE, KEEPALIVE_LOSSES, MapResolverDraft},
     },
     map_resolver,
@@ -24,6 +24,7 @@ pub(super) fn roles(
     rlocs: &[Given<IpAddr>],
     database: &[Given<Mapping>],
     map_cache: &[Mapping],
+    ports: &[Port],
     folder: &Path,
     findings: &mut Findings,
 ) -> Roles {
@@ -54,6 +55,7 @@ pub(super) fn roles(
     Roles {
         map_resolvers,
         petrs,
+        proxies: proxy::proxies(draft, rlocs, ports, findings),
         map_resolver,
         sites,
         unreachable: unreachable(alt.unreachable.as_ref(), findings),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use altitude_dataplane::mapping::{Action, Locator, MapVersion, Mapping, Ttl};
+use altitude_dataplane::mapping::{Action, Hop, Locator, MapVersion, Mapping, Ttl, sort_locators};
 
 use super::{Findings, Unique, eid_prefix, values};
 use crate::config::{Draft, EidPrefixDraft, Given, LocatorDraft, PRIORITY, StaticDraft, TTL_MINUTES, WEIGHT};
@@ -11,6 +11,8 @@ use crate::config::{Draft, EidPrefixDraft, Given, LocatorDraft, PRIORITY, Static
 const RLOCS_MAX: usize = 32;
 /// Most locators of one mapping: the Locator Count has 8 bits (RFC 9301 §5.4).
 const LOCATORS_MAX: usize = 255;
+/// Most stops of a path before its end.
+const STOPS_MAX: usize = 15;
 
 /// Our RLOCs with their places.
 pub(super) fn rlocs(draft: &Draft, findings: &mut Findings) -> Vec<Given<IpAddr>> {
@@ -107,7 +109,8 @@ fn own_locators(
             "name at least one of rlocs: a mapping without one would not lead here",
         );
     }
-    locators.sort_by(Locator::wire_order);
+    let mut locators = over(locators, list, findings)?;
+    sort_locators(&mut locators);
     good.then_some(locators)
 }
 
@@ -140,6 +143,39 @@ fn locators(owner: &Given<String>, list: &[LocatorDraft], findings: &mut Finding
     (findings.list.len() == before).then_some(locators)
 }
 
+/// The locators with the stops before them (RFC 8060 §4.6); all of it good, or none.
+fn over(locators: Vec<Locator>, list: &[LocatorDraft], findings: &mut Findings) -> Option<Vec<Locator>> {
+    let before = findings.list.len();
+    let mut all = Vec::new();
+    for (locator, item) in locators.into_iter().zip(list) {
+        let Some(via) = item.via.as_ref().filter(|via| !via.is_empty()) else {
+            if let Some(strict) = &item.strict {
+                findings.wrong(&strict.place, "'strict' speaks of the stops in via", "add via = [\"RLOC\"]");
+            }
+            all.push(locator);
+            continue;
+        };
+        let strict = Hop::from_bits(item.strict.as_ref().is_some_and(|strict| strict.value).into());
+        let mut seen = Unique::new();
+        seen.first(locator.address);
+        let mut stops = Vec::new();
+        for given in via {
+            let Some(address) = values::rloc(given, findings) else { continue };
+            if !seen.first(address) {
+                let what = format!("the path to {} passes {address} twice", locator.address);
+                findings.wrong(&given.place, what, "name each stop once: a router cannot tell how often it was passed");
+            }
+            stops.push((address, strict));
+        }
+        if let Some(extra) = via.get(STOPS_MAX) {
+            let what = format!("{} stops are more than the {STOPS_MAX} of a path", via.len());
+            findings.wrong(&extra.place, what, "name fewer");
+        }
+        all.extend(locator.over(&stops, strict));
+    }
+    (findings.list.len() == before).then_some(all)
+}
+
 /// Static mappings of the map-cache.
 pub(super) fn map_cache(
     draft: &Draft,
@@ -165,7 +201,7 @@ pub(super) fn map_cache(
                 "take it away: the site delivers to its own EIDs itself",
             );
         }
-        locators.sort_by(Locator::wire_order);
+        sort_locators(&mut locators);
         let ttl = Ttl::ReceiverDecides;
         mappings.push(Mapping { eid, ttl, version, action, authoritative: false, locators });
     }
@@ -194,7 +230,9 @@ fn contents(
         (None, Some(given)) => action(given, findings).map(|action| (action, Vec::new())),
         (Some(list), None) => {
             let locators = locators(&item.eid, list, findings)?;
-            foreign(list, &locators, rlocs, database, findings).then_some((Action::NoAction, locators))
+            let good = foreign(list, &locators, rlocs, database, findings);
+            let locators = over(locators, list, findings)?;
+            good.then_some((Action::NoAction, locators))
         }
     }
 }

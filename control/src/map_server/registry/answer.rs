@@ -108,7 +108,8 @@ impl Registry {
             plain = self.table.locators(first);
             plain
         };
-        let usable = locators.iter().filter(|locator| locator.usable()).map(|locator| locator.address);
+        let usable =
+            locators.iter().filter(|locator| locator.usable() && locator.is_end()).map(|locator| locator.address);
         let etrs: Vec<IpAddr> = usable.filter(|address| reachable(*address)).collect();
         pick(&etrs).or_else(|| {
             let sources =

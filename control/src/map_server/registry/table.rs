@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use altitude_dataplane::mapping::{Action, EidPrefix, Locator, MapVersion, Mapping, Ttl};
+use altitude_dataplane::mapping::{Action, EidPrefix, Locator, MapVersion, Mapping, Ttl, sort_locators};
 
 use crate::{
     map_cache::{
@@ -298,6 +298,11 @@ impl Table {
             if mapping.version != other.version {
                 mapping.version = 0;
             }
+        }
+        // Two paths may have stops in common, but not be mixed.
+        if mapping.locators.iter().any(|locator| locator.hop.is_some()) {
+            sort_locators(&mut mapping.locators);
+            return Some(mapping);
         }
         // Of an address that several xTRs have, the best that is said of it, whoever spoke last.
         let order = |one: &Locator| (one.address, !one.reachable, one.priority, !one.weight);

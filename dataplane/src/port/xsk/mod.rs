@@ -116,6 +116,8 @@ pub struct Roles {
     pub site: bool,
     /// RLOCs are reached through it.
     pub core: bool,
+    /// Networks without LISP are behind it, of which packets to EID aggregates are taken.
+    pub native: bool,
 }
 
 /// How the sockets of one worker are opened.

@@ -16,8 +16,9 @@ use crate::mapping::{MacAddress, Prefix};
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
 
 /// `reason` in steer.bpf.c, in its order. Up to [`REDIRECTED`] the frame went to a socket.
-const REASONS: [&str; 12] = [
+const REASONS: [&str; 14] = [
     "site",
+    "native",
     "core",
     "core-fragment",
     "other-station",
@@ -28,11 +29,12 @@ const REASONS: [&str; 12] = [
     "not-unicast",
     "to-box",
     "other-source",
+    "other-destination",
     "no-socket",
 ];
 
 /// How many of [`REASONS`] are redirections.
-const REDIRECTED: usize = 3;
+const REDIRECTED: usize = 4;
 
 /// What became of the frames that arrived at one interface, since it was attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +71,7 @@ pub struct Steering {
     ports: MapHandle,
     counts: MapHandle,
     site: Tables,
+    eids: Tables,
     own: Tables,
     rlocs: Tables,
 }
@@ -104,6 +107,7 @@ impl Steering {
             ports: map("ports")?,
             counts: map("counts")?,
             site: Tables { v4: map("site4")?, v6: map("site6")? },
+            eids: Tables { v4: map("eids4")?, v6: map("eids6")? },
             own: Tables { v4: map("own4")?, v6: map("own6")? },
             rlocs: Tables { v4: map("rloc4")?, v6: map("rloc6")? },
         };
@@ -136,12 +140,15 @@ impl Steering {
     /// # Errors
     /// [`SteerError::Full`], or the kernel's refusal; the set may then be partly replaced.
     pub fn set_site_prefixes(&mut self, prefixes: &[Prefix]) -> Result<(), SteerError> {
-        let key = |prefix: &Prefix| {
-            let mut key = u32::from(prefix.length()).to_ne_bytes().to_vec();
-            key.extend(octets(prefix.address()));
-            key
-        };
         self.replace(&self.site, "EID-prefixes", prefixes.iter().map(|prefix| (prefix.address(), key(prefix))))
+    }
+
+    /// Packets to these prefixes are attracted from networks without LISP; replaces the whole set.
+    ///
+    /// # Errors
+    /// As [`set_site_prefixes`](Self::set_site_prefixes).
+    pub fn set_aggregates(&mut self, prefixes: &[Prefix]) -> Result<(), SteerError> {
+        self.replace(&self.eids, "EID aggregates", prefixes.iter().map(|prefix| (prefix.address(), key(prefix))))
     }
 
     /// Packets to these addresses are the box's own and stay with the kernel; replaces the whole set.
@@ -205,8 +212,8 @@ impl Steering {
     fn describe_port(&self, mac: MacAddress) -> Result<(), SteerError> {
         let mut port = [0; 8];
         port[..6].copy_from_slice(&mac);
-        port[6] = self.roles.site.into();
-        port[7] = self.roles.core.into();
+        let Roles { site, core, native } = self.roles;
+        port[6] = u8::from(site) | u8::from(core) << 1 | u8::from(native) << 2;
         self.ports
             .update(&0_u32.to_ne_bytes(), &port, MapFlags::ANY)
             .map_err(|error| refused("describing the port", &self.interface, &error))
@@ -252,6 +259,13 @@ impl Drop for Steering {
         // SAFETY: a system call on a descriptor of ours. Should it fail, closing detaches.
         let _closing_does = unsafe { libbpf_sys::bpf_link_detach(self.link.as_raw_fd()) };
     }
+}
+
+/// Of a table of prefixes.
+fn key(prefix: &Prefix) -> Vec<u8> {
+    let mut key = u32::from(prefix.length()).to_ne_bytes().to_vec();
+    key.extend(octets(prefix.address()));
+    key
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {

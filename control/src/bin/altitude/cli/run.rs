@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use altitude_control::config::{
     AltDraft, Bind, Draft, EidPrefixDraft, FeaturesDraft, Given, Hold, LogFormat, LogLevel, MapServerDraft,
-    NeighborDraft, PortDraft, ProbingDraft, ResolverName, RibDraft, RouteDraft, Settings, SourceCheck, TunnelDraft,
-    XdpMode, flags,
+    NeighborDraft, PetrDraft, PitrPrefixDraft, PortDraft, ProbingDraft, ResolverName, RibDraft, RolesDraft, RouteDraft,
+    RtrDraft, Settings, SourceCheck, TunnelDraft, XdpMode, flags,
 };
 use clap::{Args, builder::PossibleValuesParser};
 
@@ -151,6 +151,45 @@ pub(crate) struct Run {
     /// Internet through a PETR over an IPv4 core.
     #[arg(long, value_name = "ADDR", help_heading = "Mapping system")]
     petr: Vec<String>,
+
+    /// Be a PETR: send packets out of tunnels on natively whose destination is no EID [default: false].
+    ///
+    /// They leave by the kernel's route, through one of the ports. Only sites are served: a packet's source must have a
+    /// mapping, and the packet must come from one of its locators. [petr] in the file names other instances than 0.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(help_heading = "Between LISP and the rest")]
+    as_petr: Option<bool>,
+
+    /// Be a re-encapsulating router: packets out of a tunnel that go to an EID go into the next one [default: false].
+    ///
+    /// Sites whose locators name us as a stop (`via` in the file) have their packets pass here. To ask for IPv6 EIDs we need an
+    /// IPv6 address on some interface, and for IPv4 EIDs an IPv4 one. [rtr] in the file names other instances than 0.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(help_heading = "Between LISP and the rest")]
+    as_rtr: Option<bool>,
+
+    /// Be a PITR: encapsulate what anybody behind a native port sends to these EIDs, of this instance [default: 0].
+    ///
+    /// Repeatable. Give the few aggregates that the sites' EID-prefixes lie in, and announce them yourself to the networks
+    /// behind the native port, by your BGP or by static routes there. What turns out to have no mapping is refused with an
+    /// ICMP error, unless the kernel's route for it leads out of another port.
+    #[arg(long, value_name = "PREFIX[,instance=N]", value_parser = flags::pitr_prefix)]
+    #[arg(help_heading = "Between LISP and the rest")]
+    pitr_prefix: Vec<PitrPrefixDraft>,
+
+    /// Interface towards networks without LISP, and the instance of the EIDs that packets out of it go to [default
+    /// instance: 0]. May be a core port too.
+    ///
+    /// Repeatable. Only packets to a --pitr-prefix are taken from it; the rest stays with the kernel.
+    #[arg(long, value_name = "IF[:IID]", value_parser = flags::native_port)]
+    #[arg(help_heading = "Between LISP and the rest")]
+    native_port: Vec<PortDraft>,
+
+    /// Look-ups a second that one network of strangers (IPv4 /24, IPv6 /48) may cause at a PITR or PETR [default: 20].
+    ///
+    /// All of them together may cause a hundred times as many.
+    #[arg(long, value_name = "N", help_heading = "Between LISP and the rest")]
+    pitr_rate: Option<i64>,
 
     /// Seconds between two RLOC-probes of a locator in use, 1 to 3600, or off [default: 30].
     ///
@@ -319,6 +358,7 @@ impl Run {
             site_id: given("site-id", self.site_id.as_ref()),
             state_dir: given("state-dir", self.state_dir.as_ref()),
             petrs: Some(petrs).filter(|petrs| !petrs.is_empty()),
+            pitr_rate: given("pitr-rate", self.pitr_rate.as_ref()),
             workers: given("workers", self.workers.as_ref()),
             control_core: given("control-core", self.control_core.as_ref()),
             xdp: given("xdp", self.xdp.as_ref()),
@@ -341,6 +381,7 @@ impl Run {
         Draft {
             site_ports: self.site_port.clone(),
             core_ports: self.core_port.clone(),
+            native_ports: self.native_port.clone(),
             eid_prefixes: self.eid_prefix.clone(),
             tunnels: self.alt_tunnel.clone(),
             routes: self.alt_route.clone(),
@@ -354,7 +395,12 @@ impl Run {
             },
             map_cache: Vec::new(),
             map_servers: self.map_server.clone(),
-            roles: altitude_control::config::RolesDraft::default(),
+            roles: RolesDraft {
+                petr: self.as_petr.is_some_and(|yes| yes).then(PetrDraft::default),
+                rtr: self.as_rtr.is_some_and(|yes| yes).then(RtrDraft::default),
+                pitr_prefixes: self.pitr_prefix.clone(),
+                ..RolesDraft::default()
+            },
             probing: ProbingDraft { interval: given("rloc-probing", self.rloc_probing.as_ref()), ..Default::default() },
             features: FeaturesDraft {
                 map_versioning: given("map-versioning", self.map_versioning.as_ref()),

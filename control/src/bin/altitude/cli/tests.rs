@@ -46,15 +46,23 @@ fn every_flag_reaches_the_configuration() {
         "--alt-rib=embedded", "--alt-rib=7=netlink:table=4343", "--workers=0,2-3", "--control-core=1",
         "--xdp=native", "--bind=zerocopy", "--busy-poll=20", "--ring=2048", "--frames=16384", "--hugepages",
         "--map-cache-max=1000", "--hold=drop", "--batch=32", "--source-check=secure", "--api=/tmp/x.sock", "--log=debug",
+        "--log-format=json", "--rloc-probing=7", "--as-petr", "--as-rtr", "--pitr-prefix=2.0.0.0/8,instance=9", "--native-port=eth0:9",
+        "--pitr-rate=7",
         "--metrics=127.0.0.1:9347",
         "--api-read-only=/tmp/y.sock", "--resolver=off",
-        "--log-format=json", "--rloc-probing=7", "--map-versioning", "--locator-status-bits", "--echo-nonce",
+        "--map-versioning", "--locator-status-bits", "--echo-nonce",
         &server,
         "--xtr-id=0123456789abcdef0123456789abcdef", "--site-id=00000000000000ff", "--state-dir=/tmp/state",
     ])
     .unwrap();
     let config = config::load(None, draft, &Machine { cores: vec![0, 1, 2, 3] }).unwrap();
     assert_eq!(config.ports.len(), 2);
+    let proxies = &config.roles.proxies;
+    assert_eq!(
+        (proxies.petr && proxies.rtr, proxies.aggregates[0].to_string().as_str(), proxies.rate),
+        (true, "[9]2.0.0.0/8", 7)
+    );
+    assert!(config.ports[1].native && config.ports[1].core && config.ports[1].instance.get() == 9);
     assert_eq!(
         (config.ports[0].name.as_str(), config.ports[0].instance.get(), config.ports[0].site),
         ("eth1", 7, true)

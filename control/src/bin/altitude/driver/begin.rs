@@ -15,6 +15,7 @@ use altitude_control::{
     publisher::{self, Publisher},
     resolver::Resolver,
     responder::{self, Responder},
+    strangers::Strangers,
 };
 use altitude_dataplane::{
     cache::Writer,
@@ -50,6 +51,7 @@ fn publisher_settings(config: &Config) -> publisher::Settings {
         rlocs: config.rlocs.clone(),
         petrs: config.roles.petrs.clone(),
         hosts_max: SITE_HOSTS_MAX,
+        native_by_host: config.roles.proxies.is_on(),
         features: config.features,
     }
 }
@@ -108,6 +110,7 @@ impl<'a> Driver<'a> {
             map_resolvers: Choice::new(config.roles.map_resolvers.clone()),
             announced: BTreeSet::new(),
             tunnels,
+            strangers: config.roles.proxies.is_on().then(|| Strangers::new(config.roles.proxies.rate)),
             faults: Faults::default(),
             traffic: Traffic::default(),
             nonces: messages::nonces()?,
@@ -181,11 +184,19 @@ impl<'a> Driver<'a> {
             let own = self.config.database.iter().map(|mapping: &Mapping| mapping.eid);
             own.filter(|eid| eid.instance == instance).map(|eid| eid.prefix).collect()
         };
+        let aggregates = |instance| -> Vec<Prefix> {
+            let all = self.config.roles.proxies.aggregates.iter();
+            all.filter(|eid| eid.instance == instance).map(|eid| eid.prefix).collect()
+        };
         let own = self.kernel.underlay.own_addresses();
         for (steering, port) in self.steering.iter_mut().zip(&self.config.ports) {
             steering.set_rlocs(&self.config.rlocs)?;
             steering.set_own_addresses(&own)?;
-            steering.set_site_prefixes(&prefixes(port.instance))?;
+            if port.native {
+                steering.set_aggregates(&aggregates(port.instance))?;
+            } else {
+                steering.set_site_prefixes(&prefixes(port.instance))?;
+            }
         }
         Ok(())
     }

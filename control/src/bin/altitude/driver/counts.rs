@@ -39,6 +39,8 @@ pub(super) struct Traffic {
     pub(super) map_notifies_out: u64,
     pub(super) icmp_errors_out: u64,
     pub(super) misses: u64,
+    /// Of those, what others than our site may not have looked up that often.
+    pub(super) misses_limited: u64,
     /// EIDs that nobody answered for.
     pub(super) given_up: u64,
     /// Destinations without a path because as many are watched as may be.

@@ -12,6 +12,7 @@ use altitude_control::{
     map_resolver::enclose,
     resolver,
     responder::Arrival,
+    rloc,
     wire::{MapRequest, Message, ecm},
 };
 use altitude_dataplane::mapping::{Eid, EidPrefix};
@@ -34,6 +35,7 @@ const RECORDS_MAX: usize = 64;
 pub(super) fn resolver_settings(config: &Config, database: Vec<EidPrefix>) -> resolver::Settings {
     resolver::Settings {
         itr_rlocs: config.rlocs.clone(),
+        pitr: config.roles.proxies.is_on(),
         database,
         shortest_v4: 8,
         shortest_v6: 16,
@@ -131,7 +133,8 @@ impl Driver<'_> {
         // Source and destination of one packet are of one family. Without an RLOC of the EID's family the EID that asks
         // stands in; the answer goes to the ITR-RLOCs inside in any case.
         let asking = message.source_eid.map(|eid| eid.address);
-        let source = self.rloc_of(target.address).or(asking).or(self.config.rlocs.first().copied());
+        let source = self.rloc_of(target.address).or(asking).or_else(|| self.own_address_of(target.address));
+        let source = source.or(self.config.rlocs.first().copied());
         let Some(source) = source else { return };
         let mut todo = Vec::new();
         if self.engine.originate(now, message, source, target, &self.rib, &mut todo) {
@@ -146,7 +149,8 @@ impl Driver<'_> {
     /// Sends a Map-Request to our Map-Resolver; false if there is none.
     fn ask_resolver(&mut self, now: Instant, target: IpAddr, message: &MapRequest) -> bool {
         let Some(server) = self.map_resolvers.ask(now, message.nonce) else { return false };
-        let Some(octets) = enclose(message, self.rloc_of(target), target) else { return false };
+        let source = self.rloc_of(target).or_else(|| self.own_address_of(target).filter(|_| message.pitr));
+        let Some(octets) = enclose(message, source, target) else { return false };
         self.traffic.map_requests_out += 1;
         tracing::debug!(eid = %target, %server, nonce = format_args!("{:#018x}", message.nonce), "Map-Request to a Map-Resolver");
         self.send(SocketAddr::new(server, CONTROL_PORT), &octets);
@@ -162,7 +166,7 @@ impl Driver<'_> {
         let eid = message.records.first().map(|record| record.eid);
         let cached = eid.and_then(|eid| self.map_cache.get(&eid));
         let locator = cached.and_then(|cached| {
-            let usable = cached.locators.iter().filter(|locator| locator.usable());
+            let usable = cached.locators.iter().filter(|locator| locator.usable() && locator.hop.is_none());
             usable.map(|locator| locator.address).find(|address| self.rloc_of(*address).is_some())
         });
         let Some(locator) = locator else {
@@ -176,6 +180,12 @@ impl Driver<'_> {
 
     pub(super) fn rloc_of(&self, like: IpAddr) -> Option<IpAddr> {
         self.config.rlocs.iter().copied().find(|rloc| rloc.is_ipv4() == like.is_ipv4())
+    }
+
+    /// Any address of ours of the same family that others could send to: a stranger's packet has no EID that could ask.
+    fn own_address_of(&self, like: IpAddr) -> Option<IpAddr> {
+        let own = self.kernel.underlay.own_addresses().into_iter();
+        own.filter(|address| address.is_ipv4() == like.is_ipv4()).find(|address| rloc::routable(*address))
     }
 
     pub(super) fn answer(&mut self, now: Instant, request: &MapRequest, arrival: Arrival) {

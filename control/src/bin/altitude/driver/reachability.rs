@@ -119,7 +119,9 @@ impl Driver<'_> {
             self.solicit(now, smr::Input::Used(locator.address));
             self.nonce(now, echo_nonce::Input::Used(locator.address, until));
         }
-        self.probe(now, prober::Input::Used { eid, locators: &locators, until });
+        // Stops of a path answer no probes for others' EIDs.
+        let probed: Vec<Locator> = locators.into_iter().filter(|locator| locator.hop.is_none()).collect();
+        self.probe(now, prober::Input::Used { eid, locators: &probed, until });
     }
 
     /// A path to a locator is there again, or a packet's error says that it is gone: a probe tells more.

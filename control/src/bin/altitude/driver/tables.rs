@@ -123,7 +123,7 @@ impl Driver<'_> {
         self.map_cache.get(eid).is_some_and(|cached| cached.is_negative())
     }
 
-    /// Has the path to a site host resolved.
+    /// Has the path to a host resolved.
     pub(super) fn want_host(&mut self, now: Instant, eid: Eid) {
         let mut watches = Vec::new();
         let known = self.reachability.known(&self.kernel.underlay);

@@ -62,6 +62,7 @@ impl View for Driver<'_> {
                 index: link.map_or(0, |link| link.index),
                 site: port.site,
                 core: port.core,
+                native: port.native,
                 instance: port.instance,
                 up: link.is_some_and(|link| link.up),
                 zero_copy: self.workers.iter().all(|worker| worker.zero_copy),
@@ -191,6 +192,7 @@ impl Driver<'_> {
         let netlink = self.kernel.netlink.counters();
         let mut stats = vec![
             Stat::new("misses", traffic.misses),
+            Stat::new("misses-limited", traffic.misses_limited),
             Stat::new("map-requests-sent", traffic.map_requests_out),
             Stat::new("map-requests-received", traffic.map_requests_in),
             Stat::new("map-replies-sent", traffic.map_replies_out),

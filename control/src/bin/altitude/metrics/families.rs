@@ -159,11 +159,7 @@ fn ports(list: &[PortStatus]) -> [Family; 4] {
     let mut events = Family::counter("altitude_port_events_total", "What the kernel says of rings and steering.");
     for port in list {
         let name = port.name.as_str();
-        let roles = match (port.site, port.core) {
-            (true, true) => "site+core",
-            (true, false) => "site",
-            (false, _) => "core",
-        };
+        let roles = port.roles();
         let sockets = if port.zero_copy { "zero-copy" } else { "copy" };
         up.add(&[("port", name), ("roles", roles), ("sockets", sockets)], truth(port.up));
         for Stat { name: stat, value } in &port.stats {

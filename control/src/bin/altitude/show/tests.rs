@@ -82,6 +82,7 @@ fn port() -> PortStatus {
         index: 3,
         site: true,
         core: true,
+        native: false,
         instance: InstanceId::DEFAULT,
         up: true,
         zero_copy: false,
@@ -244,7 +245,7 @@ fn json_is_stable() {
     assert_eq!(
         parsed(&Answer::Ports(vec![port()])),
         json!({ "ports": [{
-            "name": "eth0", "index": 3, "site": true, "core": true, "instance": 0, "up": true, "zero-copy": false,
+            "name": "eth0", "index": 3, "site": true, "core": true, "native": false, "instance": 0, "up": true, "zero-copy": false,
             "mtu": 1500, "mac": "02:00:00:00:ab:01", "counters": { "received-packets": 12, "kernel-rx-dropped": 0 },
         }] })
     );

@@ -130,11 +130,9 @@ fn matrix(name: &str, titles: &[String], owners: &[Vec<Stat>], total: bool, all:
 fn ports(list: &[PortStatus], all: bool) -> String {
     let mut columns = Columns::new(["PORT", "ROLE", ">INSTANCE", "LINK", "SOCKETS", ">MTU", "MAC"]);
     for port in list {
-        let roles = [(port.site, "site"), (port.core, "core")];
-        let roles: Vec<&str> = roles.iter().filter(|(has, _)| *has).map(|(_, role)| *role).collect();
         columns.row([
             port.name.clone(),
-            roles.join("+"),
+            port.roles().to_owned(),
             port.instance.to_string(),
             if port.up { "up" } else { "down" }.to_owned(),
             if port.zero_copy { "zero-copy" } else { "copy" }.to_owned(),

@@ -243,11 +243,7 @@ fn ports(before: &Snapshot, after: &Snapshot, seconds: f64) -> Vec<PortLine> {
         let lost = ["kernel-rx-dropped", "kernel-rx-ring-full", "kernel-fill-ring-empty", "kernel-tx-invalid"];
         PortLine {
             name: port.name.clone(),
-            roles: match (port.site, port.core) {
-                (true, true) => "site+core",
-                (true, false) => "site",
-                (false, _) => "core",
-            },
+            roles: port.roles(),
             up: port.up,
             rates: ["received-packets", "received-octets", "sent-packets", "sent-octets"].map(grown),
             lost: lost.into_iter().map(grown).sum(),

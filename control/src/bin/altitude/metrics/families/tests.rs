@@ -87,6 +87,7 @@ fn ports_tunnels_and_map_servers_have_their_names() {
         index: 2,
         site: false,
         core: true,
+        native: false,
         instance: InstanceId::default(),
         up: true,
         zero_copy: true,

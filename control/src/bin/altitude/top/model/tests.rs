@@ -25,6 +25,7 @@ pub(in crate::top) fn snapshot(start: Instant, seconds: u64, a_second: u64) -> S
         index: 1,
         site,
         core: !site,
+        native: false,
         instance: InstanceId::default(),
         up: true,
         zero_copy: false,

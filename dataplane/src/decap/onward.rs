@@ -1,0 +1,160 @@
+//! Packets out of a tunnel that are for nobody behind our site ports: a PETR sends those on whose destination is no EID
+//! (RFC 6832 §6), a re-encapsulating router puts those that go to an EID into the next tunnel (RFC 9300 §3, RTR).
+//!
+//! A PETR is for LISP sites only: the inner source must have a mapping, and the packet must come from one of its locators
+//! (RFC 6832 §6.1). In one that is no RTR, what goes to an EID stays: its sender has better ways, and may be where we would
+//! send it back to.
+
+#![forbid(unsafe_code)]
+
+use super::{CorePacket, deliver, rewrite};
+use crate::{
+    cache::{Entry, Way},
+    classify::IpHeader,
+    encap::{self, Context, SitePacket},
+    frame::{Frame, Umem},
+    mapping::{Eid, OuterHeader, PortIndex},
+    verdict::{Miss, Reason, Verdict, Wanted},
+    worker::SourceCheck,
+};
+
+/// Readies a packet of which nothing is to be said, and gives the port that it goes out by. `None` for any other; then
+/// nothing is done, and [`pass`] decides.
+#[inline(never)]
+pub(super) fn pass_plain(
+    umem: &mut Umem,
+    frame: &mut Frame,
+    packet: CorePacket,
+    source: Option<Entry>,
+    destination: Entry,
+    context: &Context<'_>,
+) -> Option<PortIndex> {
+    let Context { cache, setup } = context;
+    if !setup.proxy.petr {
+        return None;
+    }
+    let Way::Native(next_hop) = cache.way(destination, 0) else { return None };
+    let octets = umem.octets(frame);
+    let admitted = setup.proxy.serves(packet.instance(octets)) && cache.has_member(source?, packet.rloc(octets));
+    if !admitted || deliver(umem, frame, packet, next_hop, context).is_err() {
+        return None;
+    }
+    setup.counters.decapsulated_native.add(1);
+    cache.hit(destination, packet.total());
+    Some(next_hop.port())
+}
+
+/// Decides on a packet that is not for our site by what was found for its inner source and destination.
+#[inline(never)]
+pub(super) fn pass(
+    umem: &mut Umem,
+    frame: &mut Frame,
+    packet: CorePacket,
+    source: Option<Entry>,
+    destination: Option<Entry>,
+    context: &Context<'_>,
+) -> Verdict {
+    let Context { cache, setup } = context;
+    let octets = umem.octets(frame);
+    let instance = packet.instance(octets);
+    if !setup.proxy.serves(instance) {
+        let known = cache.knows(instance);
+        return Verdict::Drop(if known { Reason::InnerDestinationForeign } else { Reason::UnknownInstance });
+    }
+    let inner = &octets[packet.outer()..];
+    let flow = IpHeader::read(inner).map_or(0, |header| setup.key.flow(inner, &header));
+    let way = destination.map(|entry| cache.way(entry, flow));
+    let relayed = setup.proxy.rtr && matches!(way, None | Some(Way::Request | Way::Tunnel(_)));
+    let checked = setup.source_check == SourceCheck::Secure || setup.proxy.petr && !relayed;
+    match source {
+        _ if !checked => {}
+        None => return ask(packet, octets, Side::Source, Wanted::Mapping),
+        Some(mapping) if !cache.has_member(mapping, packet.rloc(octets)) => {
+            return Verdict::Drop(Reason::OuterSourceForeign);
+        }
+        Some(_) => {}
+    }
+    let Some(entry) = destination else { return ask(packet, octets, Side::Destination, Wanted::Mapping) };
+    match cache.way(entry, flow) {
+        Way::Native(next_hop) if setup.proxy.petr => {
+            if let Err(reason) = deliver(umem, frame, packet, next_hop, context) {
+                return Verdict::Drop(reason);
+            }
+            setup.counters.decapsulated_native.add(1);
+            cache.hit(entry, packet.total());
+            Verdict::Send(next_hop.port())
+        }
+        Way::NativeUnresolved if setup.proxy.petr => ask(packet, octets, Side::Destination, Wanted::Neighbour),
+        Way::Request => ask(packet, octets, Side::Destination, Wanted::Mapping),
+        Way::Tunnel(outer) if setup.proxy.rtr => {
+            cache.hit(entry, packet.total());
+            relay(umem, frame, packet, flow, outer, context)
+        }
+        Way::Tunnel(_) => Verdict::Drop(Reason::InnerDestinationEid),
+        Way::Drop(reason) => {
+            cache.hit(entry, packet.total());
+            Verdict::Drop(reason)
+        }
+        // The first two: ours since a moment ago; the next packet is delivered.
+        Way::Deliver(_) | Way::Unresolved | Way::Native(_) | Way::NativeUnresolved => {
+            Verdict::Drop(Reason::InnerDestinationForeign)
+        }
+    }
+}
+
+/// Takes a packet out of its tunnel and puts it into the next: all of decapsulation and all of encapsulation, so it has a hop
+/// less, and its ECN field is that of both (RFC 9300 §5.3).
+fn relay(
+    umem: &mut Umem,
+    frame: &mut Frame,
+    packet: CorePacket,
+    flow: u32,
+    outer: &OuterHeader,
+    context: &Context<'_>,
+) -> Verdict {
+    let counters = &context.setup.counters;
+    if outer.destination() == packet.rloc(umem.octets(frame)) {
+        return Verdict::Drop(Reason::InnerDestinationEid);
+    }
+    if packet.is_not_capable() {
+        return Verdict::Drop(Reason::EcnNotCapable);
+    }
+    if packet.ttl() <= 1 {
+        return Verdict::Drop(Reason::InnerTtlExpired);
+    }
+    if packet.total() > outer.inner_limit() {
+        return Verdict::Drop(Reason::InnerTooBig);
+    }
+    let (v4, total) = (packet.is_v4(), packet.total() as u16);
+    let head = umem.octets_mut(frame).get_mut(packet.outer()..).and_then(<[u8]>::first_chunk_mut);
+    if let Some(head) = head.filter(|_| packet.is_changed()) {
+        rewrite(head, v4, packet.tos(), packet.ttl());
+    }
+    if packet.is_odd() {
+        counters.ecn_odd.add(1);
+    }
+    let inner = SitePacket::new(flow, total, packet.outer(), v4, packet.ttl(), false);
+    match encap::encapsulate(umem, frame, inner, outer, &counters.reencapsulated) {
+        true => Verdict::Send(outer.port()),
+        false => Verdict::Drop(Reason::NoHeadroom),
+    }
+}
+
+/// Of which of a packet's addresses something is missing.
+#[derive(Clone, Copy)]
+enum Side {
+    Source,
+    Destination,
+}
+
+/// The packet waits until it is known. In either case its source is who made us ask.
+#[cold]
+fn ask(packet: CorePacket, octets: &[u8], side: Side, wanted: Wanted) -> Verdict {
+    let header = IpHeader::read(&octets[packet.outer()..]).expect("it was read before");
+    let address = match side {
+        Side::Source => header.source,
+        Side::Destination => header.destination,
+    };
+    let destination = Eid { instance: packet.instance(octets), address };
+    Verdict::Miss(Miss { wanted, destination, source: header.source })
+}
