@@ -17,8 +17,8 @@ build="ca-certificates clang gcc git libc6-dev libelf-dev libpcap-dev linux-libc
 lab="ethtool iproute2 iputils-ping lua5.4 procps python3-scapy shellcheck tcpdump tshark util-linux"
 
 # A userspace LISP router, DPDK's look-up tables and forwarder, a processor that counts instructions; and the BGP daemons
-# that the ALT meets, which the lab runs from folders of its own; and who scrapes our metrics.
-peers="bird2 dpdk-dev frr gobgpd libdpdk-dev openoverlayrouter prometheus valgrind"
+# that the ALT meets, which the lab runs from folders of its own; who scrapes our metrics, and who starts services.
+peers="bird2 dpdk-dev frr gobgpd libdpdk-dev openoverlayrouter prometheus systemd valgrind"
 
 # A container engine and what makes base images where no registry can be reached: for docker/compose.yml and its test.
 containers="debootstrap docker-compose docker.io"

@@ -100,16 +100,13 @@ fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
     let partly = [
         (holes(&old.routes) != holes(&new.routes), "alt.route with via = \"discard\""),
         (speaking != new.speaker, "alt.neighbor, alt.aggregate and the other settings of BGP"),
-        (
-            acting != new.roles,
-            "the settings of roles: map-resolver, site, petrs, alt.unreachable, alt.ingress-rate and others",
-        ),
+        (acting != new.roles, "map-resolver, site, petrs, petr, rtr, pitr-prefix, alt.unreachable, alt.ingress-rate"),
     ];
     let whole = differing! {
         old, new,
         elsewhere { database, map_cache, routes, speaker, roles, log, warnings }
         fixed {
-            ports = "site-port, core-port",
+            ports = "site-port, core-port, native-port",
             rlocs = "rlocs",
             tunnels = "alt.tunnel",
             ribs = "alt.rib, or the first use of an Instance-ID",
