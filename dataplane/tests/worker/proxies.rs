@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use altitude_dataplane::{
     cache::Forwarding,
+    features::Features,
     mapping::Eid,
     verdict::{Miss, Reason, Wanted},
 };
@@ -46,6 +47,29 @@ fn a_petr_sends_on_what_comes_from_a_site_and_is_for_no_eid() {
     assert_eq!((world.counters.decapsulated.get(), world.counters.decapsulated_native.get()), (2, 2));
     world.through(CORE_PORT, tunnelled(2, "2.2.2.2", "1.1.1.1"), SITE_PORT);
     assert_eq!(world.counters.decapsulated_native.get(), 2, "our own site's is none of them");
+    world.settle_accounts();
+}
+
+/// PETR-4, MV-9: a version of the destination's mapping means nothing where there is no such mapping of ours: neither 0, nor
+/// another, nor the highest has a packet dropped, while our own site's are still held against ours.
+#[test]
+fn a_petr_goes_by_no_destination_version() {
+    let versions = Features { versions: true, ..Features::default() };
+    let mut world = World::with(Options { proxy: true, features: versions, ..Options::default() });
+    world.learn_side(1, 2, false, None);
+    world.learn(prefix("8.8.0.0/16"), Forwarding::Native(adjacency(NATIVE_PORT, 1500)));
+    let versioned = |destination: &str, version: u32| {
+        let inner = udp("2.2.2.2", destination, (1, 2), 20).octets();
+        let mut packet = lisp(&rloc(2, false).to_string(), &rloc(1, false).to_string(), 0, 0, &inner);
+        packet.payload[8..12].copy_from_slice(&(0x1000_0000 | 7 << 12 | version).to_be_bytes());
+        packet.peer_frame()
+    };
+    for version in [0, 1, 9, 0xfff] {
+        world.through(CORE_PORT, versioned("8.8.8.8", version), NATIVE_PORT);
+    }
+    assert_eq!((world.counters.decapsulated_native.get(), world.drops()), (4, [].into()));
+    assert_eq!(world.pass(CORE_PORT, versioned("1.1.1.1", 9)), []);
+    assert_eq!(world.drops(), [("version-unexpected", 1)].into(), "our mapping has none");
     world.settle_accounts();
 }
 
