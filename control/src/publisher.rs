@@ -139,6 +139,8 @@ pub struct Publisher {
     natives: PrefixMap<()>,
     /// Destinations inside natively forwarded prefixes that have a next hop of their own.
     beyond: PrefixMap<HostUse>,
+    /// Which of them was last looked at to make room.
+    hand: Option<EidPrefix>,
     /// The PETRs' locator-set in each instance that uses it.
     proxies: BTreeMap<InstanceId, SetId>,
     hosts: HashMap<Eid, HostUse>,
@@ -165,6 +167,7 @@ impl Publisher {
             sets: Chunked::new(),
             natives: PrefixMap::new(),
             beyond: PrefixMap::new(),
+            hand: None,
             proxies: BTreeMap::new(),
             hosts: HashMap::new(),
             users: HashMap::new(),
@@ -221,7 +224,8 @@ impl Publisher {
         if self.is_beyond(&EidPrefix::host(eid)) {
             return self.want_beyond(eid, paths, todo);
         }
-        if self.hosts.contains_key(&eid) {
+        // Wanted before its prefix went.
+        if self.hosts.contains_key(&eid) || self.own.longest(eid).is_none() {
             return;
         }
         if self.hosts.len() >= self.settings.hosts_max {

@@ -252,7 +252,8 @@ pub(crate) fn encap_plain(
 ) -> Option<PortIndex> {
     let Context { cache, setup } = context;
     let entry = destination?;
-    if packet.asks() | packet.is_expired() {
+    // What a stranger's packet says of versions is stamped the long way.
+    if packet.asks() | packet.is_expired() | (packet.is_of_stranger() && setup.features.marks()) {
         return None;
     }
     let Way::Tunnel(outer) = cache.way(entry, packet.flow()) else { return None };

@@ -83,6 +83,7 @@ fn read_plain(
             let header = Plain::read(packet)?;
             let Plain { source, destination, total, ttl, .. } = header;
             let wrong = may_be_martian(source) | may_be_martian(destination) | rlocs.contains_v4(destination);
+            let wrong = wrong || questions.is_ours_v4(instance, source) == Some(true);
             if wrong || !proxy.attracts(instance, std::net::Ipv4Addr::from_bits(destination).into()) {
                 return None;
             }
@@ -93,6 +94,7 @@ fn read_plain(
             let header = PlainV6::read(packet)?;
             let PlainV6 { source, destination, total, ttl, .. } = header;
             let wrong = may_be_martian_v6(source) | may_be_martian_v6(destination) | rlocs.contains_v6(destination);
+            let wrong = wrong || questions.is_ours_v6(instance, source) == Some(true);
             if wrong || !proxy.attracts(instance, std::net::Ipv6Addr::from_bits(destination).into()) {
                 return None;
             }
@@ -111,7 +113,8 @@ fn read_any(
     questions: &mut Questions<'_, '_>,
 ) -> Result<SitePacket, Reason> {
     let (link, header) = IpHeader::in_frame(octets)?;
-    if is_martian(header.source) {
+    // Our own EIDs are not out there: what says so would leave with our RLOC to vouch for it.
+    if is_martian(header.source) || questions.is_ours(instance, header.source) == Some(true) {
         return Err(Reason::SourceMartian);
     }
     if is_martian(header.destination) {
@@ -146,7 +149,7 @@ pub(crate) fn without_tunnel(
         // An EID-prefix of our own site inside the aggregate.
         Way::Deliver(next_hop) => encap::forward_natively(umem, frame, packet, entry, next_hop, context),
         Way::Unresolved => encap::miss(umem.octets(frame), instance, Wanted::Neighbour),
-        Way::Native(next_hop) if setup.ports[usize::from(next_hop.port())].native => {
+        Way::Native(next_hop) if setup.ports.get(usize::from(next_hop.port())).is_some_and(|port| port.native) => {
             cache.hit(entry, packet.total());
             Verdict::Refuse(Reason::NativeLoop, Notice::Unreachable)
         }

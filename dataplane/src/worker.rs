@@ -370,7 +370,7 @@ impl Worker {
         self.counters.missed.add(1);
         let Some(held) = &mut self.held else { return self.drop_asking(miss, frame, Reason::MissNotHeld) };
         // What strangers cause leaves half of the places to our site.
-        let strange = !self.setup.ports[usize::from(ingress)].site && miss.wanted == Wanted::Mapping;
+        let strange = !self.setup.ports[usize::from(ingress)].site;
         if strange && held.len() >= held.limit() / 2 {
             return self.drop_asking(miss, frame, Reason::HoldFull);
         }

@@ -176,7 +176,8 @@ static const uint8_t *record(altmap *router, const uint8_t *at, const uint8_t *e
     altmap_eid eid = {.afi = (uint16_t)afi, .plen = at[5]};
     altmap_entry entry = {.size = sizeof entry, .flags = ALTMAP_EPHEMERAL, .version = get16(at + 8) & 0xfff};
     entry.act = at[6] >> 5;
-    entry.ttl_s = minutes < 1440 ? minutes * 60 : 86400;
+    /* A record without a lifetime takes the mapping out (RFC 9301 section 5.4); 0 would be for ever here. */
+    entry.ttl_s = minutes == 0 ? 1 : minutes < 1440 ? minutes * 60 : 86400;
     entry.flags |= at[6] & 0x10 ? ALTMAP_AUTHORITATIVE : 0;
     altmap_rloc rlocs[RLOCS];
     memset(rlocs, 0, sizeof rlocs);

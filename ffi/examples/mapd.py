@@ -123,7 +123,7 @@ class Mapd:
             at += SIZES[afi]
             flags = EPHEMERAL | (AUTHORITATIVE if act & 0x10 else 0) | (0 if count else NEGATIVE)
             entry = Entry(size=ctypes.sizeof(Entry), version=version & 0xFFF, flags=flags,
-                          act=0 if count else act >> 5, ttl_s=min(minutes, 1440) * 60)
+                          act=0 if count else act >> 5, ttl_s=min(minutes, 1440) * 60 or 1)
             rlocs = (Rloc * max(count, 1))()
             for each in rlocs[:count]:
                 prio, weight, mprio, mweight, _, bits, family = struct.unpack_from("!BBBBBBH", octets, at)

@@ -399,7 +399,8 @@ int altmap_add(struct altmap *handle,
 
 // Replaces the mapping of exactly this prefix, whose counters stay. As `altmap_add` for the rest.
 //
-// `must_gen` is 0, or the `gen` of an entry read before: then -EAGAIN if the mapping has changed since.
+// `must_gen` is 0, or the `gen` of an entry that `altmap_get` or `altmap_dump` gave: then -EAGAIN if the mapping has changed
+// since. The `gen` in an event is no such number.
 //
 // -ENOENT: there is none.
 //
@@ -466,7 +467,8 @@ int altmap_add(struct altmap *handle,
 
 // Replaces the mapping of exactly this prefix, whose counters stay. As `altmap_add` for the rest.
 //
-// `must_gen` is 0, or the `gen` of an entry read before: then -EAGAIN if the mapping has changed since.
+// `must_gen` is 0, or the `gen` of an entry that `altmap_get` or `altmap_dump` gave: then -EAGAIN if the mapping has changed
+// since. The `gen` in an event is no such number.
 //
 // -ENOENT: there is none.
 //

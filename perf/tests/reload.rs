@@ -81,6 +81,15 @@ fn what_changes_live_does_and_other_flows_lose_nothing() {
     assert_eq!(reload(&router).unwrap().trim(), "changed: 2");
     assert_eq!(lab.ping(0, "2.2.2.2".parse().unwrap(), 3).unwrap().answered, 3);
 
+    // What was ours is another site's from now on.
+    let fixed = "[[map-cache]]\neid = \"2.2.0.0/16\"\nlocators = [{ address = \"240.0.254.20\" }]\n";
+    write(&FILE.replace(fixed, "[[eid-prefix]]\nprefix = \"2.2.0.0/16\"\n"));
+    assert_eq!(reload(&router).unwrap().trim(), "changed: 4");
+    assert_eq!(lab.ping(0, "2.2.2.2".parse().unwrap(), 1).unwrap().answered, 0, "it is said to be our own");
+    write(FILE);
+    assert_eq!(reload(&router).unwrap().trim(), "changed: 2");
+    assert_eq!(lab.ping(0, "2.2.2.2".parse().unwrap(), 3).unwrap().answered, 3);
+
     refused(&lab, &router, &file);
 
     // SIGHUP does the same, and the router goes on.

@@ -1,6 +1,9 @@
 //! From one configuration to the next while the router runs: what is to be done, or what cannot change live.
 
+use std::collections::BTreeSet;
+
 use altitude_dataplane::mapping::{EidPrefix, Mapping};
+use hashbrown::{HashMap, HashSet};
 
 use super::{Config, Hop, Route};
 
@@ -51,7 +54,9 @@ pub fn compare(old: &Config, new: &Config) -> Result<Changes, Vec<&'static str>>
     let (prefixes_gone, prefixes_new, prefixes_changed) = mappings(&old.database, &new.database);
     let (static_gone, mut static_new, static_changed) = mappings(&old.map_cache, &new.map_cache);
     static_new.extend(static_changed);
-    let originated = |config: &Config| config.speaker.as_ref().map_or_else(Vec::new, |own| own.originate.clone());
+    let originated = |config: &Config| -> BTreeSet<EidPrefix> {
+        config.speaker.iter().flat_map(|own| &own.originate).copied().collect()
+    };
     let (before, after) = (originated(old), originated(new));
     Ok(Changes {
         prefixes_gone,
@@ -60,8 +65,8 @@ pub fn compare(old: &Config, new: &Config) -> Result<Changes, Vec<&'static str>>
         static_gone,
         static_new,
         routes: old.routes != new.routes,
-        withdrawn: before.iter().filter(|eid| !after.contains(eid)).copied().collect(),
-        originated: after.iter().filter(|eid| !before.contains(eid)).copied().collect(),
+        withdrawn: before.difference(&after).copied().collect(),
+        originated: after.difference(&before).copied().collect(),
         map_resolvers: old.roles.map_resolvers != new.roles.map_resolvers,
         log: old.log != new.log,
     })
@@ -69,8 +74,10 @@ pub fn compare(old: &Config, new: &Config) -> Result<Changes, Vec<&'static str>>
 
 /// Prefixes that are gone, mappings that are new, and those that say something else than before.
 fn mappings(old: &[Mapping], new: &[Mapping]) -> (Vec<EidPrefix>, Vec<Mapping>, Vec<Mapping>) {
-    let before = |mapping: &Mapping| old.iter().find(|other| other.eid == mapping.eid);
-    let gone = old.iter().map(|mapping| mapping.eid).filter(|eid| !new.iter().any(|other| other.eid == *eid));
+    let by_eid = |list: &'_ [Mapping]| -> HashSet<EidPrefix> { list.iter().map(|mapping| mapping.eid).collect() };
+    let (after, known) = (by_eid(new), old.iter().map(|mapping| (mapping.eid, mapping)).collect::<HashMap<_, _>>());
+    let before = |mapping: &Mapping| known.get(&mapping.eid).copied();
+    let gone = old.iter().map(|mapping| mapping.eid).filter(|eid| !after.contains(eid));
     let come = new.iter().filter(|mapping| before(mapping).is_none());
     let changed = new.iter().filter(|mapping| before(mapping).is_some_and(|old| old != *mapping));
     (gone.collect(), come.cloned().collect(), changed.cloned().collect())

@@ -90,7 +90,11 @@ impl Listener {
         let listener = Self { socket, path: path.to_owned(), file: (metadata.dev(), metadata.ino()), rights };
         // Nobody can connect before listen, so nobody slips in before the mode is right.
         if let Ok(Some(group)) = nix::unistd::Group::from_name(GROUP) {
-            std::os::unix::fs::chown(path, None, Some(group.gid.as_raw()))?;
+            // Who is not of the group cannot give it away: the socket stays its own then.
+            match std::os::unix::fs::chown(path, None, Some(group.gid.as_raw())) {
+                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+                _ => {}
+            }
         }
         let mode = if rights == Rights::Write { MODE } else { MODE_READ_ONLY };
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
@@ -233,7 +237,16 @@ impl Connection {
                     let mut replies = Vec::new();
                     let request = &self.buffer[..length];
                     self.closing = api::handle(request, router, &mut self.session, &mut replies) == Conduct::Close;
+                    // After a long answer it is the others' turn.
+                    let long = replies.len() > 1;
                     self.replies.extend(replies);
+                    if long {
+                        return match self.flush(now) {
+                            Ok(true) => Next::Again,
+                            Ok(false) => Next::Wait,
+                            Err(_) => Next::Drop,
+                        };
+                    }
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return Next::Wait,

@@ -22,6 +22,8 @@ pub const NET_ADMIN: Need = Need { name: "CAP_NET_ADMIN", bits: 1 << 12 };
 pub const NET_RAW: Need = Need { name: "CAP_NET_RAW", bits: 1 << 13 };
 /// Loading BPF programs; before Linux 5.8 this was part of CAP_SYS_ADMIN, which still suffices.
 pub const BPF: Need = Need { name: "CAP_BPF", bits: 1 << 39 | 1 << 21 };
+/// Reading files of others, which root may: its own configuration and keys, as they were at the start.
+pub const DAC_READ_SEARCH: Need = Need { name: "CAP_DAC_READ_SEARCH", bits: 1 << 2 };
 /// Listening on a port below 1024, that of BGP.
 pub const NET_BIND_SERVICE: Need = Need { name: "CAP_NET_BIND_SERVICE", bits: 1 << 10 };
 

@@ -9,7 +9,9 @@ use super::{Paths, Publisher, Watch};
 
 impl Publisher {
     /// Makes a prefix ours: packets from it are encapsulated, packets to it delivered.
-    pub fn own(&mut self, eid: EidPrefix) {
+    pub fn own(&mut self, eid: EidPrefix, todo: &mut Vec<Watch>) {
+        // Destinations inside that had a next hop of their own are hosts of ours now.
+        self.forget_beyond(&eid, todo);
         let mark = *self.own.get(&eid).unwrap_or(&Mark::default());
         self.own.insert(eid, mark);
         self.put(eid, Some(Forwarding::Local(Delivery::Unresolved)), mark);

@@ -14,6 +14,9 @@ use altitude_dataplane::{
 
 use super::{HostUse, Path, Paths, Publisher, User, Watch};
 
+/// Destinations looked at to make room for another.
+const LOOKS: usize = 64;
+
 impl Publisher {
     /// Publishes a prefix whose packets go natively.
     pub(super) fn show_native(&mut self, eid: EidPrefix, paths: &dyn Paths, todo: &mut Vec<Watch>) {
@@ -65,13 +68,32 @@ impl Publisher {
         if self.beyond.get(&host).is_some() {
             return;
         }
-        if self.beyond.len() >= self.settings.hosts_max {
+        if self.beyond.len() >= self.settings.hosts_max && !self.give_way(todo) {
             self.refused += 1;
             return;
         }
         self.beyond.insert(host, HostUse::default());
         self.join(eid.address, User::Beyond(eid), todo);
         self.rebeyond(eid, paths);
+    }
+
+    /// Makes room for one: takes out the next that got no packet since it was last looked at, if it is among the next few.
+    fn give_way(&mut self, todo: &mut Vec<Watch>) -> bool {
+        let next: Vec<EidPrefix> = self.beyond.after(self.hand.as_ref()).take(LOOKS).map(|(host, _)| host).collect();
+        // At the end it begins anew.
+        self.hand = None;
+        for host in next {
+            self.hand = Some(host);
+            let packets = self.writer.hits(&host).unwrap_or_default().packets;
+            let Some(used) = self.beyond.get_mut(&host) else { continue };
+            if used.packets == packets {
+                self.beyond.remove(&host);
+                self.drop_beyond(host, todo);
+                return true;
+            }
+            used.packets = packets;
+        }
+        false
     }
 
     /// Turns such a destination to what its path allows by now.

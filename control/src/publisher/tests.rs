@@ -368,7 +368,7 @@ fn petrs_share_what_would_go_natively() {
 fn site_hosts_come_go_and_are_bounded() {
     let mut world = world();
     let mut todo = Vec::new();
-    world.publisher.own(eid("1.1.0.0/16"));
+    world.publisher.own(eid("1.1.0.0/16"), &mut Vec::new());
     assert_eq!(world.meets("1.1.1.1"), Some(Met::Unresolved));
 
     let host = |last| Eid { instance: InstanceId::DEFAULT, address: IpAddr::from([1, 1, 1, last]) };
@@ -399,7 +399,7 @@ fn destinations_beyond_come_go_and_are_bounded() {
     let mut world = World::with(&["240.0.254.10"], &[], 64, true);
     let native = |prefix: &str| Mapping::negative(eid(prefix), Ttl::Minutes(15), Action::NativelyForward);
     let host = |text: &str| Eid { instance: InstanceId::DEFAULT, address: ip(text) };
-    world.publisher.own(eid("8.1.0.0/16"));
+    world.publisher.own(eid("8.1.0.0/16"), &mut Vec::new());
     assert_eq!(world.show(native("8.0.0.0/8")), [], "no address stands for all");
     assert_eq!(world.meets("8.8.8.8"), Some(Met::NativeUnresolved));
     let mut todo = Vec::new();
@@ -407,16 +407,17 @@ fn destinations_beyond_come_go_and_are_bounded() {
     world.publisher.want_host(host("8.1.1.1"), &world.known, &mut todo);
     world.publisher.want_host(host("8.8.8.9"), &world.known, &mut todo);
     world.publisher.want_host(host("8.8.8.10"), &world.known, &mut todo);
-    let watched = ["8.8.8.8", "8.1.1.1", "8.8.8.9"].map(|text| Watch::Start(ip(text)));
-    assert_eq!((&todo[..], world.publisher.refused()), (&watched[..], 1), "two beyond, beside the site's");
+    let mut watched: Vec<Watch> = ["8.8.8.8", "8.1.1.1", "8.8.8.9"].map(|text| Watch::Start(ip(text))).into();
+    watched.extend([Watch::Stop(ip("8.8.8.8")), Watch::Start(ip("8.8.8.10"))]);
+    assert_eq!((todo, world.publisher.refused()), (watched, 0), "two beyond at a time: one that nobody uses gives way");
     for (path, met) in [
         (Path::Waiting, Met::NativeUnresolved),
         (Path::Ready(adjacency(1)), Met::Native(adjacency(1))),
         (Path::Unreachable, Met::Drop(Reason::NativeNoRoute)),
         (Path::Ready(adjacency(2)), Met::Native(adjacency(2))),
     ] {
-        world.path("8.8.8.8", path);
-        assert_eq!(world.meets("8.8.8.8"), Some(met));
+        world.path("8.8.8.9", path);
+        assert_eq!(world.meets("8.8.8.9"), Some(met));
     }
     assert_eq!(world.meets("8.7.7.7"), Some(Met::NativeUnresolved), "each for itself");
     world.path("8.1.1.1", Path::Ready(adjacency(0)));
@@ -572,7 +573,7 @@ fn hosts_of_the_site_say_what_their_eid_prefix_says() {
     let mut world = world();
     let mark = |version| Mark { version: MapVersion::new(version), number: version, ..Mark::default() };
     for (text, version) in [("1.1.0.0/16", 1), ("1.1.2.0/24", 2)] {
-        world.publisher.own(eid(text));
+        world.publisher.own(eid(text), &mut Vec::new());
         world.publisher.mark_own(eid(text), mark(version));
     }
     for host in ["1.1.1.1", "1.1.2.1"] {
@@ -587,7 +588,7 @@ fn hosts_of_the_site_say_what_their_eid_prefix_says() {
     assert_eq!(marks(&mut world), [3, 3, 2, 2]);
     world.publisher.mark_own(eid("1.1.2.0/24"), mark(4));
     assert_eq!(marks(&mut world), [3, 3, 4, 4]);
-    world.publisher.own(eid("1.1.1.0/24"));
+    world.publisher.own(eid("1.1.1.0/24"), &mut Vec::new());
     assert_eq!(marks(&mut world), [0, 3, 4, 4], "one more prefix, which says nothing yet");
     let host = Eid { instance: InstanceId::DEFAULT, address: ip("1.1.2.1") };
     assert_eq!(world.publisher.own_prefix(host), Some(eid("1.1.2.0/24")));

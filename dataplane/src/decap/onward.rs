@@ -64,7 +64,7 @@ pub(super) fn pass(
     let inner = &octets[packet.outer()..];
     let flow = IpHeader::read(inner).map_or(0, |header| setup.key.flow(inner, &header));
     let way = destination.map(|entry| cache.way(entry, flow));
-    let relayed = setup.proxy.rtr && matches!(way, None | Some(Way::Request | Way::Tunnel(_)));
+    let relayed = setup.proxy.rtr && matches!(way, Some(Way::Tunnel(_)));
     let checked = setup.source_check == SourceCheck::Secure || setup.proxy.petr && !relayed;
     match source {
         _ if !checked => {}

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use altitude_dataplane::{
     cache::Forwarding,
     features::Features,
-    mapping::Eid,
+    mapping::{Eid, MapVersion, Mark},
     verdict::{Miss, Reason, Wanted},
 };
 
@@ -153,7 +153,7 @@ fn a_petr_serves_its_instances_alone() {
 fn a_pitr_encapsulates_what_anybody_sends_to_an_eid() {
     for port in [NATIVE_PORT, NATIVE_CORE_PORT] {
         let mut world = world();
-        for (source, destination) in [("8.8.8.8", "2.2.2.2"), ("1.1.1.1", "2.2.2.2"), ("2600::1", "2001:db8:2::2")] {
+        for (source, destination) in [("8.8.8.8", "2.2.2.2"), ("4.1.1.1", "2.2.2.2"), ("2600::1", "2001:db8:2::2")] {
             let packet = udp(source, destination, (1, 2), 20).ttl(64).peer_frame();
             let sent = world.through(port, packet, CORE_PORT);
             assert_eq!(sent[22], 63, "outer TTL");
@@ -169,7 +169,20 @@ fn a_pitr_encapsulates_what_anybody_sends_to_an_eid() {
     }
 }
 
-/// PITR-3, PITR-4.
+/// MV-9: a stranger's packet carries the version of the destination's mapping, and none of its own.
+#[test]
+fn a_pitr_says_which_mapping_it_used_where_versions_are_on() {
+    let versions = Features { versions: true, ..Features::default() };
+    let mut world = World::with(Options { proxy: true, features: versions, ..Options::default() });
+    world.learn_side(1, 2, false, None);
+    let mark = Mark { version: MapVersion::new(0x456), ..Mark::default() };
+    assert!(world.writer.mark(&prefix("2.2.0.0/16"), mark));
+    let sent = world.through(NATIVE_PORT, udp("8.8.8.8", "2.2.2.2", (1, 2), 20).peer_frame(), CORE_PORT);
+    assert_eq!(sent[42..50], [0x10, 0, 0x04, 0x56, 0, 0, 0, 0]);
+    world.settle_accounts();
+}
+
+/// PITR-3, PITR-4: not even what says that it comes from our own site, which the other side would believe.
 #[test]
 fn a_pitr_takes_nothing_else() {
     for (source, destination, ttl, reason) in [

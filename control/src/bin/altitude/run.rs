@@ -121,7 +121,8 @@ pub(crate) fn run(config: &Config, load: &dyn Fn() -> Result<Config, Problems>) 
     let mut driver =
         Driver::new(config, source, poll, signals, kernel, sockets, writer, dataplane.steering, dataplane.links)?;
     // All that is opened is open; what is left needs no more. Threads that are started from here on have no more either.
-    privilege::give_up_all_but(&[privilege::NET_ADMIN, privilege::BPF])?;
+    // Who could read files of others at the start can at a reload.
+    privilege::give_up_all_but(&[privilege::NET_ADMIN, privilege::BPF, privilege::DAC_READ_SEARCH])?;
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
         let mut result = Ok(());

@@ -50,7 +50,11 @@ pub(super) fn database(draft: &Draft, rlocs: &[Given<IpAddr>], findings: &mut Fi
         };
         let version = version(item.version.as_ref(), findings);
         let locators = match &item.locators {
-            None => Some(rlocs.iter().map(|rloc| own(rloc.value, PRIORITY, WEIGHT)).collect()),
+            None => {
+                let mut all: Vec<Locator> = rlocs.iter().map(|rloc| own(rloc.value, PRIORITY, WEIGHT)).collect();
+                sort_locators(&mut all);
+                Some(all)
+            }
             Some(list) => own_locators(item, list, rlocs, findings),
         };
         let eid = findings.gap(eid);

@@ -168,7 +168,7 @@ impl<'a> Driver<'a> {
     /// What is known before the first packet: our EID-prefixes, the static mappings and the sites.
     fn fill(&mut self, now: Instant) {
         for mapping in &self.config.database {
-            self.publisher.own(mapping.eid);
+            self.publisher.own(mapping.eid, &mut Vec::new());
         }
         self.mark_own(now);
         for mapping in &self.config.map_cache {

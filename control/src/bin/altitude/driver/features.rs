@@ -154,6 +154,10 @@ impl Driver<'_> {
         let Some(versions) = &mut self.reachability.features.versions else { return };
         let mut todo = Vec::new();
         versions.step(now, input, &mut todo);
+        // Once for all that come together: they may be as many as there are prefixes.
+        if todo.iter().any(|output| matches!(output, versions::Output::Outlived(_))) {
+            self.mark_own(now);
+        }
         for output in todo {
             match output {
                 versions::Output::Ask(eid) => {
@@ -161,7 +165,7 @@ impl Driver<'_> {
                     tracing::debug!(%eid, "its site has a newer version of the mapping");
                     self.resolve(now, resolver::Input::Refresh(eid));
                 }
-                versions::Output::Outlived(_) => self.mark_own(now),
+                versions::Output::Outlived(_) => {}
                 versions::Output::Discard(fault) => self.reachability.features.version_faults.count(fault),
             }
         }
@@ -171,6 +175,9 @@ impl Driver<'_> {
         let Some(status) = &mut self.reachability.features.status else { return };
         let mut todo = Vec::new();
         status.step(now, input, &mut todo);
+        if todo.iter().any(|output| matches!(output, status_bits::Output::Resume(_))) {
+            self.mark_own(now);
+        }
         for output in todo {
             match output {
                 status_bits::Output::Hint(locator) => {
@@ -183,7 +190,7 @@ impl Driver<'_> {
                     let known = self.reachability.known(&self.kernel.underlay);
                     self.publisher.mark(&mapping, &known);
                 }
-                status_bits::Output::Resume(_) => self.mark_own(now),
+                status_bits::Output::Resume(_) => {}
                 status_bits::Output::Discard(fault) => self.reachability.features.status_faults.count(fault),
             }
         }

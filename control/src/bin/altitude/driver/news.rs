@@ -18,8 +18,10 @@ use super::Driver;
 pub(super) struct News {
     /// Clients that want events.
     pub(super) listeners: usize,
-    /// Whose operation is being carried out.
+    /// Whose operation is being carried out,
     pub(super) cause: Option<Asker>,
+    /// and which entry it is about; `None`: all that changes meanwhile.
+    pub(super) about: Option<EidPrefix>,
     /// One event says it all: single ones are not told.
     pub(super) muted: bool,
     waiting: Vec<(Option<Asker>, Event)>,
@@ -42,7 +44,10 @@ impl Driver<'_> {
         if matches!(turn, Turn::Left { .. }) {
             self.operations.disown(&eid);
         }
-        if self.news.listeners == 0 || self.news.muted {
+        // What ends by its time, or gives way to another, is nobody's doing.
+        let by_itself =
+            matches!(turn, Turn::Left { expired: true }) || self.news.about.is_some_and(|about| about != eid);
+        if self.news.listeners == 0 || (self.news.muted && !by_itself) {
             return;
         }
         let event = match turn {
@@ -54,7 +59,8 @@ impl Driver<'_> {
                 (None, _) => return,
             },
         };
-        self.tell(event);
+        let cause = self.news.cause.filter(|_| !by_itself);
+        self.news.waiting.push((cause, event));
     }
 
     /// Has subscribers told.

@@ -47,7 +47,13 @@ impl Router for Driver<'_> {
 
     fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Done, Refused> {
         let now = Instant::now();
-        self.news.cause = Some(asker);
+        // A reload is nobody's change: who asks for one hears of it as all others.
+        self.news.cause = Some(asker).filter(|_| operation != Operation::Reload);
+        self.news.about = match &operation {
+            Operation::Add(offer) | Operation::Change { offer, .. } => Some(offer.mapping.eid),
+            Operation::Delete { eid, .. } => Some(*eid),
+            Operation::Flush { .. } | Operation::Judge { .. } | Operation::Reload => None,
+        };
         tracing::debug!(client = asker.0, ?operation, "asked through the mapping API");
         let done = match operation {
             Operation::Add(offer) => self.add(now, asker, offer),
@@ -60,7 +66,7 @@ impl Router for Driver<'_> {
             }
             Operation::Judge { judged, up } => self.judge(judged, up),
         };
-        self.news.cause = None;
+        (self.news.cause, self.news.about) = (None, None);
         match &done {
             Ok(_) => self.operations.done += 1,
             Err(_) => self.operations.refused += 1,

@@ -13,9 +13,10 @@ use altitude_control::{
     },
     map_cache,
     map_resolver::Choice,
+    prefix_map::PrefixMap,
     smr,
 };
-use altitude_dataplane::mapping::{EidPrefix, Mapping};
+use altitude_dataplane::mapping::EidPrefix;
 
 use super::{Driver, reachability::offering};
 use crate::log;
@@ -61,25 +62,41 @@ impl Driver<'_> {
         if changes.routes {
             self.rib.fixed = fixed;
         }
-        self.take_up_static(now, &changes);
-        self.take_up_prefixes(now, &changes)?;
+        // What was ours may be a static mapping from now on, and the other way round: what goes goes first.
+        self.drop_static(now, &changes);
+        self.take_up_prefixes(now, &changes);
+        self.take_up_static(now);
         Ok(changes.count())
     }
 
-    fn take_up_static(&mut self, now: Instant, changes: &Changes) {
+    fn drop_static(&mut self, now: Instant, changes: &Changes) {
         for eid in &changes.static_gone {
             // What a client put in its place is the client's.
             if self.map_cache.get(eid).is_some_and(|cached| cached.origin == map_cache::Origin::Static) {
                 self.cache(now, map_cache::Input::Remove(*eid));
             }
         }
-        for mapping in &changes.static_new {
-            self.resolver.settle(&mapping.eid);
-            self.cache(now, map_cache::Input::Static(mapping.clone()));
+    }
+
+    /// Puts in every static mapping that is not there as it is written: also those that a client of the API has taken out or
+    /// replaced. They stay, whoever put another there before.
+    fn take_up_static(&mut self, now: Instant) {
+        for mapping in &self.config.map_cache {
+            let as_written = |cached: map_cache::Cached<'_>| {
+                cached.origin == map_cache::Origin::Static
+                    && cached.action == mapping.action
+                    && cached.version == mapping.version
+                    && *cached.locators == *mapping.locators
+            };
+            if !self.map_cache.get(&mapping.eid).is_some_and(as_written) {
+                self.operations.disown(&mapping.eid);
+                self.resolver.settle(&mapping.eid);
+                self.cache(now, map_cache::Input::Static(mapping.clone()));
+            }
         }
     }
 
-    fn take_up_prefixes(&mut self, now: Instant, changes: &Changes) -> Result<(), String> {
+    fn take_up_prefixes(&mut self, now: Instant, changes: &Changes) {
         let concerned = [&changes.prefixes_gone[..], &changes.prefixes_new, &changes.prefixes_changed].concat();
         for eid in &changes.withdrawn {
             if !self.announced.contains(eid) {
@@ -90,17 +107,17 @@ impl Driver<'_> {
             self.speak(now, speaker::Input::Originate(*eid));
         }
         if concerned.is_empty() {
-            return Ok(());
+            return;
         }
         let mut watches = Vec::new();
         for eid in &changes.prefixes_gone {
             self.publisher.disown(eid, &mut watches);
         }
-        self.watch(now, watches);
+        self.forget_inside(now, &changes.prefixes_new);
         for eid in &changes.prefixes_new {
-            self.forget_inside(now, eid);
-            self.publisher.own(*eid);
+            self.publisher.own(*eid, &mut watches);
         }
+        self.watch(now, watches);
         let own: Vec<EidPrefix> = self.config.database.iter().map(|mapping| mapping.eid).collect();
         self.resolver.set_database(&own);
         self.engine.set_database(&own);
@@ -111,15 +128,20 @@ impl Driver<'_> {
         for eid in concerned {
             self.solicit(now, smr::Input::Changed(eid));
         }
-        self.steer().map_err(|error| format!("the steering programs were not told of the EID-prefixes: {error}"))
+        // All else is done by now: the file is in force, and the log says what the ports miss.
+        if let Err(error) = self.steer() {
+            tracing::error!(%error, "the steering programs were not told of the EID-prefixes; restart the router");
+        }
     }
 
-    /// What was learned of other sites inside a prefix that is ours now is wrong.
-    fn forget_inside(&mut self, now: Instant, own: &EidPrefix) {
-        let learned = |cached: &map_cache::Cached<'_>| {
-            own.covers(&cached.eid) && !self.config.map_cache.iter().any(|fixed: &Mapping| fixed.eid == cached.eid)
-        };
-        let inside: Vec<EidPrefix> = self.map_cache.iter().filter(learned).map(|cached| cached.eid).collect();
+    /// What was learned of other sites inside prefixes that are ours now is wrong.
+    fn forget_inside(&mut self, now: Instant, own: &[EidPrefix]) {
+        if own.is_empty() {
+            return;
+        }
+        let own: PrefixMap<()> = own.iter().map(|eid| (*eid, ())).collect();
+        let inside = |cached: &map_cache::Cached<'_>| own.covering(&cached.eid).is_some();
+        let inside: Vec<EidPrefix> = self.map_cache.iter().filter(inside).map(|cached| cached.eid).collect();
         for eid in inside {
             self.cache(now, map_cache::Input::Remove(eid));
         }

@@ -17,7 +17,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use altitude_control::map_server::{self, Cursor, MapServer};
+use altitude_control::{
+    map_server::{self, Cursor, MapServer},
+    os::privilege,
+};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
 /// Its name in the state directory.
@@ -209,6 +212,10 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, orders: &Receiver<Order>) {
+        // Writing its file needs nothing that others may not do; the thread was started before the rest gave theirs up.
+        if let Err(error) = privilege::give_up_all_but(&[privilege::DAC_READ_SEARCH]) {
+            tracing::warn!(%error, "the thread that writes registrations keeps its capabilities");
+        }
         let mut failing = false;
         for order in orders {
             let done = self.obey(order);
