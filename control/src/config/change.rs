@@ -18,8 +18,8 @@ pub struct Changes {
     pub prefixes_changed: Vec<EidPrefix>,
     /// Static mappings to be taken out.
     pub static_gone: Vec<EidPrefix>,
-    /// Static mappings to be put in, or in the place of what is there.
-    pub static_new: Vec<Mapping>,
+    /// Static mappings that are new, or say something else.
+    pub static_new: Vec<EidPrefix>,
     /// Static routes of the ALT are other ones.
     pub routes: bool,
     /// EID-prefixes that BGP neighbours are to be told of no more.
@@ -63,7 +63,7 @@ pub fn compare(old: &Config, new: &Config) -> Result<Changes, Vec<&'static str>>
         prefixes_new: eids(prefixes_new),
         prefixes_changed: eids(prefixes_changed),
         static_gone,
-        static_new,
+        static_new: eids(static_new),
         routes: old.routes != new.routes,
         withdrawn: before.difference(&after).copied().collect(),
         originated: after.difference(&before).copied().collect(),
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(texts(&changes.prefixes_new), ["1.4.0.0/16"]);
         assert_eq!(texts(&changes.prefixes_changed), ["1.2.0.0/16"]);
         assert_eq!(texts(&changes.static_gone), ["9.3.0.0/16"]);
-        assert_eq!(texts(&eids(changes.static_new.clone())), ["9.4.0.0/16", "9.2.0.0/16"]);
+        assert_eq!(texts(&changes.static_new), ["9.4.0.0/16", "9.2.0.0/16"]);
         assert!(changes.log && changes.map_resolvers && !changes.routes);
         assert_eq!(changes.count(), 8);
     }

@@ -1,6 +1,6 @@
 //! Which capabilities the process lacks for what it is about to do, and giving up those it needs no more (capabilities(7)).
 
-use std::{fs, io};
+use std::io;
 
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, remove_capability_from_bounding_set,
@@ -30,10 +30,9 @@ pub const NET_BIND_SERVICE: Need = Need { name: "CAP_NET_BIND_SERVICE", bits: 1 
 /// The names of what is needed and not there, in the order given.
 ///
 /// # Errors
-/// Those of reading `/proc/self/status`, or `InvalidData` if it names no capabilities.
+/// Those of capget(2).
 pub fn lacking(needs: &[Need]) -> io::Result<Vec<&'static str>> {
-    let effective = effective(&fs::read_to_string("/proc/self/status")?)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/self/status names no capabilities"))?;
+    let effective = capabilities(None)?.effective.bits();
     Ok(needs.iter().filter(|need| need.bits & effective == 0).map(|need| need.name).collect())
 }
 
@@ -67,18 +66,13 @@ pub fn give_up_all_but(keep: &[Need]) -> io::Result<()> {
     Ok(())
 }
 
-fn effective(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_given_up_does_not_come_back() {
-        let this = || effective(&fs::read_to_string("/proc/thread-self/status").unwrap()).unwrap();
+        let this = || capabilities(None).unwrap().effective.bits();
         // Of a thread: the others keep theirs.
         let (before, after, again) = std::thread::spawn(move || {
             let before = this();
@@ -95,9 +89,13 @@ mod tests {
     }
 
     #[test]
-    fn the_effective_set_is_read() {
-        assert_eq!(effective("Name:\tx\nCapInh:\t0\nCapEff:\t000001ffffffffff\n"), Some(0x1ff_ffff_ffff));
-        assert_eq!(effective("Name:\tx\n"), None);
+    fn what_is_not_there_is_named_in_the_order_given() {
+        std::thread::spawn(|| {
+            give_up_all_but(&[NET_ADMIN]).unwrap();
+            assert_eq!(lacking(&[NET_RAW, BPF]).unwrap(), ["CAP_NET_RAW", "CAP_BPF"]);
+        })
+        .join()
+        .unwrap();
         assert!(lacking(&[]).unwrap().is_empty());
     }
 }

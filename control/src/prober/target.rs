@@ -45,8 +45,6 @@ pub(super) struct Target {
     rose: Option<Instant>,
     /// It came up and went down so soon that answers alone do not bring it up.
     held: bool,
-    /// Since when every probe was answered, while held.
-    steady: Option<Instant>,
     pub(super) sent: u64,
     pub(super) answered: u64,
     pub(super) lost: u64,
@@ -69,7 +67,6 @@ impl Target {
             rtt: None,
             rose: None,
             held: false,
-            steady: None,
             sent: 0,
             answered: 0,
             lost: 0,
@@ -124,7 +121,7 @@ impl Target {
             State::Mute | State::Down => return false,
         };
         self.held |= self.rose.is_some_and(|rose| now < rose + settings.hold_down);
-        (self.state, self.since, self.steady) = (state, now, None);
+        (self.state, self.since) = (state, now);
         true
     }
 
@@ -147,16 +144,15 @@ impl Target {
         match self.state {
             State::Up => return false,
             State::Down if self.held => {
-                self.steady = Some(now);
                 (self.state, self.since) = (State::Held, now);
                 return true;
             }
-            State::Held if self.steady.is_some_and(|steady| now < steady + settings.hold_down) => return false,
+            State::Held if now < self.since + settings.hold_down => return false,
             State::Held => self.rose = Some(now),
             State::Down => self.rose = Some(now),
             State::Unknown | State::Mute => {}
         }
-        (self.held, self.steady) = (false, None);
+        self.held = false;
         (self.state, self.since) = (State::Up, now);
         true
     }
