@@ -14,8 +14,8 @@
 //! Sources: RFC 9301 §5.6 (nonces, merging), §5.7 (Map-Notify), §8.2 (time-out, what may be registered); RFC 7835 §3.9 (limits).
 
 mod answer;
-mod news;
-mod notify;
+pub(super) mod news;
+pub(super) mod notify;
 pub(super) mod saved;
 pub(super) mod table;
 
@@ -134,6 +134,8 @@ pub(super) struct Registry {
     pub(super) journal: Option<Vec<u8>>,
     /// The last Map-Register that was for no site.
     pub(super) stranger: Option<Refusal>,
+    /// Prefixes that something else is registered of than before, where subscribers want to hear of it.
+    pub(super) changed: Option<Vec<EidPrefix>>,
 }
 
 impl Registry {
@@ -151,6 +153,7 @@ impl Registry {
             versions: settings.versions,
             journal: settings.journal.then(Vec::new),
             stranger: None,
+            changed: settings.publishing.is_some().then(Vec::new),
             sites,
         }
     }
@@ -407,6 +410,7 @@ impl Registry {
         let (eid, registrant) = (new.mapping.eid, new.registrant);
         let head = self.table.index.get(&eid).copied();
         let before = head.filter(|_| self.is_merged(&eid, registrant)).and_then(|head| self.table.merged(head));
+        let said = self.said(head);
         let size = self.table.len();
         let put = self.table.put(new);
         if self.table.len() > size {
@@ -420,6 +424,7 @@ impl Registry {
         if before.is_some() {
             self.tell_others(now, &eid, registrant, before, todo);
         }
+        self.note_change(eid, said);
         if let Some(journal) = self.journal.as_mut().filter(|_| put.changed) {
             saved::put_registration(self.states[site.0].mark, &self.table, put.number, journal);
         }
@@ -431,6 +436,7 @@ impl Registry {
         let site = SiteId(self.table.registrants[registrant].site as usize);
         let head = self.table.index.get(&eid).copied().unwrap_or(END);
         let before = if self.is_merged(&eid, registrant) { self.table.merged(head) } else { None };
+        let said = self.said(Some(head));
         if let Some(journal) = &mut self.journal {
             let xtr = &self.table.registrants[registrant];
             saved::put_gone(self.states[site.0].mark, xtr.who, &eid, journal);
@@ -443,6 +449,21 @@ impl Registry {
         todo.push(Output::Unregistered { site, eid, by });
         if before.is_some() {
             self.tell_others(now, &eid, registrant, before, todo);
+        }
+        self.note_change(eid, said);
+    }
+
+    /// What is registered, where anybody may have subscribed to it.
+    fn said(&self, head: Option<u32>) -> Option<Mapping> {
+        self.changed.as_ref().and(head).and_then(|head| self.table.merged(head))
+    }
+
+    /// Notes that something else is registered than was `said` before, if it is.
+    fn note_change(&mut self, eid: EidPrefix, said: Option<Mapping>) {
+        let Some(changed) = &mut self.changed else { return };
+        let head = self.table.index.get(&eid).copied();
+        if said != head.and_then(|head| self.table.merged(head)) {
+            changed.push(eid);
         }
     }
 

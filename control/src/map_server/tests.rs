@@ -2,6 +2,7 @@
 
 mod register;
 mod saved;
+mod subscriptions;
 
 use altitude_dataplane::mapping::{InstanceId, Locator};
 use proptest::prelude::*;

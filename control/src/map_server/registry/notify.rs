@@ -12,7 +12,7 @@ use super::{
 use crate::wire::{Form, Key, MapNotify, XtrIdentity};
 
 /// UDP port of Map-Notifies (RFC 9301 §5.7).
-const CONTROL_PORT: u16 = 4342;
+pub(in crate::map_server) const CONTROL_PORT: u16 = 4342;
 
 impl Registry {
     /// Whether others than `registrant` want to hear how their union changes.
