@@ -105,6 +105,7 @@ mod tests {
         map_resolver::{ClientFault, EcmFault},
         map_server::SiteFault,
         prober::ProbeFault,
+        pubsub::PubSubFault,
         registrar::NotifyFault,
         resolver::ResolverFault,
         responder::RequestFault,
@@ -136,6 +137,7 @@ mod tests {
             names::<RibFault>(),
             names::<ProbeFault>(),
             names::<SmrFault>(),
+            names::<PubSubFault>(),
         ]
         .concat();
         let count = all.len();

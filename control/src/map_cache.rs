@@ -79,6 +79,9 @@ pub enum Input {
     /// The records of one Map-Reply, already let in by the resolver. They share the shortest of their lives; of several for
     /// one prefix the last counts.
     Install(Vec<Mapping>),
+    /// The records of a Map-Notify that a Map-Server published to us (RFC 9437 §6), in the same way; it says nothing about
+    /// what it does not list.
+    Published(Vec<Mapping>),
     /// Nobody answers for it.
     GiveUp(EidPrefix),
     /// A mapping of the operator's; its TTL has no meaning here.
@@ -134,6 +137,8 @@ pub enum Origin {
     Static,
     /// A Map-Reply.
     Reply,
+    /// A Map-Notify of a Map-Server that we subscribed at.
+    PubSub,
     /// A client of the mapping API.
     Api,
     /// The resolver gave up.
@@ -147,6 +152,7 @@ impl Origin {
         match self {
             Self::Static => "static",
             Self::Reply => "map-reply",
+            Self::PubSub => "pubsub",
             Self::Api => "api",
             Self::GivenUp => "given-up",
         }
@@ -191,7 +197,8 @@ impl MapCache {
         self.wake(now, meter, todo);
         let ended = todo.len();
         match input {
-            Input::Install(records) => self.install(now, records, meter, todo),
+            Input::Install(records) => self.install(now, records, Origin::Reply, meter, todo),
+            Input::Published(records) => self.install(now, records, Origin::PubSub, meter, todo),
             Input::GiveUp(eid) => self.give_up(now, eid, meter, todo),
             Input::Static(mapping) => {
                 self.drop_given_up(&mapping.eid, todo);
@@ -393,7 +400,7 @@ impl MapCache {
         todo: &mut Vec<Output>,
     ) {
         let eid = mapping.eid;
-        let learned = matches!(origin, Origin::Reply | Origin::GivenUp);
+        let learned = matches!(origin, Origin::Reply | Origin::PubSub | Origin::GivenUp);
         if learned && matches!(self.origin(&eid), Some(Origin::Static | Origin::Api)) {
             todo.push(Output::Fault(CacheFault::StaticKept));
             return;
@@ -443,7 +450,7 @@ impl MapCache {
         match origin {
             Origin::Static => self.deadlines.disarm(number),
             Origin::Api if expires == NEVER => self.deadlines.disarm(number),
-            Origin::Reply | Origin::Api => self.deadlines.arm(number, refresh_at(&eid, tick, expires)),
+            Origin::Reply | Origin::PubSub | Origin::Api => self.deadlines.arm(number, refresh_at(&eid, tick, expires)),
             Origin::GivenUp => self.deadlines.arm(number, expires),
         }
         self.renew(number, warmth);

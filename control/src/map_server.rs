@@ -34,6 +34,7 @@ use std::{
 
 use altitude_dataplane::mapping::{Action, Eid, EidPrefix, Mapping, Ttl};
 
+pub(crate) use self::subscriptions::is_newer;
 pub use self::{
     fault::SiteFault,
     registry::{

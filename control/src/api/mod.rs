@@ -159,6 +159,8 @@ pub enum Origin {
     Static,
     /// A Map-Reply.
     MapReply,
+    /// A Map-Notify of a Map-Server that we subscribed at.
+    PubSub,
     /// A client of this API.
     Api,
     /// Nobody answered; this stops asking for a while.
@@ -172,6 +174,7 @@ impl Origin {
         match self {
             Self::Static => "static",
             Self::MapReply => "map-reply",
+            Self::PubSub => "pubsub",
             Self::Api => "api",
             Self::GivenUp => "given-up",
         }

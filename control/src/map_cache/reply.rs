@@ -1,4 +1,4 @@
-//! What the records of one Map-Reply do to the map-cache.
+//! What the records of one Map-Reply, or of one Map-Notify to a subscriber, do to the map-cache.
 
 use std::{
     cmp::Reverse,
@@ -14,9 +14,18 @@ use super::{
 };
 
 impl MapCache {
-    pub(super) fn install(&mut self, now: Instant, records: Vec<Mapping>, meter: Meter<'_>, todo: &mut Vec<Output>) {
+    pub(super) fn install(
+        &mut self,
+        now: Instant,
+        records: Vec<Mapping>,
+        origin: Origin,
+        meter: Meter<'_>,
+        todo: &mut Vec<Output>,
+    ) {
         let records: BTreeMap<EidPrefix, Mapping> = records.into_iter().map(|record| (record.eid, record)).collect();
-        self.doubt_beneath(&records, todo);
+        if origin == Origin::Reply {
+            self.doubt_beneath(&records, todo);
+        }
         let shared = records.values().filter_map(|record| life(record.ttl)).min();
         let mut lasting = Vec::with_capacity(records.len());
         let mut ending = Vec::new();
@@ -36,7 +45,7 @@ impl MapCache {
         for (eid, expires) in lasting {
             self.drop_given_up(&eid, todo);
             if let Some(record) = records.remove(&eid) {
-                self.put(now, record, Origin::Reply, expires, meter, todo);
+                self.put(now, record, origin, expires, meter, todo);
             }
         }
         for eid in ending {
@@ -97,7 +106,8 @@ impl MapCache {
     /// The learned entries inside `eid` that a reply does not list, among the first [`BENEATH_MAX`].
     fn unlisted(&self, eid: &EidPrefix, records: &BTreeMap<EidPrefix, Mapping>) -> impl Iterator<Item = (u32, &Entry)> {
         let beneath = self.store.within(eid).take(BENEATH_MAX);
-        beneath.filter(|(_, entry)| entry.origin == Origin::Reply && !records.contains_key(&entry.eid))
+        let learned = |entry: &Entry| matches!(entry.origin, Origin::Reply | Origin::PubSub);
+        beneath.filter(move |(_, entry)| learned(entry) && !records.contains_key(&entry.eid))
     }
 }
 

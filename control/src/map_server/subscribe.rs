@@ -118,7 +118,11 @@ impl MapServer {
         let negative = match whole {
             Some((_, site)) if !registry.sites[site.0].etrs.is_empty() => return Err(NOT_OURS),
             Some((_, site)) => {
+                // That somebody failed to register is an answer; in a Map-Notify it would say that the subscription is lost.
                 let action = self.unserved_action(now, site).or(Err(NOT_OURS))?;
+                if action == Action::DropAuthFailure {
+                    return Err(NOT_OURS);
+                }
                 Mapping::negative(registry.gap(eid), Ttl::Minutes(UNSERVED_MINUTES), action)
             }
             None if self.unreachable == super::Unreachable::Silent => return Err(NOT_OURS),

@@ -144,6 +144,7 @@ impl Driver<'_> {
         let origin = match cached.origin {
             map_cache::Origin::Static => Origin::Static,
             map_cache::Origin::Reply => Origin::MapReply,
+            map_cache::Origin::PubSub => Origin::PubSub,
             map_cache::Origin::Api => Origin::Api,
             map_cache::Origin::GivenUp => Origin::GivenUp,
         };
