@@ -71,7 +71,7 @@
 //!
 //! | type | name | value |
 //! |---|---|---|
-//! | 0x4000 | DETAIL | in a STATS request: u8 1 counters by scope, 2 ports, 3 tunnels, sources and static routes of the ALT, 4 the BGP speaker and its neighbours, 5 BGP routes, 6 registrations with Map-Servers, 7 sites of our Map-Server, 8 locators of other sites |
+//! | 0x4000 | DETAIL | in a STATS request: u8 1 counters by scope, 2 ports, 3 tunnels, sources and static routes of the ALT, 4 the BGP speaker and its neighbours, 5 BGP routes, 6 registrations with Map-Servers, 7 sites of our Map-Server, 8 locators of other sites, 9 PubSub subscriptions |
 //! | 0x4001 | NAME | stable name (UTF-8) of the STAT before it |
 //! | 0x4002 | SCOPE | u8 kind (1 worker, 2 control thread), u16 number; holds for the STATs after it |
 //! | 0x4003 | EXPIRY | u32 seconds until the entry leaves; absent if it stays |
@@ -99,6 +99,7 @@
 //! | 0x4042 | XTR | u8 flags (1 has an xTR-ID, 2 proxy, 4 merge), u8 Key ID, u32 each: seconds since, seconds left, Record TTL in minutes; 16 octets of xTR-ID, u64 Site-ID, u16 port and address it registers from; the RLOCs after it are its locators |
 //! | 0x4043 | NEXT | u32 place of a site: in a request where to begin, in an answer where the next page does |
 //! | 0x4050 | LOCATOR | u8 flags (1 up, 2 probed, 4 RTT known, 8 held down), u8 what probes say (0 unknown, 1 up, 2 mute, 3 down, 4 held down), u32 each: seconds since, RTT and its variation in microseconds, mappings that have it, mappings with flows to it; u64 each: probes sent, answered, lost; address; why |
+//! | 0x4060 | SUBSCRIPTION | u8 flags (1 ours, 2 ends unless something is registered, 4 of another xTR), u8 standing (0 asking, 1 live, 2 refused, 3 silent; 4 unconfirmed, 5 confirmed, 6 unacknowledged), u32 each: seconds in it, seconds left; u64 each: last nonce, Map-Notifies taken in or prefixes that wait; 16 octets of xTR-ID, u64 Site-ID; the IID, the EID and the ADDRESSes (Map-Server, or ITR-RLOCs) after it are its own |
 //!
 //! BGP routes come in pages, as there may be a million: an answer ends with a CURSOR if there are more, and the same CURSOR
 //! in the next request asks for the next page. With an EID (and IID) only the routes to exactly that prefix come.
@@ -121,6 +122,7 @@ mod server;
 mod session;
 mod sites;
 mod status;
+mod subscriptions;
 mod write;
 
 use std::{
@@ -142,6 +144,7 @@ pub use registration::{PREFIX_STANDINGS, PrefixStatus, RegistrationStatus, STAND
 pub use server::{Conduct, Router, View, handle, too_long};
 pub use session::{RING, Session};
 pub use sites::{RefusalStatus, SitePrefix, SiteStatus, SitesPage, XtrStatus};
+pub use subscriptions::{SUBSCRIPTION_STANDINGS, SubscriptionStatus};
 
 /// Which table an entry is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

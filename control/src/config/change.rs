@@ -122,6 +122,7 @@ fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
             state_dir = "state-dir",
             probing = "rloc-probing",
             features = "features",
+            pubsub = "pubsub",
             workers = "workers",
             control_core = "control-core",
             xdp = "xdp",

@@ -6,6 +6,7 @@ mod key;
 mod map_server;
 mod probing;
 mod proxy;
+mod pubsub;
 
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
@@ -17,6 +18,7 @@ pub use key::{KeyDraft, Secret};
 pub use map_server::MapServerDraft;
 pub use probing::ProbingDraft;
 pub use proxy::{PetrDraft, PitrPrefixDraft, RtrDraft};
+pub use pubsub::{PubSubDraft, SubscriberDraft};
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -247,6 +249,8 @@ pub struct Draft {
     pub probing: ProbingDraft,
     /// Header features.
     pub features: FeaturesDraft,
+    /// Subscriptions.
+    pub pubsub: PubSubDraft,
     /// The rest.
     pub settings: Settings,
 }
@@ -274,6 +278,7 @@ impl Draft {
             roles: self.roles.over(other.roles),
             probing: self.probing.over(other.probing),
             features: self.features.over(other.features),
+            pubsub: self.pubsub.over(other.pubsub),
             settings: self.settings.over(other.settings),
         }
     }

@@ -5,6 +5,7 @@ mod features;
 mod map_server;
 mod probing;
 mod proxy;
+mod pubsub;
 
 use super::*;
 

@@ -11,6 +11,7 @@ mod features;
 mod messages;
 mod news;
 mod operations;
+mod pubsub;
 mod reachability;
 mod registration;
 pub(crate) mod reload;
@@ -63,6 +64,7 @@ use self::{
     counts::{Faults, Traffic},
     news::News,
     operations::Operations,
+    pubsub::PubSub,
     reachability::Reachability,
     registration::Registration,
     tunnels::TunnelState,
@@ -128,6 +130,7 @@ pub(crate) struct Driver<'a> {
     map_resolver: Option<MapResolver>,
     map_server: MapServer,
     registration: Registration,
+    pubsub: PubSub,
     /// Where it writes what must survive a restart.
     state: Option<state::State>,
     /// Whom we ask ourselves.
@@ -211,6 +214,7 @@ impl Driver<'_> {
         self.end_sessions(now, ending);
         if ending == Ending::Stop {
             self.end_registrations(now);
+            self.end_subscriptions(now);
         }
         true
     }
@@ -295,6 +299,7 @@ impl Driver<'_> {
             self.tables_due(),
             self.speaker_due(),
             self.registration_due(),
+            self.pubsub_due(),
             self.reachability.due(),
             self.roles_due(),
             self.service.due(),
@@ -325,6 +330,7 @@ impl Driver<'_> {
         self.wake_tables(now);
         self.wake_speaker(now);
         self.wake_registration(now);
+        self.wake_pubsub(now);
         self.wake_reachability(now);
         self.wake_roles(now);
         self.service.wake(now);

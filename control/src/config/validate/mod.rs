@@ -8,6 +8,7 @@ mod map_server;
 mod ports;
 mod probing;
 mod proxy;
+mod pubsub;
 mod rib;
 mod roles;
 mod settings;
@@ -96,6 +97,7 @@ pub(super) fn validate(
     let identity = map_server::identity(draft, findings);
     let probing = probing::probing(&draft.probing, &rlocs, findings);
     let features = features::features(draft, &database, probing.is_some(), findings);
+    let pubsub = pubsub::pubsub(draft, &database, &roles, source.folder(), findings);
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
     let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
@@ -116,6 +118,7 @@ pub(super) fn validate(
             state_dir: tuning.state_dir,
             probing,
             features,
+            pubsub,
             workers: tuning.workers,
             control_core: tuning.control_core,
             xdp: tuning.xdp,

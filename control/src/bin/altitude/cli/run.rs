@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use altitude_control::config::{
-    AltDraft, Bind, Draft, EidPrefixDraft, FeaturesDraft, Given, Hold, LogFormat, LogLevel, MapServerDraft,
-    NeighborDraft, PetrDraft, PitrPrefixDraft, PortDraft, ProbingDraft, ResolverName, RibDraft, RolesDraft, RouteDraft,
-    RtrDraft, Settings, SourceCheck, TunnelDraft, XdpMode, flags,
+    AltDraft, Bind, Draft, EidPrefixDraft, FeaturesDraft, Given, Hold, KeyDraft, LogFormat, LogLevel, MapServerDraft,
+    NeighborDraft, PetrDraft, PitrPrefixDraft, PortDraft, ProbingDraft, PubSubDraft, ResolverName, RibDraft,
+    RolesDraft, RouteDraft, RtrDraft, Settings, SourceCheck, SubscribeName, TunnelDraft, XdpMode, flags,
 };
 use clap::{Args, builder::PossibleValuesParser};
 
@@ -224,6 +224,27 @@ pub(crate) struct Run {
     #[arg(help_heading = "Features for trusted networks")]
     echo_nonce: Option<bool>,
 
+    /// Have Map-Servers tell us of changes to what we look up: lookups or off [default: off].
+    ///
+    /// A site that moves is then known within one round trip, without waiting for a TTL, a probe or an SMR. Needs
+    /// --pubsub-key-file. Who refuses or does not answer leaves mappings that live by look-ups, as without it. [pubsub] in the
+    /// file has prefixes to subscribe to in any case, and limits.
+    #[arg(long, value_name = "WAY", value_parser = PossibleValuesParser::new(SubscribeName::NAMES))]
+    #[arg(help_heading = "Mapping system")]
+    pubsub_subscribe: Option<String>,
+
+    /// Let xTRs subscribe at our Map-Server to what its sites register [default: false].
+    ///
+    /// Whoever has the key of --pubsub-key-file may; [[pubsub.subscriber]] in the file names them one by one, with keys and
+    /// prefixes of their own. Only what we answer for (proxy) is published.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(help_heading = "Mapping system")]
+    pubsub_publish: Option<bool>,
+
+    /// File whose first line is the secret that subscribers and Map-Servers share.
+    #[arg(long, value_name = "PATH", help_heading = "Mapping system")]
+    pubsub_key_file: Option<String>,
+
     /// Cores of the workers, one worker each: numbers and ranges [default: the last core].
     ///
     /// Worker n serves queue n of every port, so give each port as many queues (ethtool -L). More workers carry more
@@ -406,6 +427,15 @@ impl Run {
                 map_versioning: given("map-versioning", self.map_versioning.as_ref()),
                 locator_status_bits: given("locator-status-bits", self.locator_status_bits.as_ref()),
                 echo_nonce: given("echo-nonce", self.echo_nonce.as_ref()),
+            },
+            pubsub: PubSubDraft {
+                subscribe: given("pubsub-subscribe", self.pubsub_subscribe.as_ref()),
+                publish: given("pubsub-publish", self.pubsub_publish.as_ref()),
+                key: self
+                    .pubsub_key_file
+                    .as_ref()
+                    .map(|file| KeyDraft { secret_file: given("pubsub-key-file", Some(file)), ..KeyDraft::default() }),
+                ..PubSubDraft::default()
             },
             settings,
         }

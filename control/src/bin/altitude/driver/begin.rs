@@ -33,6 +33,7 @@ use super::{
     messages,
     news::News,
     operations::Operations,
+    pubsub::PubSub,
     reachability::Reachability,
     registration::Registration,
     reload::Source,
@@ -81,12 +82,15 @@ impl<'a> Driver<'a> {
         let tunnels = Tunnels::new(config.tunnels.clone()).map_err(|error| RunError::Unfit(error.to_string()))?;
         let now = Instant::now();
         let bgp = Connections::new(std::mem::take(&mut sockets.bgp), config, now);
+        let (registration, mut random) = (Registration::new(config, now)?, messages::nonces()?);
+        let pubsub = PubSub::new(config, &registration, &mut random, now);
         let mut driver = Self {
             config,
             source,
             rib: ribs::routes(config, bgp.mark.as_ref(), now)?,
             bgp,
-            registration: Registration::new(config, now)?,
+            registration,
+            pubsub,
             poll,
             signals,
             kernel,
@@ -113,7 +117,7 @@ impl<'a> Driver<'a> {
             strangers: config.roles.proxies.is_on().then(|| Strangers::new(config.roles.proxies.rate)),
             faults: Faults::default(),
             traffic: Traffic::default(),
-            nonces: messages::nonces()?,
+            nonces: random,
             ready: BTreeSet::new(),
             next_look: now + map_cache::LOOK_ROUND,
             next_stalled: now + STALLED_EVERY,

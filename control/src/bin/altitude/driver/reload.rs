@@ -120,6 +120,9 @@ impl Driver<'_> {
         self.watch(now, watches);
         let own: Vec<EidPrefix> = self.config.database.iter().map(|mapping| mapping.eid).collect();
         self.resolver.set_database(&own);
+        if let Some(subscriber) = &mut self.pubsub.subscriber {
+            subscriber.set_database(&own);
+        }
         self.engine.set_database(&own);
         let database = offering(&self.config.database, &self.config.rlocs, &self.reachability.offered);
         self.responder.set_database(database.clone());

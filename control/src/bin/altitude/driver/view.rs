@@ -4,6 +4,7 @@ mod bgp;
 mod locators;
 mod registration;
 mod sites;
+mod subscriptions;
 
 use std::time::{Instant, SystemTime};
 
@@ -15,11 +16,12 @@ use altitude_control::{
     },
     api::{
         AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, Origin, PortStatus, RegistrationStatus,
-        RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat, Table, TunnelStatus, View,
+        RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat, SubscriptionStatus, Table, TunnelStatus, View,
     },
     fault::{Fault, Tally},
     map_cache::{self, Cached},
     os::netlink::table::RouteTable,
+    pubsub::Subscriber,
 };
 use altitude_dataplane::{
     counters::Volume,
@@ -117,6 +119,10 @@ impl View for Driver<'_> {
         registration::statuses(&self.registration, Instant::now())
     }
 
+    fn subscriptions(&self) -> Vec<SubscriptionStatus> {
+        subscriptions::statuses(self.pubsub.subscriber.as_ref(), &self.map_server, Instant::now())
+    }
+
     fn sites(&self, from: u32, max: usize) -> SitesPage {
         sites::page(&self.map_server, from, max)
     }
@@ -206,6 +212,11 @@ impl Driver<'_> {
             Stat::new("map-registers-received", traffic.map_registers_in),
             Stat::new("map-notifies-sent", traffic.map_notifies_out),
             Stat::new("registrations", self.map_server.len() as u64),
+            Stat::new("subscriptions", self.pubsub.subscriber.as_ref().map_or(0, Subscriber::len) as u64),
+            Stat::new("subscribers", self.map_server.subscribed_len() as u64),
+            Stat::new("subscriptions-sent", self.pubsub.requests),
+            Stat::new("publications-received", self.pubsub.notifies),
+            Stat::new("publication-acks-sent", self.pubsub.acks),
             Stat::new("state-not-written", self.state.as_ref().map_or(0, super::state::State::lost)),
             Stat::new("icmp-errors-sent", traffic.icmp_errors_out),
             Stat::new("map-cache-entries", self.map_cache.len() as u64),
@@ -238,6 +249,7 @@ impl Driver<'_> {
         add(&mut stats, &faults.client);
         add(&mut stats, &faults.site);
         add(&mut stats, &self.registration.faults);
+        add(&mut stats, &self.pubsub.faults);
         add(&mut stats, &faults.rib);
         add(&mut stats, &self.reachability.probe_faults);
         add(&mut stats, &self.reachability.smr_faults);
