@@ -25,6 +25,7 @@
 
 mod lookup;
 mod order;
+mod origin;
 mod refresh;
 mod reply;
 pub(crate) mod sets;
@@ -39,6 +40,7 @@ use altitude_dataplane::mapping::{Action, EidPrefix, Mapping, Ttl};
 
 use crate::{fault::faults, prefix_map::PrefixMap};
 
+pub use origin::Origin;
 pub use sets::SetNumber;
 pub use store::{Cached, Memory, TICK};
 
@@ -127,35 +129,6 @@ faults! {
         DoubtsCapped = "map-cache-doubts-capped",
         /// More entries beneath a record than are looked at.
         BeneathCapped = "map-cache-beneath-capped",
-    }
-}
-
-/// Who is responsible for an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Origin {
-    /// The operator.
-    Static,
-    /// A Map-Reply.
-    Reply,
-    /// A Map-Notify of a Map-Server that we subscribed at.
-    PubSub,
-    /// A client of the mapping API.
-    Api,
-    /// The resolver gave up.
-    GivenUp,
-}
-
-impl Origin {
-    /// Stable name, as `show map-cache` prints it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Static => "static",
-            Self::Reply => "map-reply",
-            Self::PubSub => "pubsub",
-            Self::Api => "api",
-            Self::GivenUp => "given-up",
-        }
     }
 }
 

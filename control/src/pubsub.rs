@@ -53,6 +53,8 @@ pub const LOST_SPACING: Duration = Duration::from_secs(60);
 pub const SUBSCRIPTIONS_MAX: usize = 4096;
 /// How far ahead a nonce may be: more were never sent, so it belongs to another subscription.
 pub const NONCES_AHEAD_MAX: u64 = 1 << 20;
+/// Unsubscriptions that wait for their Map-Notify.
+const LEAVING_MAX: usize = 256;
 /// Bits of the place in this run's nonces where the first is.
 const FIRST_BITS: u32 = 33;
 
@@ -234,6 +236,8 @@ pub struct Subscriber {
     deadlines: BTreeSet<(Instant, EidPrefix)>,
     /// Nonces of Map-Requests that are not answered.
     outstanding: BTreeMap<u64, EidPrefix>,
+    /// Nonces of Map-Requests that unsubscribed, whose Map-Notifies are to be acknowledged yet.
+    leaving: BTreeSet<u64>,
     /// Nonces of prefixes that are not subscribed to any more.
     forgotten: PrefixMap<u64>,
     /// Above all nonces whose prefixes are not known any more.
@@ -249,6 +253,7 @@ impl Subscriber {
             list: PrefixMap::new(),
             deadlines: BTreeSet::new(),
             outstanding: BTreeMap::new(),
+            leaving: BTreeSet::new(),
             forgotten: PrefixMap::new(),
             floor: settings.first_nonce,
             settings,
@@ -422,6 +427,10 @@ impl Subscriber {
         let mut last = one.next_nonce().wrapping_sub(1);
         if one.standing == Standing::Live {
             last = last.wrapping_add(1);
+            self.leaving.insert(last);
+            if self.leaving.len() > LEAVING_MAX {
+                self.leaving.pop_first();
+            }
             todo.push(Output::Request(Box::new(self.request(*eid, last, &[]))));
         }
         if self.forgotten.len() >= self.settings.subscriptions_max {

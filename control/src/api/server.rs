@@ -394,10 +394,7 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
         }
         Some(Detail::Registrations) => {
             for status in &view.registrations() {
-                group(&mut |out| registration::put_registration(out, status));
-                for prefix in &status.prefixes {
-                    group(&mut |out| registration::put_prefix(out, prefix));
-                }
+                put_registration(status, &mut group);
             }
         }
         Some(Detail::Subscriptions) => {
@@ -418,6 +415,13 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
     }
     for group in groups {
         pages.add(&group);
+    }
+}
+
+fn put_registration(status: &RegistrationStatus, group: &mut sites::Group<'_>) {
+    group(&mut |out| registration::put_registration(out, status));
+    for prefix in &status.prefixes {
+        group(&mut |out| registration::put_prefix(out, prefix));
     }
 }
 

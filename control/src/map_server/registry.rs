@@ -14,6 +14,7 @@
 //! Sources: RFC 9301 §5.6 (nonces, merging), §5.7 (Map-Notify), §8.2 (time-out, what may be registered); RFC 7835 §3.9 (limits).
 
 mod answer;
+mod changes;
 pub(super) mod news;
 pub(super) mod notify;
 pub(super) mod saved;
@@ -226,7 +227,7 @@ impl Registry {
             _ => SiteFault::Mac,
         })?;
         let (any_nonce, rate) = (of.any_nonce, of.rate());
-        let last = Last { key: key.id, nonce: message.nonce, mac: start_of(&message.authentication.data) };
+        let last = Last { key: key.id, nonce: message.nonce, mac: Last::start_of(&message.authentication.data) };
         let who = message.xtr.map_or(Who::Source(from.ip()), |xtr| Who::Xtr(xtr.xtr_id));
         let known = self.table.registrant(site.0 as u32, who);
         if !any_nonce && let Err(fault) = self.is_newer(site, known, last) {
@@ -453,20 +454,6 @@ impl Registry {
         self.note_change(eid, said);
     }
 
-    /// What is registered, where anybody may have subscribed to it.
-    fn said(&self, head: Option<u32>) -> Option<Mapping> {
-        self.changed.as_ref().and(head).and_then(|head| self.table.merged(head))
-    }
-
-    /// Notes that something else is registered than was `said` before, if it is.
-    fn note_change(&mut self, eid: EidPrefix, said: Option<Mapping>) {
-        let Some(changed) = &mut self.changed else { return };
-        let head = self.table.index.get(&eid).copied();
-        if said != head.and_then(|head| self.table.merged(head)) {
-            changed.push(eid);
-        }
-    }
-
     /// Counts a prefix that is registered from now on, or no more, and announces or withdraws what it is of.
     fn count(&mut self, eid: &EidPrefix, up: bool, todo: &mut Vec<Output>) {
         let Some((whole, _)) = self.configured.covering(eid) else { return };
@@ -507,8 +494,4 @@ fn ready(record: &Mapping) -> Mapping {
 /// MACs that are not cut off have 20 and 32 octets, others 12 and 16.
 const fn is_whole(mac: &[u8]) -> bool {
     mac.len() > 16
-}
-
-fn start_of(mac: &[u8]) -> u64 {
-    mac.first_chunk().map_or(0, |start| u64::from_be_bytes(*start))
 }

@@ -27,6 +27,11 @@ impl Subscriber {
         })?;
         let key = key.clone();
         let mac = message.authentication.data.first_chunk().map_or(0, |start| u64::from_be_bytes(*start));
+        if self.leaving.contains(&message.nonce) {
+            // It may come again, as these thanks may be lost.
+            todo.push(acknowledgement(message, &key, from));
+            return Ok(());
+        }
         let eid = match self.subscription(&message, mac) {
             Err(PubSubFault::Repeated) => {
                 // Our thanks may have been lost.

@@ -300,6 +300,8 @@ fn what_is_not_in_use_is_unsubscribed_from() {
     world.now += RENEW_EVERY;
     let outputs = world.step(Input::Wake);
     assert_eq!((requests(&outputs), world.subscriber.len()), (vec![&expected], 0));
+    let outputs = world.notify(0x102, vec![at(PREFIX, [240, 0, 254, 21])]);
+    assert_eq!((thanks(&outputs).len(), outputs.len()), (1, 1), "its confirmation is thanked for, and nothing else");
     assert_eq!(requests(&World::live().step(Input::Stop)), [&expected]);
     // It comes back with a greater nonce.
     world.unused = false;

@@ -428,16 +428,18 @@ impl Run {
                 locator_status_bits: given("locator-status-bits", self.locator_status_bits.as_ref()),
                 echo_nonce: given("echo-nonce", self.echo_nonce.as_ref()),
             },
-            pubsub: PubSubDraft {
-                subscribe: given("pubsub-subscribe", self.pubsub_subscribe.as_ref()),
-                publish: given("pubsub-publish", self.pubsub_publish.as_ref()),
-                key: self
-                    .pubsub_key_file
-                    .as_ref()
-                    .map(|file| KeyDraft { secret_file: given("pubsub-key-file", Some(file)), ..KeyDraft::default() }),
-                ..PubSubDraft::default()
-            },
+            pubsub: self.pubsub(),
             settings,
+        }
+    }
+
+    fn pubsub(&self) -> PubSubDraft {
+        let key = |file| KeyDraft { secret_file: given("pubsub-key-file", Some(file)), ..KeyDraft::default() };
+        PubSubDraft {
+            subscribe: given("pubsub-subscribe", self.pubsub_subscribe.as_ref()),
+            publish: given("pubsub-publish", self.pubsub_publish.as_ref()),
+            key: self.pubsub_key_file.as_ref().map(key),
+            ..PubSubDraft::default()
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Instant};
 
 use altitude_control::{
+    api::Stat,
     config::Config,
     fault::Tally,
     map_cache::{self, Origin},
@@ -85,12 +86,27 @@ impl Driver<'_> {
     /// Takes in such a Map-Notify.
     pub(super) fn published(&mut self, now: Instant, from: SocketAddr, message: MapNotify, octets: &[u8]) {
         self.pubsub.notifies += 1;
+        // Where a Map-Notify is the answer, the Map-Resolver has done its work.
+        self.map_resolvers.answered(message.nonce);
         self.pubsub_step(now, Input::Notify { from, message, octets });
     }
 
     /// Unsubscribes from everything.
     pub(super) fn end_subscriptions(&mut self, now: Instant) {
         self.pubsub_step(now, Input::Stop);
+    }
+
+    pub(super) fn pubsub_stats(&self) -> Vec<Stat> {
+        let own = &self.pubsub;
+        let mut stats = vec![
+            Stat::new("subscriptions", own.subscriber.as_ref().map_or(0, Subscriber::len) as u64),
+            Stat::new("subscribers", self.map_server.subscribed_len() as u64),
+            Stat::new("subscriptions-sent", own.requests),
+            Stat::new("publications-received", own.notifies),
+            Stat::new("publication-acks-sent", own.acks),
+        ];
+        stats.extend(own.faults.iter().map(|(name, value)| Stat::new(name, value)));
+        stats
     }
 
     /// Steps the subscriber and does what it says.

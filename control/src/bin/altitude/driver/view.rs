@@ -21,7 +21,6 @@ use altitude_control::{
     fault::{Fault, Tally},
     map_cache::{self, Cached},
     os::netlink::table::RouteTable,
-    pubsub::Subscriber,
 };
 use altitude_dataplane::{
     counters::Volume,
@@ -212,11 +211,6 @@ impl Driver<'_> {
             Stat::new("map-registers-received", traffic.map_registers_in),
             Stat::new("map-notifies-sent", traffic.map_notifies_out),
             Stat::new("registrations", self.map_server.len() as u64),
-            Stat::new("subscriptions", self.pubsub.subscriber.as_ref().map_or(0, Subscriber::len) as u64),
-            Stat::new("subscribers", self.map_server.subscribed_len() as u64),
-            Stat::new("subscriptions-sent", self.pubsub.requests),
-            Stat::new("publications-received", self.pubsub.notifies),
-            Stat::new("publication-acks-sent", self.pubsub.acks),
             Stat::new("state-not-written", self.state.as_ref().map_or(0, super::state::State::lost)),
             Stat::new("icmp-errors-sent", traffic.icmp_errors_out),
             Stat::new("map-cache-entries", self.map_cache.len() as u64),
@@ -238,6 +232,7 @@ impl Driver<'_> {
         ];
         stats.extend(self.reachability_stats());
         stats.extend(self.feature_stats());
+        stats.extend(self.pubsub_stats());
         let faults = &self.faults;
         add(&mut stats, &faults.control);
         add(&mut stats, &faults.resolver);
@@ -249,7 +244,6 @@ impl Driver<'_> {
         add(&mut stats, &faults.client);
         add(&mut stats, &faults.site);
         add(&mut stats, &self.registration.faults);
-        add(&mut stats, &self.pubsub.faults);
         add(&mut stats, &faults.rib);
         add(&mut stats, &self.reachability.probe_faults);
         add(&mut stats, &self.reachability.smr_faults);
