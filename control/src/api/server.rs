@@ -393,9 +393,7 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
             }
         }
         Some(Detail::Registrations) => {
-            for status in &view.registrations() {
-                put_registration(status, &mut group);
-            }
+            view.registrations().iter().for_each(|status| put_registration(status, &mut group));
         }
         Some(Detail::Subscriptions) => {
             for status in &view.subscriptions() {

@@ -425,7 +425,7 @@ impl Registry {
         if before.is_some() {
             self.tell_others(now, &eid, registrant, before, todo);
         }
-        self.note_change(eid, said);
+        self.note_change(eid, said.as_ref());
         if let Some(journal) = self.journal.as_mut().filter(|_| put.changed) {
             saved::put_registration(self.states[site.0].mark, &self.table, put.number, journal);
         }
@@ -451,7 +451,7 @@ impl Registry {
         if before.is_some() {
             self.tell_others(now, &eid, registrant, before, todo);
         }
-        self.note_change(eid, said);
+        self.note_change(eid, said.as_ref());
     }
 
     /// Counts a prefix that is registered from now on, or no more, and announces or withdraws what it is of.

@@ -82,7 +82,7 @@ impl MapServer {
 
     /// The subscriptions, by xTR and prefix.
     pub fn subscriptions(&self) -> impl Iterator<Item = Subscriber<'_>> {
-        self.subscriptions.iter().flat_map(|own| own.iter())
+        self.subscriptions.iter().flat_map(super::Subscriptions::iter)
     }
 
     /// How many subscriptions there are.

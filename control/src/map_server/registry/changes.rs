@@ -11,10 +11,10 @@ impl Registry {
     }
 
     /// Notes that something else is registered than was `said` before, if it is.
-    pub(super) fn note_change(&mut self, eid: EidPrefix, said: Option<Mapping>) {
+    pub(super) fn note_change(&mut self, eid: EidPrefix, said: Option<&Mapping>) {
         let Some(changed) = &mut self.changed else { return };
         let head = self.table.index.get(&eid).copied();
-        if said != head.and_then(|head| self.table.merged(head)) {
+        if said != head.and_then(|head| self.table.merged(head)).as_ref() {
             changed.push(eid);
         }
     }

@@ -30,6 +30,7 @@ use super::{
     STALLED_EVERY, TABLE, TUN,
     bgp::Connections,
     counts::{Faults, Traffic},
+    inside::Inside,
     messages,
     news::News,
     operations::Operations,
@@ -82,15 +83,14 @@ impl<'a> Driver<'a> {
         let tunnels = Tunnels::new(config.tunnels.clone()).map_err(|error| RunError::Unfit(error.to_string()))?;
         let now = Instant::now();
         let bgp = Connections::new(std::mem::take(&mut sockets.bgp), config, now);
-        let (registration, mut random) = (Registration::new(config, now)?, messages::nonces()?);
-        let pubsub = PubSub::new(config, &registration, &mut random, now);
+        let (registration, mut nonces) = (Registration::new(config, now)?, messages::nonces()?);
         let mut driver = Self {
             config,
             source,
             rib: ribs::routes(config, bgp.mark.as_ref(), now)?,
             bgp,
+            pubsub: PubSub::new(config, &registration, &mut nonces, now),
             registration,
-            pubsub,
             poll,
             signals,
             kernel,
@@ -106,6 +106,7 @@ impl<'a> Driver<'a> {
             map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }, now),
             publisher: Publisher::new(publisher_settings(config), writer),
             reachability: Reachability::new(config, now),
+            inside: Inside::new(config, now),
             engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
             datagrams: Vec::new(),
             map_resolver: config.roles.map_resolver.clone().map(MapResolver::new),
@@ -117,7 +118,7 @@ impl<'a> Driver<'a> {
             strangers: config.roles.proxies.is_on().then(|| Strangers::new(config.roles.proxies.rate)),
             faults: Faults::default(),
             traffic: Traffic::default(),
-            nonces: random,
+            nonces,
             ready: BTreeSet::new(),
             next_look: now + map_cache::LOOK_ROUND,
             next_stalled: now + STALLED_EVERY,
