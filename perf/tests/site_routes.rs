@@ -31,12 +31,14 @@ fn an_etr_whose_route_inside_is_gone_says_so() {
 
     let route = format!("{EID} dev site src 2.2.0.1");
     lab.xtrs[1].ip(&format!("route del {route}")).unwrap();
-    let says = |wanted: bool| move || Ok((cached(&itr)["reachable"] == wanted).then_some(()));
-    let heard = lab::wait_until("R=0 at the ITR", LIMIT, says(false));
+    let says = || Ok((cached(&itr)["reachable"] == false).then_some(()));
+    let heard = lab::wait_until("R=0 at the ITR", LIMIT, says);
     heard.unwrap_or_else(|error| panic!("{error}\n{}", etr.process.output()));
     assert!(etr.process.output().contains("no route leads to this EID-prefix"), "{}", etr.process.output());
     // The other prefix of the site is as it was.
-    assert_eq!(lab.ping(0, lab.hosts(1)[1], 2).unwrap(), Pings { sent: 2, answered: 2 });
+    let other = lab.ping(0, lab.hosts(1)[1], 2).unwrap();
+    let shown = || itr.show(&["map-cache"]).unwrap() + &itr.show(&["counters"]).unwrap();
+    assert_eq!(other, Pings { sent: 2, answered: 2 }, "{}", shown());
 
     lab.xtrs[1].ip(&format!("route add {route}")).unwrap();
     let both = || Ok((lab.ping(0, there, 2)? == Pings { sent: 2, answered: 2 }).then_some(()));
