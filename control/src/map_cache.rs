@@ -40,11 +40,12 @@ use altitude_dataplane::mapping::{Action, EidPrefix, Mapping, Ttl};
 
 use crate::{fault::faults, prefix_map::PrefixMap};
 
-pub use origin::Origin;
+pub use origin::{Notice, Origin};
 pub use sets::SetNumber;
 pub use store::{Cached, Memory, TICK};
 
 use order::{Order, Segment};
+use origin::Heard;
 use refresh::refresh_at;
 use store::{Clock, Entry, Life, NEVER, Store, Warmth};
 use wheel::Wheel;
@@ -81,9 +82,8 @@ pub enum Input {
     /// The records of one Map-Reply, already let in by the resolver. They share the shortest of their lives; of several for
     /// one prefix the last counts.
     Install(Vec<Mapping>),
-    /// The records of a Map-Notify that a Map-Server published to us (RFC 9437 §6), in the same way; it says nothing about
-    /// what it does not list.
-    Published(Vec<Mapping>),
+    /// The records of a Map-Notify of a Map-Server that we subscribed at (RFC 9437 §5, §6), in the same way.
+    Published(Vec<Mapping>, Notice),
     /// Nobody answers for it.
     GiveUp(EidPrefix),
     /// A mapping of the operator's; its TTL has no meaning here.
@@ -170,8 +170,8 @@ impl MapCache {
         self.wake(now, meter, todo);
         let ended = todo.len();
         match input {
-            Input::Install(records) => self.install(now, records, Origin::Reply, meter, todo),
-            Input::Published(records) => self.install(now, records, Origin::PubSub, meter, todo),
+            Input::Install(records) => self.install(now, records, Heard::Reply, meter, todo),
+            Input::Published(records, notice) => self.install(now, records, Heard::Notify(notice), meter, todo),
             Input::GiveUp(eid) => self.give_up(now, eid, meter, todo),
             Input::Static(mapping) => {
                 self.drop_given_up(&mapping.eid, todo);

@@ -33,6 +33,7 @@ use altitude_dataplane::mapping::{EidPrefix, Mapping};
 
 use crate::{
     fault::faults,
+    map_cache::Notice,
     map_server::is_newer,
     prefix_map::PrefixMap,
     wire::{Key, MapNotify, MapRequest, RequestRecord, XtrIdentity},
@@ -119,8 +120,8 @@ pub enum Output {
     Install {
         /// As they came, admitted.
         records: Vec<Mapping>,
-        /// They answer a renewal: an entry that says the same keeps its life, or it would never end.
-        renewal: bool,
+        /// What they are.
+        notice: Notice,
     },
     /// Things stand otherwise with a prefix. For the log.
     Stands(EidPrefix, Standing),

@@ -28,3 +28,30 @@ impl Origin {
         }
     }
 }
+
+/// What a Map-Notify to a subscriber is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// News: it says nothing about what it does not list.
+    Change,
+    /// The answer to a subscription, complete as a Map-Reply is.
+    Answer,
+    /// The answer to a renewal: complete, but what it only says again begins no new life, or it would never end.
+    Again,
+}
+
+/// What records came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    Reply,
+    Notify(Notice),
+}
+
+impl Heard {
+    pub(super) const fn origin(self) -> Origin {
+        match self {
+            Self::Reply => Origin::Reply,
+            Self::Notify(_) => Origin::PubSub,
+        }
+    }
+}

@@ -10,6 +10,7 @@ use altitude_dataplane::mapping::{EidPrefix, Mapping, Ttl};
 
 use super::{
     BENEATH_MAX, CacheFault, DOUBTS_MAX, LOCAL_POLICY_TTL, MapCache, Meter, Origin, Output,
+    origin::{Heard, Notice},
     store::{Entry, NEVER},
 };
 
@@ -18,13 +19,17 @@ impl MapCache {
         &mut self,
         now: Instant,
         records: Vec<Mapping>,
-        origin: Origin,
+        heard: Heard,
         meter: Meter<'_>,
         todo: &mut Vec<Output>,
     ) {
         let records: BTreeMap<EidPrefix, Mapping> = records.into_iter().map(|record| (record.eid, record)).collect();
-        if origin == Origin::Reply {
+        if heard != Heard::Notify(Notice::Change) {
             self.doubt_beneath(&records, todo);
+        }
+        let mut records = records;
+        if heard == Heard::Notify(Notice::Again) {
+            records.retain(|_, record| !self.says_already(record));
         }
         let shared = records.values().filter_map(|record| life(record.ttl)).min();
         let mut lasting = Vec::with_capacity(records.len());
@@ -41,11 +46,10 @@ impl MapCache {
         // Workers see each change at once: no packet may meet a less-specific that a more-specific overrides.
         lasting.sort_by_key(|(eid, _)| Reverse(eid.prefix.length()));
         ending.sort_by_key(|eid| eid.prefix.length());
-        let mut records = records;
         for (eid, expires) in lasting {
             self.drop_given_up(&eid, todo);
             if let Some(record) = records.remove(&eid) {
-                self.put(now, record, origin, expires, meter, todo);
+                self.put(now, record, heard.origin(), expires, meter, todo);
             }
         }
         for eid in ending {
@@ -54,6 +58,12 @@ impl MapCache {
                 _ => self.withdraw_exact(&eid, todo),
             }
         }
+    }
+
+    /// Whether an entry says the same, for however long.
+    fn says_already(&self, record: &Mapping) -> bool {
+        let Some(cached) = self.get(&record.eid).map(|cached| cached.mapping()) else { return false };
+        (&cached.locators, cached.action, cached.version) == (&record.locators, record.action, record.version)
     }
 
     /// Asks again for the learned more-specifics that a reply does not list, or takes them out if that was done before.

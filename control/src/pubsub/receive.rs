@@ -6,6 +6,7 @@ use altitude_dataplane::mapping::{Action, EidPrefix, Mapping, Prefix, sort_locat
 
 use super::{FIRST_AFTER, LOST_SPACING, NONCES_AHEAD_MAX, One, Output, PubSubFault, RENEW_EVERY, Standing, Subscriber};
 use crate::{
+    map_cache::Notice,
     map_server::is_newer,
     rloc,
     wire::{AuthenticationError, Form, Key, MapNotify},
@@ -42,7 +43,11 @@ impl Subscriber {
         };
         let one = self.list.get(&eid).ok_or(PubSubFault::Unrelated)?;
         let (confirms, lost) = (one.confirms(message.nonce), is_lost(&message.records, &eid));
-        let renewal = confirms && one.standing == Standing::Live;
+        let notice = match (confirms, one.standing) {
+            (false, _) => Notice::Change,
+            (true, Standing::Live) => Notice::Again,
+            (true, _) => Notice::Answer,
+        };
         let records = if lost { Vec::new() } else { self.admit(&eid, one.scope, &message.records)? };
         let one = self.list.get_mut(&eid).ok_or(PubSubFault::Unrelated)?;
         (one.seen, one.seen_mac, one.server) = (message.nonce, mac, Some(from.ip()));
@@ -58,7 +63,7 @@ impl Subscriber {
             self.set_due(&eid, now + RENEW_EVERY);
         }
         self.stand(now, &eid, Standing::Live, todo);
-        todo.push(Output::Install { records, renewal });
+        todo.push(Output::Install { records, notice });
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! Subscriptions that are asked for, confirmed, told of changes, refused and lost.
 
+mod model;
+
 use altitude_dataplane::mapping::{Action, InstanceId, Locator, Ttl};
 
 use super::*;
@@ -319,7 +321,10 @@ fn a_live_subscription_is_renewed() {
     assert_eq!(requests(&world.step(Input::Wake))[0].nonce, 0x103);
     assert_eq!(world.standing(), Standing::Live);
     let outputs = world.notify(0x103, vec![at(PREFIX, [240, 0, 254, 22])]);
-    assert!(outputs.iter().any(|output| matches!(output, Output::Install { renewal: true, .. })), "{outputs:?}");
+    assert!(
+        outputs.iter().any(|output| matches!(output, Output::Install { notice: Notice::Again, .. })),
+        "{outputs:?}"
+    );
 }
 
 /// A subscription that the Map-Server has lost is asked for anew at once, but not again and again.

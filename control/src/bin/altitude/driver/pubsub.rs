@@ -6,7 +6,7 @@ use altitude_control::{
     api::Stat,
     config::Config,
     fault::Tally,
-    map_cache::{self, Origin},
+    map_cache::{self, Notice, Origin},
     pubsub::{Input, Output, PubSubFault, Settings, Subscriber},
     wire::MapNotify,
 };
@@ -129,7 +129,7 @@ impl Driver<'_> {
                     // What does not arrive is asked for again.
                     self.pubsub.acks += u64::from(self.try_send(None, to, &octets).is_ok());
                 }
-                Output::Install { records, renewal } => self.take_publication(now, records, renewal),
+                Output::Install { records, notice } => self.take_publication(now, records, notice),
                 Output::Stands(eid, standing) => {
                     tracing::debug!(%eid, standing = standing.name(), "subscription");
                 }
@@ -141,21 +141,10 @@ impl Driver<'_> {
         }
     }
 
-    fn take_publication(&mut self, now: Instant, mut records: Vec<Mapping>, renewal: bool) {
-        if renewal {
-            records.retain(|record| !self.says_already(record));
-        }
+    fn take_publication(&mut self, now: Instant, records: Vec<Mapping>, notice: Notice) {
         for record in records.iter().filter(|record| record.ttl != Ttl::Remove) {
             self.resolver.settle(&record.eid);
         }
-        if !records.is_empty() {
-            self.cache(now, map_cache::Input::Published(records));
-        }
-    }
-
-    /// Whether the map-cache says the same of the prefix, for however long.
-    fn says_already(&self, record: &Mapping) -> bool {
-        let Some(cached) = self.map_cache.get(&record.eid).map(|cached| cached.mapping()) else { return false };
-        (cached.locators, cached.action, cached.version) == (record.locators.clone(), record.action, record.version)
+        self.cache(now, map_cache::Input::Published(records, notice));
     }
 }
