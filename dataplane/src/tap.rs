@@ -160,6 +160,12 @@ impl Watch {
         self.orders.push(filter).is_ok()
     }
 
+    /// Whether the worker has taken up all that it was told: a begin and an end find room then.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.orders.slots() == ORDERS
+    }
+
     /// Takes the next record out and appends its octets to `out`.
     pub fn take(&mut self, out: &mut Vec<u8>) -> Option<Record> {
         let record = self.records.pop().ok()?;

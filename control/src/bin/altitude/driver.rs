@@ -19,6 +19,7 @@ pub(crate) mod ribs;
 mod roles;
 mod state;
 mod tables;
+mod trace;
 pub(crate) mod tunnels;
 mod view;
 
@@ -65,9 +66,11 @@ use self::{
     operations::Operations,
     reachability::Reachability,
     registration::Registration,
+    trace::Traces,
     tunnels::TunnelState,
 };
 use super::{
+    log,
     run::{Kernel, RunError, Sockets},
     service::Service,
     workers::WorkerLink,
@@ -112,6 +115,7 @@ pub(crate) struct Driver<'a> {
     next_client: usize,
     operations: Operations,
     news: News,
+    traces: Traces,
     steering: Vec<Steering>,
     workers: Vec<WorkerLink>,
     resolver: Resolver,
@@ -297,6 +301,7 @@ impl Driver<'_> {
             self.registration_due(),
             self.reachability.due(),
             self.roles_due(),
+            self.traces.due(),
             self.service.due(),
             until,
             reclaim,
@@ -327,6 +332,8 @@ impl Driver<'_> {
         self.wake_registration(now);
         self.wake_reachability(now);
         self.wake_roles(now);
+        self.wake_trace(now);
+        log::settle();
         self.service.wake(now);
         if self.next_look <= now {
             self.cache(now, map_cache::Input::Look);

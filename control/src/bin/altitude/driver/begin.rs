@@ -37,6 +37,7 @@ use super::{
     registration::Registration,
     reload::Source,
     ribs, roles,
+    trace::Traces,
     tunnels::{self, TunnelState},
 };
 use crate::{
@@ -95,6 +96,7 @@ impl<'a> Driver<'a> {
             next_client: CLIENT,
             operations: Operations::default(),
             news: News::default(),
+            traces: Traces::default(),
             steering,
             workers,
             resolver: Resolver::new(messages::resolver_settings(config, own.clone())),
