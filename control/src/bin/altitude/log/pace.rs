@@ -27,7 +27,7 @@ pub(super) const LINES: Rate = Rate { burst: 100, every: Duration::from_millis(2
 pub(super) const DETAILS: Rate = Rate { burst: 1000, every: Duration::from_millis(10) };
 /// What was left out is said after so long at the latest, and each kind no more often.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
-/// Of a line that stands for those that were left out, octets.
+/// Of a line that stands for those that were left out, characters.
 const MESSAGE_MAX: usize = 160;
 
 /// Lines that were left out.
@@ -145,10 +145,7 @@ fn message(event: &Event<'_>) -> String {
     }
     let mut found = Message(String::new());
     event.record(&mut found);
-    let Message(mut text) = found;
-    let end = text.floor_char_boundary(MESSAGE_MAX);
-    text.truncate(end);
-    text
+    found.0.chars().take(MESSAGE_MAX).collect()
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ fn a_capture_has_an_interface_for_each_port_and_a_comment_on_each_packet() {
     while let Some(block) = reader.next_block() {
         match block.unwrap() {
             Block::InterfaceDescription(interface) => {
-                interfaces.push((interface.snaplen, interface.into_owned().options))
+                interfaces.push((interface.snaplen, interface.into_owned().options));
             }
             Block::EnhancedPacket(packet) => {
                 assert_eq!((packet.timestamp, packet.original_len, &packet.data[..]), (AT, 98, &[7; 60][..]));
