@@ -74,9 +74,10 @@ fn missing(report: &Report, choice: &Choice) -> Result<(), String> {
         scans.push(misses::run(misses::SCAN, length)?);
     }
     type Measure = fn(&misses::Measured) -> f64;
-    let cases: [(&str, &str, Measure, bool); 6] = [
+    let cases: [(&str, &str, Measure, bool); 7] = [
         ("misses/taken", "misses/s", |one| one.taken, false),
         ("misses/lost", "%", |one| one.lost, false),
+        ("misses/discarded", "%", |one| one.discarded, false),
         ("misses/installed", "mappings/s", |one| one.installed, false),
         ("misses/reply/p50", "µs", |one| one.waited[0], true),
         ("misses/reply/p99", "µs", |one| one.waited[1], true),
