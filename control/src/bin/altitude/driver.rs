@@ -8,6 +8,7 @@ mod bgp;
 mod clients;
 mod counts;
 mod features;
+mod inside;
 mod messages;
 mod news;
 mod operations;
@@ -62,6 +63,7 @@ use signal_hook_mio::v1_0::Signals;
 use self::{
     bgp::{Connections, Ending},
     counts::{Faults, Traffic},
+    inside::Inside,
     news::News,
     operations::Operations,
     reachability::Reachability,
@@ -123,6 +125,7 @@ pub(crate) struct Driver<'a> {
     map_cache: MapCache,
     publisher: Publisher,
     reachability: Reachability,
+    inside: Inside,
     tunnels: Tunnels,
     rib: Routes<Speaker>,
     bgp: Connections,
@@ -300,6 +303,7 @@ impl Driver<'_> {
             self.speaker_due(),
             self.registration_due(),
             self.reachability.due(),
+            self.inside.due(),
             self.roles_due(),
             self.traces.due(),
             self.service.due(),
@@ -331,6 +335,7 @@ impl Driver<'_> {
         self.wake_speaker(now);
         self.wake_registration(now);
         self.wake_reachability(now);
+        self.wake_inside(now);
         self.wake_roles(now);
         self.wake_trace(now);
         log::settle();
