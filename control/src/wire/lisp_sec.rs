@@ -156,12 +156,18 @@ impl<'a> RequestData<'a> {
     /// The octets, from the type on; the EID-AD as it is.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        Self::encode_with(self.hmac, self.key_id, self.wrapping, &self.wrapped, self.eids.octets)
+    }
+
+    /// The same of parts, with the octets of an EID-AD.
+    #[must_use]
+    pub fn encode_with(hmac: u16, key_id: u8, wrapping: u8, wrapped: &[u8; WRAPPED], eids: &[u8]) -> Vec<u8> {
         let mut octets = vec![LISP_SEC, 0];
-        octets.extend(self.hmac.to_be_bytes());
+        octets.extend(hmac.to_be_bytes());
         octets.extend((WRAPPED as u16).to_be_bytes());
-        octets.extend([self.key_id, self.wrapping]);
-        octets.extend(self.wrapped);
-        octets.extend(self.eids.octets);
+        octets.extend([key_id, wrapping]);
+        octets.extend(wrapped);
+        octets.extend(eids);
         octets
     }
 }

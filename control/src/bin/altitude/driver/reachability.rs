@@ -196,10 +196,30 @@ impl Driver<'_> {
         }
         match self.resolver.confirmed(&asked, reply.records) {
             Ok(records) => {
-                let records = records.into_iter().map(|record| self.as_cached(record)).collect();
+                let records: Vec<Mapping> = records.into_iter().map(|record| self.as_cached(record)).collect();
+                if self.resolver.is_secured() {
+                    return self.doubt_mapping(now, asked, &records);
+                }
                 self.cache(now, map_cache::Input::Install(records));
             }
             Err(fault) => self.faults.resolver.count(fault),
+        }
+    }
+
+    /// With LISP-SEC a probe tells of locators alone: where it says something else than is cached, the mapping system is asked
+    /// (RFC 9303 §6.9).
+    fn doubt_mapping(&mut self, now: Instant, asked: EidPrefix, records: &[Mapping]) {
+        // R bits are for the prober to judge.
+        let said = |record: &Mapping| {
+            let locators = record.locators.iter().map(|locator| Locator { reachable: true, ..*locator });
+            (record.action, locators.collect::<Vec<_>>())
+        };
+        let differs = |record: &Mapping| {
+            let cached = self.map_cache.get(&record.eid).map(|cached| said(&cached.mapping()));
+            cached.is_none_or(|cached| cached != said(record))
+        };
+        if records.iter().any(differs) {
+            self.resolve(now, resolver::Input::Refresh(asked));
         }
     }
 
@@ -292,7 +312,7 @@ impl Driver<'_> {
             tracing::debug!(from = %arrival.source, prefixes = cached.len(), "SMR received");
             return self.solicit(now, smr::Input::Solicited(&cached));
         }
-        self.answer(now, request, arrival);
+        self.answer(now, request, arrival, None);
     }
 
     /// A locator that we hold for dead may live if its xTR asks us: a probe tells.
