@@ -43,6 +43,7 @@ use altitude_dataplane::{
 };
 
 use self::memory::Memory;
+pub use self::proof::says_other;
 use crate::{
     fault::faults,
     lisp_sec::{

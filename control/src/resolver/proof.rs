@@ -2,10 +2,21 @@
 
 use std::time::Instant;
 
-use altitude_dataplane::mapping::Mapping;
+use altitude_dataplane::mapping::{Locator, Mapping};
 
 use super::{Asked, Output, Resolver};
 use crate::{lisp_sec::SecurityFault, wire::MapReply};
+
+/// Whether the answer to a probe says something else than is cached. With LISP-SEC it proves nothing: what it says is asked of the
+/// mapping system (RFC 9303 §6.9). R bits are for the prober to judge.
+#[must_use]
+pub fn says_other(cached: Option<&Mapping>, record: &Mapping) -> bool {
+    let said = |mapping: &Mapping| {
+        let locators = mapping.locators.iter().map(|locator| Locator { reachable: true, ..*locator });
+        (mapping.action, locators.collect::<Vec<_>>())
+    };
+    cached.is_none_or(|cached| said(cached) != said(record))
+}
 
 impl Resolver {
     /// Whether the reply proves what a protected request wants to know; of its records those stay that it proves. The request stays

@@ -8,6 +8,7 @@ mod bgp;
 mod clients;
 mod counts;
 mod features;
+mod inside;
 mod lisp_sec;
 mod messages;
 mod news;
@@ -63,6 +64,7 @@ use signal_hook_mio::v1_0::Signals;
 use self::{
     bgp::{Connections, Ending},
     counts::{Faults, Traffic},
+    inside::Inside,
     news::News,
     operations::Operations,
     reachability::Reachability,
@@ -121,6 +123,7 @@ pub(crate) struct Driver<'a> {
     map_cache: MapCache,
     publisher: Publisher,
     reachability: Reachability,
+    inside: Inside,
     tunnels: Tunnels,
     rib: Routes<Speaker>,
     bgp: Connections,
@@ -299,6 +302,7 @@ impl Driver<'_> {
             self.speaker_due(),
             self.registration_due(),
             self.reachability.due(),
+            self.inside.due(),
             self.roles_due(),
             self.service.due(),
             until,
@@ -329,6 +333,7 @@ impl Driver<'_> {
         self.wake_speaker(now);
         self.wake_registration(now);
         self.wake_reachability(now);
+        self.wake_inside(now);
         self.wake_roles(now);
         self.service.wake(now);
         if self.next_look <= now {

@@ -200,6 +200,20 @@ fn probes_do_not_answer_protected_requests() {
     assert_eq!(stage.step(2, answer), [Install(vec![mapping("2.2.0.0/16")])]);
 }
 
+/// RCH-6: what a probe says of weights has the mapping system asked; R bits and what is cached have not.
+#[test]
+fn a_probe_that_says_something_else_is_a_reason_to_ask() {
+    let cached = mapping("2.2.0.0/16");
+    let with = |change: fn(&mut Locator)| {
+        let mut record = cached.clone();
+        change(&mut record.locators[0]);
+        says_other(Some(&cached), &record)
+    };
+    assert!(!with(|_| ()) && !with(|locator| locator.reachable = false));
+    assert!(with(|locator| locator.weight = 50) && with(|locator| locator.priority = 2));
+    assert!(says_other(None, &cached) && says_other(Some(&cached), &negative("2.2.0.0/16")));
+}
+
 /// Switched off, an S bit changes nothing: the answer is what it was without it.
 #[test]
 fn without_lisp_sec_nothing_is_asked_of_an_answer() {

@@ -4,7 +4,7 @@ use std::{net::IpAddr, net::SocketAddr, time::Instant};
 
 use altitude_control::{
     alt::datagrams::{self, Ask},
-    fault::ControlFault,
+    fault::{ControlFault, Fault},
     lisp_sec::{SecurityFault, gate::Protection},
     responder::Arrival,
     wire::{MapRequest, ecm},
@@ -13,10 +13,16 @@ use altitude_control::{
 use super::{Driver, messages::CONTROL_PORT};
 
 impl Driver<'_> {
-    /// Counts it, and tells it where somebody may be lying (RFC 9303 §6.9).
+    /// Counts it, and tells the operator that somebody may be lying (RFC 9303 §6.5, §6.9): of each kind the 1st, 2nd, 4th, 8th …,
+    /// for whoever lies can do so often.
     pub(super) fn insecure(&mut self, fault: SecurityFault, message: &'static str) {
-        tracing::debug!(?fault, message, "LISP-SEC");
         self.faults.security.count(fault);
+        let (name, seen) = (fault.name(), self.faults.security.get(fault));
+        if fault != SecurityFault::Off && seen.is_power_of_two() {
+            tracing::warn!(message, fault = name, seen, "LISP-SEC");
+        } else {
+            tracing::debug!(message, fault = name, "LISP-SEC");
+        }
     }
 
     /// Sends a protected Map-Request to our Map-Resolver: without one it does not go at all.

@@ -62,12 +62,7 @@ impl Driver<'_> {
         let Opened { packet, datagram, security, request, eid } = &opened;
         let protection = match self.gate.admit(from.ip(), request.nonce, *security) {
             Ok(protection) => protection,
-            Err(fault) => {
-                if fault == SecurityFault::Wrapping {
-                    tracing::warn!(%from, "a One-Time Key that anybody can read: the Map-Request is dropped");
-                }
-                return self.insecure(fault, "Map-Request");
-            }
+            Err(fault) => return self.insecure(fault, "Map-Request"),
         };
         if self.responder.owns(*eid) {
             let arrival = Arrival { source: datagram.source, destination: None };
