@@ -101,6 +101,7 @@ mod tests {
             rib::kernel::RibFault,
             tunnels::GreFault,
         },
+        lisp_sec::SecurityFault,
         map_cache::CacheFault,
         map_resolver::{ClientFault, EcmFault},
         map_server::SiteFault,
@@ -138,6 +139,7 @@ mod tests {
             names::<ProbeFault>(),
             names::<SmrFault>(),
             names::<PubSubFault>(),
+            names::<SecurityFault>(),
         ]
         .concat();
         let count = all.len();

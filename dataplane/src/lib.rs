@@ -27,6 +27,7 @@ pub mod proxy;
 pub mod queue;
 pub mod run;
 pub mod sightings;
+pub mod tap;
 pub mod verdict;
 pub mod wire;
 pub mod worker;

@@ -1,6 +1,7 @@
 //! Golden octets, answers of the server, and mutated messages.
 
 mod events;
+mod trace;
 mod write;
 
 use std::time::UNIX_EPOCH;

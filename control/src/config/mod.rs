@@ -35,11 +35,12 @@ pub use crate::{
     },
     registrar::MapServer,
 };
-use crate::{map_server::Publishing, prober, wire::Key};
+use crate::{lisp_sec, map_server::Publishing, prober, wire::Key};
 pub use draft::{
-    AggregateDraft, AltDraft, Draft, EidPrefixDraft, FeaturesDraft, Given, KeyDraft, LocatorDraft, MapServerDraft,
-    NeighborDraft, PetrDraft, PitrPrefixDraft, Place, PortDraft, ProbingDraft, PubSubDraft, RibDraft, RouteDraft,
-    RtrDraft, Secret, Settings, StaticDraft, SubscriberDraft, TunnelDraft,
+    AggregateDraft, AltDraft, ClientDraft, Draft, EidPrefixDraft, FeaturesDraft, Given, KeyDraft, LispSecDraft,
+    LocatorDraft, MapServerDraft, NeighborDraft, PetrDraft, PitrPrefixDraft, Place, PortDraft, ProbingDraft,
+    PubSubDraft, RibDraft, RouteDraft, RtrDraft, Secret, ServerDraft, Settings, StaticDraft, SubscriberDraft,
+    TunnelDraft,
 };
 pub use problem::{Problem, Problems};
 pub use roles::{Proxies, Roles, RolesDraft};
@@ -95,6 +96,8 @@ pub struct Config {
     pub features: Features,
     /// Subscriptions, of either side.
     pub pubsub: PubSub,
+    /// LISP-SEC; `None`: it is off, and no message says anything of it.
+    pub lisp_sec: Option<lisp_sec::Settings>,
     /// Cores the workers are pinned to, one worker each, at least one.
     pub workers: Vec<usize>,
     /// Core the control thread is pinned to, if any.
@@ -323,6 +326,16 @@ choice! {
         /// HMAC-SHA-256-128.
         Sha256 = "sha256",
         /// HMAC-SHA-1-96, for routers that know no better.
+        Sha1 = "sha1",
+    }
+}
+
+choice! {
+    /// What LISP-SEC's answers are signed with (RFC 9303 §8.2).
+    SignatureName {
+        /// HMAC-SHA-256-128 and HKDF-SHA256.
+        Sha256 = "sha256",
+        /// HMAC-SHA-1-96 and HKDF-SHA1-128, for routers that know no better.
         Sha1 = "sha1",
     }
 }

@@ -131,11 +131,13 @@ pub(super) struct Registry {
     registrations_max: usize,
     /// Whether older versions are refused.
     versions: bool,
+    /// Whether ETRs without LISP-SEC are refused.
+    signed_only: bool,
     /// What has changed, as [`saved`] writes it.
     pub(super) journal: Option<Vec<u8>>,
     /// The last Map-Register that was for no site.
     pub(super) stranger: Option<Refusal>,
-    /// Prefixes that something else is registered of than before, where subscribers want to hear of it.
+    /// Prefixes that say something else than before, where subscribers hear of it.
     pub(super) changed: Option<Vec<EidPrefix>>,
 }
 
@@ -152,6 +154,7 @@ impl Registry {
             clock: Clock { start: now, wall: settings.wall },
             registrations_max: settings.registrations_max,
             versions: settings.versions,
+            signed_only: settings.signed_only,
             journal: settings.journal.then(Vec::new),
             stranger: None,
             changed: settings.publishing.is_some().then(Vec::new),
@@ -271,6 +274,9 @@ impl Registry {
 
     /// Whether all records are allowed: a message is taken as a whole or not at all.
     fn check(&self, site: SiteId, known: Option<u32>, message: &MapRegister) -> Result<(), SiteFault> {
+        if self.signed_only && !message.security {
+            return Err(SiteFault::NotSigning);
+        }
         let (mut prefixes, mut registrations) = (0, 0);
         for record in &message.records {
             self.prefix_of(site, &record.eid)?;
@@ -351,7 +357,7 @@ impl Registry {
         let registrant = &mut self.table.registrants[number];
         registrant.site_id = message.xtr.map_or(0, |xtr| xtr.site_id);
         (registrant.source, registrant.local, registrant.heard, registrant.key) = (from, local, heard, last.key);
-        registrant.whole_mac = is_whole(&message.authentication.data);
+        registrant.whole_mac = notify::is_whole(&message.authentication.data);
         registrant.last.retain(|one| one.key != last.key && keys.iter().any(|key| key.id == one.key));
         registrant.last.push(last);
         if let Some(journal) = &mut self.journal {
@@ -390,8 +396,6 @@ impl Registry {
         todo: &mut Vec<Output>,
     ) {
         let second = self.clock.second_after(now);
-        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-        let by_ttl = flag(message.ttl_timeout, flag::BY_TTL);
         let lasts = match record.ttl {
             Ttl::Minutes(minutes) if message.ttl_timeout => u64::from(minutes) * 60,
             _ => TIMEOUT.as_secs(),
@@ -400,7 +404,7 @@ impl Registry {
             mapping: &ready(record),
             registrant,
             key: self.table.registrants[registrant].key,
-            flags: flag(message.proxy, flag::PROXY) | flag(message.merge, flag::MERGE) | by_ttl,
+            flags: flag::of(message),
             since: self.clock.second(now) as u32,
             expires: second + lasts,
         };
@@ -489,9 +493,4 @@ fn ready(record: &Mapping) -> Mapping {
     }
     sort_locators(&mut mapping.locators);
     mapping
-}
-
-/// MACs that are not cut off have 20 and 32 octets, others 12 and 16.
-const fn is_whole(mac: &[u8]) -> bool {
-    mac.len() > 16
 }

@@ -103,6 +103,8 @@ pub struct Settings {
     pub publishing: Option<Publishing>,
     /// Map-versioning: a record of an older version than is registered is refused (RFC 9302 §5).
     pub versions: bool,
+    /// LISP-SEC's strict mode: only ETRs that speak it may register.
+    pub signed_only: bool,
 }
 
 impl Settings {
@@ -123,6 +125,7 @@ impl Settings {
             journal: false,
             publishing: None,
             versions: false,
+            signed_only: false,
         }
     }
 }

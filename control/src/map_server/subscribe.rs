@@ -1,17 +1,14 @@
 //! Map-Requests that subscribe: what they are answered, and what subscribers hear of later.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Instant,
-};
+use std::{net::IpAddr, time::Instant};
 
 use altitude_dataplane::mapping::{Action, EidPrefix, Mapping, Ttl};
 
 use super::{
-    MapServer, Output, SiteFault, UNSERVED_MINUTES, payload_max, reply_length,
+    Asked, MapServer, Output, SiteFault, UNSERVED_MINUTES, payload_max, reply_length,
     subscriptions::{Ask, PENDING_MAX, Said, first},
 };
-use crate::{rloc::routable, wire::MapRequest};
+use crate::rloc::routable;
 
 /// Octets of a Map-Notify beyond those of a Map-Reply with the same records: authentication data of the longest kind.
 pub(super) const BEYOND_REPLY: usize = 4 + 32;
@@ -24,10 +21,10 @@ impl MapServer {
     pub(super) fn subscribed(
         &mut self,
         now: Instant,
-        request: &MapRequest,
-        source: SocketAddr,
+        asked: &Asked<'_>,
         todo: &mut Vec<Output>,
     ) -> Result<bool, SiteFault> {
+        let Asked { request, source, .. } = *asked;
         let wanted = request.records.first().filter(|record| record.notify);
         let Some((record, own)) = wanted.zip(self.subscriptions.as_ref()) else { return Ok(false) };
         let Some(xtr) = request.xtr else {
@@ -44,11 +41,11 @@ impl MapServer {
         let denied = self.registry.site_of(first(&ask.eid)).is_some_and(|(_, site)| self.registry.sites[site.0].denied);
         let permitted = own.permit(&ask).and(if denied { Err(SiteFault::SubscriptionDenied) } else { Ok(()) });
         if let Err(fault) = permitted {
-            return self.turn_away(fault, &ask, request, source, todo);
+            return self.turn_away(fault, &ask, asked, todo);
         }
         let said = match self.said(now, &ask, own.settings().temporary_minutes) {
             Ok(said) => said,
-            Err(fault) => return self.turn_away(fault, &ask, request, source, todo),
+            Err(fault) => return self.turn_away(fault, &ask, asked, todo),
         };
         let Some(own) = &mut self.subscriptions else { return Ok(false) };
         if ends {
@@ -65,8 +62,7 @@ impl MapServer {
         &self,
         fault: SiteFault,
         ask: &Ask<'_>,
-        request: &MapRequest,
-        source: SocketAddr,
+        asked: &Asked<'_>,
         todo: &mut Vec<Output>,
     ) -> Result<bool, SiteFault> {
         let action = match fault {
@@ -79,7 +75,7 @@ impl MapServer {
             }
         };
         todo.push(Output::Drop(fault));
-        todo.push(self.negative(request, source, ask.eid, UNSERVED_MINUTES, action)?);
+        todo.push(self.negative(asked, ask.eid, UNSERVED_MINUTES, action)?);
         Ok(true)
     }
 

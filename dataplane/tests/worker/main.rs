@@ -14,5 +14,6 @@ mod roundtrip;
 mod running;
 mod sources;
 mod splitting;
+mod tracing;
 mod vectors;
 mod world;

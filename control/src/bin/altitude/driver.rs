@@ -9,6 +9,7 @@ mod clients;
 mod counts;
 mod features;
 mod inside;
+mod lisp_sec;
 mod messages;
 mod news;
 mod operations;
@@ -21,6 +22,7 @@ pub(crate) mod ribs;
 mod roles;
 mod state;
 mod tables;
+mod trace;
 pub(crate) mod tunnels;
 mod view;
 
@@ -41,6 +43,7 @@ use altitude_control::{
     },
     api::{MissReason, Rights},
     config::Config,
+    lisp_sec::gate::Gate,
     map_cache::{self, Cached, MapCache},
     map_resolver::{Choice, MapResolver},
     map_server::MapServer,
@@ -69,9 +72,11 @@ use self::{
     pubsub::PubSub,
     reachability::Reachability,
     registration::Registration,
+    trace::Traces,
     tunnels::TunnelState,
 };
 use super::{
+    log,
     run::{Kernel, RunError, Sockets},
     service::Service,
     workers::WorkerLink,
@@ -116,6 +121,7 @@ pub(crate) struct Driver<'a> {
     next_client: usize,
     operations: Operations,
     news: News,
+    traces: Traces,
     steering: Vec<Steering>,
     workers: Vec<WorkerLink>,
     resolver: Resolver,
@@ -131,6 +137,7 @@ pub(crate) struct Driver<'a> {
     /// What the engine last said; kept for its memory.
     datagrams: Vec<datagrams::Output>,
     map_resolver: Option<MapResolver>,
+    gate: Gate,
     map_server: MapServer,
     registration: Registration,
     pubsub: PubSub,
@@ -306,6 +313,7 @@ impl Driver<'_> {
             self.reachability.due(),
             self.inside.due(),
             self.roles_due(),
+            self.traces.due(),
             self.service.due(),
             until,
             reclaim,
@@ -338,6 +346,8 @@ impl Driver<'_> {
         self.wake_reachability(now);
         self.wake_inside(now);
         self.wake_roles(now);
+        self.wake_trace(now);
+        log::settle();
         self.service.wake(now);
         if self.next_look <= now {
             self.cache(now, map_cache::Input::Look);

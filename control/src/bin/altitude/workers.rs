@@ -22,6 +22,7 @@ use altitude_dataplane::{
     queue::{Consumer, MissQueue, SightingQueue, misses, sightings},
     run::{Idle, run},
     sightings::Sighting,
+    tap::{self, Tap, Watch},
     verdict::Miss,
     worker::{Settings, Worker},
 };
@@ -38,6 +39,7 @@ const SIGHTINGS: usize = 1024;
 pub(crate) struct WorkerLink {
     pub(crate) misses: Consumer<Miss>,
     pub(crate) sightings: Consumer<Sighting>,
+    pub(crate) watch: Watch,
     pub(crate) waker: Waker,
     pub(crate) counters: Arc<Counters>,
     /// One per port, in their order.
@@ -55,6 +57,7 @@ pub(crate) struct Prepared {
     sleeper: Sleeper,
     misses: MissQueue,
     sightings: SightingQueue,
+    tap: Tap,
     features: Features,
     counters: Arc<Counters>,
     busy: bool,
@@ -88,6 +91,7 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
         let (sleeper, waker) = sleeper(&ports)?;
         let (queue, consumer) = misses(MISSES);
         let (told, sighted) = sightings(SIGHTINGS);
+        let (tap, watch) = tap::tap();
         let counters = Arc::new(Counters::default());
         if options.hugepages && ports.iter().any(|port| !port.huge_pages()) {
             tracing::warn!(
@@ -99,6 +103,7 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
         links.push(WorkerLink {
             misses: consumer,
             sightings: sighted,
+            watch,
             waker,
             counters: counters.clone(),
             sockets: ports.iter().map(XskPort::observer).collect::<Result<_, _>>()?,
@@ -113,6 +118,7 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
             sleeper,
             misses: queue,
             sightings: told,
+            tap,
             features: config.features,
             counters,
             busy: config.busy_poll.is_some(),
@@ -179,7 +185,7 @@ impl Prepared {
                 tracing::warn!(core = self.core, "the kernel refused to pin a worker to this core; it runs unpinned");
             }
             let worker = Worker::new(self.settings, self.umem, self.misses, self.counters);
-            let worker = worker.with_features(self.features, self.sightings, Instant::now());
+            let worker = worker.with_features(self.features, self.sightings, Instant::now()).with_tap(self.tap);
             run(worker, self.ports, self.reader, self.sleeper, &bell, Idle { busy: self.busy }, stop);
         })
     }

@@ -4,6 +4,7 @@ mod alt;
 mod bgp;
 mod features;
 mod key;
+mod lisp_sec;
 mod map_server;
 mod ports;
 mod probing;
@@ -79,9 +80,7 @@ pub(super) fn validate(
     found: Vec<Finding>,
     source: &Source<'_>,
 ) -> Result<Config, Problems> {
-    let incomplete = !found.is_empty();
-    let findings = &mut Findings { list: found, warnings: Vec::new(), incomplete };
-
+    let findings = &mut Findings { incomplete: !found.is_empty(), list: found, warnings: Vec::new() };
     let rlocs = sites::rlocs(draft, findings);
     let ports = ports::ports(draft, findings);
     let database = sites::database(draft, &rlocs, findings);
@@ -96,6 +95,7 @@ pub(super) fn validate(
     let map_servers = map_server::map_servers(draft, &rlocs, &database, source.folder(), findings);
     let identity = map_server::identity(draft, findings);
     let probing = probing::probing(&draft.probing, &rlocs, findings);
+    let lisp_sec = lisp_sec::lisp_sec(draft, &roles, &map_servers, source.folder(), findings);
     let features = features::features(draft, &database, probing.is_some(), findings);
     let pubsub = pubsub::pubsub(draft, &database, &roles, source.folder(), findings);
     apart(&rlocs, &tunnels, &database, findings);
@@ -119,6 +119,7 @@ pub(super) fn validate(
             probing,
             features,
             pubsub,
+            lisp_sec,
             workers: tuning.workers,
             control_core: tuning.control_core,
             xdp: tuning.xdp,

@@ -6,7 +6,7 @@ use altitude_dataplane::mapping::{EidPrefix, Mapping, Ttl};
 
 use super::{
     super::{Output, SiteFault, SiteId},
-    Arrived, Registry, is_whole, news,
+    Arrived, Registry, news,
     table::{END, Registrant, Who, flag},
 };
 use crate::wire::{Form, Key, MapNotify, XtrIdentity};
@@ -82,4 +82,9 @@ fn identity(xtr: &Registrant) -> Option<XtrIdentity> {
         Who::Xtr(xtr_id) => Some(XtrIdentity { xtr_id, site_id: xtr.site_id }),
         Who::Source(_) => None,
     }
+}
+
+/// MACs that are not cut off have 20 and 32 octets, others 12 and 16.
+pub(super) const fn is_whole(mac: &[u8]) -> bool {
+    mac.len() > 16
 }

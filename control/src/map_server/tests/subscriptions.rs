@@ -53,7 +53,7 @@ impl World {
         let source = SocketAddr::new(address(from), 61000);
         let packet =
             UdpPacket { source, destination: (address(SECOND_RLOC), 4342).into(), ttl: 61, payload: &request.encode() };
-        self.step(Input::Request { eid, request, source, packet: &packet.encode() })
+        self.step(Input::Request { eid, request, source, packet: &packet.encode(), protection: None })
     }
 
     fn vector(&mut self, from: &str, hex: &str) -> Vec<Output> {

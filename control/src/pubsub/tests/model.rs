@@ -140,7 +140,10 @@ impl Model {
                     let source = SocketAddr::new(self.subscriber.settings.itr_rlocs[0], 4342);
                     let address = request.records[0].eid.prefix.address();
                     let eid = Eid { instance: InstanceId::DEFAULT, address };
-                    self.serve(now, map_server::Input::Request { eid, request: &request, source, packet: &[] });
+                    self.serve(
+                        now,
+                        map_server::Input::Request { eid, request: &request, source, packet: &[], protection: None },
+                    );
                 }
                 Message::Notify(octets) => {
                     let Ok(crate::wire::Message::MapNotify(message)) = crate::wire::Message::parse(&octets) else {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use altitude_control::{
-    api::{Asker, Changes, Done, Event, Judged, Method, Offer, Operation, Refused, Router, Table, View},
+    api::{Asker, Changes, Done, Event, Judged, Method, Offer, Operation, Refused, Router, Table, TraceAsk, View},
     map_cache,
 };
 use altitude_dataplane::mapping::{EidPrefix, InstanceId};
@@ -72,6 +72,10 @@ impl Router for Driver<'_> {
             Err(_) => self.operations.refused += 1,
         }
         done
+    }
+
+    fn trace(&mut self, asker: Asker, ask: Option<TraceAsk>) -> Result<(), Refused> {
+        self.start_trace(asker, ask)
     }
 }
 
@@ -199,6 +203,7 @@ impl Driver<'_> {
 
     /// What was to go with a connection goes.
     pub(super) fn client_left(&mut self, token: Token, now: Instant) {
+        self.watcher_left(token);
         let asker = Asker(token.0 as u64);
         let owned = self.operations.owners.iter().filter(|(_, owner)| **owner == asker);
         for eid in owned.map(|(eid, _)| *eid).collect::<Vec<_>>() {

@@ -78,6 +78,7 @@ impl Registration {
                 servers: config.map_servers.clone(),
                 database: config.database.clone(),
                 xtr: Some(xtr),
+                security: config.lisp_sec.is_some(),
                 first_nonce,
             },
             now,
