@@ -166,6 +166,7 @@ fn serve(
         shortest_v6: 16,
         pending_max: 8192,
         records_max: 64,
+        security: None,
     };
     let (mut resolver, mut todo) = (Resolver::new(settings), Vec::new());
     let mut cache = MapCache::new(map_cache::Settings { capacity: 1 << 20 }, Instant::now());
@@ -231,7 +232,7 @@ fn carry_out(
                 cache.step(now, map_cache::Input::Install(mappings), &|_| 0, &mut published);
                 published.clear();
             }
-            Output::GiveUp(_) => {}
+            Output::GiveUp(_) | Output::Insecure(_) => {}
             Output::Discard(_) => served.discarded += 1,
         }
     }
