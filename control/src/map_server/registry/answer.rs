@@ -6,7 +6,7 @@ use altitude_dataplane::mapping::{Action, Eid, EidPrefix, Mapping, Ttl};
 
 use super::{
     super::{Proxying, SiteFault, SiteId},
-    Registry,
+    Configured, Registry,
     table::flag,
 };
 use crate::{
@@ -84,9 +84,10 @@ impl Registry {
         fits: impl Fn(&[Mapping]) -> bool,
     ) -> Option<Vec<Mapping>> {
         let mut records: Vec<Mapping> = Vec::new();
-        // Of a site inside that nobody serves there is no record: a wider one would speak for it.
+        // Of a site inside that nobody serves, or hears of, there is no record: a wider one would speak for it.
         let sites = self.configured.within(&found).filter(|(eid, _)| *eid != found);
-        let mut whole = sites.take(RECORDS_MAX).all(|(_, inside)| inside.live > 0);
+        let told = |inside: &Configured| inside.live > 0 && !self.sites[inside.site.0].denied;
+        let mut whole = sites.take(RECORDS_MAX).all(|(_, inside)| told(inside));
         for (_, head) in self.table.index.within(&found) {
             whole = whole && records.len() < RECORDS_MAX && self.proxies(*head);
             if !whole {
@@ -127,6 +128,20 @@ impl Registry {
             None => None,
         }
         .unwrap_or_else(|| Mapping::negative(eid, Ttl::Remove, Action::NoAction))
+    }
+
+    /// The whole of what a subscriber hears of: where it is not registered as such, as the wider prefix around it, which may
+    /// have more inside than it knows of.
+    pub(in crate::map_server) fn published_whole(&self, scope: EidPrefix) -> Mapping {
+        let of_site = self.configured.covering(&scope).map(|(whole, _)| whole);
+        let serving = self.table.index.covering(&scope).map(|(found, _)| found);
+        let serving = serving.filter(|found| of_site.is_some_and(|whole| whole.covers(found)));
+        Mapping { eid: scope, ..self.published(serving.unwrap_or(scope)) }
+    }
+
+    /// Whether nobody is told of the prefix, by the site's configuration.
+    pub(in crate::map_server) fn denies(&self, eid: &EidPrefix) -> bool {
+        self.configured.covering(eid).is_some_and(|(_, configured)| self.sites[configured.site.0].denied)
     }
 
     /// Whether anything is registered that covers the prefix or lies in it.

@@ -92,7 +92,7 @@ impl Driver<'_> {
             Ok(Message::Other(ecm::TYPE)) => self.encapsulated(now, from, octets),
             Ok(Message::MapRegister(message)) => self.registered(now, from, local, &message, octets),
             Ok(Message::MapNotify(message)) if message.ack => self.acknowledged(now, &message, octets),
-            Ok(Message::MapNotify(message)) if self.is_publication(&message) => {
+            Ok(Message::MapNotify(message)) if self.is_publication(&message, octets) => {
                 self.published(now, from, message, octets);
             }
             Ok(Message::MapNotify(message)) => self.notified(now, from, message, octets),
