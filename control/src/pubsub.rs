@@ -55,8 +55,9 @@ pub const RENEW_EVERY: Duration = Duration::from_secs(600);
 pub const LOST_SPACING: Duration = Duration::from_secs(60);
 /// Subscriptions at one time, unless told otherwise.
 pub const SUBSCRIPTIONS_MAX: usize = 4096;
-/// How far ahead a nonce may be: more were never sent, so it belongs to another subscription.
-pub const NONCES_AHEAD_MAX: u64 = 1 << 20;
+/// How far ahead a nonce may be: more were never sent, so it belongs to another subscription, or answers a Map-Request that
+/// somebody forged; that must not be acknowledged, or it would be proven.
+pub const NONCES_AHEAD_MAX: u64 = 64;
 /// Bits of the place in this run's nonces where the first is.
 const FIRST_BITS: u32 = 33;
 

@@ -244,7 +244,9 @@ fn publications_are_taken_once() {
     for (nonce, last) in [(0x103, 3), (0x101, 21), (0x104, 99), (0x104 + (1 << 63), 7)] {
         assert_eq!(world.notify(nonce, vec![mapping(last)]), [Output::Drop(PubSubFault::Replayed)], "{nonce:#x}");
     }
-    assert_eq!(faults(&world.notify(0x104 + (1 << 40), vec![mapping(7)])), [PubSubFault::Unrelated], "another's");
+    for ahead in [NONCES_AHEAD_MAX + 1, 1 << 20, 1 << 40] {
+        assert_eq!(world.notify(0x104 + ahead, vec![mapping(7)]), [Output::Drop(PubSubFault::Unrelated)], "another's");
+    }
     let outputs = world.notify(0x104, vec![mapping(4)]);
     assert_eq!((thanks(&outputs).len(), faults(&outputs)), (1, vec![PubSubFault::Repeated]));
     assert!(installed(&outputs).is_empty());
