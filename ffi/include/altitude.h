@@ -322,13 +322,18 @@ int altmap_get(struct altmap *handle,
 // whole table has arrived. Returns 0, or what `visit` returned to end the dump. No pointer is kept. Blocks at most 5
 // seconds for each message.
 //
-// The entries are of one moment. If the table changes meanwhile, `gen` of the next answer is larger.
+// The router reads its table while it sends: an entry that is there all the while comes exactly once, and `gen` is that of the
+// beginning, so that altmap_change refuses to replace what changed meanwhile. After altmap_subscribe, altmap_next tells what
+// changed since; who takes that in, in its order, after the dump has the router's table.
 //
 // -EINVAL: a NULL other than `user`, or a table that is none; and what happens to the connection, as for `altmap_get`.
 //
 // # Safety
 // `handle` is NULL or open, and in use by no other thread; `visit` is NULL or can be called with `user`.
-int altmap_dump(struct altmap *handle, int table, altmap_visit visit, void *user);
+int altmap_dump(struct altmap *handle,
+                int table,
+                altmap_visit visit,
+                void *user);
 
 // The library's version, for people. The text is static: never freed.
 const char *altmap_version(void);

@@ -101,7 +101,7 @@ fn a_c_program_looks_up_and_dumps() {
     let folder = Folder::new("show");
     let router = Router::start(&folder.path("map.sock"), Tables::small());
     let program = folder.program("show");
-    let whole = [WIDE, NEGATIVE, TENANT, SIX, "4 entries\n"].concat();
+    let whole = [WIDE, NEGATIVE, SIX, TENANT, "4 entries\n"].concat();
     let own = format!("{OWN}1 entries\n");
     let cases: [(&[&str], &str); 11] = [
         (&["cache"], &whole),

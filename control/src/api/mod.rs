@@ -9,7 +9,7 @@
 //! | 2 DELETE | EID, \[IID\], \[TABLE\], \[MUST_GEN\] | the entry as it was; ENOENT |
 //! | 3 CHANGE | as ADD, \[MUST_GEN\] | –; replaces an entry, whose counters stay; ENOENT, EAGAIN |
 //! | 4 GET | EID, \[IID\], \[TABLE\] | the entry of the longest match, or of exactly the prefix if the EID's mask is shorter than an address |
-//! | 4 GET with DUMP | \[TABLE\], \[IID\] | all entries, ascending; several messages with MORE |
+//! | 4 GET with DUMP | \[TABLE\], \[IID\] | all entries, ascending, in messages that are made one by one; all but the last have MORE |
 //! | 6 REACH, 7 BADREACH | one RLOC, or EID and \[IID\]; \[REACH_INFO\] | STAT: how many locators |
 //! | 8 SUBSCRIBE | FILTER… | – |
 //! | 9 FLUSH | \[TABLE\], \[IID\] | STAT: how many entries |
@@ -33,7 +33,8 @@
 //! the entry: EAGAIN if it has changed since, or if that can no longer be told, which takes 65,536 other changes.
 //!
 //! BADREACH takes a locator out of use in every mapping that has it, whatever probes say, until REACH takes that back. FLUSH
-//! spares static entries unless its header has the flag ALL (0x100). The flag ATOMIC is not offered.
+//! spares static entries unless its header has the flag ALL (0x100). It goes over the table in slices, and its reply comes at the
+//! end; what comes into the table meanwhile may go too. The flag ATOMIC is not offered.
 //!
 //! The socket `map-ro.sock` is for everybody; whoever comes by it may only read: EPERM. So may, at the other one, users that are
 //! neither root nor the router's own nor of the socket's group, should somebody have opened its file to them.
@@ -41,15 +42,20 @@
 //! # Events
 //!
 //! SUBSCRIBE replaces the connection's filters; none ends the subscription. An event has the flag EVENT and no sequence, and
-//! comes in order with the replies of its connection: one that comes before the reply to a GET with DUMP is older than what that
-//! tells, one that comes after it is newer. An event has the whole entry, so applying an older one again does no harm.
+//! comes in order with the replies of its connection: one that comes before a message of a dump is older than what that tells, one
+//! that comes after it is newer. An event has the whole entry, so applying an older one again does no harm.
 //! A client's own changes are told to it only if the flag ECHO-ME (0x40) was set.
+//!
+//! So SUBSCRIBE and a dump after it leave no gap. The table may change between the messages of a dump: an entry that is there all
+//! the while comes exactly once, one that comes, changes or leaves is told by an event at its place. Who takes entries and events in
+//! as they come has the router's table in the end, and so has who takes the events in, in their order, after the whole dump.
+//! All messages of a dump have the generation of its beginning, so that MUST_GEN counts what changed during the dump as changed.
 //!
 //! | op | TLVs | |
 //! |---|---|---|
 //! | ADD, CHANGE | an entry | whoever did it: a Map-Reply, the operator, a client |
 //! | DELETE | TABLE, IID, EID | with the flag EXPIRED (0x80) if its time was over |
-//! | FLUSH | TABLE, \[IID\] | instead of a DELETE for each; with ALL if static entries went too |
+//! | FLUSH | TABLE, \[IID\] | when it begins, instead of a DELETE for each; with ALL if static entries go too. Who flushes and follows by events sets ECHO-ME, to see where it began |
 //! | MISS | TABLE, IID, EID, MISS_INFO, \[FROM\] | packets find no mapping (reason 1), or one that says to ask (3); or a mapping in use nears its end or is in doubt (2): to be answered by ADD or CHANGE |
 //! | REACH, BADREACH | RLOC, REACH_INFO | a locator is used again, or no more |
 //!
@@ -121,6 +127,7 @@ mod server;
 mod session;
 mod sites;
 mod status;
+mod work;
 mod write;
 
 use std::{
@@ -137,9 +144,9 @@ pub use event::{Event, Filter, Method, MissReason};
 pub use locators::{LocatorStatus, PROBE_STATES, ProbingStatus};
 pub use message::{FLAGS, Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError};
 pub use misses::Misses;
-pub use operation::{Asker, Done, Judged, Offer, Operation, RLOCS_MAX, Refused, Rights};
+pub use operation::{Asker, Done, Judged, Offer, Operation, Outcome, RLOCS_MAX, Refused, Rights};
 pub use registration::{PREFIX_STANDINGS, PrefixStatus, RegistrationStatus, STANDINGS};
-pub use server::{Conduct, Router, View, handle, too_long};
+pub use server::{Conduct, Router, View, handle, next_page, too_long};
 pub use session::{RING, Session};
 pub use sites::{RefusalStatus, SitePrefix, SiteStatus, SitesPage, XtrStatus};
 

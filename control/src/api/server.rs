@@ -1,10 +1,12 @@
 //! Requests in, replies out: no socket inside.
 
+use std::ops::{Bound, RangeBounds};
+
 use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Locator, Prefix};
 
 use super::{
-    AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, Filter, LocatorStatus, Operation, PortStatus, Refused,
-    RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, Table, bgp,
+    AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, Filter, LocatorStatus, Operation, Outcome, PortStatus,
+    Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, Table, bgp,
     entry::{self, Terms},
     event, locators,
     message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind, put},
@@ -12,6 +14,7 @@ use super::{
     session::FILTERS_MAX,
     sites,
     status::{self, Detail, Ids},
+    work::{Dump, Work},
     write,
 };
 
@@ -22,6 +25,11 @@ pub trait View {
 
     /// The entries of a table, ascending by EID-prefix.
     fn entries(&self, table: Table) -> Box<dyn Iterator<Item = Entry> + '_>;
+
+    /// The same, from this prefix on.
+    fn entries_from(&self, table: Table, start: Bound<EidPrefix>) -> Box<dyn Iterator<Item = Entry> + '_> {
+        Box::new(self.entries(table).filter(move |entry| (start, Bound::Unbounded).contains(&entry.eid)))
+    }
 
     /// What every scope counts, workers first.
     fn counts(&self) -> Vec<Counts>;
@@ -78,7 +86,7 @@ pub trait Router {
     ///
     /// # Errors
     /// [`Refused`], why not; nothing has changed then.
-    fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Done, Refused>;
+    fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Outcome, Refused>;
 }
 
 /// A view by itself can be asked, and nothing more.
@@ -87,7 +95,7 @@ impl<V: View> Router for &V {
         *self
     }
 
-    fn perform(&mut self, _asker: Asker, _operation: Operation) -> Result<Done, Refused> {
+    fn perform(&mut self, _asker: Asker, _operation: Operation) -> Result<Outcome, Refused> {
         Err(Refused::Unsupported("nothing can be changed here"))
     }
 }
@@ -104,10 +112,8 @@ pub enum Conduct {
     Close,
 }
 
-/// Answers one request; appends at least one reply.
-///
-/// A dump is taken at one moment: all its replies are made at once. Their number is bounded by the size of the tables,
-/// so a connection asks for no second one before the replies to the first have left.
+/// Answers one request: appends its replies, or leaves the session [at work](Session::is_at_work). No other request is to be
+/// handed in then, before that has ended: a dump with the last [`next_page`], a change with [`Session::conclude`].
 pub fn handle(request: &[u8], router: &mut dyn Router, session: &mut Session, replies: &mut Vec<Vec<u8>>) -> Conduct {
     let (asked, body) = match Header::split(request) {
         Ok(split) => split,
@@ -121,10 +127,21 @@ pub fn handle(request: &[u8], router: &mut dyn Router, session: &mut Session, re
     let mut pages = Pages { reply, replies, body: Vec::new() };
     let outcome = answer(&asked, body, router, session, &mut pages);
     match outcome {
+        Ok(()) if session.is_at_work() => {}
         Ok(()) => pages.finish(),
         Err(Refusal { errno, text }) => replies.push(refusal(&reply, errno, &text)),
     }
     Conduct::Keep
+}
+
+/// The next page of the dump that a session is at work on, to be made when the one before it and all events have left; `None`
+/// if there is none.
+pub fn next_page(view: &dyn View, session: &mut Session) -> Option<Vec<u8>> {
+    let (page, more) = session.work.as_mut()?.page(view)?;
+    if !more {
+        session.work = None;
+    }
+    Some(page)
 }
 
 /// The reply to a request longer than [`MESSAGE_MAX`], of which nothing was read.
@@ -134,7 +151,7 @@ pub fn too_long() -> Vec<u8> {
     refusal(&nobody, errno::TOO_LONG, &format!("a request has at most {MESSAGE_MAX} octets"))
 }
 
-fn refusal(asked: &Header, errno: u32, text: &str) -> Vec<u8> {
+pub(super) fn refusal(asked: &Header, errno: u32, text: &str) -> Vec<u8> {
     let mut body = Vec::new();
     put(&mut body, kind::TEXT, |out| out.extend(text.as_bytes()));
     Header { flags: Flags::REPLY, errno, ..*asked }.message(&body)
@@ -277,7 +294,7 @@ fn answer(
             put(&mut pages.body, kind::TEXT, |out| out.extend(text.as_bytes()));
             Ok(())
         }
-        Op::GET if asked.flags.has(Flags::DUMP) => dump(&request, view, pages),
+        Op::GET if asked.flags.has(Flags::DUMP) => dump(&request, session, pages.reply),
         Op::GET => get(&request, view, pages),
         Op::STATS => {
             stats(&request, view, pages);
@@ -285,14 +302,11 @@ fn answer(
         }
         Op::SUBSCRIBE => subscribe(asked, request, view.generation(), session),
         _ if changes => {
-            let done = router.perform(session.asker(), write::operation(asked, request)?)?;
+            match router.perform(session.asker(), write::operation(asked, request)?)? {
+                Outcome::Done(done) => put_done(&mut pages.body, asked.op, &done),
+                Outcome::Later => session.work = Some(Work::Change(pages.reply)),
+            }
             pages.reply.generation = router.view().generation();
-            if let Some(entry) = &done.entry {
-                entry::put_entry(&mut pages.body, entry);
-            }
-            if matches!(asked.op, Op::FLUSH | Op::REACH | Op::BADREACH | Op::RELOAD) {
-                status::put_stats(&mut pages.body, &[Stat::new("touched", done.count)], &mut Ids::default());
-            }
             Ok(())
         }
         Op(other) => Err(Refusal::new(errno::UNSUPPORTED, format!("operation {other} is not offered"))),
@@ -309,20 +323,21 @@ fn subscribe(asked: &Header, request: Request, generation: u64, session: &mut Se
     Ok(())
 }
 
-fn dump(request: &Request, view: &dyn View, pages: &mut Pages<'_>) -> Result<(), Refusal> {
+/// Appends what a change did.
+pub(super) fn put_done(out: &mut Vec<u8>, op: Op, done: &Done) {
+    if let Some(entry) = &done.entry {
+        entry::put_entry(out, entry);
+    }
+    if matches!(op, Op::FLUSH | Op::REACH | Op::BADREACH | Op::RELOAD) {
+        status::put_stats(out, &[Stat::new("touched", done.count)], &mut Ids::default());
+    }
+}
+
+fn dump(request: &Request, session: &mut Session, reply: Header) -> Result<(), Refusal> {
     if request.prefix.is_some() {
         return Err(Refusal::new(errno::INVALID, "a dump has no EID: leave it out, or leave DUMP out"));
     }
-    let mut group = Vec::new();
-    for &table in request.tables() {
-        for entry in view.entries(table) {
-            if request.instance.is_none_or(|instance| entry.eid.instance == instance) {
-                group.clear();
-                entry::put_entry(&mut group, &entry);
-                pages.add(&group);
-            }
-        }
-    }
+    session.work = Some(Work::Dump(Dump::new(reply, request.tables(), request.instance)));
     Ok(())
 }
 

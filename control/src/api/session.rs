@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Asker, Event, Filter, Flags, Header, Op, Rights, message::ProtocolError};
+use super::{Asker, Done, Event, Filter, Flags, Header, Op, Refused, Rights, message::ProtocolError, work::Work};
 use crate::rate::{Bucket, Rate};
 
 /// Events that wait for one subscriber.
@@ -20,6 +20,8 @@ pub struct Session {
     asker: Asker,
     rights: Rights,
     subscriber: Option<Subscriber>,
+    /// What it waits for.
+    pub(super) work: Option<Work>,
 }
 
 /// An event in a ring: all but what is the subscriber's own is shared.
@@ -47,7 +49,7 @@ impl Session {
     /// A client that has subscribed to nothing.
     #[must_use]
     pub const fn new(asker: Asker, rights: Rights) -> Self {
-        Self { asker, rights, subscriber: None }
+        Self { asker, rights, subscriber: None, work: None }
     }
 
     /// Who it is.
@@ -66,6 +68,19 @@ impl Session {
     #[must_use]
     pub const fn is_subscriber(&self) -> bool {
         self.subscriber.is_some()
+    }
+
+    /// Whether it waits for the end of a dump or of a change; no request of it is to be read before.
+    #[must_use]
+    pub const fn is_at_work(&self) -> bool {
+        self.work.is_some()
+    }
+
+    /// The reply to a change that was [to come later](super::Outcome::Later); the session reads requests again.
+    pub fn conclude(&mut self, outcome: &Result<Done, Refused>, generation: u64) -> Option<Vec<u8>> {
+        let reply = self.work.as_ref()?.outcome(outcome, generation)?;
+        self.work = None;
+        Some(reply)
     }
 
     /// Replaces its filters; none ends the subscription. Events are numbered from `generation` on.

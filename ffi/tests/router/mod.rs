@@ -10,8 +10,8 @@ use std::{
 
 use altitude_control::{
     api::{
-        AltStatus, Asker, Counts, Done, Entry, Event, Method, Offer, Operation, Origin, PortStatus, Refused, Table,
-        View,
+        AltStatus, Asker, Counts, Done, Entry, Event, Method, Offer, Operation, Origin, Outcome, PortStatus, Refused,
+        Table, View,
     },
     os::api_socket::{Connection, Listener, Next},
 };
@@ -93,7 +93,9 @@ impl View for Tables {
 
     fn entries(&self, table: Table) -> Box<dyn Iterator<Item = Entry> + '_> {
         let entries = if table == Table::Cache { &self.cache } else { &self.database };
-        Box::new(entries.iter().cloned())
+        let mut entries = entries.clone();
+        entries.sort_by_key(|entry| entry.eid);
+        Box::new(entries.into_iter())
     }
 
     fn counts(&self) -> Vec<Counts> {
@@ -115,7 +117,7 @@ impl altitude_control::api::Router for Tables {
         self
     }
 
-    fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Done, Refused> {
+    fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Outcome, Refused> {
         let at = |cache: &[Entry], eid: &EidPrefix| cache.iter().position(|entry| entry.eid == *eid);
         let made = |offer: &Offer| Entry {
             left: offer.life,
@@ -161,10 +163,10 @@ impl altitude_control::api::Router for Tables {
             let reason = altitude_control::api::MissReason::NoEntry;
             let from = Some([1, 1, 1, 1].into());
             self.news.push((asker, Event::Missed { eid: entry.eid, reason, suppressed: 7, from }));
-            return Ok(Done::default());
+            return Ok(Done::default().into());
         }
         self.news.push((asker, event));
-        Ok(Done::default())
+        Ok(Done::default().into())
     }
 }
 

@@ -13,8 +13,7 @@ use crate::api::{
     Entry, Event, Filter, Flags, Operation,
     entry::Entries,
     message::{Op, kind},
-    session::{self, RING},
-    write,
+    session, write,
 };
 
 /// An event as it came.
@@ -110,7 +109,7 @@ impl Client {
     pub(super) fn keep(&mut self, message: &[u8]) -> Result<(), ClientError> {
         let (header, event) = session::event(message)?;
         let mut told = Told { number: header.generation, overrun: header.flags.has(Flags::OVERRUN), event };
-        if self.events.len() >= RING {
+        if self.events.len() >= self.keep_max {
             self.events.clear();
             told.overrun = true;
         }

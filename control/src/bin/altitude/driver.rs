@@ -18,6 +18,7 @@ mod restart;
 pub(crate) mod ribs;
 mod roles;
 mod state;
+mod sweeps;
 mod tables;
 pub(crate) mod tunnels;
 mod view;
@@ -184,6 +185,9 @@ impl Driver<'_> {
                 }
             }
             if self.take_misses(now) | self.take_sightings(now) {
+                self.ready.insert(BELL);
+            }
+            if self.sweep(now) {
                 self.ready.insert(BELL);
             }
             self.wake(now);

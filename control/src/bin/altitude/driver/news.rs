@@ -40,7 +40,10 @@ impl Driver<'_> {
     /// An entry of the map-cache came, changed or left.
     pub(super) fn turned(&mut self, eid: EidPrefix, turn: Turn) {
         self.generation += 1;
-        self.operations.changes.note(eid, self.generation);
+        // Of what is gone nobody asks whether it has changed: a FLUSH does not push out what others want to know.
+        if !(self.news.muted && matches!(turn, Turn::Left { .. })) {
+            self.operations.changes.note(eid, self.generation);
+        }
         if matches!(turn, Turn::Left { .. }) {
             self.operations.disown(&eid);
         }
