@@ -21,6 +21,7 @@ pub mod fragment;
 pub mod frame;
 pub mod hold;
 pub mod icmp_error;
+pub mod inline;
 pub mod mapping;
 pub mod port;
 pub mod proxy;

@@ -11,7 +11,9 @@
 
 mod events;
 mod fault;
+mod packet;
 mod records;
+mod table;
 mod write;
 
 use std::{
@@ -26,7 +28,9 @@ use altitude_control::api::{
 };
 
 pub use events::*;
+pub use packet::*;
 pub use records::*;
+pub use table::*;
 pub use write::*;
 
 use fault::{Errno, boundary};
