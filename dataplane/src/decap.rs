@@ -229,7 +229,7 @@ pub(crate) fn decap(
     }
     let Some(entry) = destination else {
         if setup.proxy.is_on() {
-            return onward::pass(umem, frame, packet, source, destination, context);
+            return onward::pass(umem, frame, packet, source, destination, context, desk);
         }
         // Asked last, because packets of an unknown instance find nothing anyway.
         let known = cache.knows(packet.instance(octets));
@@ -239,7 +239,7 @@ pub(crate) fn decap(
     let way = cache.way(entry, 0);
     let (Way::Deliver(_) | Way::Unresolved) = way else {
         return match setup.proxy.is_on() {
-            true => onward::pass(umem, frame, packet, source, destination, context),
+            true => onward::pass(umem, frame, packet, source, destination, context, desk),
             false => Verdict::Drop(Reason::InnerDestinationForeign),
         };
     };

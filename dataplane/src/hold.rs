@@ -32,6 +32,16 @@ pub const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Expiry is looked for no more often than this, so that a full queue costs little.
 const SWEEP: Duration = Duration::from_millis(10);
 
+/// Who sent a frame. What strangers sent waits apart: the control thread may refuse to ask for them, and that must not keep
+/// our site waiting for the same EID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Whose {
+    /// A host of our site.
+    Site,
+    /// Somebody whom a PITR, PETR or RTR serves.
+    Stranger,
+}
+
 /// A frame that waits.
 #[derive(Debug)]
 pub struct Held {
@@ -60,6 +70,7 @@ pub enum Place {
 #[derive(Debug)]
 struct Waiting {
     miss: Miss,
+    whose: Whose,
     /// When the control thread was last asked; `None` while its queue was full.
     asked: Option<Instant>,
     /// Oldest first, without gaps.
@@ -67,6 +78,10 @@ struct Waiting {
 }
 
 impl Waiting {
+    const fn key(&self) -> (Eid, Whose) {
+        (self.miss.destination, self.whose)
+    }
+
     fn oldest(&self) -> Option<Instant> {
         self.frames[0].as_ref().map(|held| held.expires)
     }
@@ -81,8 +96,8 @@ impl Waiting {
 /// The frames of one worker that wait.
 #[derive(Debug)]
 pub struct HoldQueue {
-    /// Where each EID is in `waiting`.
-    places: HashMap<Eid, usize>,
+    /// Where in `waiting` each EID is, by whom it was asked for.
+    places: HashMap<(Eid, Whose), usize>,
     waiting: Vec<Waiting>,
     frames: usize,
     limit: usize,
@@ -120,9 +135,9 @@ impl HoldQueue {
     }
 
     /// Takes a frame that waits for the answer to `miss`.
-    pub fn hold(&mut self, miss: Miss, frame: Frame, ingress: PortIndex, now: Instant) -> Place {
+    pub fn hold(&mut self, miss: Miss, whose: Whose, frame: Frame, ingress: PortIndex, now: Instant) -> Place {
         let held = Held { frame, ingress, expires: now + PATIENCE };
-        if let Some(&place) = self.places.get(&miss.destination) {
+        if let Some(&place) = self.places.get(&(miss.destination, whose)) {
             let waiting = &mut self.waiting[place];
             let ask = waiting.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_AGAIN);
             let Some(free) = waiting.frames.iter().position(Option::is_none) else {
@@ -140,8 +155,8 @@ impl HoldQueue {
         if self.frames == self.limit {
             return Place::Full(held.frame);
         }
-        self.places.insert(miss.destination, self.waiting.len());
-        self.waiting.push(Waiting { miss, asked: None, frames: [Some(held), None, None, None] });
+        self.places.insert((miss.destination, whose), self.waiting.len());
+        self.waiting.push(Waiting { miss, whose, asked: None, frames: [Some(held), None, None, None] });
         self.frames += 1;
         self.unasked += 1;
         self.sweep.get_or_insert(now + PATIENCE);
@@ -149,8 +164,8 @@ impl HoldQueue {
     }
 
     /// Notes that the control thread's queue took the miss for `eid`.
-    pub fn asked(&mut self, eid: &Eid, now: Instant) {
-        if let Some(&place) = self.places.get(eid)
+    pub fn asked(&mut self, eid: Eid, whose: Whose, now: Instant) {
+        if let Some(&place) = self.places.get(&(eid, whose))
             && self.waiting[place].asked.replace(now).is_none()
         {
             self.unasked -= 1;
@@ -217,9 +232,9 @@ impl HoldQueue {
     /// Takes an EID out; gives its frames, oldest first. The last EID takes its place.
     fn remove(&mut self, place: usize) -> impl Iterator<Item = Held> + use<> {
         let gone = self.waiting.swap_remove(place);
-        self.places.remove(&gone.miss.destination);
+        self.places.remove(&gone.key());
         if let Some(moved) = self.waiting.get(place) {
-            self.places.insert(moved.miss.destination, place);
+            self.places.insert(moved.key(), place);
         }
         if gone.asked.is_none() {
             self.unasked -= 1;

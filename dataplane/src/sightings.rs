@@ -2,7 +2,7 @@
 //!
 //! Every packet of a peer says the same again. A `Desk` keeps in mind what it passed on, so that one thing goes up once in
 //! its time however many packets say it, and a peer whose packets all say different things is heard as rarely. What it
-//! cannot keep in mind it passes on, within a turn's bound: then the queue and the control thread's own limits hold.
+//! cannot keep in mind it passes on, within the bounds of a turn and of a second: then the queue and the control thread's own limits hold.
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,10 @@ use crate::{
 
 /// Most sightings that go up in one turn.
 const TURN_MAX: usize = 16;
+/// Most that go up in a millisecond, on average: each thing that is kept in mind once a second, and as many again.
+const PER_MS: u32 = 8;
+/// What a quiet time saves up.
+const SAVED_MAX: u32 = 512;
 /// Things kept in mind.
 const PLACES: usize = 4096;
 /// How soon a peer is heard that says another thing than before, milliseconds.
@@ -102,6 +106,8 @@ pub(crate) struct Desk {
     now: u32,
     /// Of [`TURN_MAX`].
     left: usize,
+    /// Of [`SAVED_MAX`].
+    saved: u32,
     /// Something was queued since [`Desk::take_told`].
     told: bool,
 }
@@ -116,6 +122,7 @@ impl Desk {
             begun,
             now: FORGOTTEN_AFTER,
             left: TURN_MAX,
+            saved: SAVED_MAX,
             told: false,
         }
     }
@@ -124,8 +131,10 @@ impl Desk {
     pub(crate) fn begin(&mut self, now: Instant) {
         // After 49 days the count begins anew, and a few things are passed on once more or once less.
         let passed = now.saturating_duration_since(self.begun).as_millis() as u32;
-        self.now = passed.wrapping_add(FORGOTTEN_AFTER);
-        self.left = TURN_MAX;
+        let before = std::mem::replace(&mut self.now, passed.wrapping_add(FORGOTTEN_AFTER));
+        let since = self.now.saturating_sub(before);
+        self.saved = since.saturating_mul(PER_MS).saturating_add(self.saved).min(SAVED_MAX);
+        self.left = TURN_MAX.min(self.saved as usize);
     }
 
     /// Whether something was queued since the last call: the control thread should be woken.
@@ -153,6 +162,7 @@ impl Desk {
             return times;
         }
         self.left -= 1;
+        self.saved -= 1;
         self.told = true;
         counters.sightings.add(1);
         let times = times.saturating_add(1);
@@ -221,6 +231,15 @@ mod tests {
         world.desk.begin(world.start);
         let told = (0..100).filter(|last| world.tell(*last, Seen::NoNonce)).count();
         assert_eq!((told, world.counters.sightings.get(), world.counters.sightings_lost.get()), (16, 16, 84));
+
+        // However short the turns are, a second has its bound too.
+        let mut world = World::new(1);
+        let mut told = 0;
+        for turn in 0..100_000_u64 {
+            world.desk.begin(world.start + Duration::from_micros(10 * turn));
+            told += usize::from(world.tell(turn as u8, Seen::EchoAsked(turn as u32)));
+        }
+        assert!(told <= 512 + 8 * 1000, "{told}");
 
         let mut world = World::new(1);
         world.desk.begin(world.start);

@@ -35,7 +35,7 @@ use crate::{
     features::Features,
     fragment,
     frame::{Frame, Umem},
-    hold::{Held, HoldQueue, PER_WORKER, Place},
+    hold::{Held, HoldQueue, PER_WORKER, Place, Whose},
     icmp_error::{self, Limiter, Speaker},
     mapping::{Eid, InstanceId, MacAddress, PortIndex},
     port::{BATCH, Port},
@@ -131,7 +131,9 @@ pub struct Worker {
     /// `None`: frames are not held.
     held: Option<HoldQueue>,
     freed: Vec<Held>,
+    /// ICMP errors to our site, and those to strangers: they cannot take the site's.
     limiter: Limiter,
+    limiter_strangers: Limiter,
     /// Of the table in the turn before.
     generation: u64,
     /// Left of [`UNHELD_ASKS`] in this turn, and the EID asked for last.
@@ -199,6 +201,7 @@ impl Worker {
             held: (hold == Hold::Queue).then(|| HoldQueue::new(held)),
             freed: Vec::with_capacity(held),
             limiter: Limiter::new(key),
+            limiter_strangers: Limiter::new(key),
             generation: 0,
             unheld_asks: (0, None),
             asked: false,
@@ -355,9 +358,10 @@ impl Worker {
     }
 
     fn refuse(&mut self, mut frame: Frame, ingress: PortIndex, reason: Reason, notice: Notice, now: Instant) {
-        let PortRole { mac, address4, address6, .. } = self.setup.ports[usize::from(ingress)];
+        let PortRole { site, mac, address4, address6, .. } = self.setup.ports[usize::from(ingress)];
         let speaker = Speaker { mac, address4, address6 };
-        if !icmp_error::answer(&mut self.umem, &mut frame, &speaker, notice, &mut self.limiter, now) {
+        let limiter = if site { &mut self.limiter } else { &mut self.limiter_strangers };
+        if !icmp_error::answer(&mut self.umem, &mut frame, &speaker, notice, limiter, now) {
             return self.drop(frame, reason);
         }
         self.counters().drop(reason);
@@ -370,15 +374,15 @@ impl Worker {
         self.counters.missed.add(1);
         let Some(held) = &mut self.held else { return self.drop_asking(miss, frame, Reason::MissNotHeld) };
         // What strangers cause leaves half of the places to our site.
-        let strange = !self.setup.ports[usize::from(ingress)].site;
-        if strange && held.len() >= held.limit() / 2 {
+        let whose = if self.setup.ports[usize::from(ingress)].site { Whose::Site } else { Whose::Stranger };
+        if whose == Whose::Stranger && held.len() >= held.limit() / 2 {
             return self.drop_asking(miss, frame, Reason::HoldFull);
         }
-        match held.hold(miss, frame, ingress, now) {
+        match held.hold(miss, whose, frame, ingress, now) {
             Place::Held { displaced, ask } => {
                 self.counters.held.add(1);
                 if ask && self.misses.offer(miss) {
-                    held.asked(&miss.destination, now);
+                    held.asked(miss.destination, whose, now);
                     self.asked = true;
                 } else if ask {
                     self.counters.misses_unasked.add(1);

@@ -64,13 +64,13 @@ fn play(keep: bool) -> Result<String, LabError> {
     let pings = ping(&lab)?;
     let perf = env::current_exe().map_err(LabError::os("own path"))?;
     for seed in 0..FLOWS {
-        lab.transfer(&perf, lab.hosts(1)[seed as usize % 2], FLOW_OCTETS, seed)?;
+        lab.transfer(&perf, 0, lab.hosts(1)[seed as usize % 2], FLOW_OCTETS, seed)?;
     }
     judge(core, inside)?;
 
     let foreign =
         [0, 1].map(|index| Capture::start(["odd1", "odd2"][index], lab.site_link(index), FOREIGN, lab.folder()));
-    let transfer = lab.transfer(&perf, lab.hosts(1)[0], TRANSFER, 42)?;
+    let transfer = lab.transfer(&perf, 0, lab.hosts(1)[0], TRANSFER, 42)?;
     println!("TCP 1.1.1.1 → 2.2.2.2: {transfer}, equal at both ends");
     for capture in foreign {
         if let Some(packet) = capture?.stop()?.first() {

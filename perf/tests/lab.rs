@@ -35,7 +35,7 @@ fn plain_forwarding_carries_both_families_and_the_judge_rejects_it() {
         assert_eq!(lab.ping(0, to, 3).unwrap(), Pings { sent: 3, answered: 3 }, "{to}");
     }
     let perf = Path::new(env!("CARGO_BIN_EXE_altitude-perf"));
-    let received = lab.transfer(perf, lab.hosts(1)[1], 100_000, 5).unwrap();
+    let received = lab.transfer(perf, 0, lab.hosts(1)[1], 100_000, 5).unwrap();
     assert!(received.starts_with("100000 octets, crc32 "), "{received}");
 
     let ended = |packets: &[lab::Packet]| packets.iter().any(|packet| packet.icmp == Some((129, 3)));

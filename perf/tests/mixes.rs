@@ -50,7 +50,7 @@ fn mix(inner: Family, outer: Family) {
         assert_eq!(lab.ping(from, to, PINGS).unwrap(), Pings { sent: PINGS, answered: PINGS }, "{to}");
     }
     let perf = Path::new(env!("CARGO_BIN_EXE_altitude-perf"));
-    lab.transfer(perf, inner.of(SITES[1].host), TRANSFER, 1).unwrap();
+    lab.transfer(perf, 0, inner.of(SITES[1].host), TRANSFER, 1).unwrap();
     for (router, name) in routers.iter_mut().zip(["xtr1", "xtr2", "alt"]) {
         let status = router.stop().unwrap();
         assert!(status.success(), "{name} {status}: {}", router.process.output());

@@ -12,8 +12,10 @@ use crate::{
     cache::{Entry, Way},
     classify::IpHeader,
     encap::{self, Context, SitePacket},
+    features,
     frame::{Frame, Umem},
     mapping::{Eid, OuterHeader, PortIndex},
+    sightings::Desk,
     verdict::{Miss, Reason, Verdict, Wanted},
     worker::SourceCheck,
 };
@@ -30,7 +32,7 @@ pub(super) fn pass_plain(
     context: &Context<'_>,
 ) -> Option<PortIndex> {
     let Context { cache, setup } = context;
-    if !setup.proxy.petr {
+    if !setup.proxy.petr || setup.features.any() {
         return None;
     }
     let Way::Native(next_hop) = cache.way(destination, 0) else { return None };
@@ -53,6 +55,7 @@ pub(super) fn pass(
     source: Option<Entry>,
     destination: Option<Entry>,
     context: &Context<'_>,
+    desk: Option<&mut Desk>,
 ) -> Verdict {
     let Context { cache, setup } = context;
     let octets = umem.octets(frame);
@@ -74,6 +77,11 @@ pub(super) fn pass(
         }
         Some(_) => {}
     }
+    if let Some(desk) = desk
+        && let Err(reason) = features::check(&packet.arrived(octets), source, None, context, desk)
+    {
+        return Verdict::Drop(reason);
+    }
     let Some(entry) = destination else { return ask(packet, octets, Side::Destination, Wanted::Mapping) };
     match cache.way(entry, flow) {
         Way::Native(next_hop) if setup.proxy.petr => {
@@ -86,10 +94,13 @@ pub(super) fn pass(
         }
         Way::NativeUnresolved if setup.proxy.petr => ask(packet, octets, Side::Destination, Wanted::Neighbour),
         Way::Request => ask(packet, octets, Side::Destination, Wanted::Mapping),
-        Way::Tunnel(outer) if setup.proxy.rtr => {
-            cache.hit(entry, packet.total());
-            relay(umem, frame, packet, flow, outer, context)
-        }
+        Way::Tunnel(outer) if setup.proxy.rtr => match relay(umem, frame, packet, flow, outer, context) {
+            Ok(()) => {
+                cache.hit(entry, packet.total());
+                Verdict::Send(outer.port())
+            }
+            Err(reason) => Verdict::Drop(reason),
+        },
         Way::Tunnel(_) => Verdict::Drop(Reason::InnerDestinationEid),
         Way::Drop(reason) => {
             cache.hit(entry, packet.total());
@@ -104,6 +115,9 @@ pub(super) fn pass(
 
 /// Takes a packet out of its tunnel and puts it into the next: all of decapsulation and all of encapsulation, so it has a hop
 /// less, and its ECN field is that of both (RFC 9300 §5.3).
+///
+/// # Errors
+/// Why the packet must be dropped.
 fn relay(
     umem: &mut Umem,
     frame: &mut Frame,
@@ -111,19 +125,20 @@ fn relay(
     flow: u32,
     outer: &OuterHeader,
     context: &Context<'_>,
-) -> Verdict {
+) -> Result<(), Reason> {
     let counters = &context.setup.counters;
+    // Not the whole set: its members may be the stops of a path, and the one before us sends what goes to the one behind.
     if outer.destination() == packet.rloc(umem.octets(frame)) {
-        return Verdict::Drop(Reason::InnerDestinationEid);
+        return Err(Reason::InnerDestinationEid);
     }
     if packet.is_not_capable() {
-        return Verdict::Drop(Reason::EcnNotCapable);
+        return Err(Reason::EcnNotCapable);
     }
     if packet.ttl() <= 1 {
-        return Verdict::Drop(Reason::InnerTtlExpired);
+        return Err(Reason::InnerTtlExpired);
     }
     if packet.total() > outer.inner_limit() {
-        return Verdict::Drop(Reason::InnerTooBig);
+        return Err(Reason::InnerTooBig);
     }
     let (v4, total) = (packet.is_v4(), packet.total() as u16);
     let head = umem.octets_mut(frame).get_mut(packet.outer()..).and_then(<[u8]>::first_chunk_mut);
@@ -135,8 +150,8 @@ fn relay(
     }
     let inner = SitePacket::new(flow, total, packet.outer(), v4, packet.ttl(), false);
     match encap::encapsulate(umem, frame, inner, outer, &counters.reencapsulated) {
-        true => Verdict::Send(outer.port()),
-        false => Verdict::Drop(Reason::NoHeadroom),
+        true => Ok(()),
+        false => Err(Reason::NoHeadroom),
     }
 }
 

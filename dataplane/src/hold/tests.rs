@@ -78,11 +78,11 @@ proptest! {
                     let frame = umem.allocate().unwrap();
                     let start = frame.start();
                     let expected = model.hold(eid, start, now);
-                    match queue.hold(miss(eid), frame, 3, now) {
+                    match queue.hold(miss(eid), Whose::Site, frame, 3, now) {
                         Place::Held { displaced, ask } => {
                             prop_assert_eq!(Some((displaced.as_ref().map(Frame::start), ask)), expected);
                             if ask && room {
-                                queue.asked(&miss(eid).destination, now);
+                                queue.asked(miss(eid).destination, Whose::Site, now);
                                 model.0.get_mut(&eid).unwrap().0 = Some(now);
                             }
                             displaced.into_iter().for_each(|frame| umem.release(frame));
@@ -151,7 +151,7 @@ fn keys_that_come_and_go_never_make_the_map_grow() {
     for n in 0..100_000_u32 {
         let mut one = miss(0);
         one.destination.address = n.to_be_bytes().into();
-        assert!(matches!(queue.hold(one, umem.allocate().unwrap(), 0, now), Place::Held { .. }));
+        assert!(matches!(queue.hold(one, Whose::Site, umem.allocate().unwrap(), 0, now), Place::Held { .. }));
         if queue.len() == LIMIT {
             let mut keep = n;
             queue.settle(

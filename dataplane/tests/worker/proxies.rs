@@ -6,6 +6,7 @@ use altitude_dataplane::{
     cache::Forwarding,
     features::Features,
     mapping::{Eid, MapVersion, Mark},
+    sightings::Seen,
     verdict::{Miss, Reason, Wanted},
 };
 
@@ -71,6 +72,36 @@ fn a_petr_goes_by_no_destination_version() {
     assert_eq!(world.pass(CORE_PORT, versioned("1.1.1.1", 9)), []);
     assert_eq!(world.drops(), [("version-unexpected", 1)].into(), "our mapping has none");
     world.settle_accounts();
+}
+
+/// MV-9: the version of who sends is held against what is known at a PETR and at an RTR, too, and its nonces are heard.
+#[test]
+fn what_is_sent_on_says_which_mapping_its_source_has() {
+    let features = Features { versions: true, status: false, nonces: true };
+    for rtr in [false, true] {
+        let mut world = World::with(Options { proxy: !rtr, rtr, features, ..Options::default() });
+        world.learn_side(1, 2, false, None);
+        world.learn_side(1, 3, false, None);
+        world.learn(prefix("8.8.0.0/16"), Forwarding::Native(adjacency(NATIVE_PORT, 1500)));
+        let mark = Mark { version: MapVersion::new(7), ..Mark::default() };
+        assert!(world.writer.mark(&prefix("2.2.0.0/16"), mark));
+        let (destination, out) = if rtr { ("3.3.3.3", CORE_PORT) } else { ("8.8.8.8", NATIVE_PORT) };
+        let with_word = |word: u32| {
+            let inner = udp("2.2.2.2", destination, (1, 2), 20).octets();
+            let mut packet = lisp(&rloc(2, false).to_string(), &rloc(1, false).to_string(), 0, 0, &inner);
+            packet.payload[8..12].copy_from_slice(&word.to_be_bytes());
+            packet.peer_frame()
+        };
+        world.through(CORE_PORT, with_word(0x1000_0000 | 7 << 12 | 9), out);
+        assert_eq!(world.pass(CORE_PORT, with_word(0x1000_0000 | 6 << 12 | 9)), []);
+        assert_eq!(world.drops(), [("source-version-older", 1)].into());
+        world.through(CORE_PORT, with_word(0x1000_0000 | 8 << 12 | 9), out);
+        world.through(CORE_PORT, with_word(0xa000_0000 | 0xabcdef), out);
+        let seen: Vec<Seen> = world.told().iter().map(|sighting| sighting.seen).collect();
+        assert!(seen.contains(&Seen::SourceNewer(MapVersion::new(8).unwrap())), "{seen:?}");
+        assert!(seen.contains(&Seen::EchoAsked(0x00ab_cdef)), "{seen:?}");
+        world.settle_accounts();
+    }
 }
 
 /// PETR-1, PETR-5.
@@ -256,12 +287,32 @@ fn a_scan_by_strangers_leaves_room_for_the_site() {
     }
     world.turn();
     assert_eq!(world.worker.holding(), room / 2 + 8, "the site's own packets are held");
-    let many = world.asked().len();
+    // The control thread may have refused to ask for strangers: the site asks for itself.
+    let asked = world.asked();
+    world.ports[SITE_PORT].arrive(udp("1.1.1.1", "2.2.0.1", (1, 2), 20).host_frame());
+    world.turn();
+    assert_eq!(world.asked(), [miss(Wanted::Mapping, "2.2.0.1", "1.1.1.1")]);
+    let many = asked.len();
     for n in 0..100_u32 {
         world.ports[NATIVE_PORT].arrive(udp("8.8.8.8", &format!("2.3.{n}.1"), (1, 2), 20).peer_frame());
     }
     world.turn();
     assert!(many <= 208 && world.asked().len() <= 16, "a turn's bound");
+    world.settle_accounts();
+}
+
+/// MTU-6: what is told to strangers leaves the site's share of ICMP errors alone.
+#[test]
+fn icmp_errors_to_strangers_leave_those_to_the_site() {
+    let mut world = world();
+    for n in 0..300_u32 {
+        let source = format!("8.{}.{}.1", n % 200, n / 200);
+        world.pass(NATIVE_PORT, udp(&source, "2.2.2.2", (1, 2), 20).ttl(1).peer_frame());
+    }
+    let told = world.counters.icmp_sent.get();
+    assert!((50..=100).contains(&told), "{told} to strangers");
+    let sent = world.pass(SITE_PORT, udp("1.1.1.1", "2.2.2.2", (1, 2), 20).ttl(1).host_frame());
+    assert_eq!((sent.len(), world.counters.icmp_sent.get()), (1, told + 1));
     world.settle_accounts();
 }
 

@@ -20,19 +20,19 @@ impl Lab {
         ping(&self.sites[from], to, count)
     }
 
-    /// Sends `octets` over one TCP connection from site 1's host to site 2's, every octet checked; `perf` is the
-    /// program `altitude-perf`. Returns what the receiver and the sender printed, which are the same.
+    /// Sends `octets` over one TCP connection from the host of site `from` to `to`, the other's, every octet checked; `perf`
+    /// is the program `altitude-perf`. Returns what the receiver and the sender printed, which are the same.
     ///
     /// # Errors
     /// [`LabError::Ended`] with what the end that failed printed.
-    pub fn transfer(&self, perf: &Path, to: IpAddr, octets: u64, seed: u64) -> Result<String, LabError> {
+    pub fn transfer(&self, perf: &Path, from: usize, to: IpAddr, octets: u64, seed: u64) -> Result<String, LabError> {
         let to = SocketAddr::new(to, 5001).to_string();
         let stream = ["--octets".to_owned(), octets.to_string(), "--seed".to_owned(), seed.to_string()];
-        let mut command = self.sites[1].command(perf);
+        let mut command = self.sites[1 - from].command(perf);
         command.args(["tcp", "receive", "--at", &to]).args(&stream);
         let mut receiver = Process::start("tcp-receive", &mut command, self.folder())?;
         receiver.wait_line(LISTEN_LIMIT, |line| line.starts_with("listening"))?;
-        let mut command = self.sites[0].command(perf);
+        let mut command = self.sites[from].command(perf);
         command.args(["tcp", "send", "--to", &to]).args(&stream);
         let sender = Process::start("tcp-send", &mut command, self.folder())?;
         let (sent, received) = (sender.finish(TRANSFER_LIMIT)?, receiver.finish(TRANSFER_LIMIT)?);
