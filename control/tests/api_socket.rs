@@ -430,7 +430,7 @@ fn a_subscriber_that_does_not_read_is_told_once_what_it_lost_and_holds_nothing_u
     assert_eq!(connection.serve(&mut &view, start), Next::Wait);
     let count = 10 * RING as u32;
     for number in 0..count {
-        connection.tell(start, &gone(number), None, &mut || gone(number).body().into());
+        connection.tell(start, &gone(number), None, &mut |_| gone(number).body().into());
         connection.serve(&mut &view, start);
     }
     // It is not a client that takes no replies: it may stay, with what fits its ring.
@@ -462,6 +462,6 @@ fn a_subscriber_that_does_not_read_is_told_once_what_it_lost_and_holds_nothing_u
     assert_eq!((overruns, last), (1, Some(gone(count - 1))));
     assert!(numbers.windows(2).all(|pair| pair[1] > pair[0]) && numbers.len() < count as usize);
     drop(slow);
-    connection.tell(start, &gone(0), None, &mut || gone(0).body().into());
+    connection.tell(start, &gone(0), None, &mut |_| gone(0).body().into());
     assert_eq!(connection.serve(&mut &view, start), Next::Drop);
 }

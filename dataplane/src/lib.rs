@@ -27,6 +27,7 @@ pub mod port;
 pub mod proxy;
 pub mod queue;
 pub mod run;
+pub mod samples;
 pub mod sightings;
 pub mod verdict;
 pub mod wire;

@@ -41,6 +41,7 @@ use crate::{
     port::{BATCH, Port},
     proxy::Proxy,
     queue::{MissQueue, SightingQueue},
+    samples::Samples,
     sightings::Desk,
     verdict::{Miss, Notice, Reason, Verdict, Wanted},
 };
@@ -142,6 +143,8 @@ pub struct Worker {
     asked: bool,
     /// Where a header feature is on.
     desk: Option<Desk>,
+    /// `None`: nobody can want copies of packets.
+    samples: Option<Samples>,
 }
 
 /// Frames for one port.
@@ -160,6 +163,9 @@ pub fn turn<P: Port>(worker: &mut Worker, ports: &mut [P], cache: &Snapshot<'_>,
     worker.unheld_asks = (UNHELD_ASKS, None);
     if let Some(desk) = &mut worker.desk {
         desk.begin(now);
+    }
+    if let Some(samples) = &mut worker.samples {
+        samples.begin();
     }
     let mut count = worker.settle_held(cache, now);
     let mut frames = std::mem::take(&mut worker.frames);
@@ -206,6 +212,7 @@ impl Worker {
             unheld_asks: (0, None),
             asked: false,
             desk: None,
+            samples: None,
             setup: Setup {
                 ports: roles,
                 rlocs: Rlocs::new(&rlocs),
@@ -228,6 +235,13 @@ impl Worker {
     pub fn with_features(mut self, features: Features, queue: SightingQueue, now: Instant) -> Self {
         self.setup.features = features;
         self.desk = features.any().then(|| Desk::new(queue, self.setup.hash_seed, now));
+        self
+    }
+
+    /// Copies packets that find no mapping to `samples`, when somebody wants them.
+    #[must_use]
+    pub fn with_samples(mut self, samples: Samples) -> Self {
+        self.samples = Some(samples);
         self
     }
 
@@ -372,6 +386,9 @@ impl Worker {
     /// Holds the frame if allowed, and asks the control thread once for all frames that wait for the same.
     fn miss(&mut self, miss: Miss, frame: Frame, ingress: PortIndex, now: Instant) {
         self.counters.missed.add(1);
+        if let Some(samples) = self.samples.as_mut().filter(|_| miss.wanted == Wanted::Mapping) {
+            samples.offer(&miss, self.umem.octets(&frame), &self.counters);
+        }
         let Some(held) = &mut self.held else { return self.drop_asking(miss, frame, Reason::MissNotHeld) };
         // What strangers cause leaves half of the places to our site.
         let whose = if self.setup.ports[usize::from(ingress)].site { Whose::Site } else { Whose::Stranger };

@@ -35,8 +35,16 @@
 // Operation: a table was emptied.
 #define ALTMAP_OP_FLUSH 9
 
+// Operation: a map-version in a packet from `from` shows that a copy of the mapping `eid` is old. `reason` is whose: 1 the router's
+// of another site's, 2 the peer's of one of the router's. `seen` is the version of the packet, `ours` that of the router.
+#define ALTMAP_OP_STALE 11
+
+// Operation: packets from `from` carry other Locator-Status-Bits about `eid` than before: `seen` has them, bit i for the RLOC of
+// ordinal i; `ours` is how many there was room for.
+#define ALTMAP_OP_LSBITS 12
+
 // For `altmap_subscribe`: every event.
-#define ALTMAP_EVERY_OP 750
+#define ALTMAP_EVERY_OP 6894
 
 // Reason of a MISS: there is no entry.
 #define ALTMAP_MISS_NO_ENTRY 1
@@ -271,7 +279,7 @@ typedef struct altmap_event {
   uint64_t gen;
   // What it is about; of REACH and BADREACH all zero.
   struct altmap_eid eid;
-  // Of a MISS: where the packet came from; `afi` is 0 if that is not known.
+  // Of a MISS: where the packet came from; `afi` is 0 if that is not known. Of STALE and LSBITS the peer's RLOC.
   struct altmap_eid from;
   // Of ADD and CHANGE, else NULL.
   const struct altmap_entry *entry;
@@ -279,10 +287,19 @@ typedef struct altmap_event {
   const struct altmap_rloc *rlocs;
   // Number of RLOCs.
   size_t nrloc;
-  // Of MISS, REACH and BADREACH, else 0.
+  // Of MISS, REACH, BADREACH and STALE, else 0.
   int reason;
   // Of a MISS: misses of the same EID since the last event that made none.
   uint32_t suppressed;
+  // Of a MISS, if more than the EID was asked for: an IP packet that missed, or the beginning of it. NULL if there was none, or
+  // none was asked for. Programs compiled before this was here go without.
+  const uint8_t *packet;
+  // Its octets.
+  size_t packet_len;
+  // Of STALE and LSBITS, else 0.
+  uint32_t seen;
+  // Of STALE and LSBITS, else 0.
+  uint32_t ours;
 } altmap_event;
 
 // What `altmap_dump` calls for each entry: its prefix, the entry, and its `n` RLOCs, an array of the library's
@@ -356,9 +373,11 @@ extern "C" {
 // Has events told from now on: those whose bit `1 << ALTMAP_OP_*` is set in `ops`, inside `only` if that is not NULL. It
 // replaces what was subscribed to before; `ops` 0 ends it. What this handle does itself is not told.
 //
-// `miss_detail` is 0: a MISS has the EID, and the packet's source.
+// `miss_detail` is 0: a MISS has the EID, and the packet's source; 1: the packet's IP header too, and the 8 octets behind it; 2: the
+// packet, as far as workers have handed it over.
 //
-// -EINVAL: `ops` has a bit that is no event, or `only` is none; -EOPNOTSUPP: another `miss_detail`.
+// -EINVAL: `ops` has a bit that is no event, `only` is none, or `miss_detail` is not 0 to 2; -EPERM: `miss_detail` 2, and this
+// client may only read.
 //
 // # Safety
 // `handle` is NULL or open, and in use by no other thread; `only` is NULL or readable.
@@ -457,9 +476,11 @@ const char *altmap_strerror(int result);
 // Has events told from now on: those whose bit `1 << ALTMAP_OP_*` is set in `ops`, inside `only` if that is not NULL. It
 // replaces what was subscribed to before; `ops` 0 ends it. What this handle does itself is not told.
 //
-// `miss_detail` is 0: a MISS has the EID, and the packet's source.
+// `miss_detail` is 0: a MISS has the EID, and the packet's source; 1: the packet's IP header too, and the 8 octets behind it; 2: the
+// packet, as far as workers have handed it over.
 //
-// -EINVAL: `ops` has a bit that is no event, or `only` is none; -EOPNOTSUPP: another `miss_detail`.
+// -EINVAL: `ops` has a bit that is no event, `only` is none, or `miss_detail` is not 0 to 2; -EPERM: `miss_detail` 2, and this
+// client may only read.
 //
 // # Safety
 // `handle` is NULL or open, and in use by no other thread; `only` is NULL or readable.

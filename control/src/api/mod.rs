@@ -56,19 +56,24 @@
 //! | ADD, CHANGE | an entry | whoever did it: a Map-Reply, the operator, a client |
 //! | DELETE | TABLE, IID, EID | with the flag EXPIRED (0x80) if its time was over |
 //! | FLUSH | TABLE, \[IID\] | when it begins, instead of a DELETE for each; with ALL if static entries go too. Who flushes and follows by events sets ECHO-ME, to see where it began |
-//! | MISS | TABLE, IID, EID, MISS_INFO, \[FROM\] | packets find no mapping (reason 1), or one that says to ask (3); or a mapping in use nears its end or is in doubt (2): to be answered by ADD or CHANGE |
+//! | MISS | TABLE, IID, EID, MISS_INFO, \[FROM\], \[PACKET\] | packets find no mapping (reason 1), or one that says to ask (3); or a mapping in use nears its end or is in doubt (2): to be answered by ADD or CHANGE |
 //! | REACH, BADREACH | RLOC, REACH_INFO | a locator is used again, or no more |
+//! | STALE | TABLE, IID, EID, STALE_INFO | where map-versions are on: a packet has shown that our copy of a mapping is old (1), which is asked for, or a peer's copy of a mapping of ours (2), which is sent an SMR |
+//! | LSBITS | TABLE, IID, EID, STATUS_BITS | where status bits are on: packets carry others than before |
 //!
 //! Events of a connection are numbered one by one from the generation in the reply to SUBSCRIBE; the number stands in
 //! their generation. [`RING`] events wait for a client that is slow. Then the oldest MISS gives way, which leaves a gap in the
 //! numbers; if there is none, all go, and the next event has the flag OVERRUN (0x20): the client must dump again. MISS comes
 //! once a second for an EID, a thousand times a second in all, or as often as the FILTER says; MISS_INFO counts what was left
-//! out. It has the EID alone, and where the first packet came from; packets stay with the workers, which hold some of them
-//! until the answer comes.
+//! out. It has the EID, and where the first packet came from; with detail 1 of the FILTER also the IP header of a packet and the 8
+//! octets behind it, with detail 2 the packet as it came, as PACKET. Workers hand such copies over only while somebody wants them,
+//! some in each turn: where there was none PACKET is missing. The packet itself stays with its worker, which may hold it
+//! until the answer comes. Detail 2 is not for clients that may only read: EPERM.
 //!
 //! FILTER: u32 operations (bit n for operation n), u32 IID or 0xffffffff for all, u32 MISS events a second or 0, u8 TABLE, u8
-//! detail of MISS (0), then a prefix as in EID, or four zeros for all. An event comes if one of the filters takes it; verdicts on
-//! locators belong to no table, instance or prefix. The state in REACH_INFO is that of a LOCATOR below.
+//! detail of MISS, then a prefix as in EID, or four zeros for all. An event comes if one of the filters takes it; verdicts on
+//! locators belong to no table, instance or prefix. The state in REACH_INFO is that of a LOCATOR below. STALE_INFO: u8 which, u16
+//! version seen, u16 version of ours, address of the peer.
 //!
 //! # TLVs beyond the specification
 //!
@@ -83,6 +88,7 @@
 //! | 0x4003 | EXPIRY | u32 seconds until the entry leaves; absent if it stays |
 //! | 0x4004 | VOLUME | u64 octets that the entry carried |
 //! | 0x4005 | FROM | address that a packet which missed came from |
+//! | 0x4006 | STATUS_BITS | u32 bits, bit i for the locator of ordinal i; u8 how many there was room for; address of the peer |
 //! | 0x4010 | PORT | u32 interface index, u8 roles (1 site, 2 core), u8 flags (1 up, 2 zero-copy, 4 address known), u16 MTU, u32 IID, 6 octets of MAC address, name; the STATs after it are the port's |
 //! | 0x4011 | TUNNEL | u8 flags (1 key, 2 checksum, 4 up), u32 key, local and remote address, name; the ADDRESSes and STATs after it are the tunnel's |
 //! | 0x4012 | ADDRESS | u8 prefix length, address |
@@ -140,7 +146,7 @@ use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Locator, MacAdd
 
 pub use bgp::{BgpRoute, BgpStatus, NeighborStatus, RouteOrigin, RoutesAsked, STATES, SessionStatus, SpeakerStatus};
 pub use changes::Changes;
-pub use event::{Event, Filter, Method, MissReason};
+pub use event::{Event, Filter, Method, MissDetail, MissReason, Stale};
 pub use locators::{LocatorStatus, PROBE_STATES, ProbingStatus};
 pub use message::{FLAGS, Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError};
 pub use misses::Misses;

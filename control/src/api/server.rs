@@ -5,8 +5,8 @@ use std::ops::{Bound, RangeBounds};
 use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Locator, Prefix};
 
 use super::{
-    AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, Filter, LocatorStatus, Operation, Outcome, PortStatus,
-    Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, Table, bgp,
+    AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, Filter, LocatorStatus, MissDetail, Operation, Outcome,
+    PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, Table, bgp,
     entry::{self, Terms},
     event, locators,
     message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind, put},
@@ -214,7 +214,7 @@ pub(super) struct Request {
     /// In the order of the RLOCs, as many as there are.
     pub(super) locators: Vec<Locator>,
     pub(super) must_generation: Option<u64>,
-    filters: Vec<Option<Filter>>,
+    filters: Vec<Filter>,
     detail: Option<Detail>,
     cursor: Option<EidPrefix>,
     next: Option<u32>,
@@ -317,9 +317,10 @@ fn subscribe(asked: &Header, request: Request, generation: u64, session: &mut Se
     if request.filters.len() > FILTERS_MAX {
         return Err(Refusal::new(errno::INVALID, format!("a subscriber has at most {FILTERS_MAX} FILTERs")));
     }
-    let filters: Option<Vec<Filter>> = request.filters.into_iter().collect();
-    let filters = filters.ok_or(Refused::Unsupported("MISS events carry the EID alone here: ask for detail 0"))?;
-    session.subscribe(filters, asked.flags.has(Flags::ECHO_ME), generation);
+    if session.rights() == Rights::Read && request.filters.iter().any(|filter| filter.detail == MissDetail::Packet) {
+        return Err(Refused::Denied.into());
+    }
+    session.subscribe(request.filters, asked.flags.has(Flags::ECHO_ME), generation);
     Ok(())
 }
 

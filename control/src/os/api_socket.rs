@@ -15,7 +15,7 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::explain;
-use crate::api::{self, Asker, Conduct, Done, Event, MESSAGE_MAX, Refused, Rights, Router, Session};
+use crate::api::{self, Asker, Conduct, Done, Event, MESSAGE_MAX, MissDetail, Refused, Rights, Router, Session};
 
 /// Connections of one listener at one time.
 pub const CONNECTIONS_MAX: usize = 16;
@@ -214,6 +214,12 @@ impl Connection {
         self.came_by
     }
 
+    /// How much of packets it wants with MISS events.
+    #[must_use]
+    pub fn detail(&self) -> MissDetail {
+        self.session.detail()
+    }
+
     /// Whether it wants any events.
     #[must_use]
     pub const fn is_subscriber(&self) -> bool {
@@ -221,7 +227,13 @@ impl Connection {
     }
 
     /// Takes in what happened, for the next [`serve`](Self::serve) to send: see [`Session::tell`].
-    pub fn tell(&mut self, now: Instant, event: &Event, cause: Option<Asker>, body: &mut dyn FnMut() -> Arc<[u8]>) {
+    pub fn tell(
+        &mut self,
+        now: Instant,
+        event: &Event,
+        cause: Option<Asker>,
+        body: &mut dyn FnMut(MissDetail) -> Arc<[u8]>,
+    ) {
         self.session.tell(now, event, cause, body);
     }
 

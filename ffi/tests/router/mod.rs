@@ -18,6 +18,13 @@ use altitude_control::{
 use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Locator, Mapping, Ttl};
 use mio::{Events, Interest, Poll, Token, Waker};
 
+/// A packet that missed: an IPv4 header, and 12 octets.
+pub(crate) const MISSED: [u8; 32] = {
+    let mut octets = [7; 32];
+    octets[0] = 0x45;
+    octets
+};
+
 const LISTENER: Token = Token(0);
 const STOP: Token = Token(1);
 
@@ -162,7 +169,8 @@ impl altitude_control::api::Router for Tables {
         {
             let reason = altitude_control::api::MissReason::NoEntry;
             let from = Some([1, 1, 1, 1].into());
-            self.news.push((asker, Event::Missed { eid: entry.eid, reason, suppressed: 7, from }));
+            self.news
+                .push((asker, Event::Missed { eid: entry.eid, reason, suppressed: 7, from, packet: MISSED.to_vec() }));
             return Ok(Done::default().into());
         }
         self.news.push((asker, event));
@@ -233,7 +241,7 @@ fn serve(mut poll: Poll, listener: &Listener, mut tables: Tables) -> io::Result<
                     for (cause, event) in std::mem::take(&mut tables.news) {
                         let now = Instant::now();
                         for connection in connections.values_mut() {
-                            connection.tell(now, &event, Some(cause), &mut || event.body().into());
+                            connection.tell(now, &event, Some(cause), &mut |detail| event.body_for(detail).into());
                         }
                     }
                     for token in connections.keys().copied().collect::<Vec<_>>() {

@@ -158,7 +158,7 @@ fn apply(table: &mut BTreeMap<EidPrefix, String>, event: Event, mark: &EidPrefix
         Event::Added(entry) | Event::Changed(entry) => drop(table.insert(entry.eid, said(&entry))),
         Event::Deleted { eid, .. } => drop(table.remove(&eid)),
         Event::Flushed { .. } => table.clear(),
-        Event::Missed { .. } | Event::Judged { .. } => {}
+        Event::Missed { .. } | Event::Judged { .. } | Event::Stale { .. } | Event::StatusBits { .. } => {}
     }
     true
 }

@@ -115,7 +115,7 @@ fn a_table_read_while_it_changes_is_the_final_one_and_what_stays_comes_once() {
                     Event::Deleted { eid, .. } => *eid,
                     other => panic!("{other:?}"),
                 });
-                reader.tell(now, &event, None, &mut || Arc::from(event.body()));
+                reader.tell(now, &event, None, &mut |_| Arc::from(event.body()));
             }
         }
     }

@@ -246,10 +246,12 @@ impl Driver<'_> {
         for index in 0..self.workers.len() {
             for _ in 0..ROUND {
                 let Ok(miss) = self.workers[index].misses.pop() else { break };
+                self.take_samples(index);
                 self.missed(now, miss);
             }
             left |= !self.workers[index].misses.is_empty();
         }
+        self.news.packets.clear();
         left
     }
 

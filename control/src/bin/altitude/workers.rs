@@ -21,6 +21,7 @@ use altitude_dataplane::{
     },
     queue::{Consumer, MissQueue, SightingQueue, misses, sightings},
     run::{Idle, run},
+    samples::{Sample, Samples},
     sightings::Sighting,
     verdict::Miss,
     worker::{Settings, Worker},
@@ -34,10 +35,16 @@ const MISSES: usize = 1024;
 /// The same of what peers' headers tell, where a header feature is on.
 const SIGHTINGS: usize = 1024;
 
+/// Copies of packets without a mapping that one worker may have under way.
+const SAMPLES: usize = 64;
+
 /// What the control thread keeps of a worker.
 pub(crate) struct WorkerLink {
     pub(crate) misses: Consumer<Miss>,
     pub(crate) sightings: Consumer<Sighting>,
+    pub(crate) samples: Consumer<Sample>,
+    /// Whether it copies packets that find no mapping.
+    pub(crate) samples_wanted: Arc<AtomicBool>,
     pub(crate) waker: Waker,
     pub(crate) counters: Arc<Counters>,
     /// One per port, in their order.
@@ -55,6 +62,7 @@ pub(crate) struct Prepared {
     sleeper: Sleeper,
     misses: MissQueue,
     sightings: SightingQueue,
+    samples: Samples,
     features: Features,
     counters: Arc<Counters>,
     busy: bool,
@@ -88,6 +96,8 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
         let (sleeper, waker) = sleeper(&ports)?;
         let (queue, consumer) = misses(MISSES);
         let (told, sighted) = sightings(SIGHTINGS);
+        let samples_wanted = Arc::new(AtomicBool::new(false));
+        let (samples, sampled) = Samples::new(SAMPLES, samples_wanted.clone());
         let counters = Arc::new(Counters::default());
         if options.hugepages && ports.iter().any(|port| !port.huge_pages()) {
             tracing::warn!(
@@ -99,6 +109,8 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
         links.push(WorkerLink {
             misses: consumer,
             sightings: sighted,
+            samples: sampled,
+            samples_wanted,
             waker,
             counters: counters.clone(),
             sockets: ports.iter().map(XskPort::observer).collect::<Result<_, _>>()?,
@@ -113,6 +125,7 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
             sleeper,
             misses: queue,
             sightings: told,
+            samples,
             features: config.features,
             counters,
             busy: config.busy_poll.is_some(),
@@ -179,7 +192,7 @@ impl Prepared {
                 tracing::warn!(core = self.core, "the kernel refused to pin a worker to this core; it runs unpinned");
             }
             let worker = Worker::new(self.settings, self.umem, self.misses, self.counters);
-            let worker = worker.with_features(self.features, self.sightings, Instant::now());
+            let worker = worker.with_features(self.features, self.sightings, Instant::now()).with_samples(self.samples);
             run(worker, self.ports, self.reader, self.sleeper, &bell, Idle { busy: self.busy }, stop);
         })
     }

@@ -50,7 +50,7 @@ impl Driver<'_> {
         } else {
             self.connections.insert(token, connection);
         }
-        self.news.listeners = self.connections.values().filter(|connection| connection.is_subscriber()).count();
+        self.count_listeners();
         next == Next::Again
     }
 
