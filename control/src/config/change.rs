@@ -134,6 +134,7 @@ fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
             batch = "batch",
             hold = "hold",
             source_check = "source-check",
+            site_routes = "site-routes",
             resolver = "resolver",
             api = "api",
             api_read_only = "api-read-only",

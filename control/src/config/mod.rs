@@ -117,6 +117,8 @@ pub struct Config {
     pub hold: Hold,
     /// How sources of packets out of tunnels are checked.
     pub source_check: SourceCheck,
+    /// Whether our mappings say which EID-prefixes no route leads to inside.
+    pub site_routes: SiteRoutes,
     /// Who asks the mapping system for what is missed.
     pub resolver: ResolverName,
     /// Socket of the mapping API.
@@ -242,6 +244,16 @@ choice! {
         Notify = "notify",
         /// That it has a mapping and came from one of its locators.
         Secure = "secure",
+    }
+}
+
+choice! {
+    /// What a missing route into the site means for our mappings (RFC 9300 §11).
+    SiteRoutes {
+        /// They say that our RLOCs do not reach the EID-prefix.
+        Heed = "heed",
+        /// Nothing.
+        Ignore = "ignore",
     }
 }
 

@@ -93,6 +93,7 @@ fn defaults_are_those_the_help_names() {
     assert_eq!((config.xdp, config.bind, config.busy_poll), (XdpMode::Auto, Bind::Auto, None));
     assert_eq!((config.hold, config.hugepages), (Hold::Queue, false));
     assert_eq!((config.batch, config.source_check), (64, SourceCheck::Standard));
+    assert_eq!(config.site_routes, SiteRoutes::Heed);
     assert_eq!((config.api.as_path(), config.resolver), (Path::new(API_PATH), ResolverName::BuiltIn));
     assert_eq!(config.api_read_only.as_deref(), Some(Path::new("/run/altitude/map-ro.sock")));
     assert_eq!(read(&format!("api-read-only = \"off\"\n{SITE}")).unwrap().api_read_only, None);

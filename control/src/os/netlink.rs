@@ -8,6 +8,7 @@
 //! to read, whatever question is still open will never be answered; the machine repeats it.
 
 mod decode;
+pub mod inside;
 pub mod table;
 
 use std::{

@@ -73,7 +73,16 @@ pub enum Way<'a> {
 /// The number of a slot: of its action in the table, of its counters in each worker, of the writer's record. Slot 0 is
 /// nobody's, which in the table means "nothing here".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
 pub struct Entry(NonZeroU32);
+
+/// The same as words of the table: zero is `None`.
+#[inline(always)]
+pub(super) const fn slots_of(entries: &mut [Option<Entry>]) -> &mut [u32] {
+    // SAFETY: `Option<NonZeroU32>` is as long and aligned as `u32`, each of whose values it can hold; so is what is
+    // transparent to it. The slice borrowed stays borrowed.
+    unsafe { std::slice::from_raw_parts_mut(entries.as_mut_ptr().cast(), entries.len()) }
+}
 
 impl Entry {
     /// From a word of the table; `None` from zero.

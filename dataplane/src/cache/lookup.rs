@@ -80,11 +80,13 @@ impl Address for u128 {
     }
 }
 
-/// The two entry points, in the version for this processor.
+/// The entry points, in the version for this processor.
 #[derive(Clone, Copy)]
 pub(super) struct Walk {
     one: unsafe fn(&Tables, u32, IpAddr) -> u32,
     all: unsafe fn(&Tables, &mut Lookups),
+    array_v4: unsafe fn(&Tables, InstanceId, &[u32], &mut [u32]),
+    array_v6: unsafe fn(&Tables, InstanceId, &[u128], &mut [u32]),
 }
 
 impl Walk {
@@ -97,14 +99,14 @@ impl Walk {
             && std::arch::is_x86_feature_detected!("lzcnt")
             && std::arch::is_x86_feature_detected!("avx2")
         {
-            return Self { one: v3::one, all: v3::all };
+            return Self { one: v3::one, all: v3::all, array_v4: v3::array_v4, array_v6: v3::array_v6 };
         }
         Self::plain()
     }
 
     /// The version that every processor runs.
     pub(super) fn plain() -> Self {
-        Self { one, all }
+        Self { one, all, array_v4: look_up_array::<u32>, array_v6: look_up_array::<u128> }
     }
 
     /// The slot of the longest prefix that holds `address`, 0 for none.
@@ -120,11 +122,25 @@ impl Walk {
         // SAFETY: as in `one`.
         unsafe { (self.all)(tables, lookups) };
     }
+
+    /// Writes to `found` what each of `addresses` finds in an instance.
+    #[inline]
+    pub(super) fn array_v4(self, tables: &Tables, instance: InstanceId, addresses: &[u32], found: &mut [u32]) {
+        // SAFETY: as in `one`.
+        unsafe { (self.array_v4)(tables, instance, addresses, found) };
+    }
+
+    /// As [`array_v4`](Self::array_v4), IPv6 addresses.
+    #[inline]
+    pub(super) fn array_v6(self, tables: &Tables, instance: InstanceId, addresses: &[u128], found: &mut [u32]) {
+        // SAFETY: as in `one`.
+        unsafe { (self.array_v6)(tables, instance, addresses, found) };
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod v3 {
-    use super::{IpAddr, Lookups, Owner, Quick, Tables};
+    use super::{InstanceId, IpAddr, Lookups, Owner, Quick, Tables};
 
     #[target_feature(enable = "bmi1,bmi2,popcnt,lzcnt,avx2")]
     pub(super) fn one(tables: &Tables, instance: u32, address: IpAddr) -> u32 {
@@ -138,6 +154,16 @@ mod v3 {
             Quick::Odd(owner) => odd(tables, owner, lookups),
             Quick::No => any(tables, lookups),
         }
+    }
+
+    #[target_feature(enable = "bmi1,bmi2,popcnt,lzcnt,avx2")]
+    pub(super) fn array_v4(tables: &Tables, instance: InstanceId, addresses: &[u32], found: &mut [u32]) {
+        super::look_up_array(tables, instance, addresses, found);
+    }
+
+    #[target_feature(enable = "bmi1,bmi2,popcnt,lzcnt,avx2")]
+    pub(super) fn array_v6(tables: &Tables, instance: InstanceId, addresses: &[u128], found: &mut [u32]) {
+        super::look_up_array(tables, instance, addresses, found);
     }
 
     // Functions of their own: what the quick way does not need shall not cost it a large frame.
@@ -216,7 +242,7 @@ fn odd(tables: &Tables, owner: Owner, lookups: &mut Lookups) {
 
 #[inline(always)]
 fn any(tables: &Tables, lookups: &mut Lookups) {
-    let Lookups { v4, v6, places, straight, slots, found, tickets, instance, mixed } = lookups;
+    let Lookups { v4, v6, places, slots, found, tickets, instance, mixed } = lookups;
     let found = &mut found[..*tickets];
     let shared = (!*mixed).then_some(*instance);
     // An address for each ticket: what is found needs no telling.
@@ -229,9 +255,7 @@ fn any(tables: &Tables, lookups: &mut Lookups) {
     let (of_v4, of_v6) = slots[1..].split_at_mut(places.len());
     look_up(tables, v4, shared, &mut of_v4[..v4.count]);
     look_up(tables, v6, shared, &mut of_v6[..v6.count]);
-    let (first, rest) = found.split_at_mut(*straight);
-    first.copy_from_slice(&slots[1..=*straight]);
-    for (slot, &place) in rest.iter_mut().zip(&places[*straight..]) {
+    for (slot, &place) in found.iter_mut().zip(&*places) {
         *slot = slots[place as usize];
     }
 }
@@ -245,14 +269,22 @@ fn look_up<A: Address>(tables: &Tables, wanted: &Wanted<A>, shared: Option<Insta
     if addresses.is_empty() {
         return;
     }
-    let Some(instance) = shared else {
-        for ((addresses, instances), found) in
-            addresses.chunks(GROUP).zip(instances.chunks(GROUP)).zip(found.chunks_mut(GROUP))
-        {
-            look_up_mixed(tables, addresses, instances, found);
-        }
-        return;
-    };
+    if let Some(instance) = shared {
+        return look_up_array(tables, instance, addresses, found);
+    }
+    for ((addresses, instances), found) in
+        addresses.chunks(GROUP).zip(instances.chunks(GROUP)).zip(found.chunks_mut(GROUP))
+    {
+        look_up_mixed(tables, addresses, instances, found);
+    }
+}
+
+/// Looks addresses of one family and one instance up.
+#[inline(always)]
+fn look_up_array<A: Address>(tables: &Tables, instance: InstanceId, addresses: &[A], found: &mut [u32]) {
+    // Whoever has more of one than of the other must not make a step where there is no address.
+    let count = addresses.len().min(found.len());
+    let (addresses, found) = (&addresses[..count], &mut found[..count]);
     let index = tables.instance_index(instance);
     let owner = (index, tables.root(index, A::V6));
     if addresses.len() <= FEW {

@@ -20,8 +20,6 @@ pub struct Lookups {
     pub(super) v6: Wanted<u128>,
     /// By ticket: where in [`slots`](Self::slots) what it finds will be. As long as the capacity.
     pub(super) places: Box<[u32]>,
-    /// So many tickets from the first on have the first IPv4 addresses, and their places are not written.
-    pub(super) straight: usize,
     /// What was found, if tickets and addresses differ: 0 for tickets without an address, then IPv4, then IPv6.
     pub(super) slots: Box<[u32]>,
     /// By ticket: slots, zero where nothing was found. As long as the capacity.
@@ -83,7 +81,6 @@ impl Lookups {
             v4: Wanted::new(capacity),
             v6: Wanted::new(capacity),
             places: zeroes(capacity),
-            straight: 0,
             slots: zeroes(1 + 2 * capacity),
             found: zeroes(capacity),
             tickets: 0,
@@ -96,7 +93,7 @@ impl Lookups {
     #[inline]
     pub fn clear(&mut self) {
         (self.v4.count, self.v6.count) = (0, 0);
-        (self.tickets, self.straight, self.mixed) = (0, 0, false);
+        (self.tickets, self.mixed) = (0, false);
     }
 
     /// Adds an address; returns the ticket for what will be found.
@@ -130,30 +127,6 @@ impl Lookups {
         // SAFETY: as in `push_v4`.
         unsafe { self.v6.put(instance, address) };
         self.places[ticket] = (self.found.len() + self.v6.count) as u32;
-        ticket
-    }
-
-    /// As [`push_v4`](Self::push_v4) of each of them in their order; returns the first one's ticket.
-    ///
-    /// # Panics
-    /// Beyond the capacity.
-    #[inline]
-    pub fn push_all_v4(&mut self, instance: InstanceId, addresses: &[u32]) -> usize {
-        let (ticket, from) = (self.tickets, self.v4.count);
-        let until = from + addresses.len();
-        if !addresses.is_empty() {
-            self.meet(instance);
-        }
-        self.v4.addresses[from..until].copy_from_slice(addresses);
-        self.v4.instances[from..until].fill(instance);
-        if self.straight == ticket && from == ticket {
-            self.straight = until;
-        } else {
-            for (place, index) in self.places[ticket..ticket + addresses.len()].iter_mut().zip(from as u32 + 1..) {
-                *place = index;
-            }
-        }
-        (self.v4.count, self.tickets) = (until, ticket + addresses.len());
         ticket
     }
 

@@ -337,6 +337,19 @@ impl<'a> Snapshot<'a> {
         self.walk.all(self.tables, lookups);
     }
 
+    /// Writes to `found` what each IPv4 address finds in an instance; as many as the shorter of the two has. For callers
+    /// that have their addresses side by side; packets give theirs one by one, to [`lookup_all`](Self::lookup_all).
+    #[inline]
+    pub fn lookup_array_v4(&self, instance: InstanceId, addresses: &[u32], found: &mut [Option<Entry>]) {
+        self.walk.array_v4(self.tables, instance, addresses, entry::slots_of(found));
+    }
+
+    /// As [`lookup_array_v4`](Self::lookup_array_v4), IPv6 addresses.
+    #[inline]
+    pub fn lookup_array_v6(&self, instance: InstanceId, addresses: &[u128], found: &mut [Option<Entry>]) {
+        self.walk.array_v6(self.tables, instance, addresses, entry::slots_of(found));
+    }
+
     /// What is ours in an instance: quicker than the entry of an address, where it can tell.
     #[inline]
     #[must_use]

@@ -8,6 +8,7 @@ mod bgp;
 mod clients;
 mod counts;
 mod features;
+mod inside;
 mod messages;
 mod news;
 mod operations;
@@ -62,6 +63,7 @@ use signal_hook_mio::v1_0::Signals;
 use self::{
     bgp::{Connections, Ending},
     counts::{Faults, Traffic},
+    inside::Inside,
     news::News,
     operations::Operations,
     reachability::Reachability,
@@ -120,6 +122,7 @@ pub(crate) struct Driver<'a> {
     map_cache: MapCache,
     publisher: Publisher,
     reachability: Reachability,
+    inside: Inside,
     tunnels: Tunnels,
     rib: Routes<Speaker>,
     bgp: Connections,
@@ -302,6 +305,7 @@ impl Driver<'_> {
             self.speaker_due(),
             self.registration_due(),
             self.reachability.due(),
+            self.inside.due(),
             self.roles_due(),
             self.service.due(),
             until,
@@ -332,6 +336,7 @@ impl Driver<'_> {
         self.wake_speaker(now);
         self.wake_registration(now);
         self.wake_reachability(now);
+        self.wake_inside(now);
         self.wake_roles(now);
         self.service.wake(now);
         if self.next_look <= now {

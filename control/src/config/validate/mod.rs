@@ -128,6 +128,7 @@ pub(super) fn validate(
             batch: tuning.batch,
             hold: tuning.hold,
             source_check: tuning.source_check,
+            site_routes: tuning.site_routes,
             resolver: tuning.resolver,
             api: tuning.api,
             metrics: tuning.metrics,

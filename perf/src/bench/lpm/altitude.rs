@@ -3,7 +3,7 @@
 use std::{hint::black_box, net::IpAddr, sync::Arc, time::Duration};
 
 use altitude_dataplane::{
-    cache::{self, CacheError, Choice, Entry, Forwarding, Lookups, Reader, SetId, Snapshot, Writer},
+    cache::{self, CacheError, Choice, Entry, Forwarding, Reader, SetId, Snapshot, Writer},
     mapping::{Adjacency, Candidate, EidPrefix, InstanceId, LocatorSet, OuterHeader, Prefix},
 };
 
@@ -40,7 +40,7 @@ pub(super) struct Filled {
 /// A worker's end.
 pub(super) struct Reading {
     pub(super) reader: Reader,
-    lookups: Lookups,
+    found: [Option<Entry>; BATCH_MAX],
     queries: Arc<Queries>,
     position: usize,
 }
@@ -86,7 +86,7 @@ impl Altitude {
         cache.writer.publish();
         let reading = Reading {
             reader: readers.remove(0),
-            lookups: Lookups::new(BATCH_MAX),
+            found: [None; BATCH_MAX],
             queries: Arc::new(Queries::V4(Vec::new())),
             position: 0,
         };
@@ -105,7 +105,7 @@ impl Reading {
     /// Looks a stretch of queries up, a snapshot each turn.
     #[inline]
     fn stretch(&mut self, batch: usize, start: usize) {
-        let Self { reader, lookups, queries, .. } = self;
+        let Self { reader, found, queries, .. } = self;
         for turn in (start..start + STRETCH).step_by(batch.max(TURN)) {
             let snapshot = reader.snapshot();
             let turn = turn..turn + batch.max(TURN);
@@ -114,8 +114,8 @@ impl Reading {
                 continue;
             }
             for first in turn.step_by(batch) {
-                together(&snapshot, lookups, queries, first..first + batch);
-                black_box(&mut *lookups);
+                together(&snapshot, queries, first..first + batch, found);
+                black_box(&mut *found);
             }
         }
     }
@@ -143,20 +143,22 @@ fn each(snapshot: &Snapshot<'_>, queries: &Queries, range: std::ops::Range<usize
     }
 }
 
-/// A batch; a query's ticket is its place in it. IPv4 addresses are an array of numbers already and go in as one, as every
-/// reference takes them; a worker, which reads them out of packets, puts in one after the other.
+/// A batch: an array of addresses and one for what they find, as every reference takes them. A worker reads addresses out of
+/// packets one by one; what that costs is in the figures of whole workers (`mem`).
 #[inline]
-fn together(snapshot: &Snapshot<'_>, lookups: &mut Lookups, queries: &Queries, range: std::ops::Range<usize>) {
-    lookups.clear();
+fn together(snapshot: &Snapshot<'_>, queries: &Queries, range: std::ops::Range<usize>, found: &mut [Option<Entry>]) {
     match queries {
         Queries::V4(addresses) => {
-            lookups.push_all_v4(InstanceId::DEFAULT, &addresses[range]);
+            snapshot.lookup_array_v4(InstanceId::DEFAULT, &addresses[range], found);
         }
-        Queries::V6(addresses) => addresses[range].iter().for_each(|address| {
-            lookups.push_v6(InstanceId::DEFAULT, u128::from_be_bytes(*address));
-        }),
+        Queries::V6(addresses) => {
+            let mut numbers = [0; BATCH_MAX];
+            for (number, address) in numbers.iter_mut().zip(&addresses[range.clone()]) {
+                *number = u128::from_be_bytes(*address);
+            }
+            snapshot.lookup_array_v6(InstanceId::DEFAULT, &numbers[..range.len()], found);
+        }
     }
-    snapshot.lookup_all(lookups);
 }
 
 impl Subject for Altitude {
@@ -177,7 +179,7 @@ impl Subject for Altitude {
     /// An entry does not tell its prefix, so a hit is counted for each entry found: it must show at the prefix
     /// expected.
     fn verify(&mut self, batch: usize, expected: &[u32]) -> Result<(), LpmError> {
-        let Self { cache, reading: Reading { reader, lookups, queries, .. } } = self;
+        let Self { cache, reading: Reading { reader, queries, .. } } = self;
         let addresses = queries.addresses(expected.len());
         for (start, expected) in (0..).step_by(batch).zip(expected.chunks(batch)) {
             let snapshot = reader.snapshot();
@@ -185,8 +187,7 @@ impl Subject for Altitude {
             if batch == 1 {
                 found[0] = snapshot.lookup(InstanceId::DEFAULT, addresses[start]);
             } else {
-                together(&snapshot, lookups, queries, start..start + expected.len());
-                (0..expected.len()).for_each(|ticket| found[ticket] = lookups.found(ticket));
+                together(&snapshot, queries, start..start + expected.len(), &mut found);
             }
             for (place, (expected, found)) in expected.iter().zip(found).enumerate() {
                 let hits =

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use altitude_control::config::{
     AltDraft, Bind, Draft, EidPrefixDraft, FeaturesDraft, Given, Hold, LogFormat, LogLevel, MapServerDraft,
     NeighborDraft, PetrDraft, PitrPrefixDraft, PortDraft, ProbingDraft, ResolverName, RibDraft, RolesDraft, RouteDraft,
-    RtrDraft, Settings, SourceCheck, TunnelDraft, XdpMode, flags,
+    RtrDraft, Settings, SiteRoutes, SourceCheck, TunnelDraft, XdpMode, flags,
 };
 use clap::{Args, builder::PossibleValuesParser};
 
@@ -305,6 +305,14 @@ pub(crate) struct Run {
     #[arg(help_heading = "Tuning")]
     source_check: Option<String>,
 
+    /// What it means that the kernel has no route to an EID-prefix of ours by a site port [default: heed].
+    ///
+    /// heed: our mappings say that our RLOCs do not reach it, so that others use the site's other xTRs, until a route to it
+    /// or to a part of it is there; ignore: they say nothing of it.
+    #[arg(long, value_name = "WAY", value_parser = PossibleValuesParser::new(SiteRoutes::NAMES))]
+    #[arg(help_heading = "Tuning")]
+    site_routes: Option<String>,
+
     /// Socket of the mapping API, which `altitude show` asks [default: /run/altitude/map.sock].
     ///
     /// Its directory is made if it is missing. Give a second router on the same machine a path of its own.
@@ -371,6 +379,7 @@ impl Run {
             batch: given("batch", self.batch.as_ref()),
             hold: given("hold", self.hold.as_ref()),
             source_check: given("source-check", self.source_check.as_ref()),
+            site_routes: given("site-routes", self.site_routes.as_ref()),
             resolver: given("resolver", self.resolver.as_ref()),
             api: given("api", self.api.as_ref()),
             metrics: given("metrics", self.metrics.as_ref()),

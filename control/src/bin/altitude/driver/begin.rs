@@ -30,6 +30,7 @@ use super::{
     STALLED_EVERY, TABLE, TUN,
     bgp::Connections,
     counts::{Faults, Traffic},
+    inside::Inside,
     messages,
     news::News,
     operations::Operations,
@@ -47,11 +48,12 @@ use crate::{
 
 /// What the publisher goes by.
 fn publisher_settings(config: &Config) -> publisher::Settings {
+    let ways_out = config.ports.iter().filter(|port| port.core || port.native).count();
     publisher::Settings {
         rlocs: config.rlocs.clone(),
         petrs: config.roles.petrs.clone(),
         hosts_max: SITE_HOSTS_MAX,
-        native_by_host: config.roles.proxies.is_on(),
+        native_by_host: config.roles.proxies.is_on() || ways_out > 1,
         features: config.features,
     }
 }
@@ -102,6 +104,7 @@ impl<'a> Driver<'a> {
             map_cache: MapCache::new(map_cache::Settings { capacity: config.map_cache_max }, now),
             publisher: Publisher::new(publisher_settings(config), writer),
             reachability: Reachability::new(config, now),
+            inside: Inside::new(config, now),
             engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
             datagrams: Vec::new(),
             map_resolver: config.roles.map_resolver.clone().map(MapResolver::new),

@@ -83,11 +83,19 @@ impl Reachability {
 }
 
 /// Our mappings, with R bits that say what packets can come to now (RFC 9301 §5.4). Of locators of the site's other xTRs nothing
-/// is known here: they are told as the operator wrote them.
-pub(super) fn offering(database: &[Mapping], rlocs: &[IpAddr], offered: &BTreeSet<IpAddr>) -> Vec<Mapping> {
+/// is known here: they are told as the operator wrote them. To prefixes that are cut off none of ours leads.
+pub(super) fn offering(
+    database: &[Mapping],
+    rlocs: &[IpAddr],
+    offered: &BTreeSet<IpAddr>,
+    cut_off: &BTreeSet<EidPrefix>,
+) -> Vec<Mapping> {
     let mut database = database.to_vec();
-    for locator in database.iter_mut().flat_map(|mapping| &mut mapping.locators) {
-        locator.reachable &= !rlocs.contains(&locator.address) || offered.contains(&locator.address);
+    for mapping in &mut database {
+        let leads = !cut_off.contains(&mapping.eid);
+        for locator in &mut mapping.locators {
+            locator.reachable &= !rlocs.contains(&locator.address) || leads && offered.contains(&locator.address);
+        }
     }
     database
 }
@@ -250,9 +258,20 @@ impl Driver<'_> {
         }
         let changed: Vec<IpAddr> = offered.symmetric_difference(&self.reachability.offered).copied().collect();
         self.reachability.offered = offered;
-        let database = offering(&self.config.database, &self.config.rlocs, &self.reachability.offered);
         let has_changed = |mapping: &&Mapping| mapping.locators.iter().any(|own| changed.contains(&own.address));
-        let concerned: Vec<EidPrefix> = database.iter().filter(has_changed).map(|mapping| mapping.eid).collect();
+        let concerned = self.config.database.iter().filter(has_changed).map(|mapping| mapping.eid).collect();
+        self.tell_own(now, concerned);
+    }
+
+    /// Our mappings as they are now, for whoever answers or registers.
+    pub(super) fn offering(&self) -> Vec<Mapping> {
+        let Config { database, rlocs, .. } = self.config;
+        offering(database, rlocs, &self.reachability.offered, &self.inside.cut_off)
+    }
+
+    /// Mappings of ours say something else from now on.
+    pub(super) fn tell_own(&mut self, now: Instant, concerned: Vec<EidPrefix>) {
+        let database = self.offering();
         self.responder.set_database(database.clone());
         self.register_anew(now, database);
         self.mark_own(now);
@@ -341,7 +360,7 @@ mod tests {
 
     use super::*;
 
-    /// ETR-24: of our own locators the R bit tells what is so now, of the other xTRs' what the operator wrote.
+    /// ETR-18, ETR-24: of our own locators the R bit tells what is so now, of the other xTRs' what the operator wrote.
     #[test]
     fn an_own_locator_without_a_link_is_told_as_unreachable() {
         let text = r#"
@@ -357,9 +376,16 @@ locators = [{ address = "240.0.254.10" }, { address = "240.0.254.11" }, { addres
         let config = config::parse(Path::new("x.toml"), text, Draft::default(), &Machine { cores: vec![0] }).unwrap();
         for up in [[true, true], [true, false], [false, false]] {
             let offered = config.rlocs.iter().zip(up).filter(|(_, up)| *up).map(|(rloc, _)| *rloc).collect();
-            let [mapping] = &offering(&config.database, &config.rlocs, &offered)[..] else { panic!("one mapping") };
+            let [mapping] = &offering(&config.database, &config.rlocs, &offered, &BTreeSet::new())[..] else {
+                panic!("one mapping")
+            };
             let reachable: Vec<bool> = mapping.locators.iter().map(|locator| locator.reachable).collect();
             assert_eq!(reachable, [up[0], up[1], true]);
+
+            let cut_off = BTreeSet::from([mapping.eid]);
+            let cut_off = offering(&config.database, &config.rlocs, &offered, &cut_off);
+            let reachable: Vec<bool> = cut_off[0].locators.iter().map(|locator| locator.reachable).collect();
+            assert_eq!(reachable, [false, false, true], "ETR-18");
         }
     }
 }

@@ -14,11 +14,10 @@ use altitude_control::{
     map_cache,
     map_resolver::Choice,
     prefix_map::PrefixMap,
-    smr,
 };
 use altitude_dataplane::mapping::EidPrefix;
 
-use super::{Driver, reachability::offering};
+use super::Driver;
 use crate::log;
 
 /// How the configuration is read again, and where those that were read live.
@@ -121,13 +120,8 @@ impl Driver<'_> {
         let own: Vec<EidPrefix> = self.config.database.iter().map(|mapping| mapping.eid).collect();
         self.resolver.set_database(&own);
         self.engine.set_database(&own);
-        let database = offering(&self.config.database, &self.config.rlocs, &self.reachability.offered);
-        self.responder.set_database(database.clone());
-        self.register_anew(now, database);
-        self.mark_own(now);
-        for eid in concerned {
-            self.solicit(now, smr::Input::Changed(eid));
-        }
+        self.tell_own(now, concerned);
+        self.inside.look_again(now);
         // All else is done by now: the file is in force, and the log says what the ports miss.
         if let Err(error) = self.steer() {
             tracing::error!(%error, "the steering programs were not told of the EID-prefixes; restart the router");

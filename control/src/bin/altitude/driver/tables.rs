@@ -15,7 +15,7 @@ use altitude_dataplane::{
     port::xsk::Steering,
 };
 
-use super::{Driver, RunError, features::Features, news::Turn};
+use super::{Driver, RunError, features::Features, inside, news::Turn};
 
 /// The underlay as the publisher asks it.
 pub(super) struct Known<'a> {
@@ -150,6 +150,9 @@ impl Driver<'_> {
     pub(super) fn hear_kernel(&mut self, now: Instant) -> Result<(), RunError> {
         let mut inputs = Vec::new();
         self.kernel.netlink.receive(&mut inputs)?;
+        if inputs.iter().any(inside::concerns) {
+            self.inside.look_again(now);
+        }
         for input in inputs {
             self.learn(now, input);
         }
