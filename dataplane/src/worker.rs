@@ -28,14 +28,14 @@ use std::{
 
 use crate::{
     batch::{Batch, TOGETHER},
-    cache::{Snapshot, Way},
+    cache::Snapshot,
     classify::{FlowKey, Rlocs},
     counters::Counters,
     encap::{Context, Setup},
     features::Features,
     fragment,
     frame::{Frame, Umem},
-    hold::{Held, HoldQueue, PER_WORKER, Place, Whose},
+    hold::{Held, HoldQueue, PER_WORKER, Place, Whose, is_answered},
     icmp_error::{self, Limiter, Speaker},
     mapping::{Eid, InstanceId, MacAddress, PortIndex},
     port::{BATCH, Port},
@@ -161,12 +161,8 @@ struct Outgoing {
 /// `ports` are those of [`Settings::ports`], in that order.
 pub fn turn<P: Port>(worker: &mut Worker, ports: &mut [P], cache: &Snapshot<'_>, now: Instant) -> usize {
     worker.unheld_asks = (UNHELD_ASKS, None);
-    if let Some(desk) = &mut worker.desk {
-        desk.begin(now);
-    }
-    if let Some(samples) = &mut worker.samples {
-        samples.begin();
-    }
+    worker.desk.iter_mut().for_each(|desk| desk.begin(now));
+    worker.samples.iter_mut().for_each(Samples::begin);
     let mut count = worker.settle_held(cache, now);
     let mut frames = std::mem::take(&mut worker.frames);
     for (ingress, port) in ports.iter_mut().enumerate() {
@@ -497,16 +493,5 @@ impl Worker {
         debug_assert_eq!(leaked, 0, "a frame was dropped on the floor");
         // The rings go before the memory they point into.
         drop(ports);
-    }
-}
-
-/// Whether a packet that missed would fare better with this table.
-fn is_answered(cache: &Snapshot<'_>, miss: &Miss) -> bool {
-    let Eid { instance, address } = miss.destination;
-    // A set says the same to every flow whether its mapping is known.
-    let way = cache.lookup(instance, address).map(|entry| cache.way(entry, 0));
-    match miss.wanted {
-        Wanted::Mapping => !matches!(way, None | Some(Way::Request)),
-        Wanted::Neighbour => !matches!(way, Some(Way::Unresolved | Way::NativeUnresolved)),
     }
 }

@@ -27,7 +27,9 @@
 //! What a client puts in stays until it is taken out, or for as long as its MAPPING says, and no Map-Reply replaces it. Of a
 //! MAPPING in a request the flags (1 NEGATIVE: no RLOCs, but ACT; 2 authoritative; 4 EPHEMERAL: it goes with the connection;
 //! 8 FOREIGN), ttl_s, version and ACT count; of an RLOC priorities, weights, the flags R and L, and the address. Without
-//! MAPPING it is a mapping with RLOCs that stays. The database cannot be changed yet: EOPNOTSUPP.
+//! MAPPING it is a mapping with RLOCs that stays. The database is not changed here: EOPNOTSUPP. An
+//! EID-prefix of our own is registered, announced to the ALT, steered and answered for; all that is the configuration's, which
+//! RELOAD takes up, so that a restart brings the same.
 //!
 //! The generation in a reply grows with each change of a table. MUST_GEN is the generation of a reply in which the client saw
 //! the entry: EAGAIN if it has changed since, or if that can no longer be told, which takes 65,536 other changes.
