@@ -59,7 +59,7 @@ pub enum Place {
     /// It is held.
     Held {
         /// The oldest frame for the same EID, which gave way.
-        displaced: Option<Frame>,
+        displaced: Option<Held>,
         /// The miss should be offered; answer with [`HoldQueue::asked`] if the queue took it.
         ask: bool,
     },
@@ -142,7 +142,7 @@ impl HoldQueue {
             let waiting = &mut self.waiting[place];
             let ask = waiting.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_AGAIN);
             let Some(free) = waiting.frames.iter().position(Option::is_none) else {
-                let displaced = waiting.take_oldest().map(|held| held.frame);
+                let displaced = waiting.take_oldest();
                 waiting.frames[PER_EID - 1] = Some(held);
                 return Place::Held { displaced, ask };
             };

@@ -29,6 +29,7 @@ pub mod queue;
 pub mod run;
 pub mod samples;
 pub mod sightings;
+pub mod tap;
 pub mod verdict;
 pub mod wire;
 pub mod worker;

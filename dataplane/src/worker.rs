@@ -19,12 +19,10 @@
 
 #![forbid(unsafe_code)]
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::Arc,
-    time::Instant,
-    vec::Drain,
-};
+mod settings;
+mod traced;
+
+use std::{sync::Arc, time::Instant, vec::Drain};
 
 use crate::{
     batch::{Batch, TOGETHER},
@@ -37,14 +35,16 @@ use crate::{
     frame::{Frame, Umem},
     hold::{Held, HoldQueue, PER_WORKER, Place, Whose, is_answered},
     icmp_error::{self, Limiter, Speaker},
-    mapping::{Eid, InstanceId, MacAddress, PortIndex},
+    mapping::{Eid, PortIndex},
     port::{BATCH, Port},
-    proxy::Proxy,
     queue::{MissQueue, SightingQueue},
     samples::Samples,
     sightings::Desk,
+    tap::{Came, Side, Tap},
     verdict::{Miss, Notice, Reason, Verdict, Wanted},
 };
+
+pub use settings::{Hold, PortRole, Settings, SourceCheck};
 
 /// Frames that a turn takes from a port if nobody chose: `batch` has what others cost.
 pub const BATCH_DEFAULT: usize = 64;
@@ -52,66 +52,6 @@ pub const BATCH_DEFAULT: usize = 64;
 /// Most misses offered in one turn for frames that are not held: a scan over addresses reaches the control thread at
 /// this pace at most, and not with every packet.
 const UNHELD_ASKS: usize = 16;
-
-/// What happens to packets while their mapping is fetched (RFC 9300 §6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
-    /// They are dropped.
-    Drop,
-    /// They wait, within the bounds of [`hold`](crate::hold).
-    Queue,
-}
-
-/// What a worker asks of the source of a packet out of a tunnel before it delivers it (RFC 9300 §16).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum SourceCheck {
-    /// That it is none of our own EIDs.
-    #[default]
-    Standard,
-    /// The same; and the mapping of a source that has none is asked for.
-    Notify,
-    /// That it has a mapping, and that the packet came from one of its locators.
-    Secure,
-}
-
-/// What a port is for, and who we are on it.
-#[derive(Debug, Clone, Copy)]
-pub struct PortRole {
-    /// Hosts of the site are behind it.
-    pub site: bool,
-    /// Other tunnel routers are behind it. A port may be both.
-    pub core: bool,
-    /// Networks without LISP are behind it, of which we attract packets to EIDs: see [`proxy`](crate::proxy). Such a port may
-    /// be a core port, and no site port.
-    pub native: bool,
-    /// The instance of the site behind it (RFC 9300 §8), or that of the EIDs which packets out of it are for.
-    pub instance: InstanceId,
-    /// Its link-layer address.
-    pub mac: MacAddress,
-    /// Source of ICMP errors to hosts behind it; without one none is sent.
-    pub address4: Option<Ipv4Addr>,
-    /// Source of ICMPv6 errors to hosts behind it; without one none is sent.
-    pub address6: Option<Ipv6Addr>,
-}
-
-/// What a worker is told at start.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// In the order of the ports.
-    pub ports: Vec<PortRole>,
-    /// Our routing locators.
-    pub rlocs: Vec<IpAddr>,
-    /// Seed of the flow hash; random, the same for all workers of a process.
-    pub hash_seed: u32,
-    /// Whether frames wait for their mapping.
-    pub hold: Hold,
-    /// How sources of packets out of tunnels are checked.
-    pub source_check: SourceCheck,
-    /// What we do for other sites.
-    pub proxy: Proxy,
-    /// Most frames that a turn takes from a port, 1 … [`BATCH`].
-    pub batch: usize,
-}
 
 /// The state of one worker between two turns.
 #[derive(Debug)]
@@ -145,6 +85,8 @@ pub struct Worker {
     desk: Option<Desk>,
     /// `None`: nobody can want copies of packets.
     samples: Option<Samples>,
+    /// Where somebody may look on.
+    tap: Option<Tap>,
 }
 
 /// Frames for one port.
@@ -163,16 +105,21 @@ pub fn turn<P: Port>(worker: &mut Worker, ports: &mut [P], cache: &Snapshot<'_>,
     worker.unheld_asks = (UNHELD_ASKS, None);
     worker.desk.iter_mut().for_each(|desk| desk.begin(now));
     worker.samples.iter_mut().for_each(Samples::begin);
+    let watched = worker.attend();
     let mut count = worker.settle_held(cache, now);
     let mut frames = std::mem::take(&mut worker.frames);
     for (ingress, port) in ports.iter_mut().enumerate() {
         port.receive(&mut worker.umem, &mut frames, worker.limit);
         count += frames.len();
-        worker.forward_all(&mut frames, ingress as PortIndex, cache, now);
+        if watched {
+            worker.forward_all_traced(&mut frames, ingress as PortIndex, cache, now);
+        } else {
+            worker.forward_all(&mut frames, ingress as PortIndex, cache, now);
+        }
     }
     worker.frames = frames;
     for (egress, port) in ports.iter_mut().enumerate() {
-        worker.transmit(egress as PortIndex, port);
+        worker.transmit(egress as PortIndex, port, now);
     }
     worker.counters.turns.add(1);
     worker.counters.idle_turns.add(u64::from(count == 0));
@@ -209,6 +156,7 @@ impl Worker {
             asked: false,
             desk: None,
             samples: None,
+            tap: None,
             setup: Setup {
                 ports: roles,
                 rlocs: Rlocs::new(&rlocs),
@@ -241,6 +189,13 @@ impl Worker {
         self
     }
 
+    /// Lets somebody look on through `tap`.
+    #[must_use]
+    pub fn with_tap(mut self, tap: Tap) -> Self {
+        self.tap = Some(tap);
+        self
+    }
+
     /// What it counts.
     #[must_use]
     pub fn counters(&self) -> &Counters {
@@ -270,9 +225,7 @@ impl Worker {
         if frames.is_empty() {
             return;
         }
-        let received = &self.counters.port(ingress).received;
-        received.packets.add(frames.len() as u64);
-        received.octets.add(frames.iter().map(|frame| frame.len() as u64).sum());
+        self.count_received(frames, ingress);
         let role = self.setup.ports[usize::from(ingress)];
         // Lent out, because what is decided may need all of the worker.
         let Some(mut batch) = self.batch.take() else { unreachable!("it is always put back") };
@@ -282,7 +235,7 @@ impl Worker {
             let context = Context { cache, setup: &self.setup };
             let desk = self.desk.as_mut();
             match batch.decide(&mut self.umem, &mut frames[..count], role.instance, &context, desk) {
-                Some(egress) => self.queue_all(egress, frames.drain(..count)),
+                Some(egress) => self.queue_all(egress, frames.drain(..count), now),
                 None => {
                     for (frame, verdict) in frames.drain(..count).zip(batch.verdicts()) {
                         self.carry_out(verdict, frame, ingress, cache, now);
@@ -293,15 +246,36 @@ impl Worker {
         self.batch = Some(batch);
     }
 
+    fn count_received(&self, frames: &[Frame], ingress: PortIndex) {
+        let received = &self.counters.port(ingress).received;
+        received.packets.add(frames.len() as u64);
+        received.octets.add(frames.iter().map(|frame| frame.len() as u64).sum());
+    }
+
     /// The same for one frame; true if it goes out as a packet.
-    fn forward(&mut self, mut frame: Frame, ingress: PortIndex, cache: &Snapshot<'_>, now: Instant) -> bool {
-        let role = self.setup.ports[usize::from(ingress)];
-        self.single.look_up(&self.umem, std::slice::from_ref(&frame), &role, cache, &self.setup);
-        let context = Context { cache, setup: &self.setup };
-        let one = std::slice::from_mut(&mut frame);
-        let _same = self.single.decide(&mut self.umem, one, role.instance, &context, self.desk.as_mut());
-        let verdict = self.single.verdicts().next().expect("one was decided on");
+    fn forward(
+        &mut self,
+        mut frame: Frame,
+        ingress: PortIndex,
+        came: Came,
+        cache: &Snapshot<'_>,
+        now: Instant,
+    ) -> bool {
+        if self.is_watched() {
+            return self.forward_traced(frame, ingress, came, cache, now);
+        }
+        let verdict = self.judge(&mut frame, ingress, cache);
         self.carry_out(verdict, frame, ingress, cache, now)
+    }
+
+    /// Decides on one frame.
+    fn judge(&mut self, frame: &mut Frame, ingress: PortIndex, cache: &Snapshot<'_>) -> Verdict {
+        let role = self.setup.ports[usize::from(ingress)];
+        self.single.look_up(&self.umem, std::slice::from_ref(frame), &role, cache, &self.setup);
+        let context = Context { cache, setup: &self.setup };
+        let one = std::slice::from_mut(frame);
+        let _same = self.single.decide(&mut self.umem, one, role.instance, &context, self.desk.as_mut());
+        self.single.verdicts().next().expect("one was decided on")
     }
 
     /// Does what was decided on a frame; true if it goes out as a packet.
@@ -315,12 +289,12 @@ impl Worker {
     ) -> bool {
         match verdict {
             Verdict::Send(egress) => {
-                self.queue(egress, frame);
+                self.queue(egress, frame, now);
                 return true;
             }
             Verdict::SendAndAsk(egress, miss) => {
                 self.ask(miss);
-                self.queue(egress, frame);
+                self.queue(egress, frame, now);
                 return true;
             }
             Verdict::Miss(miss) => self.miss(miss, frame, ingress, now),
@@ -340,8 +314,8 @@ impl Worker {
             self.drop(frame, Reason::TooBig);
             return false;
         };
-        let first = self.forward(frame, ingress, cache, now);
-        self.forward(second, ingress, cache, now) && first
+        let first = self.forward(frame, ingress, Came::Part, cache, now);
+        self.forward(second, ingress, Came::Part, cache, now) && first
     }
 
     fn drop(&mut self, frame: Frame, reason: Reason) {
@@ -350,20 +324,20 @@ impl Worker {
     }
 
     /// Queues what all goes out by one port, as most batches do.
-    fn queue_all(&mut self, egress: PortIndex, frames: Drain<'_, Frame>) {
+    fn queue_all(&mut self, egress: PortIndex, frames: Drain<'_, Frame>, now: Instant) {
         match self.outgoing.get_mut(usize::from(egress)) {
             Some(Outgoing { frames: queued, .. }) if queued.len() + frames.len() <= queued.capacity() => {
                 queued.extend(frames);
             }
-            _ => frames.for_each(|frame| self.queue(egress, frame)),
+            _ => frames.for_each(|frame| self.queue(egress, frame, now)),
         }
     }
 
-    fn queue(&mut self, egress: PortIndex, frame: Frame) {
+    fn queue(&mut self, egress: PortIndex, frame: Frame, now: Instant) {
         match self.outgoing.get_mut(usize::from(egress)) {
             Some(outgoing) if outgoing.frames.len() < outgoing.frames.capacity() => outgoing.frames.push(frame),
             // No room, or a port that is not there: nothing can take it.
-            _ => self.drop(frame, Reason::TransmitFull),
+            _ => self.drop_late(frame, (egress, Side::Out), Reason::TransmitFull, now),
         }
     }
 
@@ -376,7 +350,7 @@ impl Worker {
         }
         self.counters().drop(reason);
         self.counters.icmp_sent.add(1);
-        self.queue(ingress, frame);
+        self.queue(ingress, frame, now);
     }
 
     /// Holds the frame if allowed, and asks the control thread once for all frames that wait for the same.
@@ -401,7 +375,7 @@ impl Worker {
                     self.counters.misses_unasked.add(1);
                 }
                 if let Some(oldest) = displaced {
-                    self.drop(oldest, Reason::HoldDisplaced);
+                    self.drop_late(oldest.frame, (oldest.ingress, Side::In), Reason::HoldDisplaced, now);
                 }
             }
             Place::Full(frame) => self.drop_asking(miss, frame, Reason::HoldFull),
@@ -443,11 +417,11 @@ impl Worker {
         self.asked |= held.ask_again(now, |miss| self.misses.offer(miss)) > 0;
 
         let frames = freed.len();
-        for Held { frame, .. } in freed.drain(answered..) {
-            self.drop(frame, Reason::HoldExpired);
+        for Held { frame, ingress, .. } in freed.drain(answered..) {
+            self.drop_late(frame, (ingress, Side::In), Reason::HoldExpired, now);
         }
         for Held { frame, ingress, .. } in freed.drain(..) {
-            let sent = self.forward(frame, ingress, cache, now);
+            let sent = self.forward(frame, ingress, Came::Waited, cache, now);
             self.counters.held_sent.add(u64::from(sent));
         }
         self.freed = freed;
@@ -455,8 +429,8 @@ impl Worker {
     }
 
     /// Gives a port what is for it; what it refuses a second time is dropped.
-    fn transmit<P: Port>(&mut self, egress: PortIndex, port: &mut P) {
-        let Self { outgoing, umem, counters, .. } = self;
+    fn transmit<P: Port>(&mut self, egress: PortIndex, port: &mut P, now: Instant) {
+        let Self { outgoing, umem, counters, tap, .. } = self;
         let counters: &Counters = counters;
         let Outgoing { frames, refused } = &mut outgoing[usize::from(egress)];
         let octets = |frames: &[Frame]| frames.iter().map(|frame| frame.len() as u64).sum::<u64>();
@@ -467,6 +441,7 @@ impl Worker {
         sent.packets.add(taken as u64);
         sent.octets.add(before - octets(frames));
         for frame in frames.drain(..refused.saturating_sub(taken)) {
+            traced::unsent(tap, now, egress, umem.octets(&frame), counters);
             counters.drop(Reason::TransmitFull);
             umem.release(frame);
         }

@@ -88,6 +88,13 @@ enum Task {
         #[command(flatten)]
         traffic: Traffic,
     },
+    /// What floods, and ten thousand changes a second, cost flows whose mappings are cached: the whole program on veth
+    Floods {
+        #[command(flatten)]
+        measure: Measure,
+        #[command(flatten)]
+        choice: bench::veth::Floods,
+    },
     /// The ALT at scale: a million EID-prefixes through the BGP speaker, beside BIRD, and Map-Requests through the tunnels
     ///
     /// Prefixes are those of the folder in ALTITUDE_DATA or ../shared/data, split over 4 neighbours; where they are absent, as
@@ -226,6 +233,9 @@ fn main() -> ExitCode {
         }
         Task::Ndr { json, round, search, traffic } => {
             in_lab(json, |report, perf| bench::veth::ndr(report, search, Duration::from_millis(round), &traffic, perf))
+        }
+        Task::Floods { measure, choice } => {
+            in_lab(measure.json, |report, _| bench::veth::floods(report, measure.effort(), &choice))
         }
         Task::Lpm { measure, table, only, quick } => {
             let mode = if quick { format!("{LPM_MODE}; quick: small tables") } else { LPM_MODE.to_owned() };

@@ -1,6 +1,7 @@
 //! The asking end, as `altitude show` uses it: blocking, with a time limit on every message.
 
 mod events;
+mod trace;
 
 use std::{
     collections::VecDeque,

@@ -56,6 +56,9 @@ pub(super) mod kind {
     pub(in crate::api) const REFUSAL: u16 = 0x4041;
     pub(in crate::api) const XTR: u16 = 0x4042;
     pub(in crate::api) const NEXT: u16 = 0x4043;
+    pub(in crate::api) const TRACE: u16 = 0x4060;
+    pub(in crate::api) const TRACED: u16 = 0x4061;
+    pub(in crate::api) const TRACE_END: u16 = 0x4062;
 }
 
 /// AFIs (RFC 8060 §2.2).
@@ -104,6 +107,7 @@ pub(super) mod errno {
     pub(in crate::api) const DENIED: u32 = Errno::EPERM as u32;
     pub(in crate::api) const EXISTS: u32 = Errno::EEXIST as u32;
     pub(in crate::api) const INVALID: u32 = Errno::EINVAL as u32;
+    pub(in crate::api) const BUSY: u32 = Errno::EBUSY as u32;
     pub(in crate::api) const NO_SPACE: u32 = Errno::ENOSPC as u32;
     pub(in crate::api) const PROTOCOL: u32 = Errno::EPROTO as u32;
     pub(in crate::api) const TOO_LONG: u32 = Errno::EMSGSIZE as u32;
@@ -144,6 +148,8 @@ impl Op {
     pub const HELLO: Self = Self(13);
     /// Has the router read its configuration again; Altitude's own.
     pub const RELOAD: Self = Self(0x4000);
+    /// Shows packets and what becomes of them; Altitude's own.
+    pub const TRACE: Self = Self(0x4001);
 }
 
 /// The flags of a header.

@@ -17,6 +17,7 @@
 //! | 10 STATS | DETAIL | see below |
 //! | 13 HELLO | – | TEXT: program and version |
 //! | 0x4000 RELOAD | – | STAT: how many things changed in the configuration, which is read again |
+//! | 0x4001 TRACE | TRACE, \[EID\], \[IID\], \[FROM\], REASON… | –; packets come as events; EBUSY while another client's trace runs |
 //!
 //! TABLE is the cache if not given. An entry is TABLE, IID, EID, MAPPING, \[EXPIRY\], \[VOLUME\], RLOC…, in this order and
 //! never spread over two messages. A refusal is a reply with errno set (Linux numbers) and TEXT, and nothing has changed
@@ -77,6 +78,13 @@
 //! locators belong to no table, instance or prefix. The state in REACH_INFO is that of a LOCATOR below. STALE_INFO: u8 which, u16
 //! version seen, u16 version of ours, address of the peer.
 //!
+//! # Traces
+//!
+//! TRACE has packets shown with what became of them: those that meet all that the request names. EID is a prefix that one end
+//! of the packet is in, of the inner packet where there is one; FROM an end of its outer header; each REASON the name of a drop
+//! counter. They come as events with the operation TRACE, each with some TRACED; the last event has TRACE_END. A TRACE with
+//! count 0 ends the trace; so does the end of the connection. Packets are private: it takes the right to write.
+//!
 //! # TLVs beyond the specification
 //!
 //! Types 0x4000 to 0x7fff are Altitude's own. Their high bit is clear, so that a client that does not know them skips
@@ -113,6 +121,9 @@
 //! | 0x4042 | XTR | u8 flags (1 has an xTR-ID, 2 proxy, 4 merge), u8 Key ID, u32 each: seconds since, seconds left, Record TTL in minutes; 16 octets of xTR-ID, u64 Site-ID, u16 port and address it registers from; the RLOCs after it are its locators |
 //! | 0x4043 | NEXT | u32 place of a site: in a request where to begin, in an answer where the next page does |
 //! | 0x4050 | LOCATOR | u8 flags (1 up, 2 probed, 4 RTT known, 8 held down), u8 what probes say (0 unknown, 1 up, 2 mute, 3 down, 4 held down), u32 each: seconds since, RTT and its variation in microseconds, mappings that have it, mappings with flows to it; u64 each: probes sent, answered, lost; address; why |
+//! | 0x4060 | TRACE | u64 packets at most, u32 milliseconds at most, u16 ports (bit n for port n), u16 octets of each packet, u8 flags (1 dropped ones alone) |
+//! | 0x4061 | TRACED | u64 nanoseconds since 1970, u8 port, u8 0 in or 1 out by it, u8 0 arrived, 1 was held, 2 part of one that was split; u8 verdict (1 encapsulated, 2 decapsulated, 3 re-encapsulated, 4 native, 5 split, 6 held for a mapping, 7 held for a neighbour, 8 dropped, 9 an ICMP error of ours), u8 port it leaves by or 255, u32 length, u32 IID, address (RLOC, or EID that is missing; AFI 0: none), u8 length of the reason, reason, octets |
+//! | 0x4062 | TRACE_END | u64 packets shown, u64 packets that found no room |
 //!
 //! BGP routes come in pages, as there may be a million: an answer ends with a CURSOR if there are more, and the same CURSOR
 //! in the next request asks for the next page. With an EID (and IID) only the routes to exactly that prefix come.
@@ -135,6 +146,7 @@ mod server;
 mod session;
 mod sites;
 mod status;
+mod trace;
 mod work;
 mod write;
 
@@ -157,6 +169,7 @@ pub use registration::{PREFIX_STANDINGS, PrefixStatus, RegistrationStatus, STAND
 pub use server::{Conduct, Router, View, handle, next_page, too_long};
 pub use session::{RING, Session};
 pub use sites::{RefusalStatus, SitePrefix, SiteStatus, SitesPage, XtrStatus};
+pub use trace::{SNAPLEN_MAX, TRACE_LONGEST, TraceAsk, TraceEnd, TraceNews, TracePages, TraceVerdict, Traced};
 
 /// Which table an entry is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Mapping};
 
-use super::{Entry, Table, message::errno};
+use super::{Entry, ProtocolError, Table, message::errno};
 use crate::rloc::routable;
 
 /// Most RLOCs of a mapping, as in OpenLISP.
@@ -135,9 +135,18 @@ pub enum Refused {
     /// The client may only read.
     #[error("this client may only read: be root, or a member of the group altitude, and use the socket for writing")]
     Denied,
+    /// Somebody else does it, and only one may.
+    #[error("{0}")]
+    Busy(&'static str),
     /// Not offered here.
     #[error("{0}")]
     Unsupported(&'static str),
+}
+
+impl From<ProtocolError> for Refused {
+    fn from(error: ProtocolError) -> Self {
+        Self::Invalid(error.to_string())
+    }
 }
 
 impl Refused {
@@ -151,6 +160,7 @@ impl Refused {
             Self::Full(_) => errno::NO_SPACE,
             Self::Changed(_) => errno::AGAIN,
             Self::Denied => errno::DENIED,
+            Self::Busy(_) => errno::BUSY,
             Self::Unsupported(_) => errno::UNSUPPORTED,
         }
     }

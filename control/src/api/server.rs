@@ -6,7 +6,7 @@ use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Locator, Prefix};
 
 use super::{
     AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, Filter, LocatorStatus, MissDetail, Operation, Outcome,
-    PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, Table, bgp,
+    PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, Table, TraceAsk, bgp,
     entry::{self, Terms},
     event, locators,
     message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind, put},
@@ -87,6 +87,14 @@ pub trait Router {
     /// # Errors
     /// [`Refused`], why not; nothing has changed then.
     fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Outcome, Refused>;
+
+    /// Shows a client that may write what becomes of packets; `None` ends that.
+    ///
+    /// # Errors
+    /// [`Refused`], why not.
+    fn trace(&mut self, _asker: Asker, _ask: Option<TraceAsk>) -> Result<(), Refused> {
+        Err(Refused::Unsupported("no packets pass here"))
+    }
 }
 
 /// A view by itself can be asked, and nothing more.
@@ -283,8 +291,11 @@ fn answer(
     }
     let changes =
         matches!(asked.op, Op::ADD | Op::DELETE | Op::CHANGE | Op::REACH | Op::BADREACH | Op::FLUSH | Op::RELOAD);
-    if changes && session.rights() == Rights::Read {
+    if (changes || asked.op == Op::TRACE) && session.rights() == Rights::Read {
         return Err(Refused::Denied.into());
+    }
+    if asked.op == Op::TRACE {
+        return Ok(router.trace(session.asker(), TraceAsk::read(body)?)?);
     }
     let request = Request::read(body)?;
     let view = router.view();

@@ -2,6 +2,7 @@
 
 mod events;
 mod pages;
+mod trace;
 mod write;
 
 use std::time::UNIX_EPOCH;

@@ -23,6 +23,8 @@ pub const CONNECTIONS_MAX: usize = 16;
 const REQUESTS: usize = 16;
 /// A client that takes no reply for so long is dropped.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Messages of a trace that wait for the client before it gets no more.
+const TRACED: usize = 4;
 /// Waiting to be accepted.
 const BACKLOG: i32 = 16;
 /// The owner and its group may write.
@@ -194,6 +196,8 @@ pub struct Connection {
     /// Of the listener that it came by.
     came_by: Rights,
     replies: VecDeque<Vec<u8>>,
+    /// Messages of a trace.
+    traced: VecDeque<Vec<u8>>,
     /// To be dropped when the replies have left.
     closing: bool,
     /// Since when the first reply waits for the client.
@@ -205,7 +209,16 @@ impl Connection {
     fn new(socket: Socket, session: Session, came_by: Rights) -> Self {
         // One octet more than a message may have, so that a longer one shows.
         let buffer = vec![0; MESSAGE_MAX + 1];
-        Self { socket, session, came_by, replies: VecDeque::new(), closing: false, waiting: None, buffer }
+        Self {
+            socket,
+            session,
+            came_by,
+            replies: VecDeque::new(),
+            traced: VecDeque::new(),
+            closing: false,
+            waiting: None,
+            buffer,
+        }
     }
 
     /// What may be done at most through the listener that it came by.
@@ -235,6 +248,17 @@ impl Connection {
         body: &mut dyn FnMut(MissDetail) -> Arc<[u8]>,
     ) {
         self.session.tell(now, event, cause, body);
+    }
+
+    /// Whether messages of a trace may be added: a client that is slow takes them as they leave.
+    #[must_use]
+    pub fn takes_traced(&self) -> bool {
+        self.traced.len() < TRACED
+    }
+
+    /// Adds a message of a trace, for the next [`serve`](Self::serve) to send.
+    pub fn add_traced(&mut self, message: Vec<u8>) {
+        self.traced.push_back(message);
     }
 
     /// Sends what waits, then reads and answers requests: to be called at every event, readable or writable.
@@ -312,6 +336,14 @@ impl Connection {
                 return Ok(false);
             }
             self.session.told();
+        }
+        while let Some(message) = self.traced.front() {
+            if !send(&mut self.socket, message)? {
+                self.waiting.get_or_insert(now);
+                return Ok(false);
+            }
+            self.traced.pop_front();
+            self.waiting = None;
         }
         Ok(true)
     }

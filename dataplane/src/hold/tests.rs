@@ -80,12 +80,12 @@ proptest! {
                     let expected = model.hold(eid, start, now);
                     match queue.hold(miss(eid), Whose::Site, frame, 3, now) {
                         Place::Held { displaced, ask } => {
-                            prop_assert_eq!(Some((displaced.as_ref().map(Frame::start), ask)), expected);
+                            prop_assert_eq!(Some((displaced.as_ref().map(|held| held.frame.start()), ask)), expected);
                             if ask && room {
                                 queue.asked(miss(eid).destination, Whose::Site, now);
                                 model.0.get_mut(&eid).unwrap().0 = Some(now);
                             }
-                            displaced.into_iter().for_each(|frame| umem.release(frame));
+                            displaced.into_iter().for_each(|held| umem.release(held.frame));
                         }
                         Place::Full(frame) => {
                             prop_assert_eq!((frame.start(), expected), (start, None));

@@ -5,6 +5,7 @@ use altitude_dataplane::{
     features::Features,
     frame::{Frame, Umem},
     port::Port,
+    tap::{Filter, OCTETS},
     verdict::Reason,
 };
 
@@ -85,10 +86,19 @@ fn no_turn_allocates_with(features: Features) {
     world.learn_side(1, 2, false, None);
     world.learn(prefix("1.1.7.7/32"), Forwarding::Local(Delivery::Unresolved));
 
+    let everything = Filter { trace: 1, eid: None, rloc: None, ports: u16::MAX, reasons: None, snaplen: 2048 };
+    let (mut seen, mut traced) = (Vec::with_capacity(2 * OCTETS), 0);
     let measured = allocation_counter::measure(|| {
-        for _ in 0..2000 {
+        for turn in 0..2000 {
+            if turn % 500 == 0 {
+                assert!(world.watch.order((turn % 1000 == 0).then_some(everything)));
+            }
             world.turn();
             world.wait(7);
+            seen.clear();
+            while world.watch.take(&mut seen).is_some() {
+                traced += 1;
+            }
         }
         world.ports.iter_mut().for_each(|port| port.still = true);
         world.wait(5000);
@@ -106,6 +116,7 @@ fn no_turn_allocates_with(features: Features) {
         ("ICMP", counters.icmp_sent.get()),
         ("received at the site", counters.port(SITE_PORT as u8).received.packets.get()),
         ("received at the core", counters.port(CORE_PORT as u8).received.packets.get()),
+        ("traced", traced),
         ("displaced", counters.dropped(Reason::HoldDisplaced)),
         ("expired", counters.dropped(Reason::HoldExpired)),
         ("foreign", counters.dropped(Reason::InnerDestinationForeign)),

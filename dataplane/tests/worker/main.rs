@@ -15,5 +15,6 @@ mod running;
 mod samples;
 mod sources;
 mod splitting;
+mod tracing;
 mod vectors;
 mod world;

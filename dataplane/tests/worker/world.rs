@@ -17,6 +17,7 @@ use altitude_dataplane::{
     proxy::Proxy,
     queue::{self, Consumer},
     sightings::Sighting,
+    tap::{self, Watch},
     verdict::{Miss, Reason},
     worker::{Hold, PortRole, Settings, SourceCheck, Worker, turn},
 };
@@ -75,6 +76,7 @@ pub(crate) struct World<P = MemPort> {
     pub(crate) reader: Reader,
     pub(crate) misses: Consumer<Miss>,
     pub(crate) sightings: Consumer<Sighting>,
+    pub(crate) watch: Watch,
     pub(crate) counters: Arc<Counters>,
     pub(crate) now: Instant,
 }
@@ -185,9 +187,10 @@ impl<P: Port> World<P> {
         let umem = Umem::new(Region::anonymous(slots));
         let (told, sightings) = queue::sightings(64);
         let now = Instant::now();
-        let worker = Worker::new(settings, umem, up, counters.clone()).with_features(features, told, now);
+        let (tap, watch) = tap::tap();
+        let worker = Worker::new(settings, umem, up, counters.clone()).with_features(features, told, now).with_tap(tap);
         let reader = readers.remove(0);
-        let mut world = Self { worker, ports, writer, reader, misses: down, sightings, counters, now };
+        let mut world = Self { worker, ports, writer, reader, misses: down, sightings, watch, counters, now };
         let local = Forwarding::Local(Delivery::Adjacent(adjacency(SITE_PORT, 1500)));
         world.writer.insert(prefix(&format!("{side}.{side}.0.0/16")), local).unwrap();
         world.learn(prefix(&format!("2001:db8:{side}::/48")), local);

@@ -37,7 +37,7 @@ pub struct Effort {
 /// One figure: a line of the table, an object of `--json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
-    /// `lpm`, `mem`, `veth`, `alt`, `control`.
+    /// `lpm`, `mem`, `veth`, `alt`, `control`, `floods`.
     pub bench: &'static str,
     /// What was done to which packets: `encap/v4v4/64/10k`, `v4/dfz/rand/b32`.
     pub case: String,

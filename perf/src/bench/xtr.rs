@@ -10,7 +10,7 @@ use altitude_dataplane::{
     mapping::{Adjacency, Candidate, EidPrefix, InstanceId, LocatorSet, OuterHeader, Prefix},
     port::Port,
     proxy::Proxy,
-    queue,
+    queue, tap,
     verdict::Miss,
     worker::{BATCH_DEFAULT, Hold, PortRole, Settings, SourceCheck, Worker},
 };
@@ -72,7 +72,9 @@ impl Ready {
         };
         let (queue, misses) = queue::misses(64);
         let counters = Arc::<Counters>::default();
-        let worker = Worker::new(settings, umem, queue, counters.clone());
+        // As the program has it, with nobody who looks on.
+        let (tap, _watch) = tap::tap();
+        let worker = Worker::new(settings, umem, queue, counters.clone()).with_tap(tap);
         Self { worker, counters, misses }
     }
 }

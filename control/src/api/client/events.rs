@@ -101,7 +101,7 @@ impl Client {
     }
 
     /// Waits until there is something to read.
-    fn readable(&self, until: Option<Instant>) -> io::Result<bool> {
+    pub(super) fn readable(&self, until: Option<Instant>) -> io::Result<bool> {
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             // To the next millisecond, so that the last part of one is not spent asking again and again.

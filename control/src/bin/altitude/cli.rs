@@ -8,19 +8,21 @@ pub(crate) mod pages;
 mod run;
 mod show;
 mod top;
+mod trace;
 
 use std::path::PathBuf;
 
 use altitude_control::config::API_PATH;
 use clap::{Parser, Subcommand};
 
-use self::examples::{LIG_EXAMPLES, MAP_EXAMPLES, RUN_ABOUT, RUN_EXAMPLES, SHOW_EXAMPLES};
+use self::examples::{LIG_EXAMPLES, MAP_EXAMPLES, RUN_ABOUT, RUN_EXAMPLES, SHOW_EXAMPLES, TRACE_ABOUT, TRACE_EXAMPLES};
 pub(crate) use self::{
     lig::{EidOrSelf, Lig},
     map::{JudgedArguments, Map, MapCommand, filter},
     run::Run,
     show::{Show, What},
     top::Top,
+    trace::Trace,
 };
 
 /// A LISP tunnel router (xTR) in user space, on AF_XDP, with LISP+ALT.
@@ -63,6 +65,9 @@ pub(crate) enum Command {
     /// Made for 80 x 24 and more. Ports and workers with their rates and why they drop; locators, those that are down first;
     /// tunnels, BGP neighbours and Map-Servers; and events as they come. q ends it, the other keys stand in the last line.
     Top(Top),
+    /// Watch packets pass through a running router, each with what became of it.
+    #[command(long_about = TRACE_ABOUT, after_long_help = TRACE_EXAMPLES)]
+    Trace(Trace),
     /// Have a running router read its configuration again, and take up what changed.
     ///
     /// EID-prefixes and their locators, static mappings, static routes of the ALT, Map-Resolvers and the log level change while

@@ -9,6 +9,7 @@ mod clients;
 mod counts;
 mod features;
 mod inside;
+mod lisp_sec;
 mod messages;
 mod news;
 mod operations;
@@ -21,6 +22,7 @@ mod roles;
 mod state;
 mod sweeps;
 mod tables;
+mod trace;
 pub(crate) mod tunnels;
 mod view;
 
@@ -41,6 +43,7 @@ use altitude_control::{
     },
     api::{MissReason, Rights},
     config::Config,
+    lisp_sec::gate::Gate,
     map_cache::{self, Cached, MapCache},
     map_resolver::{Choice, MapResolver},
     map_server::MapServer,
@@ -68,9 +71,11 @@ use self::{
     operations::Operations,
     reachability::Reachability,
     registration::Registration,
+    trace::Traces,
     tunnels::TunnelState,
 };
 use super::{
+    log,
     run::{Kernel, RunError, Sockets},
     service::Service,
     workers::WorkerLink,
@@ -115,6 +120,7 @@ pub(crate) struct Driver<'a> {
     next_client: usize,
     operations: Operations,
     news: News,
+    traces: Traces,
     steering: Vec<Steering>,
     workers: Vec<WorkerLink>,
     resolver: Resolver,
@@ -130,6 +136,7 @@ pub(crate) struct Driver<'a> {
     /// What the engine last said; kept for its memory.
     datagrams: Vec<datagrams::Output>,
     map_resolver: Option<MapResolver>,
+    gate: Gate,
     map_server: MapServer,
     registration: Registration,
     /// Where it writes what must survive a restart.
@@ -307,6 +314,7 @@ impl Driver<'_> {
             self.reachability.due(),
             self.inside.due(),
             self.roles_due(),
+            self.traces.due(),
             self.service.due(),
             until,
             reclaim,
@@ -338,6 +346,8 @@ impl Driver<'_> {
         self.wake_reachability(now);
         self.wake_inside(now);
         self.wake_roles(now);
+        self.wake_trace(now);
+        log::settle();
         self.service.wake(now);
         if self.next_look <= now {
             self.cache(now, map_cache::Input::Look);

@@ -13,6 +13,7 @@ mod run;
 mod service;
 mod show;
 mod top;
+mod trace;
 mod workers;
 
 use std::{
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
             show::show(&arguments)
         }
         Command::Top(arguments) => top::top(&arguments),
+        Command::Trace(arguments) => trace::trace(&arguments).map_err(|error| format!("altitude: {error}")),
         Command::Reload { api } => map::reload(&api).map_err(|error| format!("altitude: {error}")),
         Command::Completions { shell } => cli::pages::completions(shell).map_err(|error| format!("altitude: {error}")),
         Command::Man { folder } => man(&folder),

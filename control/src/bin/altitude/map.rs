@@ -16,6 +16,8 @@
 
 mod monitor;
 
+pub(crate) use monitor::clock;
+
 use std::{
     io::{self, Write},
     path::Path,

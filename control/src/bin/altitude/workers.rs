@@ -23,6 +23,7 @@ use altitude_dataplane::{
     run::{Idle, run},
     samples::{Sample, Samples},
     sightings::Sighting,
+    tap::{self, Tap, Watch},
     verdict::Miss,
     worker::{Settings, Worker},
 };
@@ -45,6 +46,7 @@ pub(crate) struct WorkerLink {
     pub(crate) samples: Consumer<Sample>,
     /// Whether it copies packets that find no mapping.
     pub(crate) samples_wanted: Arc<AtomicBool>,
+    pub(crate) watch: Watch,
     pub(crate) waker: Waker,
     pub(crate) counters: Arc<Counters>,
     /// One per port, in their order.
@@ -63,6 +65,7 @@ pub(crate) struct Prepared {
     misses: MissQueue,
     sightings: SightingQueue,
     samples: Samples,
+    tap: Tap,
     features: Features,
     counters: Arc<Counters>,
     busy: bool,
@@ -98,6 +101,7 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
         let (told, sighted) = sightings(SIGHTINGS);
         let samples_wanted = Arc::new(AtomicBool::new(false));
         let (samples, sampled) = Samples::new(SAMPLES, samples_wanted.clone());
+        let (tap, watch) = tap::tap();
         let counters = Arc::new(Counters::default());
         if options.hugepages && ports.iter().any(|port| !port.huge_pages()) {
             tracing::warn!(
@@ -111,6 +115,7 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
             sightings: sighted,
             samples: sampled,
             samples_wanted,
+            watch,
             waker,
             counters: counters.clone(),
             sockets: ports.iter().map(XskPort::observer).collect::<Result<_, _>>()?,
@@ -126,6 +131,7 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
             misses: queue,
             sightings: told,
             samples,
+            tap,
             features: config.features,
             counters,
             busy: config.busy_poll.is_some(),
@@ -192,7 +198,8 @@ impl Prepared {
                 tracing::warn!(core = self.core, "the kernel refused to pin a worker to this core; it runs unpinned");
             }
             let worker = Worker::new(self.settings, self.umem, self.misses, self.counters);
-            let worker = worker.with_features(self.features, self.sightings, Instant::now()).with_samples(self.samples);
+            let worker = worker.with_features(self.features, self.sightings, Instant::now());
+            let worker = worker.with_samples(self.samples).with_tap(self.tap);
             run(worker, self.ports, self.reader, self.sleeper, &bell, Idle { busy: self.busy }, stop);
         })
     }

@@ -3,6 +3,8 @@
 //! * `register`: Map-Registers of 10 prefixes each, as octets, through codec, MAC, registry and Map-Notify.
 //! * `proxy`: Map-Requests in ECMs, as octets, for random registered EIDs; answered with Map-Replies, as octets.
 //! * `forward`: the same, handed to an ETR in an ECM.
+//! * `misses/…`: two workers that miss a hundred thousand different EIDs a second, each asked for and answered: how many the
+//!   control thread takes, and how long a Map-Reply waits, beside the same with a thousand a second.
 //! * `sockets/…`: the program behind UDP sockets on veth: seconds until all sites have their Map-Notify, Map-Replies a second with one
 //!   client, and a second of the program's CPU time.
 //! * `api/…`: the program's mapping API: microseconds from a GET or an ADD to its answer, ADDs a second one after another, and the
@@ -13,6 +15,7 @@
 //! knows no longest match, no gap, no limits.
 
 mod clients;
+mod misses;
 mod registry;
 mod sockets;
 
@@ -49,6 +52,9 @@ pub fn bench(report: &Report, choice: &Choice) -> Result<(), String> {
     if ["register", "register/all", "proxy", "forward", "octets"].iter().any(|case| wants(case)) {
         in_process(report, choice, sites)?;
     }
+    if wants("misses") {
+        missing(report, choice)?;
+    }
     type Live = fn(&Report, &Choice, u32) -> Result<(), lab::LabError>;
     let live: [(&str, Live); 2] = [("sockets", through_sockets), ("api", through_the_api)];
     for (name, run) in live.into_iter().filter(|(name, _)| wants(name)) {
@@ -56,6 +62,39 @@ pub fn bench(report: &Report, choice: &Choice) -> Result<(), String> {
             Ok(()) => run(report, choice, sites).map_err(|error| error.to_string())?,
             Err(why) => report.skip(name, &why),
         }
+    }
+    Ok(())
+}
+
+fn missing(report: &Report, choice: &Choice) -> Result<(), String> {
+    let length = std::time::Duration::from_secs(if choice.quick { 1 } else { 4 });
+    let (mut scans, mut quiets) = (Vec::new(), Vec::new());
+    for _ in 0..choice.rounds.max(1) {
+        quiets.push(misses::run(misses::QUIET, length)?);
+        scans.push(misses::run(misses::SCAN, length)?);
+    }
+    type Measure = fn(&misses::Measured) -> f64;
+    let cases: [(&str, &str, Measure, bool); 7] = [
+        ("misses/taken", "misses/s", |one| one.taken, false),
+        ("misses/lost", "%", |one| one.lost, false),
+        ("misses/discarded", "%", |one| one.discarded, false),
+        ("misses/installed", "mappings/s", |one| one.installed, false),
+        ("misses/reply/p50", "µs", |one| one.waited[0], true),
+        ("misses/reply/p99", "µs", |one| one.waited[1], true),
+        ("misses/share", "% of a core", |one| one.share, false),
+    ];
+    for (case, unit, of, beside) in cases {
+        let values = |of_all: &[misses::Measured]| of_all.iter().map(of).collect::<Vec<f64>>();
+        let (scan, quiet) = (values(&scans), values(&quiets));
+        let row = |subject, value, reference, ratio| {
+            report.row(&Row { bench: "control", case: case.to_owned(), subject, value, unit, reference, ratio });
+        };
+        if beside {
+            row("1k misses/s", median(&quiet), None, None);
+        }
+        let ratios: Vec<f64> = scan.iter().zip(&quiet).map(|(scan, quiet)| scan / quiet).collect();
+        let ratio = beside.then(|| median(&ratios));
+        row("altitude", median(&scan), beside.then_some("1k misses/s"), ratio);
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::{
 pub(crate) struct Cable {
     pub(super) generator: Namespace,
     pub(crate) device: Namespace,
-    _sink: Namespace,
+    pub(super) sink: Namespace,
     counter: Sink,
     receiving: OnceCell<u32>,
 }
@@ -28,7 +28,7 @@ impl Cable {
     /// The interface of the device that sends.
     pub(crate) const FAR: &'static str = "far";
     /// The interface of the sink.
-    const IN: &'static str = "in";
+    pub(super) const IN: &'static str = "in";
 
     /// The namespaces are called `<owner>-<name>-generator` and so on.
     pub(super) fn new(owner: &str, name: &str, probes: bool) -> Result<Self, LabError> {
@@ -49,7 +49,7 @@ impl Cable {
         }
         near.receive_by_napi()?;
         let counter = sink.inside(move || Sink::attach(Self::IN, probes))?.map_err(LabError::Wrong)?;
-        Ok(Self { generator, device, _sink: sink, counter, receiving: OnceCell::new() })
+        Ok(Self { generator, device, sink, counter, receiving: OnceCell::new() })
     }
 
     /// What reached the sink so far.

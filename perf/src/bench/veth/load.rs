@@ -12,7 +12,7 @@ use std::{
 use super::{Cable, Cores, Traffic};
 use crate::{
     bench::generator::{Generator, Pacer, Sent, Source, Stream},
-    lab::LabError,
+    lab::{LabError, Namespace},
 };
 
 /// A generator that waits, or sends.
@@ -28,14 +28,24 @@ impl Load {
     /// Makes the frames and sets the generator up, on a core of its own.
     pub(super) fn open(cable: &Cable, traffic: &Traffic, cores: Cores) -> Result<Self, LabError> {
         let stream = Stream::new(&traffic.recipe()).map_err(LabError::Wrong)?;
+        Self::of(&cable.generator, Cable::OUT, Source::Stream(stream), cores.generator)
+    }
+
+    /// Sets a generator up in this namespace.
+    pub(super) fn of(
+        namespace: &Namespace,
+        interface: &'static str,
+        source: Source,
+        core: usize,
+    ) -> Result<Self, LabError> {
         let (orders, wanted) = mpsc::channel();
         let (answer, answers) = mpsc::channel();
         let (opened, open) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread = cable.generator.spawn(move || {
-            core_affinity::set_for_current(core_affinity::CoreId { id: cores.generator });
-            let mut generator = match Generator::open(Cable::OUT, Source::Stream(stream), None) {
+        let thread = namespace.spawn(move || {
+            core_affinity::set_for_current(core_affinity::CoreId { id: core });
+            let mut generator = match Generator::open(interface, source, None) {
                 Ok(generator) => generator,
                 Err(why) => return drop(opened.send(Err(why))),
             };

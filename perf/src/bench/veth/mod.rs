@@ -12,6 +12,7 @@
 
 mod cable;
 mod case;
+mod floods;
 mod load;
 mod loss;
 
@@ -36,6 +37,7 @@ use crate::lab::{LabError, remove_left_over, remove_on_signal, work_folder};
 pub(super) use cable::{Cable, mac};
 pub use case::Choice;
 use case::{Case, Kind};
+pub use floods::{Floods, floods};
 use load::Load;
 pub use loss::{Search, ndr};
 

@@ -38,6 +38,41 @@ Examples:
   altitude map monitor
   altitude map monitor --only miss --json | jq -r .eid";
 
+pub(super) const TRACE_ABOUT: &str = "\
+Watch packets pass through a running router, each with what became of it.
+
+Each packet is shown as it came, with the port and the verdict: encapsulated and to which RLOC, decapsulated, sent on \
+natively, split, held until a mapping or a neighbour is known, or dropped and for which reason (the names of `altitude show \
+counters`). One that was sent is shown a second time, as it went out. A packet that was held is shown again when its wait \
+ends.
+
+With --write they become a pcapng file, one interface for each port, the verdict as comment of each packet: Wireshark shows it \
+on top of the packet, `tshark -T fields -e frame.comment` prints it. Without, one line each is printed.
+
+What the router's ports leave to the kernel (ARP, Map-Requests and -Replies, GRE, packets to the router itself) does not come \
+here: tcpdump shows that. Times are those of a worker's turn, some microseconds apart. Tracing costs workers some time for \
+every packet, and nothing while nobody traces. Packets that find no room on their way here are counted: narrow the filters, \
+or shorten --snaplen. One trace runs at a time. It takes root, or membership in the group altitude.";
+
+pub(super) const TRACE_EXAMPLES: &str = "\
+A packet is shown if it meets all filters. The trace ends after --count packets, after --seconds, or with Ctrl-C, and then \
+says how many packets were not traced.
+
+Examples:
+  Why does 2.2.2.2 not answer?
+    altitude trace --eid 2.2.2.2
+
+  What is dropped, and why?
+    altitude trace --drops
+    altitude trace --reason ttl-expired --reason too-big
+
+  Look at it live in Wireshark, or keep it:
+    altitude trace --write - --count 100000 --seconds 600 | wireshark -k -i -
+    altitude trace --write lost.pcapng --drops --seconds 3600 --count 1000000
+
+  Only headers, of what goes to or comes from one tunnel router, by one port:
+    altitude trace --rloc 240.0.254.20 --port eth0 --snaplen 128 --write headers.pcapng";
+
 pub(super) const RUN_ABOUT: &str = "\
 Forward packets and speak the control protocols until SIGTERM or SIGINT.
 

@@ -61,5 +61,6 @@ impl Driver<'_> {
             self.connections.remove(&token);
             self.client_left(token);
         }
+        self.count_listeners();
     }
 }

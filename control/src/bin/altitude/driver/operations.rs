@@ -7,7 +7,7 @@ use std::{
 };
 
 use altitude_control::{
-    api::{Asker, Changes, Done, Judged, Method, Offer, Operation, Outcome, Refused, Router, Table, View},
+    api::{Asker, Changes, Done, Judged, Method, Offer, Operation, Outcome, Refused, Router, Table, TraceAsk, View},
     map_cache,
 };
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
@@ -100,6 +100,10 @@ impl Router for Driver<'_> {
             Err(_) => self.operations.refused += 1,
         }
         done
+    }
+
+    fn trace(&mut self, asker: Asker, ask: Option<TraceAsk>) -> Result<(), Refused> {
+        self.start_trace(asker, ask)
     }
 }
 

@@ -58,6 +58,7 @@ impl Driver<'_> {
 
     /// What was to go with a connection goes.
     pub(super) fn client_left(&mut self, token: Token) {
+        self.watcher_left(token);
         let asker = Asker(token.0 as u64);
         if self.operations.owns_some(asker) {
             self.operations.sweeps.push_back(Sweep::Leave(asker));

@@ -43,7 +43,7 @@ pub(super) fn monitor(
 }
 
 /// `hh:mm:ss.mmm` of the day in UTC.
-pub(super) fn clock(time: SystemTime) -> String {
+pub(crate) fn clock(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = since.as_secs() % 86_400;
     format!("{:02}:{:02}:{:02}.{:03}", seconds / 3600, seconds / 60 % 60, seconds % 60, since.subsec_millis())

@@ -1,0 +1,260 @@
+//! What somebody who looks on is shown, and that packets do not notice.
+
+use altitude_dataplane::{
+    cache::{Delivery, Forwarding},
+    port::MemPort,
+    tap::{Came, Fate, Filter, RECORDS, Reasons, Record, Side},
+    verdict::{Reason, Wanted},
+    worker::Hold,
+};
+
+use crate::{packets::*, world::*};
+
+const ALL: Filter = Filter { trace: 7, eid: None, rloc: None, ports: u16::MAX, reasons: None, snaplen: 2048 };
+
+fn watched(options: Options, filter: Filter) -> World {
+    let mut world = World::with(options);
+    world.learn_side(1, 2, false, None);
+    assert!(world.watch.order(Some(filter)));
+    world
+}
+
+/// The records so far, each with its octets.
+fn seen(world: &mut World) -> Vec<(Record, Vec<u8>)> {
+    std::iter::from_fn(|| {
+        let mut octets = Vec::new();
+        world.watch.take(&mut octets).map(|record| (record, octets))
+    })
+    .collect()
+}
+
+/// Port, side, how it came and fate of each record.
+fn fates(world: &mut World) -> Vec<(usize, Side, Came, Fate)> {
+    let of = |(record, _): &(Record, Vec<u8>)| (usize::from(record.port), record.side, record.came, record.fate);
+    seen(world).iter().map(of).collect()
+}
+
+fn to_site(destination: &str) -> Vec<u8> {
+    let inner = udp("2.2.2.2", destination, (1, 2), 20).octets();
+    lisp("240.0.254.20", "240.0.254.10", 0, 0, &inner).peer_frame()
+}
+
+#[test]
+fn each_packet_is_shown_with_what_became_of_it() {
+    use Came::Arrived;
+    use Side::{In, Out};
+    let mut world = watched(Options::default(), ALL);
+    world.learn(prefix("1.1.7.7/32"), Forwarding::Local(Delivery::Unresolved));
+    let host = |to: &str| udp("1.1.1.1", to, (1, 2), 20);
+    let eid =
+        |address: &str| altitude_dataplane::mapping::Eid { instance: instance(0), address: address.parse().unwrap() };
+    let there = Fate::Encapsulated(rloc(2, false));
+    let cases = [
+        (
+            SITE_PORT,
+            host("2.2.2.2").host_frame(),
+            vec![(SITE_PORT, In, Arrived, there), (CORE_PORT, Out, Arrived, there)],
+        ),
+        (
+            CORE_PORT,
+            to_site("1.1.1.1"),
+            vec![(CORE_PORT, In, Arrived, Fate::Decapsulated), (SITE_PORT, Out, Arrived, Fate::Decapsulated)],
+        ),
+        // A port of both sides tells them apart by the packet.
+        (
+            BOTH_PORT,
+            host("2.2.2.2").host_frame(),
+            vec![(BOTH_PORT, In, Arrived, there), (CORE_PORT, Out, Arrived, there)],
+        ),
+        (
+            SITE_PORT,
+            host("2.2.2.2").ttl(1).host_frame(),
+            vec![
+                (SITE_PORT, In, Arrived, Fate::Dropped(Reason::TtlExpired)),
+                (SITE_PORT, Out, Arrived, Fate::IcmpError),
+            ],
+        ),
+        (
+            SITE_PORT,
+            host("9.9.9.9").host_frame(),
+            vec![(SITE_PORT, In, Arrived, Fate::Held(Wanted::Mapping, eid("9.9.9.9")))],
+        ),
+        (CORE_PORT, to_site("1.1.7.7"), vec![(CORE_PORT, In, Arrived, Fate::Held(Wanted::Neighbour, eid("1.1.7.7")))]),
+        (SITE_PORT, vec![0; 10], vec![(SITE_PORT, In, Arrived, Fate::Dropped(Reason::SiteTruncated))]),
+        (CORE_PORT, to_site("7.7.7.7"), vec![(CORE_PORT, In, Arrived, Fate::Dropped(Reason::InnerDestinationForeign))]),
+        (
+            SITE_PORT,
+            udp("1.1.1.1", "2.2.2.2", (1, 2), 1470).fragment(0).host_frame(),
+            vec![
+                (SITE_PORT, In, Arrived, Fate::Split),
+                (SITE_PORT, In, Came::Part, there),
+                (CORE_PORT, Out, Came::Part, there),
+                (SITE_PORT, In, Came::Part, there),
+                (CORE_PORT, Out, Came::Part, there),
+            ],
+        ),
+    ];
+    for (port, frame, expected) in cases {
+        let sent = world.pass(port, frame.clone());
+        let records = seen(&mut world);
+        let found: Vec<_> = records.iter().map(|(it, _)| (usize::from(it.port), it.side, it.came, it.fate)).collect();
+        assert_eq!(found, expected);
+        if expected[0].3 != Fate::Split {
+            assert_eq!(records[0].1, frame, "as it came, whatever was made of it");
+            assert_eq!(
+                records[1..].iter().map(|(_, octets)| octets).collect::<Vec<_>>(),
+                sent.iter().map(|(_, octets)| octets).collect::<Vec<_>>()
+            );
+        }
+    }
+    world.settle_accounts();
+}
+
+#[test]
+fn what_is_forwarded_without_a_tunnel_or_into_the_next_one_is_told_apart() {
+    let mut world = watched(Options { rtr: true, ..Options::default() }, ALL);
+    world.learn(prefix("8.0.0.0/8"), Forwarding::Native(adjacency(NATIVE_PORT, 1500)));
+    world.learn_tunnel(prefix("3.3.0.0/16"), rloc(1, false), rloc(3, false), 0, &adjacency(CORE_PORT, 1500));
+    world.pass(SITE_PORT, udp("1.1.1.1", "8.8.8.8", (1, 2), 20).host_frame());
+    world.pass(CORE_PORT, to_site("3.3.3.3"));
+    let fates: Vec<_> = fates(&mut world).into_iter().map(|(port, _, _, fate)| (port, fate)).collect();
+    let onward = Fate::Reencapsulated(rloc(3, false));
+    let expected = [(SITE_PORT, Fate::Native), (NATIVE_PORT, Fate::Native), (CORE_PORT, onward), (CORE_PORT, onward)];
+    assert_eq!(fates, expected);
+}
+
+#[test]
+fn frames_that_waited_are_shown_again_when_their_wait_ends() {
+    let mut world = watched(Options::default(), ALL);
+    for number in 0..5 {
+        world.pass(SITE_PORT, udp("1.1.1.1", "9.9.9.9", (1, 2), number).host_frame());
+    }
+    world.pass(SITE_PORT, udp("1.1.1.1", "5.5.5.5", (1, 2), 1).host_frame());
+    let displaced = fates(&mut world)[4];
+    assert_eq!(displaced, (SITE_PORT, Side::In, Came::Waited, Fate::Dropped(Reason::HoldDisplaced)));
+    world.learn_tunnel(prefix("9.9.0.0/16"), rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, 1500));
+    world.turn();
+    let there = Fate::Encapsulated(rloc(2, false));
+    let (came, went) = ((SITE_PORT, Side::In, Came::Waited, there), (CORE_PORT, Side::Out, Came::Waited, there));
+    assert_eq!(fates(&mut world), [came, went].repeat(4));
+    world.wait(3000);
+    world.turn();
+    assert_eq!(fates(&mut world), [(SITE_PORT, Side::In, Came::Waited, Fate::Dropped(Reason::HoldExpired))]);
+}
+
+#[test]
+fn what_a_ring_refuses_is_shown_on_its_way_out() {
+    let mut world = watched(Options::default(), Filter { reasons: Some(Reasons::ALL), ..ALL });
+    world.ports[CORE_PORT] = MemPort::with_room(0);
+    world.pass(SITE_PORT, udp("1.1.1.1", "2.2.2.2", (1, 2), 20).host_frame());
+    assert_eq!(fates(&mut world), [], "it has one more turn");
+    world.turn();
+    let records = seen(&mut world);
+    assert_eq!(records.len(), 1);
+    let (record, octets) = &records[0];
+    assert_eq!((record.port, record.side), (CORE_PORT as u8, Side::Out));
+    assert_eq!(record.fate, Fate::Dropped(Reason::TransmitFull));
+    assert_eq!(open(octets).inner.len(), 48, "with its outer header");
+}
+
+#[test]
+fn a_filter_shows_what_meets_all_that_it_names() {
+    let none = Reasons::default();
+    let filters = [
+        // filter, numbers of the packets shown
+        (ALL, vec![0, 1, 2, 3, 4]),
+        (Filter { reasons: Some(Reasons::ALL), ..ALL }, vec![2, 4]),
+        (Filter { reasons: Some(none.with(Reason::TtlExpired)), ..ALL }, vec![2]),
+        (Filter { eid: Some(prefix("2.2.2.0/24")), ..ALL }, vec![0, 2, 3]),
+        (Filter { eid: Some(prefix("1.1.1.9/32")), ..ALL }, vec![3, 4]),
+        (Filter { eid: Some(prefix_in(5, "2.2.2.0/24")), ..ALL }, vec![]),
+        (Filter { rloc: Some(rloc(2, false)), ..ALL }, vec![0, 1, 3, 4]),
+        (Filter { rloc: Some("240.0.254.77".parse().unwrap()), ..ALL }, vec![]),
+        (Filter { ports: 1 << SITE_PORT, ..ALL }, vec![0, 1, 2, 3]),
+        (Filter { ports: 1 << CORE_PORT, ..ALL }, vec![0, 1, 3, 4]),
+        (Filter { ports: 1 << NATIVE_PORT, ..ALL }, vec![]),
+        (Filter { ports: 1 << CORE_PORT, reasons: Some(Reasons::ALL), ..ALL }, vec![4]),
+    ];
+    let inner = udp("2.2.2.2", "1.1.1.9", (1, 2), 20).octets();
+    let spoofed = udp("1.1.2.2", "1.1.1.9", (1, 2), 20).octets();
+    let packets = [
+        (SITE_PORT, udp("1.1.1.1", "2.2.2.2", (1, 2), 20).host_frame()),
+        (SITE_PORT, udp("1.1.1.1", "2.2.3.3", (1, 2), 20).host_frame()),
+        (SITE_PORT, udp("1.1.1.1", "2.2.2.2", (1, 2), 20).ttl(1).host_frame()),
+        (CORE_PORT, lisp("240.0.254.20", "240.0.254.10", 0, 0, &inner).peer_frame()),
+        (CORE_PORT, lisp("240.0.254.20", "240.0.254.10", 0, 0, &spoofed).peer_frame()),
+    ];
+    for (filter, expected) in filters {
+        let mut world = watched(Options::default(), filter);
+        let mut shown = Vec::new();
+        for (number, (port, frame)) in packets.iter().enumerate() {
+            world.pass(*port, frame.clone());
+            if seen(&mut world).iter().any(|(record, _)| record.side == Side::In) {
+                shown.push(number);
+            }
+        }
+        assert_eq!(shown, expected, "{filter:?}");
+    }
+}
+
+#[test]
+fn what_finds_no_room_is_counted_and_every_packet_goes_its_way() {
+    let mut world = watched(Options { hold: Hold::Drop, ..Options::default() }, Filter { snaplen: 40, ..ALL });
+    let turns = RECORDS / 64;
+    for _ in 0..turns {
+        for _ in 0..64 {
+            world.ports[SITE_PORT].arrive(udp("1.1.1.1", "2.2.2.2", (1, 2), 100).host_frame());
+        }
+        world.turn();
+        assert_eq!(world.sent().len(), 64);
+    }
+    let (records, lost) = (seen(&mut world), world.counters.untraced.get());
+    assert_eq!(records.len() as u64 + lost, 2 * RECORDS as u64, "each packet twice: as it came, as it was sent");
+    assert_eq!(records.len(), RECORDS);
+    assert!(records.iter().all(|(record, octets)| octets.len() == 40 && record.captured == 40 && record.trace == 7));
+    assert_eq!((records[0].0.length, records[1].0.length), (142, 178));
+    assert!(world.watch.order(None));
+    world.pass(SITE_PORT, udp("1.1.1.1", "2.2.2.2", (1, 2), 20).host_frame());
+    assert_eq!((seen(&mut world).len(), world.counters.untraced.get()), (0, lost), "nobody looks on any more");
+    world.settle_accounts();
+}
+
+#[test]
+fn packets_do_not_notice_who_looks_on() {
+    let frames = || {
+        (0..400_u32).map(|number| {
+            let data = (number * 37 % 1472) as usize;
+            let from = if number % 11 == 0 { "9.9.9.9" } else { "1.1.1.1" };
+            let to = ["2.2.2.2", "2.2.9.1", "7.7.7.7", "1.1.1.5", "127.0.0.1"][number as usize % 5];
+            let packet = udp(from, to, (number as u16, 2), data).ttl((number % 7) as u8 * 9);
+            let packet = packet.fragment(if number % 3 == 0 { 0 } else { DF });
+            match number % 4 {
+                0 => (CORE_PORT, lisp("240.0.254.20", "240.0.254.10", 0, 0, &packet.octets()).peer_frame()),
+                1 => (BOTH_PORT, packet.host_frame()),
+                _ => (SITE_PORT, packet.host_frame()),
+            }
+        })
+    };
+    let run = |filter: Option<Filter>| {
+        let mut world = World::new();
+        world.learn_side(1, 2, false, None);
+        assert!(world.watch.order(filter));
+        for (port, frame) in frames() {
+            world.ports[port].arrive(frame);
+        }
+        let mut sent = Vec::new();
+        for _ in 0..20 {
+            world.turn();
+            world.wait(200);
+            sent.extend(world.sent());
+            seen(&mut world);
+        }
+        let counts: Vec<_> = world.counters.named().collect();
+        (sent, counts)
+    };
+    let alone = run(None);
+    assert!(alone.0.len() > 100, "{} packets sent", alone.0.len());
+    for filter in [ALL, Filter { reasons: Some(Reasons::ALL), ..ALL }] {
+        assert_eq!(run(Some(filter)), alone);
+    }
+}
