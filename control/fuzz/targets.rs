@@ -22,7 +22,14 @@ use altitude_control::{
         self, AltStatus, Asker, Counts, Done, Entry, Event, Flags, Header, MESSAGE_MAX, Operation, Origin, PortStatus,
         Refused, Rights, Router, Session, Table, View,
     },
-    wire::{Algorithm, Key, Message, ecm::Ecm, gre::GreHeader, packet::UdpPacket},
+    lisp_sec::keys::{OneTimeKey, SharedKey},
+    wire::{
+        Algorithm, Key, Message,
+        ecm::Ecm,
+        gre::GreHeader,
+        lisp_sec::{EidData, Hash, ReplyData, RequestData},
+        packet::UdpPacket,
+    },
 };
 use altitude_dataplane::{
     mapping::{Action, EidPrefix, InstanceId, Mapping, Ttl},
@@ -137,6 +144,7 @@ pub(crate) fn message(octets: &[u8]) -> bool {
         }
         Message::MapReply(reply) => {
             let _ = reply.probe_is_authoritative();
+            reply.security.as_deref().map(reply_data);
             reply.encode()
         }
         Message::MapRegister(register) => {
@@ -156,6 +164,22 @@ pub(crate) fn message(octets: &[u8]) -> bool {
     true
 }
 
+/// Reads the authentication data of a Map-Reply.
+fn reply_data(octets: &[u8]) {
+    let Ok(data) = ReplyData::parse(octets) else { return };
+    eid_data(&data.eids);
+    if let Some((hmac, mac)) = data.packet {
+        let key = OneTimeKey::new(*b"sixteen octets !");
+        let hash = Hash::of_id(hmac).unwrap_or(Hash::Sha256);
+        assert!(!key.verifies(hash, octets, mac), "nobody guesses a MAC");
+    }
+}
+
+fn eid_data(eids: &EidData<'_>) {
+    let mac = eids.signed.as_ref().map_or(0, |signed| signed.mac.len());
+    assert_eq!(eids.covered().len() + mac, eids.octets().len());
+}
+
 /// Reads an ECM, as it is and with the inner checksums put right.
 pub(crate) fn ecm(octets: &[u8]) -> bool {
     let as_it_is = checked_ecm(octets);
@@ -169,6 +193,13 @@ fn checked_ecm(octets: &[u8]) -> bool {
     let again = ecm.encode();
     assert!(again.len() <= octets.len(), "nothing is added");
     assert_eq!(Ecm::parse(&again), Ok(ecm));
+    if let Some(Ok(data)) = ecm.security.map(RequestData::parse) {
+        let key = SharedKey::new(data.key_id, b"secret");
+        assert!(OneTimeKey::unwrapped(1, &data.wrapped, &key).is_err(), "nobody guesses a wrapping");
+        eid_data(&data.eids);
+        let again = data.encode();
+        assert_eq!(RequestData::parse(&again), Ok(data));
+    }
     message(ecm.datagram.payload);
     true
 }

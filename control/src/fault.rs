@@ -101,6 +101,7 @@ mod tests {
             rib::kernel::RibFault,
             tunnels::GreFault,
         },
+        lisp_sec::SecurityFault,
         map_cache::CacheFault,
         map_resolver::{ClientFault, EcmFault},
         map_server::SiteFault,
@@ -136,6 +137,7 @@ mod tests {
             names::<RibFault>(),
             names::<ProbeFault>(),
             names::<SmrFault>(),
+            names::<SecurityFault>(),
         ]
         .concat();
         let count = all.len();

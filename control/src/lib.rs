@@ -17,6 +17,7 @@ pub mod config;
 pub mod echo_nonce;
 pub mod fault;
 pub mod lig;
+pub mod lisp_sec;
 pub mod map_cache;
 pub mod map_resolver;
 pub mod map_server;

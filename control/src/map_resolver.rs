@@ -32,6 +32,7 @@ pub use self::{
 use crate::{
     alt::datagrams::Ask,
     fault::faults,
+    lisp_sec::gate::Protection,
     prefix_map::PrefixMap,
     rate::{Buckets, Limited, Rate},
     rloc::{Families, answer_address, routable},
@@ -79,6 +80,8 @@ pub enum Input<'a> {
         from: SocketAddr,
         /// What was inside.
         opened: Opened<'a>,
+        /// What its answer shall be signed with.
+        protection: Option<&'a Protection>,
     },
 }
 
@@ -148,12 +151,17 @@ impl MapResolver {
 
     /// Takes in one input and appends what must be done to `todo`: always one thing.
     pub fn step<'a>(&mut self, now: Instant, input: Input<'a>, todo: &mut Vec<Output<'a>>) {
-        let Input::Asked { from, opened } = input;
-        todo.push(self.judge(now, from, opened).unwrap_or_else(Output::Drop));
+        let Input::Asked { from, opened, protection } = input;
+        let eid = opened.eid;
+        let mut output = self.judge(now, from, opened).unwrap_or_else(Output::Drop);
+        if let (Output::Reply { message, .. }, Some(protection)) = (&mut output, protection) {
+            protection.sign_about(message, eid, false);
+        }
+        todo.push(output);
     }
 
     fn judge<'a>(&mut self, now: Instant, from: SocketAddr, opened: Opened<'a>) -> Result<Output<'a>, ClientFault> {
-        let Opened { packet, datagram, request, eid } = opened;
+        let Opened { packet, datagram, request, eid, .. } = opened;
         self.permit(from.ip(), &request)?;
         self.limit(now, from.ip(), EidPrefix::host(eid))?;
         if let Some((_, mapping)) = self.mappings.longest(eid) {

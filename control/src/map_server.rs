@@ -12,12 +12,13 @@
 //! from what is registered, so a site that is down for a minute is not declared to be no LISP site. A site may name ETRs in the
 //! configuration: they serve what nobody has registered.
 //!
-//! Sources: RFC 9301 §8.2, §8.3; RFC 6836 §4.2 (the other action).
+//! Sources: RFC 9301 §8.2, §8.3; RFC 6836 §4.2 (the other action); RFC 9303 §6.7 (LISP-SEC).
 
 #![forbid(unsafe_code)]
 
 mod fault;
 mod registry;
+mod secured;
 mod site;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ pub use self::{
 };
 use crate::{
     alt::datagrams::Unreachable,
+    lisp_sec::gate::Protection,
     prefix_map::PrefixMap,
     rate::{Limited, Limits},
     rloc::{Families, answer_address, routable},
@@ -85,6 +87,8 @@ pub enum Input<'a> {
         source: SocketAddr,
         /// The whole IP packet, as it came.
         packet: &'a [u8],
+        /// LISP-SEC's One-Time Key, if it came with one.
+        protection: Option<&'a Protection>,
     },
     /// The time of [`MapServer::due`] has come.
     Wake,
@@ -142,6 +146,16 @@ pub enum Output {
     },
     /// Count this.
     Drop(SiteFault),
+}
+
+/// A Map-Request: [`Input::Request`].
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    eid: Eid,
+    request: &'a MapRequest,
+    source: SocketAddr,
+    packet: &'a [u8],
+    protection: Option<&'a Protection>,
 }
 
 /// The machine.
@@ -206,8 +220,9 @@ impl MapServer {
             Input::Acknowledge { message, octets } => {
                 todo.extend(self.registry.acknowledge(message, octets).err().map(Output::Drop));
             }
-            Input::Request { eid, request, source, packet } => {
-                todo.push(self.request(now, eid, request, source, packet).unwrap_or_else(Output::Drop));
+            Input::Request { eid, request, source, packet, protection } => {
+                let asked = Asked { eid, request, source, packet, protection };
+                todo.push(self.request(now, &asked).unwrap_or_else(Output::Drop));
             }
             Input::Wake => self.registry.wake(now, todo),
         }
@@ -232,32 +247,34 @@ impl MapServer {
         self.registry.restore(now, octets, todo)
     }
 
-    fn request(
-        &mut self,
-        now: Instant,
-        eid: Eid,
-        request: &MapRequest,
-        source: SocketAddr,
-        packet: &[u8],
-    ) -> Result<Output, SiteFault> {
+    fn request(&mut self, now: Instant, asked: &Asked<'_>) -> Result<Output, SiteFault> {
+        let Asked { eid, request, source, packet, protection } = *asked;
         if request.probe {
             return Err(SiteFault::Probe);
         }
         let asker = request.itr_rlocs.first().copied().unwrap_or(source.ip());
         self.limit(now, (asker, eid))?;
-        let Some((whole, site)) = self.registry.site_of(eid) else { return self.outside(eid, request, source) };
+        let Some((whole, site)) = self.registry.site_of(eid) else { return self.outside(asked) };
         if self.registry.sites[site.0].denied {
-            return self.negative(request, source, self.registry.gap(eid), UNSERVED_MINUTES, Action::DropPolicyDenied);
+            return self.negative(asked, self.registry.gap(eid), UNSERVED_MINUTES, Action::DropPolicyDenied);
         }
         let Some((found, head)) = self.registry.serving(eid, &whole) else {
-            return self.fixed(site, packet).map_or_else(|| self.unserved(now, eid, site, request, source), Ok);
+            return match self.fixed(site, packet) {
+                // Nobody registered that he can sign.
+                Some(_) if protection.is_some() => self.unsigned(asked),
+                Some(handed) => Ok(handed),
+                None => self.unserved(now, site, asked),
+            };
         };
         // With the A bit an ETR of the site is to answer (RFC 9301 §5.2).
         if !request.authoritative
             && self.registry.proxies(head)
-            && let Some(reply) = self.proxy(eid, found, request, source)
+            && let Some(reply) = self.proxy(found, asked)
         {
             return reply;
+        }
+        if protection.is_some() {
+            return self.secured(head, found, asked);
         }
         let to = self.registry.etr(head, self.families).ok_or(SiteFault::NoEtr)?;
         Ok(Output::Encapsulate { to, message: ecm::encapsulate(packet) })
@@ -282,44 +299,37 @@ impl MapServer {
     }
 
     /// Answers with what is stored; `None` if that fits no message.
-    fn proxy(
-        &self,
-        eid: Eid,
-        found: EidPrefix,
-        request: &MapRequest,
-        source: SocketAddr,
-    ) -> Option<Result<Output, SiteFault>> {
+    fn proxy(&self, found: EidPrefix, asked: &Asked<'_>) -> Option<Result<Output, SiteFault>> {
+        let Asked { eid, request, source, protection, .. } = *asked;
         if request.dont_reply {
             return Some(Err(SiteFault::DontReply));
         }
         let Some(to) = answer_address(request, source, self.families) else {
             return Some(Err(SiteFault::NoItrRloc));
         };
-        let fits = |records: &[Mapping]| reply_length(records) <= payload_max(to.ip());
+        let growth = protection.map_or(0, Protection::growth);
+        let fits = |records: &[Mapping]| reply_length(records) + growth <= payload_max(to.ip());
         let records = self.registry.records(eid, found, fits)?;
-        let message = MapReply { nonce: request.nonce, probe: false, echo_nonce: false, records, security: None };
+        let mut message = MapReply { nonce: request.nonce, probe: false, echo_nonce: false, records, security: None };
+        if let Some(protection) = protection {
+            protection.sign(&mut message, found, false);
+        }
         Some(Ok(Output::Reply { to, message }))
     }
 
-    fn unserved(
-        &self,
-        now: Instant,
-        eid: Eid,
-        site: SiteId,
-        request: &MapRequest,
-        source: SocketAddr,
-    ) -> Result<Output, SiteFault> {
+    fn unserved(&self, now: Instant, site: SiteId, asked: &Asked<'_>) -> Result<Output, SiteFault> {
         let action = match self.unreachable {
             Unreachable::Silent => return Err(SiteFault::Unserved),
             Unreachable::Drop => Action::Drop,
             _ if self.registry.fails(now, site) => Action::DropAuthFailure,
             _ => Action::NativelyForward,
         };
-        self.negative(request, source, self.registry.gap(eid), UNSERVED_MINUTES, action)
+        self.negative(asked, self.registry.gap(asked.eid), UNSERVED_MINUTES, action)
     }
 
     /// An EID of no site: what is said of it must not reach further than what we may speak of (RFC 9301 §8.3).
-    fn outside(&self, eid: Eid, request: &MapRequest, source: SocketAddr) -> Result<Output, SiteFault> {
+    fn outside(&self, asked: &Asked<'_>) -> Result<Output, SiteFault> {
+        let eid = asked.eid;
         let mut hole = self.registry.outside(eid);
         if let Some(aggregates) = &self.aggregates {
             let ours = aggregates.longest(eid).map_or(EidPrefix::host(eid), |(aggregate, ())| aggregate);
@@ -330,22 +340,20 @@ impl MapServer {
         if self.unreachable == Unreachable::Silent {
             return Err(SiteFault::Unserved);
         }
-        self.negative(request, source, hole, OUTSIDE_MINUTES, Action::NativelyForward)
+        self.negative(asked, hole, OUTSIDE_MINUTES, Action::NativelyForward)
     }
 
-    fn negative(
-        &self,
-        request: &MapRequest,
-        source: SocketAddr,
-        about: EidPrefix,
-        minutes: u32,
-        action: Action,
-    ) -> Result<Output, SiteFault> {
+    fn negative(&self, asked: &Asked<'_>, about: EidPrefix, minutes: u32, action: Action) -> Result<Output, SiteFault> {
+        let Asked { request, source, protection, .. } = *asked;
         if request.dont_reply {
             return Err(SiteFault::Unserved);
         }
         let to = answer_address(request, source, self.families).ok_or(SiteFault::NoItrRloc)?;
-        Ok(Output::Reply { to, message: MapReply::negative(request.nonce, about, Ttl::Minutes(minutes), action) })
+        let mut message = MapReply::negative(request.nonce, about, Ttl::Minutes(minutes), action);
+        if let Some(protection) = protection {
+            protection.sign(&mut message, about, false);
+        }
+        Ok(Output::Reply { to, message })
     }
 }
 

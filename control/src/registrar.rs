@@ -75,6 +75,8 @@ pub struct Settings {
     pub database: Vec<Mapping>,
     /// Who we are among the site's xTRs.
     pub xtr: Option<XtrIdentity>,
+    /// We speak LISP-SEC: the S bit.
+    pub security: bool,
     /// Greater than every nonce used before with these keys (RFC 9301 §5.6).
     pub first_nonce: u64,
 }
@@ -142,6 +144,7 @@ pub struct Registrar {
     servers: Vec<Server>,
     database: Vec<Mapping>,
     xtr: Option<XtrIdentity>,
+    security: bool,
     first_nonce: u64,
     next_nonce: u64,
     quick_until: Instant,
@@ -156,6 +159,7 @@ impl Registrar {
             servers: settings.servers.into_iter().map(|server| Server::new(server, &database, now)).collect(),
             database,
             xtr: settings.xtr,
+            security: settings.security,
             first_nonce: settings.first_nonce,
             next_nonce: settings.first_nonce,
             quick_until: now + QUICK_FOR,
@@ -270,8 +274,9 @@ impl Registrar {
             records.iter_mut().for_each(|record| record.locators.retain(|locator| locator.local));
         }
         let ttl_timeout = records.iter().any(|mapping| mapping.ttl == Ttl::Remove);
-        let message =
-            MapRegister { proxy, merge, ttl_timeout, want_notify, nonce, records, xtr: self.xtr, ..Default::default() };
+        let (security, xtr) = (self.security, self.xtr);
+        let flags = MapRegister { proxy, merge, security, ttl_timeout, want_notify, ..Default::default() };
+        let message = MapRegister { nonce, records, xtr, ..flags };
         message.signed(&keys[0], *form)
     }
 

@@ -13,16 +13,21 @@
 //! good, once: an answer to the first try that overtakes the second one is an answer. A nonce dies when it is used,
 //! when its EID-Prefix is answered, and when the machine gives up.
 //!
+//! With LISP-SEC each Map-Request has a One-Time Key beside its nonce, and only an answer that is signed under it counts; one that
+//! is not is dropped without spending the nonce, so that it cannot keep the right one out.
+//!
 //! Rate: no two Map-Requests for one EID-Prefix within a second. EIDs under a prefix that an answer named in the last
 //! minute share that second: the first to be due is asked for, and its answer serves the others, so they count a try and
 //! send nothing.
 //!
 //! Sources: RFC 9301 §5.2 (one record, source EID), §5.3 (rate, retries, nonces), §5.5 (more-specifics); RFC 9302 §7.1
-//! (staying at one request per 30 s); RFC 7835 §3.8 (what else a reply must satisfy).
+//! (staying at one request per 30 s); RFC 7835 §3.8 (what else a reply must satisfy); RFC 9303 §6.4, §6.9 (LISP-SEC).
 
 #![forbid(unsafe_code)]
 
 mod admission;
+mod memory;
+mod proof;
 #[cfg(test)]
 mod tests;
 
@@ -37,8 +42,14 @@ use altitude_dataplane::{
     verdict::{Miss, Wanted},
 };
 
+use self::memory::Memory;
+pub use self::proof::says_other;
 use crate::{
     fault::faults,
+    lisp_sec::{
+        SecurityFault,
+        asking::{Asking, Sealed},
+    },
     prefix_map::PrefixMap,
     wire::{MapReply, MapRequest},
 };
@@ -73,6 +84,8 @@ pub struct Settings {
     pub pending_max: usize,
     /// Most records of one Map-Reply.
     pub records_max: usize,
+    /// LISP-SEC; `None`: it is not asked for, and nothing is proven.
+    pub security: Option<Asking>,
 }
 
 /// What happens to the resolver.
@@ -86,6 +99,13 @@ pub enum Input {
     Solicited(EidPrefix),
     /// A Map-Reply came, from wherever.
     Reply(MapReply),
+    /// One with the S bit: what it proves is in its octets.
+    SecuredReply {
+        /// As read.
+        reply: MapReply,
+        /// What it was read from.
+        octets: Vec<u8>,
+    },
     /// The time of [`Resolver::due`] has come.
     Wake,
 }
@@ -104,6 +124,8 @@ pub enum Output {
         refresh: bool,
         /// The Map-Request.
         message: MapRequest,
+        /// LISP-SEC's authentication data for its ECM: it must not go without them.
+        security: Option<Box<[u8]>>,
     },
     /// Put all of these into the map-cache in one step; a record of [`Ttl::Remove`](altitude_dataplane::mapping::Ttl)
     /// takes its entry out.
@@ -112,6 +134,27 @@ pub enum Output {
     GiveUp(EidPrefix),
     /// Count this.
     Discard(ResolverFault),
+    /// Count this, and tell the operator: somebody may be lying.
+    Insecure(SecurityFault),
+}
+
+/// Why something had no effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    Plain(ResolverFault),
+    Insecure(SecurityFault),
+}
+
+impl From<ResolverFault> for Refused {
+    fn from(fault: ResolverFault) -> Self {
+        Self::Plain(fault)
+    }
+}
+
+impl From<SecurityFault> for Refused {
+    fn from(fault: SecurityFault) -> Self {
+        Self::Insecure(fault)
+    }
 }
 
 faults! {
@@ -155,6 +198,17 @@ struct Pending {
     sent_at: Option<Instant>,
     due: Instant,
     nonces: Vec<u64>,
+    /// Which algorithm of LISP-SEC is asked for next.
+    algorithm: usize,
+    /// Nobody can sign the answer, and it is taken all the same.
+    downgraded: bool,
+}
+
+/// One Map-Request that is not answered yet.
+#[derive(Debug)]
+struct Asked {
+    eid: EidPrefix,
+    sealed: Option<Sealed>,
 }
 
 /// The machine. Ordered collections throughout: a recorded run replays the same.
@@ -163,7 +217,7 @@ pub struct Resolver {
     settings: Settings,
     database: PrefixMap<()>,
     pending: PrefixMap<Pending>,
-    outstanding: BTreeMap<u64, EidPrefix>,
+    outstanding: BTreeMap<u64, Asked>,
     deadlines: BTreeSet<(Instant, EidPrefix)>,
     /// Prefixes that answers named, and when the next Map-Request under each may go.
     named: Memory<Instant>,
@@ -198,16 +252,19 @@ impl Resolver {
         self.exhausted.expire(now);
         let result = match input {
             Input::Miss(miss) if miss.wanted == Wanted::Mapping => {
-                self.ask(now, EidPrefix::host(miss.destination), Some(miss.source))
+                self.ask(now, EidPrefix::host(miss.destination), Some(miss.source)).map_err(Refused::Plain)
             }
-            Input::Miss(_) => Err(ResolverFault::NotAMapping),
-            Input::Refresh(eid) => self.ask(now, eid, None),
-            Input::Solicited(eid) => self.ask(now, eid, None).map(|()| self.solicit(now, &eid)),
-            Input::Reply(reply) => self.answered(now, reply).map(|records| todo.push(Output::Install(records))),
+            Input::Miss(_) => Err(ResolverFault::NotAMapping.into()),
+            Input::Refresh(eid) => self.ask(now, eid, None).map_err(Refused::Plain),
+            Input::Solicited(eid) => self.ask(now, eid, None).map(|()| self.solicit(now, &eid)).map_err(Refused::Plain),
+            Input::Reply(reply) => self.answered(now, reply, &[], todo),
+            Input::SecuredReply { reply, octets } => self.answered(now, reply, &octets, todo),
             Input::Wake => Ok(()),
         };
-        if let Err(fault) = result {
-            todo.push(Output::Discard(fault));
+        match result {
+            Ok(()) => {}
+            Err(Refused::Plain(fault)) => todo.push(Output::Discard(fault)),
+            Err(Refused::Insecure(fault)) => todo.push(Output::Insecure(fault)),
         }
         self.run(now, nonces, todo);
     }
@@ -245,8 +302,18 @@ impl Resolver {
         let refresh = source.is_none();
         let due = self.share(&eid, refresh).map_or(now, |(_, next)| next.max(now));
         let tries_max = if self.exhausted.get(&eid).is_some() { 1 } else { TRIES_MAX };
-        let pending =
-            Pending { source, refresh, solicited: false, tries: 0, tries_max, sent_at: None, due, nonces: Vec::new() };
+        let pending = Pending {
+            source,
+            refresh,
+            solicited: false,
+            tries: 0,
+            tries_max,
+            sent_at: None,
+            due,
+            nonces: Vec::new(),
+            algorithm: 0,
+            downgraded: false,
+        };
         self.pending.insert(eid, pending);
         self.deadlines.insert((due, eid));
         Ok(())
@@ -256,6 +323,12 @@ impl Resolver {
     fn solicit(&mut self, now: Instant, eid: &EidPrefix) {
         let Some(pending) = self.pending.get_mut(eid) else { return };
         pending.solicited = true;
+        self.hurry(now, eid);
+    }
+
+    /// What is pending is asked for again as soon as its second is over.
+    fn hurry(&mut self, now: Instant, eid: &EidPrefix) {
+        let Some(pending) = self.pending.get_mut(eid) else { return };
         let soon = pending.sent_at.map_or(now, |sent_at| now.max(sent_at + SPACING_MIN));
         if soon < pending.due && pending.tries < pending.tries_max {
             self.deadlines.remove(&(pending.due, *eid));
@@ -296,7 +369,9 @@ impl Resolver {
         let Some(pending) = self.pending.get_mut(&eid) else { return };
         pending.sent_at = Some(now);
         pending.nonces.push(nonce);
-        self.outstanding.insert(nonce, eid);
+        let asking = self.settings.security.as_ref().filter(|_| !pending.downgraded);
+        let (sealed, security) = asking.map(|asking| asking.seal(nonce, pending.algorithm, nonces)).unzip();
+        self.outstanding.insert(nonce, Asked { eid, sealed });
         let source = pending.source.map(|address| Eid { instance: eid.instance, address });
         // A stranger's address is no EID, and its packet none of ours (RFC 9301 §5.2).
         let ours = |eid: &Eid| self.database.covering(&EidPrefix::host(*eid)).is_some();
@@ -309,6 +384,7 @@ impl Resolver {
             instance: eid.instance,
             refresh: pending.refresh && !pending.solicited,
             message,
+            security: security.map(Vec::into_boxed_slice),
         });
     }
 
@@ -328,17 +404,22 @@ impl Resolver {
     }
 
     /// Checks a Map-Reply; what it says completes every pending EID-Prefix that it covers.
-    fn answered(&mut self, now: Instant, reply: MapReply) -> Result<Vec<Mapping>, ResolverFault> {
-        let asked = *self.outstanding.get(&reply.nonce).ok_or(ResolverFault::NonceUnknown)?;
+    fn answered(
+        &mut self,
+        now: Instant,
+        mut reply: MapReply,
+        octets: &[u8],
+        todo: &mut Vec<Output>,
+    ) -> Result<(), Refused> {
+        let Asked { eid: asked, sealed } = self.outstanding.get(&reply.nonce).ok_or(ResolverFault::NonceUnknown)?;
+        let (asked, is_sealed) = (*asked, sealed.is_some());
         // A refresh may be asked of a locator itself, as a probe (RFC 9301 §5.2).
-        let refreshed = self.pending.get(&asked).is_some_and(|pending| pending.refresh);
+        let refreshed = self.pending.get(&asked).is_some_and(|pending| pending.refresh) && !is_sealed;
         if reply.probe && !(refreshed && reply.probe_is_authoritative()) {
-            return Err(ResolverFault::ProbeReply);
+            return Err(ResolverFault::ProbeReply.into());
         }
-        self.outstanding.remove(&reply.nonce);
-        if let Some(pending) = self.pending.get_mut(&asked) {
-            pending.nonces.retain(|nonce| *nonce != reply.nonce);
-        }
+        self.prove(now, &mut reply, octets, todo)?;
+        self.spend(reply.nonce);
         let records = admission::admit(&self.settings, &self.database, &asked, reply.records)?;
         for record in &records {
             let covered: Vec<EidPrefix> = self.pending.within(&record.eid).map(|(eid, _)| eid).collect();
@@ -350,7 +431,8 @@ impl Resolver {
                 self.exhausted.forget(eid);
             }
         }
-        Ok(records)
+        todo.push(Output::Install(records));
+        Ok(())
     }
 
     /// The records of a probe reply that may refresh what is cached for `asked`: as checked as any, and none but of that
@@ -372,54 +454,5 @@ impl Resolver {
             self.outstanding.remove(nonce);
         }
         Some(pending)
-    }
-}
-
-/// Prefixes with a value, remembered until an instant: bounded, the ones that end first give way.
-#[derive(Debug)]
-struct Memory<V> {
-    capacity: usize,
-    values: PrefixMap<(Instant, V)>,
-    by_time: BTreeSet<(Instant, EidPrefix)>,
-}
-
-impl<V: Copy> Memory<V> {
-    const fn new(capacity: usize) -> Self {
-        Self { capacity, values: PrefixMap::new(), by_time: BTreeSet::new() }
-    }
-
-    fn remember(&mut self, eid: EidPrefix, until: Instant, value: V) {
-        self.forget(&eid);
-        self.values.insert(eid, (until, value));
-        self.by_time.insert((until, eid));
-        while self.values.len() > self.capacity {
-            self.drop_first();
-        }
-    }
-
-    fn forget(&mut self, eid: &EidPrefix) {
-        if let Some((until, _)) = self.values.remove(eid) {
-            self.by_time.remove(&(until, *eid));
-        }
-    }
-
-    fn expire(&mut self, now: Instant) {
-        while self.by_time.first().is_some_and(|(until, _)| *until <= now) {
-            self.drop_first();
-        }
-    }
-
-    fn drop_first(&mut self) {
-        if let Some((_, eid)) = self.by_time.pop_first() {
-            self.values.remove(&eid);
-        }
-    }
-
-    fn get(&self, eid: &EidPrefix) -> Option<V> {
-        self.values.get(eid).map(|(_, value)| *value)
-    }
-
-    fn covering(&self, eid: &EidPrefix) -> Option<(EidPrefix, V)> {
-        self.values.covering(eid).map(|(named, (_, value))| (named, *value))
     }
 }

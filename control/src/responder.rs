@@ -159,6 +159,20 @@ impl Responder {
     /// # Errors
     /// [`RequestFault`]: nothing is sent; count it.
     pub fn answer(&mut self, now: Instant, request: &MapRequest, arrival: Arrival) -> Result<Answer, RequestFault> {
+        self.answer_with_room(now, request, arrival, 0)
+    }
+
+    /// The same, of a size that so many octets can be added to.
+    ///
+    /// # Errors
+    /// As [`answer`](Self::answer).
+    pub fn answer_with_room(
+        &mut self,
+        now: Instant,
+        request: &MapRequest,
+        arrival: Arrival,
+        room: usize,
+    ) -> Result<Answer, RequestFault> {
         if request.smr {
             return Err(RequestFault::Smr);
         }
@@ -175,7 +189,7 @@ impl Responder {
         self.limit(now, to.ip(), &matches, arrival.destination.filter(|_| request.probe))?;
         let beneath = matches.iter().flat_map(|eid| self.database.within(eid));
         let full: BTreeMap<EidPrefix, &Mapping> = beneath.take(RECORDS_MAX + 1).collect();
-        let fits = |message: &MapReply| message.encode().len() <= payload_max(to.ip());
+        let fits = |message: &MapReply| message.encode().len() + room <= payload_max(to.ip());
         let message = match reply(request, arrival.destination, full).filter(fits) {
             Some(message) => message,
             None => reply(request, arrival.destination, self.narrowed(&asked)).ok_or(RequestFault::TooManyRecords)?,

@@ -26,9 +26,10 @@ const ARROWS: [(&str, &str, &str); 9] = [
 ];
 
 /// Machines are values: nothing of the world inside.
-const PURE: [&str; 13] = [
+const PURE: [&str; 14] = [
     "control/src/resolver",
     "control/src/responder",
+    "control/src/lisp_sec",
     "control/src/map_cache",
     "control/src/map_resolver",
     "control/src/map_server",

@@ -93,6 +93,7 @@ impl Node {
                 shortest_v6: 16,
                 pending_max: 64,
                 records_max: 32,
+                security: None,
             }),
             responder: Responder::new(responder::Settings::new(site.into_iter().map(mapping).collect(), vec![rloc])),
             cache: MapCache::new(map_cache::Settings { capacity: 64 }, Instant::now()),
@@ -129,6 +130,7 @@ impl Node {
                     self.cache.step(now, map_cache::Input::GiveUp(eid), &|_| 0, &mut told);
                 }
                 resolver::Output::Discard(fault) => panic!("{fault:?}"),
+                resolver::Output::Insecure(fault) => panic!("{fault:?}"),
             }
         }
         self.perform(now, into_alt, &[])

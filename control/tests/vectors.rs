@@ -3,9 +3,16 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use altitude_control::wire::{
-    Algorithm, AuthenticationError, Key, MapNotify, MapRegister, MapReply, MapRequest, Message, WireError, ecm,
-    ecm::Ecm, gre, gre::GreHeader, packet::UdpPacket,
+use altitude_control::{
+    lisp_sec::keys::{OneTimeKey, SharedKey},
+    wire::{
+        Algorithm, AuthenticationError, Key, MapNotify, MapRegister, MapReply, MapRequest, Message, WireError, ecm,
+        ecm::Ecm,
+        gre,
+        gre::GreHeader,
+        lisp_sec::{EidData, Hash, ReplyData, RequestData},
+        packet::UdpPacket,
+    },
 };
 use altitude_dataplane::{
     mapping::{Action, EidPrefix, InstanceId, Locator, Mapping},
@@ -105,6 +112,48 @@ fn encapsulated(vector: &Vector) {
     assert_eq!(request.encode(), inner.payload, "{id}");
     let asked = request.records[0].eid.prefix;
     assert!(asked.contains(inner.destination.ip()) && request.itr_rlocs == [inner.source.ip()], "{id}");
+}
+
+/// SEC-3, SEC-5, SEC-6: the keys of the vectors, and nothing else, open and sign them.
+#[test]
+fn lisp_sec_vectors_verify() {
+    let vectors = load::all();
+    let payload = |id: &str| vectors.iter().find(|vector| vector.id == id).unwrap().payload.clone();
+    let octets =
+        |hex: &str| -> [u8; 16] { std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()) };
+    let itr_otk = OneTimeKey::new(octets("00112233445566778899aabbccddeeff"));
+    let ms_otk = itr_otk.derived(Hash::Sha256);
+    let nonce = 0x0a0b_0c0d_0e0f_1011;
+    let registered: EidPrefix = EidPrefix { instance: InstanceId::DEFAULT, prefix: "198.51.100.0/24".parse().unwrap() };
+    let mut eid_ad = EidData::unsigned(2, Hash::Sha256, false, &[registered]);
+    itr_otk.sign(Hash::Sha256, &mut eid_ad);
+
+    let bare = EidData::bare(2);
+    for (id, shared, otk, eids) in [
+        ("E04", SharedKey::new(1, b"itr-mr-psk"), &itr_otk, &bare[..]),
+        ("E05", SharedKey::new(2, b"ms-etr-psk"), &ms_otk, &eid_ad[..]),
+    ] {
+        let payload = payload(id);
+        let ecm = Ecm::parse(&payload).unwrap();
+        let data = RequestData::parse(ecm.security.unwrap()).unwrap();
+        assert_eq!((data.hmac, data.key_id, data.wrapping, data.eids.octets()), (2, shared.id, 2, eids), "{id}");
+        assert_eq!(OneTimeKey::unwrapped(nonce, &data.wrapped, &shared).as_ref(), Ok(otk), "{id}");
+        assert_eq!(data.wrapped, otk.wrapped(nonce, &shared), "{id}");
+        assert_eq!(ecm::encapsulate_secured(&data.encode(), ecm.packet), payload, "{id}");
+    }
+
+    let payload = payload("P30");
+    let Ok(Message::MapReply(mut reply)) = Message::parse(&payload) else { panic!("P30") };
+    let security = reply.security.take().unwrap();
+    let data = ReplyData::parse(&security).unwrap();
+    let signed = data.eids.signed.as_ref().unwrap();
+    assert_eq!((data.eids.octets(), &signed.prefixes[..], signed.cant_sign), (&eid_ad[..], &[registered][..], false));
+    assert!(itr_otk.verifies(Hash::Sha256, data.eids.covered(), signed.mac));
+    let (hmac, mac) = data.packet.unwrap();
+    assert!(hmac == 2 && ms_otk.verifies(Hash::Sha256, &payload[..payload.len() - mac.len()], mac));
+    let mut again = MapReply { security: Some(ReplyData::unsigned(&eid_ad, Some(Hash::Sha256))), ..reply }.encode();
+    ms_otk.sign(Hash::Sha256, &mut again);
+    assert_eq!(again, payload);
 }
 
 /// G-1, G-2, G-8.

@@ -57,6 +57,8 @@ pub struct XtrStatus {
     pub proxy: bool,
     /// Its locators are merged with those of others.
     pub merge: bool,
+    /// It speaks LISP-SEC: Map-Requests that are protected go to it.
+    pub signs: bool,
     /// Record TTL.
     pub ttl: Ttl,
     /// As registered, in wire order.
@@ -93,6 +95,7 @@ const DENIED: u8 = 2;
 const XTR_ID: u8 = 1;
 const PROXY: u8 = 2;
 const MERGE: u8 = 4;
+const SIGNS: u8 = 8;
 
 fn seconds(duration: Duration) -> [u8; 4] {
     (duration.as_secs().min(u32::MAX.into()) as u32).to_le_bytes()
@@ -147,7 +150,8 @@ pub(super) fn put_site(site: &SiteStatus, group: &mut Group<'_>) {
 fn put_xtr(out: &mut Vec<u8>, xtr: &XtrStatus) {
     put(out, kind::XTR, |out| {
         let flag = |is: bool, flag: u8| if is { flag } else { 0 };
-        out.push(flag(xtr.xtr_id.is_some(), XTR_ID) | flag(xtr.proxy, PROXY) | flag(xtr.merge, MERGE));
+        let answers = flag(xtr.proxy, PROXY) | flag(xtr.merge, MERGE) | flag(xtr.signs, SIGNS);
+        out.push(flag(xtr.xtr_id.is_some(), XTR_ID) | answers);
         out.push(xtr.key);
         out.extend(seconds(xtr.since));
         out.extend(seconds(xtr.left));
@@ -254,6 +258,7 @@ fn xtr(mut fields: Fields<'_>) -> Result<XtrStatus, ProtocolError> {
         left,
         proxy: flags & PROXY != 0,
         merge: flags & MERGE != 0,
+        signs: flags & SIGNS != 0,
         ttl,
         locators: Vec::new(),
     })
@@ -280,6 +285,7 @@ mod tests {
             left: Duration::from_secs(110),
             proxy: true,
             merge: false,
+            signs: false,
             ttl: Ttl::Minutes(1440),
             locators: vec![locator, Locator { reachable: false, ..Locator::unicast([203, 0, 113, 2].into(), 255, 0) }],
         };
@@ -287,6 +293,7 @@ mod tests {
             xtr_id: Some([7; 16]),
             site_id: 9,
             merge: true,
+            signs: true,
             proxy: false,
             locators: Vec::new(),
             ..plain.clone()

@@ -3,6 +3,7 @@
 mod bgp;
 mod features;
 mod key;
+mod lisp_sec;
 mod map_server;
 mod probing;
 mod proxy;
@@ -14,6 +15,7 @@ use super::roles::RolesDraft;
 pub use bgp::{AggregateDraft, AltDraft, NeighborDraft, RibDraft};
 pub use features::FeaturesDraft;
 pub use key::{KeyDraft, Secret};
+pub use lisp_sec::{ClientDraft, LispSecDraft, ServerDraft};
 pub use map_server::MapServerDraft;
 pub use probing::ProbingDraft;
 pub use proxy::{PetrDraft, PitrPrefixDraft, RtrDraft};
@@ -249,6 +251,8 @@ pub struct Draft {
     pub probing: ProbingDraft,
     /// Header features.
     pub features: FeaturesDraft,
+    /// LISP-SEC, if it is switched on.
+    pub lisp_sec: Option<LispSecDraft>,
     /// The rest.
     pub settings: Settings,
 }
@@ -276,6 +280,10 @@ impl Draft {
             roles: self.roles.over(other.roles),
             probing: self.probing.over(other.probing),
             features: self.features.over(other.features),
+            lisp_sec: match (self.lisp_sec, other.lisp_sec) {
+                (Some(first), Some(second)) => Some(first.over(second)),
+                (first, second) => first.or(second),
+            },
             settings: self.settings.over(other.settings),
         }
     }

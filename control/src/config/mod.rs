@@ -27,7 +27,6 @@ use altitude_dataplane::{
     mapping::{EidPrefix, InstanceId, Mapping},
 };
 
-use crate::prober;
 pub use crate::{
     alt::{
         bgp::settings::Settings as SpeakerSettings,
@@ -36,10 +35,11 @@ pub use crate::{
     },
     registrar::MapServer,
 };
+use crate::{lisp_sec, prober};
 pub use draft::{
-    AggregateDraft, AltDraft, Draft, EidPrefixDraft, FeaturesDraft, Given, KeyDraft, LocatorDraft, MapServerDraft,
-    NeighborDraft, PetrDraft, PitrPrefixDraft, Place, PortDraft, ProbingDraft, RibDraft, RouteDraft, RtrDraft, Secret,
-    Settings, StaticDraft, TunnelDraft,
+    AggregateDraft, AltDraft, ClientDraft, Draft, EidPrefixDraft, FeaturesDraft, Given, KeyDraft, LispSecDraft,
+    LocatorDraft, MapServerDraft, NeighborDraft, PetrDraft, PitrPrefixDraft, Place, PortDraft, ProbingDraft, RibDraft,
+    RouteDraft, RtrDraft, Secret, ServerDraft, Settings, StaticDraft, TunnelDraft,
 };
 pub use problem::{Problem, Problems};
 pub use roles::{Proxies, Roles, RolesDraft};
@@ -93,6 +93,8 @@ pub struct Config {
     pub probing: Option<prober::Settings>,
     /// Header features beyond the public Internet's profile.
     pub features: Features,
+    /// LISP-SEC; `None`: it is off, and no message says anything of it.
+    pub lisp_sec: Option<lisp_sec::Settings>,
     /// Cores the workers are pinned to, one worker each, at least one.
     pub workers: Vec<usize>,
     /// Core the control thread is pinned to, if any.
@@ -289,6 +291,16 @@ choice! {
         /// HMAC-SHA-256-128.
         Sha256 = "sha256",
         /// HMAC-SHA-1-96, for routers that know no better.
+        Sha1 = "sha1",
+    }
+}
+
+choice! {
+    /// What LISP-SEC's answers are signed with (RFC 9303 §8.2).
+    SignatureName {
+        /// HMAC-SHA-256-128 and HKDF-SHA256.
+        Sha256 = "sha256",
+        /// HMAC-SHA-1-96 and HKDF-SHA1-128, for routers that know no better.
         Sha1 = "sha1",
     }
 }

@@ -2,6 +2,7 @@
 
 mod bgp;
 mod features;
+mod lisp_sec;
 mod map_server;
 mod probing;
 mod proxy;

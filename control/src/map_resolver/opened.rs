@@ -24,6 +24,8 @@ pub struct Opened<'a> {
     pub packet: &'a [u8],
     /// Its datagram.
     pub datagram: UdpPacket<'a>,
+    /// LISP-SEC's authentication data, which nobody has looked at.
+    pub security: Option<&'a [u8]>,
     /// The message in it.
     pub request: MapRequest,
     /// The EID asked for: the inner destination, in the instance of the record that holds it.
@@ -37,8 +39,6 @@ faults! {
         Malformed = "ecm-malformed",
         /// A wrong inner IPv4 header or UDP checksum, or none.
         Checksum = "ecm-bad-checksum",
-        /// LISP-SEC is asked for, and no keys are held here (RFC 9303 §6.5).
-        Security = "ecm-lisp-sec",
         /// A Map-Referral is asked for (RFC 8111 §5).
         Ddt = "ecm-ddt",
         /// The inner packet is not UDP to port 4342: a Data-Probe, for instance (RFC 6836 §8.2).
@@ -70,9 +70,6 @@ pub fn open(octets: &[u8]) -> Result<Opened<'_>, EcmFault> {
         _ => EcmFault::Malformed,
     })?;
     let Ecm { ddt, security, packet, datagram } = ecm;
-    if security.is_some() {
-        return Err(EcmFault::Security);
-    }
     if ddt {
         return Err(EcmFault::Ddt);
     }
@@ -89,13 +86,13 @@ pub fn open(octets: &[u8]) -> Result<Opened<'_>, EcmFault> {
     let address = datagram.destination.ip();
     let record = request.records.iter().find(|record| record.eid.prefix.contains(address));
     let instance = record.ok_or(EcmFault::EidMismatch)?.eid.instance;
-    Ok(Opened { packet, datagram, request, eid: Eid { instance, address } })
+    Ok(Opened { packet, datagram, security, request, eid: Eid { instance, address } })
 }
 
 /// The ECM in which an ITR asks its Map-Resolver for `target`: from `rloc`, or where that is of the other family from the
-/// EID that asks (RFC 9301 §5.8). `None` where neither is of the target's family.
+/// EID that asks (RFC 9301 §5.8). `None` where neither is of the target's family. `security` are LISP-SEC's authentication data.
 #[must_use]
-pub fn enclose(request: &MapRequest, rloc: Option<IpAddr>, target: IpAddr) -> Option<Vec<u8>> {
+pub fn enclose(request: &MapRequest, rloc: Option<IpAddr>, target: IpAddr, security: Option<&[u8]>) -> Option<Vec<u8>> {
     let asking = request.source_eid.map(|eid| eid.address);
     let fits = |address: &IpAddr| address.is_ipv4() == target.is_ipv4();
     let source = rloc.filter(fits).or(asking.filter(fits))?;
@@ -105,5 +102,9 @@ pub fn enclose(request: &MapRequest, rloc: Option<IpAddr>, target: IpAddr) -> Op
         ttl: TTL,
         payload: &request.encode(),
     };
-    Some(ecm::encapsulate(&packet.encode()))
+    let packet = packet.encode();
+    Some(match security {
+        Some(security) => ecm::encapsulate_secured(security, &packet),
+        None => ecm::encapsulate(&packet),
+    })
 }

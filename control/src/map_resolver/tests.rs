@@ -48,7 +48,7 @@ fn ask(resolver: &mut MapResolver, now: Instant, from: &str, octets: &[u8]) -> F
     let mut todo = Vec::new();
     let opened = open(octets).unwrap();
     let from = SocketAddr::new(address(from), 4342);
-    resolver.step(now, Input::Asked { from, opened: opened.clone() }, &mut todo);
+    resolver.step(now, Input::Asked { from, opened: opened.clone(), protection: None }, &mut todo);
     assert_eq!(todo.len(), 1);
     match todo.remove(0) {
         Output::Resolve { ask, request } => {
@@ -122,9 +122,6 @@ fn only_a_map_request_for_the_mapping_system_comes_out_of_an_ecm() {
     *spoiled.last_mut().unwrap() ^= 1;
     let mut ddt = with(&plain.encode());
     ddt[0] |= 0x04;
-    let mut secured = with(&plain.encode());
-    secured[0] |= 0x08;
-    secured.splice(4..4, [1, 0, 0, 2, 0, 0, 1, 2, 0, 4, 0, 2]);
     let elsewhere = RequestRecord { notify: false, eid: eid("198.51.100.21/32") };
     let register = MapRegister::default().signed(&Key::new(1, Algorithm::Sha256, b"k"), Form::default());
     for (what, octets, fault) in [
@@ -142,7 +139,6 @@ fn only_a_map_request_for_the_mapping_system_comes_out_of_an_ecm() {
         ("TCP", ecm::encapsulate(&tcp), EcmFault::NotControl),
         ("a wrong checksum", spoiled, EcmFault::Checksum),
         ("a DDT request", ddt, EcmFault::Ddt),
-        ("LISP-SEC", secured, EcmFault::Security),
         (
             "another EID",
             with(&MapRequest { records: vec![elsewhere], ..plain.clone() }.encode()),
@@ -262,7 +258,7 @@ fn what_is_enclosed_opens() {
     ] {
         let mut request = request(asked, &[ITR]);
         request.source_eid = Some(Eid { instance: InstanceId::DEFAULT, address: address(asking) });
-        let octets = enclose(&request, rloc, address(asked));
+        let octets = enclose(&request, rloc, address(asked), None);
         assert_eq!(octets.is_some(), expected.is_some());
         let Some(octets) = octets else { continue };
         let opened = open(&octets).unwrap();

@@ -13,6 +13,8 @@ faults! {
         UnknownKey = "site-register-unknown-key",
         /// Signed by another key or with another algorithm, or changed on the way.
         Mac = "site-register-bad-authentication",
+        /// Of an ETR that does not speak LISP-SEC (S bit), where only those that do may register (RFC 9301 §9).
+        NotSigning = "site-register-without-lisp-sec",
         /// A nonce that is not greater than the last one (RFC 9301 §5.6).
         Replayed = "site-register-nonce-replayed",
         /// The last Map-Register once more, octet for octet; its Map-Notify is sent again, nothing else happens.

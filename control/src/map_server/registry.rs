@@ -130,6 +130,8 @@ pub(super) struct Registry {
     registrations_max: usize,
     /// Whether older versions are refused.
     versions: bool,
+    /// Whether ETRs without LISP-SEC are refused.
+    signed_only: bool,
     /// What has changed, as [`saved`] writes it.
     pub(super) journal: Option<Vec<u8>>,
     /// The last Map-Register that was for no site.
@@ -149,6 +151,7 @@ impl Registry {
             clock: Clock { start: now, wall: settings.wall },
             registrations_max: settings.registrations_max,
             versions: settings.versions,
+            signed_only: settings.signed_only,
             journal: settings.journal.then(Vec::new),
             stranger: None,
             sites,
@@ -267,6 +270,9 @@ impl Registry {
 
     /// Whether all records are allowed: a message is taken as a whole or not at all.
     fn check(&self, site: SiteId, known: Option<u32>, message: &MapRegister) -> Result<(), SiteFault> {
+        if self.signed_only && !message.security {
+            return Err(SiteFault::NotSigning);
+        }
         let (mut prefixes, mut registrations) = (0, 0);
         for record in &message.records {
             self.prefix_of(site, &record.eid)?;
@@ -386,8 +392,6 @@ impl Registry {
         todo: &mut Vec<Output>,
     ) {
         let second = self.clock.second_after(now);
-        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-        let by_ttl = flag(message.ttl_timeout, flag::BY_TTL);
         let lasts = match record.ttl {
             Ttl::Minutes(minutes) if message.ttl_timeout => u64::from(minutes) * 60,
             _ => TIMEOUT.as_secs(),
@@ -396,7 +400,7 @@ impl Registry {
             mapping: &ready(record),
             registrant,
             key: self.table.registrants[registrant].key,
-            flags: flag(message.proxy, flag::PROXY) | flag(message.merge, flag::MERGE) | by_ttl,
+            flags: flag::of(message),
             since: self.clock.second(now) as u32,
             expires: second + lasts,
         };

@@ -100,6 +100,8 @@ pub struct Settings {
     pub journal: bool,
     /// Map-versioning: a record of an older version than is registered is refused (RFC 9302 §5).
     pub versions: bool,
+    /// LISP-SEC's strict mode: only ETRs that speak it may register.
+    pub signed_only: bool,
 }
 
 impl Settings {
@@ -119,6 +121,7 @@ impl Settings {
             first_nonce: 0,
             journal: false,
             versions: false,
+            signed_only: false,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod register;
 mod saved;
+mod secured;
 
 use altitude_dataplane::mapping::{InstanceId, Locator};
 use proptest::prelude::*;
@@ -118,12 +119,23 @@ impl World {
     }
 
     fn ask_with(&mut self, rloc: &str, asked: &str, change: impl FnOnce(MapRequest) -> MapRequest) -> Output {
+        self.ask_protected(rloc, asked, None, change)
+    }
+
+    fn ask_protected(
+        &mut self,
+        rloc: &str,
+        asked: &str,
+        protection: Option<&Protection>,
+        change: impl FnOnce(MapRequest) -> MapRequest,
+    ) -> Output {
         let request = change(MapRequest::lookup(7, None, &[address(rloc)], EidPrefix::host(host(asked))));
         let source = if asked.contains(':') { "2001:db8:f::10" } else { ITR };
         let (source, destination) = ((address(source), 61000).into(), (address(asked), 4342).into());
         let packet = UdpPacket { source, destination, ttl: 61, payload: &request.encode() }.encode();
         let source = SocketAddr::new(address(rloc), 61000);
-        let mut outputs = self.step(Input::Request { eid: host(asked), request: &request, source, packet: &packet });
+        let mut outputs =
+            self.step(Input::Request { eid: host(asked), request: &request, source, packet: &packet, protection });
         assert_eq!(outputs.len(), 1);
         if let Output::Encapsulate { message, .. } = &outputs[0] {
             // MS-8: octet for octet.

@@ -28,6 +28,8 @@ pub struct Holder {
     pub proxy: bool,
     /// Its locators are merged with those of others.
     pub merge: bool,
+    /// It speaks LISP-SEC.
+    pub signs: bool,
     /// As it came.
     pub mapping: Mapping,
 }
@@ -104,6 +106,7 @@ impl MapServer {
                 expires: table.expires(number),
                 proxy: one.has(flag::PROXY),
                 merge: one.has(flag::MERGE),
+                signs: one.has(flag::SIGNS),
                 mapping: table.mapping(one),
             }
         };

@@ -41,7 +41,7 @@ impl Stage {
     fn new(servers: Vec<MapServer>, prefixes: &[&str]) -> Self {
         let start = Instant::now();
         let database = prefixes.iter().map(|prefix| mapping(prefix)).collect();
-        let settings = Settings { servers, database, xtr: None, first_nonce: FIRST };
+        let settings = Settings { servers, database, xtr: None, security: false, first_nonce: FIRST };
         Self { registrar: Registrar::new(settings, start), start }
     }
 

@@ -1,5 +1,7 @@
 //! Stories with time.
 
+mod secured;
+
 use altitude_dataplane::mapping::{Action, Locator, Prefix, Ttl};
 use proptest::prelude::*;
 
@@ -43,6 +45,7 @@ fn settings() -> Settings {
         shortest_v6: 16,
         pending_max: 4,
         records_max: 3,
+        security: None,
     }
 }
 
@@ -50,14 +53,20 @@ fn settings() -> Settings {
 fn request(asked: &str, nonce: u64) -> Output {
     let source = Eid { instance: InstanceId::DEFAULT, address: [1, 1, 1, 1].into() };
     let message = MapRequest::lookup(nonce, Some(source), &settings().itr_rlocs, eid(asked));
-    Output::Request { target: eid(asked).prefix.address(), instance: InstanceId::DEFAULT, refresh: false, message }
+    Output::Request {
+        target: eid(asked).prefix.address(),
+        instance: InstanceId::DEFAULT,
+        refresh: false,
+        message,
+        security: None,
+    }
 }
 
 fn refresh(asked: &str, nonce: u64) -> Output {
     match request(asked, nonce) {
         Output::Request { target, instance, message, .. } => {
             let message = MapRequest { source_eid: None, ..message };
-            Output::Request { target, instance, refresh: true, message }
+            Output::Request { target, instance, refresh: true, message, security: None }
         }
         _ => unreachable!("request makes requests"),
     }
@@ -237,7 +246,7 @@ fn an_smr_has_the_mapping_system_asked() {
     let invoked = |asked: &str, nonce: u64| match refresh(asked, nonce) {
         Output::Request { target, instance, message, .. } => {
             let message = MapRequest { smr_invoked: true, ..message };
-            Output::Request { target, instance, refresh: false, message }
+            Output::Request { target, instance, refresh: false, message, security: None }
         }
         _ => unreachable!("refresh makes requests"),
     };
@@ -527,6 +536,7 @@ proptest! {
                     }
                     GiveUp(prefix) => prop_assert!(prefix.prefix.is_host()),
                     Discard(_) => {}
+                    Output::Insecure(fault) => prop_assert!(false, "{fault:?} without LISP-SEC"),
                 }
             }
             let resolver = &stage.resolver;

@@ -85,6 +85,11 @@ impl Key {
     pub fn new(id: u8, algorithm: Algorithm, secret: &[u8]) -> Self {
         Self { id, algorithm, secret: Zeroizing::new(secret.to_vec()) }
     }
+
+    /// What is shared.
+    pub(crate) fn secret(&self) -> &[u8] {
+        &self.secret
+    }
 }
 
 /// What a peer's messages look like, where RFC and deployed code differ.

@@ -15,6 +15,7 @@ use altitude_dataplane::wire::WireError as Malformed;
 use super::{
     WireError,
     cursor::Cursor,
+    lisp_sec::{EID_AD_MIN, LISP_SEC},
     packet::{self, UdpPacket},
 };
 
@@ -23,17 +24,13 @@ pub const TYPE: u8 = 8;
 
 const SECURITY: u8 = 0x08;
 const DDT: u8 = 0x04;
-/// The only authentication data whose length is known.
-const LISP_SEC: u8 = 1;
-/// EID-AD Length counts itself and the KDF ID.
-const EID_AD_MIN: usize = 4;
 
 /// An Encapsulated Control Message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ecm<'a> {
     /// D: the answer shall be a Map-Referral (RFC 8111 §5).
     pub ddt: bool,
-    /// S: the authentication data, from their type on; not looked into.
+    /// S: the authentication data, from their type on; [`RequestData::parse`](super::lisp_sec::RequestData::parse) reads them.
     pub security: Option<&'a [u8]>,
     /// The inner IP packet, whole.
     pub packet: &'a [u8],
@@ -81,7 +78,7 @@ fn authentication<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], WireError> {
     cursor.take(2)?;
     cursor.take(if length == 28 { 24 } else { length })?;
     let eid_ad = usize::from(cursor.u16()?);
-    let rest = eid_ad.checked_sub(2).filter(|_| eid_ad >= EID_AD_MIN);
+    let rest = eid_ad.checked_sub(2).filter(|_| eid_ad >= usize::from(EID_AD_MIN));
     cursor.take(rest.ok_or(Malformed::Contradiction("EID-AD Length below 4"))?)?;
     Ok(&whole[..whole.len() - cursor.rest().len()])
 }
@@ -90,6 +87,12 @@ fn authentication<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], WireError> {
 #[must_use]
 pub fn encapsulate(packet: &[u8]) -> Vec<u8> {
     [&[TYPE << 4, 0, 0, 0], packet].concat()
+}
+
+/// The same with LISP-SEC's authentication data, from their type on.
+#[must_use]
+pub fn encapsulate_secured(security: &[u8], packet: &[u8]) -> Vec<u8> {
+    [&[TYPE << 4 | SECURITY, 0, 0, 0], security, packet].concat()
 }
 
 #[cfg(test)]

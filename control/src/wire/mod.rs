@@ -20,6 +20,7 @@ pub mod ecm;
 mod error;
 pub mod gre;
 mod lcaf;
+pub mod lisp_sec;
 mod map_reply;
 mod map_request;
 pub mod packet;

@@ -9,6 +9,7 @@ mod clients;
 mod counts;
 mod features;
 mod inside;
+mod lisp_sec;
 mod messages;
 mod news;
 mod operations;
@@ -41,6 +42,7 @@ use altitude_control::{
     },
     api::{MissReason, Rights},
     config::Config,
+    lisp_sec::gate::Gate,
     map_cache::{self, Cached, MapCache},
     map_resolver::{Choice, MapResolver},
     map_server::MapServer,
@@ -133,6 +135,7 @@ pub(crate) struct Driver<'a> {
     /// What the engine last said; kept for its memory.
     datagrams: Vec<datagrams::Output>,
     map_resolver: Option<MapResolver>,
+    gate: Gate,
     map_server: MapServer,
     registration: Registration,
     /// Where it writes what must survive a restart.

@@ -4,6 +4,7 @@ mod alt;
 mod bgp;
 mod features;
 mod key;
+mod lisp_sec;
 mod map_server;
 mod ports;
 mod probing;
@@ -95,6 +96,7 @@ pub(super) fn validate(
     let map_servers = map_server::map_servers(draft, &rlocs, &database, source.folder(), findings);
     let identity = map_server::identity(draft, findings);
     let probing = probing::probing(&draft.probing, &rlocs, findings);
+    let lisp_sec = lisp_sec::lisp_sec(draft, &roles, &map_servers, source.folder(), findings);
     let features = features::features(draft, &database, probing.is_some(), findings);
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
@@ -116,6 +118,7 @@ pub(super) fn validate(
             state_dir: tuning.state_dir,
             probing,
             features,
+            lisp_sec,
             workers: tuning.workers,
             control_core: tuning.control_core,
             xdp: tuning.xdp,

@@ -5,19 +5,57 @@ use std::net::IpAddr;
 use altitude_dataplane::mapping::{Eid, EidPrefix, Mapping, Ttl};
 
 use super::{
-    super::{Proxying, SiteId},
+    super::{Proxying, SiteFault, SiteId},
     Registry,
     table::flag,
 };
 use crate::{
     rloc::{Families, routable},
-    wire::MapReply,
+    wire::{Key, MapReply},
 };
 
 /// Most records of an answer.
 const RECORDS_MAX: usize = MapReply::RECORDS_MAX;
 
+/// An ETR that signs its answers.
+pub(in crate::map_server) struct Signer {
+    pub(in crate::map_server) rloc: IpAddr,
+    /// The one that it registered with last.
+    pub(in crate::map_server) key: Key,
+    /// Others that registered the prefix cannot sign.
+    pub(in crate::map_server) others_cant: bool,
+}
+
 impl Registry {
+    /// The next in turn of the ETRs that can sign (S bit). `None`: none of them can.
+    pub(in crate::map_server) fn signer(&mut self, head: u32, families: Families) -> Result<Option<Signer>, SiteFault> {
+        let turn = self.table.turn(head);
+        let reachable = |address: IpAddr| routable(address) && families.reach(address);
+        let (mut any, mut others_cant, mut etrs) = (false, false, Vec::new());
+        for (_, one) in self.table.chain_from(head) {
+            let xtr = &self.table.registrants[one.registrant];
+            let keys = &self.sites[xtr.site as usize].keys;
+            let key = keys.iter().find(|key| key.id == one.key).filter(|_| one.has(flag::SIGNS));
+            let Some(key) = key else {
+                others_cant = true;
+                continue;
+            };
+            any = true;
+            let locators = self.table.locators(one).iter();
+            let usable = locators.filter(|locator| locator.usable() && locator.is_end() && reachable(locator.address));
+            let before = etrs.len();
+            etrs.extend(usable.map(|locator| (locator.address, key)));
+            if etrs.len() == before && reachable(xtr.source.ip()) {
+                etrs.push((xtr.source.ip(), key));
+            }
+        }
+        if !any {
+            return Ok(None);
+        }
+        let (rloc, key) = etrs.get(turn % etrs.len().max(1)).ok_or(SiteFault::NoEtr)?;
+        Ok(Some(Signer { rloc: *rloc, key: (*key).clone(), others_cant }))
+    }
+
     /// What is registered around the EID, within the configured prefix `whole`: the ETRs of a wider site do not serve a
     /// narrower one inside it.
     pub(in crate::map_server) fn serving(&self, eid: Eid, whole: &EidPrefix) -> Option<(EidPrefix, u32)> {

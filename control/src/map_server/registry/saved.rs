@@ -146,6 +146,7 @@ pub(super) fn put_registration(site: u64, table: &Table, number: u32, out: &mut 
     let Some(registration) = table.registrations.get(number) else { return };
     let message = MapRegister {
         proxy: registration.has(flag::PROXY),
+        security: registration.has(flag::SIGNS),
         merge: registration.has(flag::MERGE),
         ttl_timeout: registration.has(flag::BY_TTL),
         records: vec![table.mapping(registration)],
@@ -372,11 +373,7 @@ impl Registry {
         self.check(site, Some(registrant), &message).ok()?;
         // A clock that was set back must not make it last longer than from now on.
         let latest = if message.ttl_timeout { u64::MAX } else { second + TIMEOUT.as_secs() };
-        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-        let flags = flag(message.proxy, flag::PROXY)
-            | flag(message.merge, flag::MERGE)
-            | flag(message.ttl_timeout, flag::BY_TTL);
-        let new = New { mapping, registrant, key, flags, since, expires: expires.min(latest) };
+        let new = New { mapping, registrant, key, flags: flag::of(&message), since, expires: expires.min(latest) };
         self.put(now, site, new, todo);
         Some(())
     }

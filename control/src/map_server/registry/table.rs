@@ -21,9 +21,22 @@ pub(in crate::map_server) const END: u32 = u32::MAX;
 
 /// Flags of a registration.
 pub(in crate::map_server) mod flag {
+    use crate::wire::MapRegister;
+
     pub(in crate::map_server) const PROXY: u8 = 1;
     pub(in crate::map_server) const MERGE: u8 = 2;
     pub(in crate::map_server) const BY_TTL: u8 = 4;
+    /// The xTR speaks LISP-SEC.
+    pub(in crate::map_server) const SIGNS: u8 = 8;
+
+    /// Those that the message sets.
+    pub(in crate::map_server) fn of(message: &MapRegister) -> u8 {
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        flag(message.proxy, PROXY)
+            | flag(message.merge, MERGE)
+            | flag(message.ttl_timeout, BY_TTL)
+            | flag(message.security, SIGNS)
+    }
 }
 
 /// One EID-Prefix as one xTR registered it. 52 octets; its deadline is in the wheel.

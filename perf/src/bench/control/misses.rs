@@ -146,6 +146,7 @@ impl Control {
             shortest_v6: 16,
             pending_max: 8192,
             records_max: 64,
+            security: None,
         };
         let start = Instant::now();
         Self {
@@ -217,7 +218,7 @@ impl Control {
                     self.cache.step(self.start + clock, install, &|_| 0, &mut published);
                     published.clear();
                 }
-                Output::GiveUp(_) => {}
+                Output::GiveUp(_) | Output::Insecure(_) => {}
                 Output::Discard(_) => self.discarded += 1,
             }
         }

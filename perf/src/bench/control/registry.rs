@@ -150,7 +150,7 @@ pub(super) fn requests(sites: u32, count: usize) -> Vec<Vec<u8>> {
         let prefix = eid(random.below((sites * PREFIXES) as usize) as u32).prefix.address();
         let asked = EidPrefix { instance: InstanceId::DEFAULT, prefix: Prefix::host(prefix) };
         let request = MapRequest::lookup(nonce as u64, None, &[ITR], asked);
-        enclose(&request, Some(ITR), prefix).expect("one family")
+        enclose(&request, Some(ITR), prefix, None).expect("one family")
     };
     (0..count).map(one).collect()
 }
@@ -169,7 +169,8 @@ fn ask(server: &mut MapServer, from: Instant, requests: &[Vec<u8>], right: fn(&O
         for octets in requests {
             let opened = open(octets).map_err(|fault| format!("{fault:?}"))?;
             let (source, packet) = (opened.datagram.source, opened.packet);
-            server.step(now, Input::Request { eid: opened.eid, request: &opened.request, source, packet }, &mut todo);
+            let (eid, request) = (opened.eid, &opened.request);
+            server.step(now, Input::Request { eid, request, source, packet, protection: None }, &mut todo);
             let [output] = &todo[..] else { return Err("no answer".to_owned()) };
             if !right(output) {
                 return Err(format!("{output:?}"));

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use altitude_control::config::{
-    AltDraft, Bind, Draft, EidPrefixDraft, FeaturesDraft, Given, Hold, LogFormat, LogLevel, MapServerDraft,
-    NeighborDraft, PetrDraft, PitrPrefixDraft, PortDraft, ProbingDraft, ResolverName, RibDraft, RolesDraft, RouteDraft,
-    RtrDraft, Settings, SiteRoutes, SourceCheck, TunnelDraft, XdpMode, flags,
+    AltDraft, Bind, Draft, EidPrefixDraft, FeaturesDraft, Given, Hold, KeyDraft, LispSecDraft, LogFormat, LogLevel,
+    MapServerDraft, NeighborDraft, PetrDraft, PitrPrefixDraft, PortDraft, ProbingDraft, ResolverName, RibDraft,
+    RolesDraft, RouteDraft, RtrDraft, Settings, SiteRoutes, SourceCheck, TunnelDraft, XdpMode, flags,
 };
 use clap::{Args, builder::PossibleValuesParser};
 
@@ -224,6 +224,28 @@ pub(crate) struct Run {
     #[arg(help_heading = "Features for trusted networks")]
     echo_nonce: Option<bool>,
 
+    /// Speak LISP-SEC: answers prove that their sender may give them [default: false].
+    ///
+    /// Our Map-Servers are told, and send us Map-Requests that only we can answer. Our own Map-Requests are protected with
+    /// --lisp-sec-key-file. The file's [lisp-sec] has the rest: who may ask us, and what is done where somebody cannot sign.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(help_heading = "LISP-SEC")]
+    lisp_sec: Option<bool>,
+
+    /// File whose first line is the secret shared with the Map-Resolvers: our Map-Requests are protected.
+    ///
+    /// Answers without proof are dropped then, and a router in the core can no longer send our packets elsewhere. Never the
+    /// secret of a --map-server. Key ID 1; another one, and other algorithms, are for the file's [lisp-sec].
+    #[arg(long, value_name = "PATH", help_heading = "LISP-SEC")]
+    lisp_sec_key_file: Option<String>,
+
+    /// Take nothing without LISP-SEC but RLOC-probes and SMRs [default: false].
+    ///
+    /// For networks where everybody speaks it. What comes over the ALT has no protection and is dropped.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(help_heading = "LISP-SEC")]
+    lisp_sec_strict: Option<bool>,
+
     /// Cores of the workers, one worker each: numbers and ranges [default: the last core].
     ///
     /// Worker n serves queue n of every port, so give each port as many queues (ethtool -L). More workers carry more
@@ -416,8 +438,18 @@ impl Run {
                 locator_status_bits: given("locator-status-bits", self.locator_status_bits.as_ref()),
                 echo_nonce: given("echo-nonce", self.echo_nonce.as_ref()),
             },
+            lisp_sec: self.lisp_sec(),
             settings,
         }
+    }
+
+    /// Any of the three switches it on.
+    fn lisp_sec(&self) -> Option<LispSecDraft> {
+        let file = given("lisp-sec-key-file", self.lisp_sec_key_file.as_ref());
+        let key = file.map(|file| KeyDraft { secret_file: Some(file), ..KeyDraft::default() });
+        let strict = given("lisp-sec-strict", self.lisp_sec_strict.as_ref());
+        let on = key.is_some() || strict.is_some() || self.lisp_sec == Some(true);
+        on.then(|| LispSecDraft { key, strict, ..LispSecDraft::default() })
     }
 }
 

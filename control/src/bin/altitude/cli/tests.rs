@@ -37,6 +37,7 @@ fn every_flag_reaches_the_configuration() {
     let key = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let options = "key-id=7,algorithm=sha1,proxy,merge,legacy=whole-mac";
     let server = format!("--map-server=240.0.254.40,key-file={key},{options}");
+    let secret = concat!("--lisp-sec-key-file=", env!("CARGO_MANIFEST_DIR"), "/src/lib.rs").to_owned();
     let draft = run(&[
         "--site-port=eth1:7", "--core-port=eth0", "--rloc=240.0.254.10", "--eid-prefix=1.1.0.0/16,instance=7,ttl=5,version=9",
         "--alt-tunnel=alt0,remote=240.0.254.30,local=240.0.254.10,key=9,checksum,address=10.42.0.1/30,address=fd00::1/64",
@@ -51,7 +52,7 @@ fn every_flag_reaches_the_configuration() {
         "--metrics=127.0.0.1:9347",
         "--api-read-only=/tmp/y.sock", "--resolver=off",
         "--map-versioning", "--locator-status-bits", "--echo-nonce",
-        &server,
+        &server, "--map-resolver=240.0.254.41", "--lisp-sec", &secret, "--lisp-sec-strict",
         "--xtr-id=0123456789abcdef0123456789abcdef", "--site-id=00000000000000ff", "--state-dir=/tmp/state",
     ])
     .unwrap();
@@ -69,6 +70,8 @@ fn every_flag_reaches_the_configuration() {
     );
     assert_eq!(config.database[0].eid.to_string(), "[7]1.1.0.0/16");
     assert_eq!((config.database[0].ttl.to_wire(), config.database[0].version), (5, 9));
+    let lisp_sec = config.lisp_sec.as_ref().unwrap();
+    assert!(lisp_sec.gate.strict && lisp_sec.asking.as_ref().is_some_and(|asking| asking.key.id == 1));
     let features = config.features;
     assert!(features.versions && features.status && features.nonces);
     let tunnel = &config.tunnels[0];

@@ -9,6 +9,7 @@ use std::{
 use altitude_control::{
     alt::{datagrams::Engine, tunnels::Tunnels},
     config::Config,
+    lisp_sec::gate::Gate,
     map_cache::{self, MapCache},
     map_resolver::{Choice, MapResolver},
     map_server::MapServer,
@@ -110,6 +111,7 @@ impl<'a> Driver<'a> {
             engine: Engine::new(tunnels::engine_settings(config, own), &tunnels),
             datagrams: Vec::new(),
             map_resolver: config.roles.map_resolver.clone().map(MapResolver::new),
+            gate: Gate::new(config.lisp_sec.as_ref().map(|settings| settings.gate.clone())),
             map_server: MapServer::new(roles::server_settings(config), now),
             state: None,
             map_resolvers: Choice::new(config.roles.map_resolvers.clone()),

@@ -3,6 +3,7 @@
 use altitude_control::{
     alt::{datagrams::DatagramFault, rib::kernel::RibFault, tunnels::GreFault},
     fault::{ControlFault, Tally},
+    lisp_sec::SecurityFault,
     map_cache::CacheFault,
     map_resolver::{ClientFault, EcmFault},
     map_server::SiteFault,
@@ -23,6 +24,7 @@ pub(super) struct Faults {
     pub(super) ecm: Tally<EcmFault>,
     pub(super) client: Tally<ClientFault>,
     pub(super) site: Tally<SiteFault>,
+    pub(super) security: Tally<SecurityFault>,
 }
 
 /// Messages by kind, and what met a bound.
@@ -31,6 +33,10 @@ pub(super) struct Traffic {
     pub(super) map_requests_in: u64,
     pub(super) map_requests_out: u64,
     pub(super) map_replies_in: u64,
+    /// Map-Requests with a One-Time Key of ours.
+    pub(super) secured_out: u64,
+    /// Map-Replies that proved what they said.
+    pub(super) replies_proven: u64,
     pub(super) map_replies_out: u64,
     pub(super) alt_forwarded: u64,
     /// Map-Requests that our Map-Server handed to an ETR.

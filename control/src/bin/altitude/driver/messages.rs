@@ -9,6 +9,7 @@ use std::{
 use altitude_control::{
     config::{Config, ResolverName},
     fault::ControlFault,
+    lisp_sec::{SecurityFault, gate::Protection},
     map_resolver::enclose,
     resolver,
     responder::Arrival,
@@ -41,6 +42,7 @@ pub(super) fn resolver_settings(config: &Config, database: Vec<EidPrefix>) -> re
         shortest_v6: 16,
         pending_max: PENDING_MAX,
         records_max: RECORDS_MAX,
+        security: config.lisp_sec.as_ref().and_then(|settings| settings.asking.clone()),
     }
 }
 
@@ -75,6 +77,8 @@ impl Driver<'_> {
                 self.map_resolvers.answered(reply.nonce);
                 if reply.probe {
                     self.probe_replied(now, reply);
+                } else if reply.security.is_some() {
+                    self.resolve(now, resolver::Input::SecuredReply { reply, octets: octets.to_vec() });
                 } else {
                     self.resolve(now, resolver::Input::Reply(reply));
                 }
@@ -105,15 +109,23 @@ impl Driver<'_> {
             return;
         }
         let mut todo = Vec::new();
-        let echoes = matches!(&input, resolver::Input::Reply(reply) if reply.echo_nonce);
+        let (echoes, proven) = match &input {
+            resolver::Input::Reply(reply) => (reply.echo_nonce, false),
+            resolver::Input::SecuredReply { reply, .. } => (reply.echo_nonce, self.resolver.is_secured()),
+            _ => (false, false),
+        };
         self.resolver.step(now, input, &mut || self.nonces.next_u64(), &mut todo);
         for output in todo {
             match output {
-                resolver::Output::Request { target, refresh: false, instance, message } => {
+                resolver::Output::Request { target, message, security: Some(security), .. } => {
+                    self.request_secured(now, target, &message, &security);
+                }
+                resolver::Output::Request { target, refresh: false, instance, message, .. } => {
                     self.request(now, Eid { instance, address: target }, &message);
                 }
                 resolver::Output::Request { target, message, .. } => self.refresh(now, target, &message),
                 resolver::Output::Install(mappings) => {
+                    self.traffic.replies_proven += u64::from(proven);
                     self.hear_echoes(now, &mappings, echoes);
                     self.cache(now, altitude_control::map_cache::Input::Install(mappings));
                 }
@@ -123,6 +135,7 @@ impl Driver<'_> {
                     self.cache(now, altitude_control::map_cache::Input::GiveUp(eid));
                 }
                 resolver::Output::Discard(fault) => self.faults.resolver.count(fault),
+                resolver::Output::Insecure(fault) => self.insecure(fault, "Map-Reply"),
             }
         }
     }
@@ -140,17 +153,23 @@ impl Driver<'_> {
         if self.engine.originate(now, message, source, target, &self.rib, &mut todo) {
             self.traffic.map_requests_out += 1;
             tracing::debug!(eid = %target, nonce = format_args!("{:#018x}", message.nonce), "Map-Request into the ALT");
-        } else if !self.ask_resolver(now, target.address, message) {
+        } else if !self.ask_resolver(now, target.address, message, None) {
             self.faults.control.count(ControlFault::NoAltRoute);
         }
         self.perform(now, &mut todo, &mut []);
     }
 
-    /// Sends a Map-Request to our Map-Resolver; false if there is none.
-    fn ask_resolver(&mut self, now: Instant, target: IpAddr, message: &MapRequest) -> bool {
+    /// Sends a Map-Request to our Map-Resolver, with LISP-SEC's authentication data if there are some; false if there is none.
+    pub(super) fn ask_resolver(
+        &mut self,
+        now: Instant,
+        target: IpAddr,
+        message: &MapRequest,
+        security: Option<&[u8]>,
+    ) -> bool {
         let Some(server) = self.map_resolvers.ask(now, message.nonce) else { return false };
         let source = self.rloc_of(target).or_else(|| self.own_address_of(target).filter(|_| message.pitr));
-        let Some(octets) = enclose(message, source, target) else { return false };
+        let Some(octets) = enclose(message, source, target, security) else { return false };
         self.traffic.map_requests_out += 1;
         tracing::debug!(eid = %target, %server, nonce = format_args!("{:#018x}", message.nonce), "Map-Request to a Map-Resolver");
         self.send(SocketAddr::new(server, CONTROL_PORT), &octets);
@@ -160,7 +179,7 @@ impl Driver<'_> {
     /// Sends a Map-Request about a cached prefix: refreshes stay off the ALT (RFC 6836 §5.1), so it goes to the Map-Resolver,
     /// or without one to one of the prefix's locators (RFC 9301 §5.3), which are asked nothing but probes.
     fn refresh(&mut self, now: Instant, target: IpAddr, message: &MapRequest) {
-        if self.ask_resolver(now, target, message) {
+        if self.ask_resolver(now, target, message, None) {
             return;
         }
         let eid = message.records.first().map(|record| record.eid);
@@ -188,7 +207,17 @@ impl Driver<'_> {
         own.filter(|address| address.is_ipv4() == like.is_ipv4()).find(|address| rloc::routable(*address))
     }
 
-    pub(super) fn answer(&mut self, now: Instant, request: &MapRequest, arrival: Arrival) {
+    /// Answers for our own EID-Prefixes; `protection` is what a Map-Request in an ECM came with.
+    pub(super) fn answer(
+        &mut self,
+        now: Instant,
+        request: &MapRequest,
+        arrival: Arrival,
+        protection: Option<&Protection>,
+    ) {
+        if protection.is_none() && !request.probe && self.gate.is_strict() {
+            return self.insecure(SecurityFault::Unprotected, "Map-Request for our EIDs");
+        }
         self.doubt_death(now, &request.itr_rlocs);
         if request.smr_invoked {
             self.heard(now, request);
@@ -197,8 +226,13 @@ impl Driver<'_> {
         let alive: Vec<IpAddr> = request.itr_rlocs.iter().copied().filter(|rloc| !self.is_dead(*rloc)).collect();
         let itr_rlocs = if alive.is_empty() { request.itr_rlocs.clone() } else { alive };
         let request = MapRequest { itr_rlocs, ..request.clone() };
-        match self.responder.answer(now, &request, arrival) {
-            Ok(answer) => {
+        let room = protection.map_or(0, Protection::growth);
+        match self.responder.answer_with_room(now, &request, arrival, room) {
+            Ok(mut answer) => {
+                if let (Some(protection), Some(asked)) = (protection, request.records.first()) {
+                    let asked = Eid { instance: asked.eid.instance, address: asked.eid.prefix.address() };
+                    protection.sign_about(&mut answer.message, asked, false);
+                }
                 self.traffic.map_replies_out += 1;
                 self.reachability.counts.probes_answered += u64::from(answer.message.probe);
                 tracing::debug!(to = %answer.to, records = answer.message.records.len(), "Map-Reply");

@@ -204,10 +204,21 @@ impl Driver<'_> {
         }
         match self.resolver.confirmed(&asked, reply.records) {
             Ok(records) => {
-                let records = records.into_iter().map(|record| self.as_cached(record)).collect();
+                let records: Vec<Mapping> = records.into_iter().map(|record| self.as_cached(record)).collect();
+                if self.resolver.is_secured() {
+                    return self.doubt_mapping(now, asked, &records);
+                }
                 self.cache(now, map_cache::Input::Install(records));
             }
             Err(fault) => self.faults.resolver.count(fault),
+        }
+    }
+
+    /// With LISP-SEC a probe tells of locators alone: where it says something else than is cached, the mapping system is asked.
+    fn doubt_mapping(&mut self, now: Instant, asked: EidPrefix, records: &[Mapping]) {
+        let cached = |record: &Mapping| self.map_cache.get(&record.eid).map(|cached| cached.mapping());
+        if records.iter().any(|record| resolver::says_other(cached(record).as_ref(), record)) {
+            self.resolve(now, resolver::Input::Refresh(asked));
         }
     }
 
@@ -311,7 +322,7 @@ impl Driver<'_> {
             tracing::debug!(from = %arrival.source, prefixes = cached.len(), "SMR received");
             return self.solicit(now, smr::Input::Solicited(&cached));
         }
-        self.answer(now, request, arrival);
+        self.answer(now, request, arrival, None);
     }
 
     /// A locator that we hold for dead may live if its xTR asks us: a probe tells.

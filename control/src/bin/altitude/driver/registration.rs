@@ -69,6 +69,7 @@ impl Registration {
                 servers: config.map_servers.clone(),
                 database: config.database.clone(),
                 xtr: Some(XtrIdentity { xtr_id, site_id: config.identity.site_id }),
+                security: config.lisp_sec.is_some(),
                 first_nonce,
             },
             now,

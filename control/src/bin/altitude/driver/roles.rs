@@ -9,6 +9,7 @@ use altitude_control::{
     alt::bgp::speaker,
     config::{Config, Hop},
     fault::ControlFault,
+    lisp_sec::{SecurityFault, gate::Protection},
     map_resolver::{self, EcmFault, Opened, open},
     map_server::{self, SiteId},
     responder::Arrival,
@@ -29,6 +30,7 @@ pub(super) fn server_settings(config: &Config) -> map_server::Settings {
         wall,
         first_nonce: wall << 32 | 1 << 31,
         versions: config.features.versions,
+        signed_only: config.lisp_sec.as_ref().is_some_and(|settings| settings.gate.strict),
         journal: sites.iter().any(|site| !site.keys.is_empty()),
         ..map_server::Settings::new(sites, config.rlocs.clone())
     }
@@ -57,26 +59,35 @@ impl Driver<'_> {
             }
         };
         self.traffic.map_requests_in += 1;
-        let Opened { packet, datagram, request, eid } = &opened;
+        let Opened { packet, datagram, security, request, eid } = &opened;
+        let protection = match self.gate.admit(from.ip(), request.nonce, *security) {
+            Ok(protection) => protection,
+            Err(fault) => return self.insecure(fault, "Map-Request"),
+        };
         if self.responder.owns(*eid) {
-            self.answer(now, request, Arrival { source: datagram.source, destination: None });
+            let arrival = Arrival { source: datagram.source, destination: None };
+            self.answer(now, request, arrival, protection.as_ref());
         } else if self.map_resolver.is_some() {
-            self.resolve_for(now, from, opened);
+            self.resolve_for(now, from, opened, protection.as_ref());
         } else if !self.config.roles.sites.is_empty() {
-            self.serve_site(now, *eid, request, datagram.source, packet);
+            self.serve_site(now, *eid, request, datagram.source, packet, protection.as_ref());
         } else {
             self.faults.ecm.count(EcmFault::NotResolver);
         }
     }
 
-    fn resolve_for(&mut self, now: Instant, from: SocketAddr, opened: Opened<'_>) {
+    fn resolve_for(&mut self, now: Instant, from: SocketAddr, opened: Opened<'_>, protection: Option<&Protection>) {
         let Some(map_resolver) = &mut self.map_resolver else { return };
         let mut todo = Vec::new();
-        map_resolver.step(now, map_resolver::Input::Asked { from, opened }, &mut todo);
+        map_resolver.step(now, map_resolver::Input::Asked { from, opened, protection }, &mut todo);
         for output in todo {
             match output {
                 map_resolver::Output::Resolve { ask, request } => {
                     tracing::debug!(%from, eid = %ask.eid, "Map-Request of a client");
+                    if let Some(protection) = protection {
+                        self.resolve_protected(now, &ask, *request, protection);
+                        continue;
+                    }
                     let mut todo = Vec::new();
                     self.engine.resolve(now, &ask, *request, &self.rib, &mut todo);
                     self.perform(now, &mut todo, &mut ask.packet.to_vec());
@@ -101,8 +112,12 @@ impl Driver<'_> {
         request: &MapRequest,
         source: SocketAddr,
         packet: &[u8],
+        protection: Option<&Protection>,
     ) {
-        self.map_server_step(now, map_server::Input::Request { eid, request, source, packet });
+        if protection.is_none() && self.gate.is_strict() {
+            return self.insecure(SecurityFault::Unprotected, "Map-Request for a site");
+        }
+        self.map_server_step(now, map_server::Input::Request { eid, request, source, packet, protection });
     }
 
     /// Takes in a Map-Register.

@@ -299,10 +299,10 @@ impl Driver<'_> {
                 }
                 datagrams::Output::Deliver { request, source } => {
                     self.traffic.map_requests_in += 1;
-                    self.answer(now, &request, Arrival { source, destination: None });
+                    self.answer(now, &request, Arrival { source, destination: None }, None);
                 }
                 datagrams::Output::Site { eid, request, source, length } => {
-                    self.serve_site(now, eid, &request, source, &packet[..length]);
+                    self.serve_site(now, eid, &request, source, &packet[..length], None);
                 }
                 datagrams::Output::ToTun { tunnel, length } => {
                     let device = self.sockets.devices[tunnel.0].as_ref();

@@ -197,6 +197,8 @@ impl Driver<'_> {
             Stat::new("map-requests-received", traffic.map_requests_in),
             Stat::new("map-replies-sent", traffic.map_replies_out),
             Stat::new("map-replies-received", traffic.map_replies_in),
+            Stat::new("lisp-sec-requests-sent", traffic.secured_out),
+            Stat::new("lisp-sec-replies-proven", traffic.replies_proven),
             Stat::new("map-registers-sent", self.registration.registers_sent),
             Stat::new("map-notifies-received", self.registration.notifies_received),
             Stat::new("map-notify-acks-sent", self.registration.acks_sent),
@@ -236,6 +238,7 @@ impl Driver<'_> {
         add(&mut stats, &faults.ecm);
         add(&mut stats, &faults.client);
         add(&mut stats, &faults.site);
+        add(&mut stats, &faults.security);
         add(&mut stats, &self.registration.faults);
         add(&mut stats, &faults.rib);
         add(&mut stats, &self.reachability.probe_faults);

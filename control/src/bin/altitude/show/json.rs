@@ -22,7 +22,8 @@
 //!                                     "remedy", "prefixes": [{ "eid", "instance", "standing", "since" }…] }…] }
 //! sites      { "sites": [{ "name", "keyed", "denied", "etrs": [address…],
 //!                          "prefixes": [{ "eid", "instance",
-//!                                         "xtrs": [{ "xtr-id", "site-id", "from", "key", "since", "left", "proxy", "merge", "ttl",
+//!                                         "xtrs": [{ "xtr-id", "site-id", "from", "key", "since", "left", "proxy", "merge",
+//!                                                    "lisp-sec", "ttl",
 //!                                                    "locators": [{ "address", "priority", "weight", "reachable" }…] }…] }…],
 //!                          "refused": { "reason", "from", "port", "key", "ago" } }…] }
 //! entry      { "eid", "instance", "ttl", "left", "version", "origin", "action", "authoritative", "packets", "octets",

@@ -94,13 +94,14 @@ fn row(site: &SiteStatus, xtr: &XtrStatus) -> [String; 7] {
         "ETR"
     };
     let merged = if xtr.merge { ", merged" } else { "" };
+    let signs = if xtr.signs { ", LISP-SEC" } else { "" };
     [
         who,
         xtr.source.ip().to_string(),
         xtr.key.to_string(),
         clock(xtr.since),
         clock(xtr.left),
-        format!("{answers}{merged}"),
+        format!("{answers}{merged}{signs}"),
         locators.join(", "),
     ]
 }
@@ -157,6 +158,7 @@ fn registration(xtr: &XtrStatus) -> Value {
         "left": xtr.left.as_secs(),
         "proxy": xtr.proxy,
         "merge": xtr.merge,
+        "lisp-sec": xtr.signs,
         "ttl": ttl,
         "locators": xtr.locators.iter().map(locator).collect::<Vec<_>>(),
     })

@@ -63,6 +63,7 @@ fn xtr(holder: Holder, second: u64) -> XtrStatus {
         left: Duration::from_secs(holder.expires.saturating_sub(second)),
         proxy: holder.proxy,
         merge: holder.merge,
+        signs: holder.signs,
         ttl: holder.mapping.ttl,
         locators: holder.mapping.locators,
     }

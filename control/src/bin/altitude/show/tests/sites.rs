@@ -14,6 +14,7 @@ fn one() -> SiteStatus {
         left: Duration::from_secs(125),
         proxy: true,
         merge: true,
+        signs: true,
         ttl: Ttl::Minutes(10),
         locators: vec![
             Locator::unicast([203, 0, 113, 1].into(), 1, 100),
@@ -47,8 +48,8 @@ fn a_site_shows_who_registered_it_and_why_not() {
     let id = "ab".repeat(16);
     let first = ["one", "10.1.0.0/16", &id, "203.0.113.1", "2"];
     assert_eq!(lines[1][..5], first, "{text}");
-    let locators = "we, merged 203.0.113.1 1/100, 203.0.113.2 2/50 (down)";
-    assert_eq!(lines[1][lines[1].len() - 7..].join(" "), locators, "{text}");
+    let locators = "we, merged, LISP-SEC 203.0.113.1 1/100, 203.0.113.2 2/50 (down)";
+    assert_eq!(lines[1][lines[1].len() - 8..].join(" "), locators, "{text}");
     assert_eq!(lines[2].join(" "), "[7]10.2.0.0/16 not registered");
     assert!(lines[3].join(" ").starts_with("last refused: site-register-bad-authentication, from 203.0.113.9:61000"));
     let keyless = SiteStatus { keyed: false, refused: None, ..one() };
@@ -64,7 +65,10 @@ fn the_document_of_a_site_has_stable_keys() {
     assert_eq!(document["prefixes"][0]["xtrs"][0]["xtr-id"], json!("ab".repeat(16)));
     assert_eq!(document["prefixes"][0]["xtrs"][0]["site-id"], json!("000000000000002a"));
     let xtr = &document["prefixes"][0]["xtrs"][0];
-    assert_eq!((&xtr["key"], &xtr["left"], &xtr["ttl"]), (&json!(2), &json!(125), &json!(600)));
+    assert_eq!(
+        (&xtr["key"], &xtr["left"], &xtr["ttl"], &xtr["lisp-sec"]),
+        (&json!(2), &json!(125), &json!(600), &json!(true))
+    );
     assert_eq!(
         xtr["locators"][1],
         json!({ "address": "203.0.113.2", "priority": 2, "weight": 50, "reachable": false })

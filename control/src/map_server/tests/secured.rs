@@ -1,0 +1,145 @@
+//! LISP-SEC: who answers a protected Map-Request, and what the answer grants.
+
+use super::*;
+use crate::{
+    lisp_sec::{
+        SecurityFault,
+        asking::{Asking, Proof, Sealed},
+        gate::{self, Client, Gate},
+        keys::SharedKey,
+    },
+    wire::lisp_sec::{Hash, RequestData},
+};
+
+const NONCE: u64 = 7;
+
+/// What an ITR keeps, and what comes to the Map-Server.
+fn asked() -> (Sealed, Protection) {
+    let key = SharedKey::new(9, b"of the ITR");
+    let asking = Asking { key: key.clone(), algorithms: vec![Hash::Sha256], downgrade: false };
+    let (sealed, octets) = asking.seal(NONCE, 0, &mut || 5);
+    let clients = vec![Client { from: vec![], keys: vec![key] }];
+    let gate = Gate::new(Some(gate::Settings { clients, ..gate::Settings::default() }));
+    (sealed, gate.admit(address(ITR), NONCE, Some(&octets)).unwrap().unwrap())
+}
+
+/// The answer to a protected request for the EID; the proof, if it is a Map-Reply.
+fn ask(world: &mut World, asked_for: &str) -> (Output, Option<Result<Proof, SecurityFault>>) {
+    let (sealed, protection) = asked();
+    let output = world.ask_protected(ITR, asked_for, Some(&protection), |request| request);
+    let proof = match &output {
+        Output::Reply { message, .. } => Some(sealed.verify(message, &message.encode())),
+        _ => None,
+    };
+    (output, proof)
+}
+
+/// An ETR with an xTR-ID of its own registers 10.1.0.0/16, or a part of it.
+fn register(world: &mut World, etr: u8, prefix: &str, flags: MapRegister) {
+    let rloc = IpAddr::from([240, 0, 254, etr]).to_string();
+    let xtr = Some(XtrIdentity { xtr_id: [etr; 16], site_id: 0 });
+    let message = MapRegister { records: vec![record(prefix, &[&rloc])], xtr, ..flags };
+    let outputs = world.register(&rloc, &key(ONE), message);
+    assert!(!outputs.iter().any(|output| matches!(output, Output::Drop(_))), "{outputs:?}");
+}
+
+fn signs() -> MapRegister {
+    MapRegister { security: true, ..MapRegister::default() }
+}
+
+/// To whom a request was handed, and what the ECM grants: read with the site's key, as the ETR does.
+fn handed(output: &Output) -> (String, Vec<EidPrefix>, bool) {
+    let Output::Encapsulate { to, message } = output else { panic!("{output:?}") };
+    let ecm = Ecm::parse(message).unwrap();
+    let security = ecm.security.expect("authentication data");
+    let site_keys = vec![SharedKey::from(&key(ONE))];
+    let etr = Gate::new(Some(gate::Settings { site_keys, ..gate::Settings::default() }));
+    assert!(etr.admit(address(US), NONCE, Some(security)).unwrap().is_some());
+    let signed = RequestData::parse(security).unwrap().eids.signed.expect("an EID-AD");
+    (to.to_string(), signed.prefixes, signed.cant_sign)
+}
+
+/// SEC-4, SEC-5: with a P bit we answer; else an ETR that can sign does, and E tells that another cannot; where none can, we say so.
+#[test]
+fn the_three_cases_of_the_rfc() {
+    let mut world = World::new(settings());
+    register(&mut world, 21, "10.1.0.0/16", MapRegister::default());
+    let (output, proof) = ask(&mut world, "10.1.1.1");
+    let Output::Reply { message, .. } = &output else { panic!("{output:?}") };
+    assert_eq!((message.records[0].action, message.records[0].ttl), (Action::DropAuthFailure, Ttl::Minutes(1)));
+    let proof = proof.unwrap().unwrap();
+    assert!(proof.cant_sign && proof.signed && proof.covers(&message.records[0]), "said under signature");
+
+    register(&mut world, 22, "10.1.0.0/16", signs());
+    for _ in 0..4 {
+        world.now += Duration::from_secs(2);
+        let (output, _) = ask(&mut world, "10.1.1.1");
+        let expected = ("240.0.254.22".to_owned(), vec![eid("10.1.0.0/16")], true);
+        assert_eq!(handed(&output), expected, "only to the one that signs");
+    }
+    register(&mut world, 21, "10.1.0.0/16", signs());
+    let mut etrs: Vec<String> = (0..2)
+        .map(|_| {
+            world.now += Duration::from_secs(2);
+            let (etr, granted, cant_sign) = handed(&ask(&mut world, "10.1.1.1").0);
+            assert_eq!((granted, cant_sign), (vec![eid("10.1.0.0/16")], false));
+            etr
+        })
+        .collect();
+    etrs.sort_unstable();
+    assert_eq!(etrs, ["240.0.254.21", "240.0.254.22"], "in turn");
+
+    register(&mut world, 23, "10.1.0.0/16", MapRegister { proxy: true, ..MapRegister::default() });
+    let (output, proof) = ask(&mut world, "10.1.1.9");
+    let Output::Reply { message, .. } = &output else { panic!("{output:?}") };
+    let proof = proof.unwrap().unwrap();
+    assert!(!proof.cant_sign && proof.signed && message.records.iter().all(|record| proof.covers(record)));
+    assert!(!message.records[0].is_negative());
+}
+
+/// SEC-5: a part that is registered by itself is granted by itself.
+#[test]
+fn the_longest_registered_match_is_granted() {
+    let mut world = World::new(settings());
+    register(&mut world, 21, "10.1.0.0/16", signs());
+    register(&mut world, 22, "10.1.8.0/24", signs());
+    assert_eq!(handed(&ask(&mut world, "10.1.8.1").0).1, [eid("10.1.8.0/24")]);
+    assert_eq!(handed(&ask(&mut world, "10.1.9.1").0).1, [eid("10.1.0.0/16")]);
+}
+
+#[test]
+fn negative_answers_are_signed_and_fixed_etrs_are_not_asked() {
+    let mut world = World::new(settings());
+    for (asked_for, cant_sign) in [("10.1.1.1", false), ("10.9.1.1", false), ("10.3.1.1", true)] {
+        let (output, proof) = ask(&mut world, asked_for);
+        let Output::Reply { message, .. } = &output else { panic!("{output:?}") };
+        let proof = proof.unwrap().unwrap();
+        assert_eq!((proof.cant_sign, proof.signed), (cant_sign, true), "{asked_for}");
+        assert!(message.records[0].is_negative() && proof.covers(&message.records[0]));
+    }
+    // Without protection as ever.
+    assert!(matches!(world.ask("10.3.1.1"), Output::Encapsulate { .. }));
+}
+
+/// SEC-13, G-10: in strict mode an ETR without the S bit is not believed.
+#[test]
+fn a_strict_map_server_takes_only_etrs_that_sign() {
+    let mut world = World::new(Settings { signed_only: true, ..settings() });
+    assert_eq!(world.up(ONE, "10.1.0.0/16", &["240.0.254.21"]), [Output::Drop(SiteFault::NotSigning)]);
+    assert!(world.server.is_empty());
+    register(&mut world, 21, "10.1.0.0/16", signs());
+    assert_eq!(world.server.len(), 1);
+}
+
+/// SEC-4: who signs is still known after a restart.
+#[test]
+fn the_s_bit_survives_a_restart() {
+    let mut before = World::new(settings());
+    register(&mut before, 21, "10.1.0.0/16", signs());
+    let (mut at, mut saved) = (Cursor::default(), Vec::new());
+    while !before.server.snapshot(&mut at, 16, &mut saved) {}
+    let mut after = World::new(settings());
+    let now = after.now;
+    after.server.restore(now, &saved, &mut Vec::new()).unwrap();
+    assert_eq!(handed(&ask(&mut after, "10.1.1.1").0).0, "240.0.254.21");
+}
