@@ -90,10 +90,10 @@ pub struct Counters {
     pub sightings: Counter,
     /// The same that found its queue full, or came too often in one turn.
     pub sightings_lost: Counter,
-    /// Copies of packets without a mapping that found their queue to the control thread full.
-    pub samples_lost: Counter,
     /// Packets of a trace that found no room on the way to who asked for it.
     pub untraced: Counter,
+    /// Copies of packets without a mapping that found their queue to the control thread full.
+    pub samples_lost: Counter,
     /// Turns taken.
     pub turns: Counter,
     /// Turns in which no port had a frame.
@@ -148,8 +148,8 @@ impl Counters {
             ("ecn-odd", &self.ecn_odd),
             ("sightings", &self.sightings),
             ("sightings-lost", &self.sightings_lost),
-            ("samples-lost", &self.samples_lost),
             ("untraced", &self.untraced),
+            ("samples-lost", &self.samples_lost),
             ("turns", &self.turns),
             ("idle-turns", &self.idle_turns),
             ("leaked", &self.leaked),

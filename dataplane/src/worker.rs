@@ -83,10 +83,10 @@ pub struct Worker {
     asked: bool,
     /// Where a header feature is on.
     desk: Option<Desk>,
-    /// `None`: nobody can want copies of packets.
-    samples: Option<Samples>,
     /// Where somebody may look on.
     tap: Option<Tap>,
+    /// `None`: nobody can want copies of packets.
+    samples: Option<Samples>,
 }
 
 /// Frames for one port.
@@ -155,8 +155,8 @@ impl Worker {
             unheld_asks: (0, None),
             asked: false,
             desk: None,
-            samples: None,
             tap: None,
+            samples: None,
             setup: Setup {
                 ports: roles,
                 rlocs: Rlocs::new(&rlocs),
@@ -182,17 +182,17 @@ impl Worker {
         self
     }
 
-    /// Copies packets that find no mapping to `samples`, when somebody wants them.
-    #[must_use]
-    pub fn with_samples(mut self, samples: Samples) -> Self {
-        self.samples = Some(samples);
-        self
-    }
-
     /// Lets somebody look on through `tap`.
     #[must_use]
     pub fn with_tap(mut self, tap: Tap) -> Self {
         self.tap = Some(tap);
+        self
+    }
+
+    /// Copies packets that find no mapping to `samples`, when somebody wants them.
+    #[must_use]
+    pub fn with_samples(mut self, samples: Samples) -> Self {
+        self.samples = Some(samples);
         self
     }
 

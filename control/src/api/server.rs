@@ -6,7 +6,8 @@ use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Locator, Prefix};
 
 use super::{
     AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, Filter, LocatorStatus, MissDetail, Operation, Outcome,
-    PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, Table, TraceAsk, bgp,
+    PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, SubscriptionStatus, Table,
+    TraceAsk, bgp,
     entry::{self, Terms},
     event, locators,
     message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind, put},
@@ -14,6 +15,7 @@ use super::{
     session::FILTERS_MAX,
     sites,
     status::{self, Detail, Ids},
+    subscriptions,
     work::{Dump, Work},
     write,
 };
@@ -58,6 +60,11 @@ pub trait View {
 
     /// The Map-Servers that our EID-prefixes are registered with.
     fn registrations(&self) -> Vec<RegistrationStatus> {
+        Vec::new()
+    }
+
+    /// PubSub subscriptions, ours and those at our Map-Server.
+    fn subscriptions(&self) -> Vec<SubscriptionStatus> {
         Vec::new()
     }
 
@@ -415,11 +422,11 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
             }
         }
         Some(Detail::Registrations) => {
-            for status in &view.registrations() {
-                group(&mut |out| registration::put_registration(out, status));
-                for prefix in &status.prefixes {
-                    group(&mut |out| registration::put_prefix(out, prefix));
-                }
+            view.registrations().iter().for_each(|status| put_registration(status, &mut group));
+        }
+        Some(Detail::Subscriptions) => {
+            for status in &view.subscriptions() {
+                group(&mut |out| subscriptions::put_subscription(out, status));
             }
         }
         Some(Detail::Sites) => {
@@ -435,6 +442,13 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
     }
     for group in groups {
         pages.add(&group);
+    }
+}
+
+fn put_registration(status: &RegistrationStatus, group: &mut sites::Group<'_>) {
+    group(&mut |out| registration::put_registration(out, status));
+    for prefix in &status.prefixes {
+        group(&mut |out| registration::put_prefix(out, prefix));
     }
 }
 

@@ -13,6 +13,7 @@ mod lisp_sec;
 mod messages;
 mod news;
 mod operations;
+mod pubsub;
 mod reachability;
 mod registration;
 pub(crate) mod reload;
@@ -69,6 +70,7 @@ use self::{
     inside::Inside,
     news::News,
     operations::Operations,
+    pubsub::PubSub,
     reachability::Reachability,
     registration::Registration,
     trace::Traces,
@@ -139,6 +141,7 @@ pub(crate) struct Driver<'a> {
     gate: Gate,
     map_server: MapServer,
     registration: Registration,
+    pubsub: PubSub,
     /// Where it writes what must survive a restart.
     state: Option<state::State>,
     /// Whom we ask ourselves.
@@ -225,6 +228,7 @@ impl Driver<'_> {
         self.end_sessions(now, ending);
         if ending == Ending::Stop {
             self.end_registrations(now);
+            self.end_subscriptions(now);
         }
         true
     }
@@ -311,6 +315,7 @@ impl Driver<'_> {
             self.tables_due(),
             self.speaker_due(),
             self.registration_due(),
+            self.pubsub_due(),
             self.reachability.due(),
             self.inside.due(),
             self.roles_due(),
@@ -343,6 +348,7 @@ impl Driver<'_> {
         self.wake_tables(now);
         self.wake_speaker(now);
         self.wake_registration(now);
+        self.wake_pubsub(now);
         self.wake_reachability(now);
         self.wake_inside(now);
         self.wake_roles(now);

@@ -43,10 +43,10 @@ const SAMPLES: usize = 64;
 pub(crate) struct WorkerLink {
     pub(crate) misses: Consumer<Miss>,
     pub(crate) sightings: Consumer<Sighting>,
+    pub(crate) watch: Watch,
     pub(crate) samples: Consumer<Sample>,
     /// Whether it copies packets that find no mapping.
     pub(crate) samples_wanted: Arc<AtomicBool>,
-    pub(crate) watch: Watch,
     pub(crate) waker: Waker,
     pub(crate) counters: Arc<Counters>,
     /// One per port, in their order.
@@ -64,8 +64,8 @@ pub(crate) struct Prepared {
     sleeper: Sleeper,
     misses: MissQueue,
     sightings: SightingQueue,
-    samples: Samples,
     tap: Tap,
+    samples: Samples,
     features: Features,
     counters: Arc<Counters>,
     busy: bool,
@@ -99,9 +99,9 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
         let (sleeper, waker) = sleeper(&ports)?;
         let (queue, consumer) = misses(MISSES);
         let (told, sighted) = sightings(SIGHTINGS);
+        let (tap, watch) = tap::tap();
         let samples_wanted = Arc::new(AtomicBool::new(false));
         let (samples, sampled) = Samples::new(SAMPLES, samples_wanted.clone());
-        let (tap, watch) = tap::tap();
         let counters = Arc::new(Counters::default());
         if options.hugepages && ports.iter().any(|port| !port.huge_pages()) {
             tracing::warn!(
@@ -113,9 +113,9 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
         links.push(WorkerLink {
             misses: consumer,
             sightings: sighted,
+            watch,
             samples: sampled,
             samples_wanted,
-            watch,
             waker,
             counters: counters.clone(),
             sockets: ports.iter().map(XskPort::observer).collect::<Result<_, _>>()?,
@@ -130,8 +130,8 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
             sleeper,
             misses: queue,
             sightings: told,
-            samples,
             tap,
+            samples,
             features: config.features,
             counters,
             busy: config.busy_poll.is_some(),
@@ -199,7 +199,7 @@ impl Prepared {
             }
             let worker = Worker::new(self.settings, self.umem, self.misses, self.counters);
             let worker = worker.with_features(self.features, self.sightings, Instant::now());
-            let worker = worker.with_samples(self.samples).with_tap(self.tap);
+            let worker = worker.with_tap(self.tap).with_samples(self.samples);
             run(worker, self.ports, self.reader, self.sleeper, &bell, Idle { busy: self.busy }, stop);
         })
     }
