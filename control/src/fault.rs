@@ -106,6 +106,7 @@ mod tests {
         map_resolver::{ClientFault, EcmFault},
         map_server::SiteFault,
         prober::ProbeFault,
+        pubsub::PubSubFault,
         registrar::NotifyFault,
         resolver::ResolverFault,
         responder::RequestFault,
@@ -137,6 +138,7 @@ mod tests {
             names::<RibFault>(),
             names::<ProbeFault>(),
             names::<SmrFault>(),
+            names::<PubSubFault>(),
             names::<SecurityFault>(),
         ]
         .concat();

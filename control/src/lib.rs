@@ -25,6 +25,7 @@ pub mod os;
 pub mod prefix_map;
 pub mod prober;
 pub mod publisher;
+pub mod pubsub;
 pub mod rate;
 pub mod registrar;
 pub mod resolver;

@@ -25,6 +25,7 @@
 
 mod lookup;
 mod order;
+mod origin;
 mod refresh;
 mod reply;
 pub(crate) mod sets;
@@ -39,10 +40,12 @@ use altitude_dataplane::mapping::{Action, EidPrefix, Mapping, Ttl};
 
 use crate::{fault::faults, prefix_map::PrefixMap};
 
+pub use origin::{Notice, Origin};
 pub use sets::SetNumber;
 pub use store::{Cached, Memory, TICK};
 
 use order::{Order, Segment};
+use origin::Heard;
 use refresh::refresh_at;
 use store::{Clock, Entry, Life, NEVER, Store, Warmth};
 use wheel::Wheel;
@@ -79,6 +82,8 @@ pub enum Input {
     /// The records of one Map-Reply, already let in by the resolver. They share the shortest of their lives; of several for
     /// one prefix the last counts.
     Install(Vec<Mapping>),
+    /// The records of a Map-Notify of a Map-Server that we subscribed at (RFC 9437 §5, §6), in the same way.
+    Published(Vec<Mapping>, Notice),
     /// Nobody answers for it.
     GiveUp(EidPrefix),
     /// A mapping of the operator's; its TTL has no meaning here.
@@ -127,32 +132,6 @@ faults! {
     }
 }
 
-/// Who is responsible for an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Origin {
-    /// The operator.
-    Static,
-    /// A Map-Reply.
-    Reply,
-    /// A client of the mapping API.
-    Api,
-    /// The resolver gave up.
-    GivenUp,
-}
-
-impl Origin {
-    /// Stable name, as `show map-cache` prints it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Static => "static",
-            Self::Reply => "map-reply",
-            Self::Api => "api",
-            Self::GivenUp => "given-up",
-        }
-    }
-}
-
 /// How many packets used exactly this entry so far: the sum of the workers' counters, which start at zero with an entry.
 pub type Meter<'a> = &'a dyn Fn(&EidPrefix) -> u64;
 
@@ -191,7 +170,8 @@ impl MapCache {
         self.wake(now, meter, todo);
         let ended = todo.len();
         match input {
-            Input::Install(records) => self.install(now, records, meter, todo),
+            Input::Install(records) => self.install(now, records, Heard::Reply, meter, todo),
+            Input::Published(records, notice) => self.install(now, records, Heard::Notify(notice), meter, todo),
             Input::GiveUp(eid) => self.give_up(now, eid, meter, todo),
             Input::Static(mapping) => {
                 self.drop_given_up(&mapping.eid, todo);
@@ -393,7 +373,7 @@ impl MapCache {
         todo: &mut Vec<Output>,
     ) {
         let eid = mapping.eid;
-        let learned = matches!(origin, Origin::Reply | Origin::GivenUp);
+        let learned = matches!(origin, Origin::Reply | Origin::PubSub | Origin::GivenUp);
         if learned && matches!(self.origin(&eid), Some(Origin::Static | Origin::Api)) {
             todo.push(Output::Fault(CacheFault::StaticKept));
             return;
@@ -443,7 +423,7 @@ impl MapCache {
         match origin {
             Origin::Static => self.deadlines.disarm(number),
             Origin::Api if expires == NEVER => self.deadlines.disarm(number),
-            Origin::Reply | Origin::Api => self.deadlines.arm(number, refresh_at(&eid, tick, expires)),
+            Origin::Reply | Origin::PubSub | Origin::Api => self.deadlines.arm(number, refresh_at(&eid, tick, expires)),
             Origin::GivenUp => self.deadlines.arm(number, expires),
         }
         self.renew(number, warmth);

@@ -162,7 +162,7 @@ impl MapResolver {
 
     fn judge<'a>(&mut self, now: Instant, from: SocketAddr, opened: Opened<'a>) -> Result<Output<'a>, ClientFault> {
         let Opened { packet, datagram, request, eid, .. } = opened;
-        self.permit(from.ip(), &request)?;
+        self.permit(from.ip(), &request, datagram.source.ip())?;
         self.limit(now, from.ip(), EidPrefix::host(eid))?;
         if let Some((_, mapping)) = self.mappings.longest(eid) {
             let to = answer_address(&request, datagram.source, self.families).ok_or(ClientFault::NoItrRloc)?;
@@ -185,8 +185,13 @@ impl MapResolver {
     }
 
     /// Whether `from` may have the answer sent where the request says: to itself, or from one client to others.
-    fn permit(&self, from: IpAddr, request: &MapRequest) -> Result<(), ClientFault> {
+    fn permit(&self, from: IpAddr, request: &MapRequest, source: IpAddr) -> Result<(), ClientFault> {
         let client = |address: &IpAddr| self.clients.iter().any(|prefix| prefix.contains(*address));
+        // Who unsubscribes names no ITR-RLOC: the answer goes to the source (RFC 9437 §5).
+        let unsubscribes = request.xtr.is_some() && request.records.iter().all(|record| record.notify);
+        if request.itr_rlocs.is_empty() && unsubscribes && (from == source || client(&source)) {
+            return if self.clients.is_empty() || client(&from) { Ok(()) } else { Err(ClientFault::NotPermitted) };
+        }
         if request.itr_rlocs.is_empty() {
             return Err(ClientFault::NoItrRloc);
         }

@@ -12,7 +12,9 @@
 //! from what is registered, so a site that is down for a minute is not declared to be no LISP site. A site may name ETRs in the
 //! configuration: they serve what nobody has registered.
 //!
-//! Sources: RFC 9301 §8.2, §8.3; RFC 6836 §4.2 (the other action); RFC 9303 §6.7 (LISP-SEC).
+//! xTRs that subscribe to a prefix hear of what changes there (`subscriptions`), where that is switched on.
+//!
+//! Sources: RFC 9301 §8.2, §8.3; RFC 6836 §4.2 (the other action); RFC 9303 §6.7 (LISP-SEC); RFC 9437 §5.
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +22,8 @@ mod fault;
 mod registry;
 mod secured;
 mod site;
+mod subscribe;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -31,7 +35,7 @@ use std::{
 
 use altitude_dataplane::mapping::{Action, Eid, EidPrefix, Mapping, Ttl};
 
-use self::registry::{Arrived, Registry};
+pub(crate) use self::subscriptions::is_newer;
 pub use self::{
     fault::SiteFault,
     registry::{
@@ -40,7 +44,12 @@ pub use self::{
         table::Who,
     },
     site::{PREFIXES_MAX, Proxying, Settings, Site, SiteId},
+    subscriptions::{Peer, Publishing, Subscriber},
     view::{Held, Holder},
+};
+use self::{
+    registry::{Arrived, Registry},
+    subscriptions::{Acked, Subscriptions},
 };
 use crate::{
     alt::datagrams::Unreachable,
@@ -48,7 +57,7 @@ use crate::{
     prefix_map::PrefixMap,
     rate::{Limited, Limits},
     rloc::{Families, answer_address, routable},
-    wire::{MapNotify, MapRegister, MapReply, MapRequest, ecm},
+    wire::{MapNotify, MapRegister, MapReply, MapRequest, XtrIdentity, ecm},
 };
 
 /// Negative TTL of what no ETR serves now, minutes (RFC 9301 §8.3).
@@ -121,6 +130,22 @@ pub enum Output {
         /// Where the xTR is.
         by: IpAddr,
     },
+    /// An xTR subscribed, or did so again. For the log.
+    Subscribed {
+        /// The xTR.
+        xtr: XtrIdentity,
+        /// What it wants to hear of.
+        eid: EidPrefix,
+        /// Where it asked from.
+        by: IpAddr,
+    },
+    /// A subscription ended. For the log.
+    Unsubscribed {
+        /// The xTR.
+        xtr: XtrIdentity,
+        /// What it asked for.
+        eid: EidPrefix,
+    },
     /// Send this Map-Notify from port 4342 of one of our addresses.
     Notify {
         /// The xTR.
@@ -162,6 +187,8 @@ struct Asked<'a> {
 #[derive(Debug)]
 pub struct MapServer {
     registry: Registry,
+    /// `None`: nobody can subscribe.
+    subscriptions: Option<Subscriptions>,
     families: Families,
     unreachable: Unreachable,
     aggregates: Option<PrefixMap<()>>,
@@ -175,6 +202,7 @@ impl MapServer {
         let sites = std::mem::take(&mut settings.sites);
         Self {
             registry: Registry::new(&settings, sites, now),
+            subscriptions: settings.publishing.take().map(|own| Subscriptions::new(own, settings.rlocs.clone())),
             families: Families::of(&settings.rlocs),
             unreachable: settings.unreachable,
             aggregates: settings.aggregates.map(|list| list.into_iter().map(|eid| (eid, ())).collect()),
@@ -208,7 +236,8 @@ impl MapServer {
     /// When the next [`Input::Wake`] is due.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        self.registry.due()
+        let subscriptions = self.subscriptions.as_ref().and_then(Subscriptions::due);
+        [self.registry.due(), subscriptions].into_iter().flatten().min()
     }
 
     /// Takes in one input and appends what must be done to `todo`.
@@ -218,13 +247,24 @@ impl MapServer {
                 self.registry.register(now, Arrived { from, local, message, octets }, todo);
             }
             Input::Acknowledge { message, octets } => {
-                todo.extend(self.registry.acknowledge(message, octets).err().map(Output::Drop));
+                todo.extend(self.acknowledge(message, octets).err().map(Output::Drop));
             }
             Input::Request { eid, request, source, packet, protection } => {
                 let asked = Asked { eid, request, source, packet, protection };
-                todo.push(self.request(now, &asked).unwrap_or_else(Output::Drop));
+                let done = self.asked(now, &asked, todo);
+                todo.extend(done.unwrap_or_else(|fault| Some(Output::Drop(fault))));
             }
             Input::Wake => self.registry.wake(now, todo),
+        }
+        self.publish(now, todo);
+    }
+
+    /// Takes in a Map-Notify-Ack, of a subscriber or of an ETR.
+    fn acknowledge(&mut self, message: &MapNotify, octets: &[u8]) -> Result<(), SiteFault> {
+        match self.subscriptions.as_mut().map(|own| own.acknowledge(message, octets)) {
+            Some(Acked::Taken) => Ok(()),
+            Some(Acked::Forged) => Err(SiteFault::SubscriptionAckMac),
+            Some(Acked::Nothing) | None => self.registry.acknowledge(message, octets),
         }
     }
 
@@ -236,7 +276,11 @@ impl MapServer {
     /// Appends some more of a snapshot of what is registered; true when it is complete. What changes meanwhile is in the
     /// journal, which must be appended to it.
     pub fn snapshot(&self, at: &mut Cursor, count: usize, out: &mut Vec<u8>) -> bool {
-        self.registry.snapshot(at, count, out)
+        at.registered = at.registered || self.registry.snapshot(at, count, out);
+        let subscriptions = |at: &mut Cursor, out: &mut Vec<u8>| {
+            self.subscriptions.as_ref().is_none_or(|own| own.snapshot(&mut at.subscription, count, out))
+        };
+        at.registered && subscriptions(at, out)
     }
 
     /// Takes in a snapshot with its journal, as of before a restart.
@@ -244,16 +288,30 @@ impl MapServer {
     /// # Errors
     /// [`Damaged`]: nothing was taken in.
     pub fn restore(&mut self, now: Instant, octets: &[u8], todo: &mut Vec<Output>) -> Result<Restored, Damaged> {
-        self.registry.restore(now, octets, todo)
+        let mut restored = self.registry.restore(now, octets, todo)?;
+        self.registry.changed.as_mut().map(Vec::clear);
+        if let Some(own) = &mut self.subscriptions {
+            restored.subscriptions = own.restore(now, octets);
+        }
+        Ok(restored)
     }
 
-    fn request(&mut self, now: Instant, asked: &Asked<'_>) -> Result<Output, SiteFault> {
-        let Asked { eid, request, source, packet, protection } = *asked;
+    /// Takes in a Map-Request: all are within the limits, some subscribe, the others want an answer.
+    fn asked(&mut self, now: Instant, asked: &Asked<'_>, todo: &mut Vec<Output>) -> Result<Option<Output>, SiteFault> {
+        let Asked { eid, request, source, .. } = *asked;
         if request.probe {
             return Err(SiteFault::Probe);
         }
         let asker = request.itr_rlocs.first().copied().unwrap_or(source.ip());
         self.limit(now, (asker, eid))?;
+        if self.subscribed(now, asked, todo)? {
+            return Ok(None);
+        }
+        self.request(now, asked).map(Some)
+    }
+
+    fn request(&mut self, now: Instant, asked: &Asked<'_>) -> Result<Output, SiteFault> {
+        let Asked { eid, request, packet, protection, .. } = *asked;
         if let Some((found, head)) = self.registry.around(eid, request) {
             return self.registered(found, head, asked);
         }
@@ -326,18 +384,29 @@ impl MapServer {
     }
 
     fn unserved(&self, now: Instant, site: SiteId, asked: &Asked<'_>) -> Result<Output, SiteFault> {
-        let action = match self.unreachable {
-            Unreachable::Silent => return Err(SiteFault::Unserved),
-            Unreachable::Drop => Action::Drop,
-            _ if self.registry.fails(now, site) => Action::DropAuthFailure,
-            _ => Action::NativelyForward,
-        };
+        let action = self.unserved_action(now, site)?;
         self.negative(asked, self.registry.gap(asked.eid), UNSERVED_MINUTES, action)
+    }
+
+    fn unserved_action(&self, now: Instant, site: SiteId) -> Result<Action, SiteFault> {
+        match self.unreachable {
+            Unreachable::Silent => Err(SiteFault::Unserved),
+            Unreachable::Drop => Ok(Action::Drop),
+            _ if self.registry.fails(now, site) => Ok(Action::DropAuthFailure),
+            _ => Ok(Action::NativelyForward),
+        }
     }
 
     /// An EID of no site: what is said of it must not reach further than what we may speak of (RFC 9301 §8.3).
     fn outside(&self, asked: &Asked<'_>) -> Result<Output, SiteFault> {
-        let eid = asked.eid;
+        let hole = self.hole(asked.eid);
+        if self.unreachable == Unreachable::Silent {
+            return Err(SiteFault::Unserved);
+        }
+        self.negative(asked, hole, OUTSIDE_MINUTES, Action::NativelyForward)
+    }
+
+    fn hole(&self, eid: Eid) -> EidPrefix {
         let mut hole = self.registry.outside(eid);
         if let Some(aggregates) = &self.aggregates {
             let ours = aggregates.longest(eid).map_or(EidPrefix::host(eid), |(aggregate, ())| aggregate);
@@ -345,10 +414,7 @@ impl MapServer {
                 hole = ours;
             }
         }
-        if self.unreachable == Unreachable::Silent {
-            return Err(SiteFault::Unserved);
-        }
-        self.negative(asked, hole, OUTSIDE_MINUTES, Action::NativelyForward)
+        hole
     }
 
     fn negative(&self, asked: &Asked<'_>, about: EidPrefix, minutes: u32, action: Action) -> Result<Output, SiteFault> {

@@ -35,6 +35,12 @@ pub struct Bucket {
 }
 
 impl Bucket {
+    /// A full one.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { full_at: None }
+    }
+
     /// Takes a token; false if there is none.
     pub fn take(&mut self, now: Instant, rate: Rate) -> bool {
         let full_at = self.full_at.map_or(now, |full_at| full_at.max(now));
@@ -43,6 +49,11 @@ impl Bucket {
             self.full_at = Some(full_at + rate.every);
         }
         allowed
+    }
+
+    /// When there is a token again; `None` if there is one at any time.
+    pub(crate) fn next(&self, rate: Rate) -> Option<Instant> {
+        self.full_at.map(|full_at| full_at - rate.every.saturating_mul(rate.burst.saturating_sub(1)))
     }
 }
 

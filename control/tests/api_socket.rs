@@ -330,6 +330,33 @@ fn a_client_that_takes_no_replies_is_told_by_time_and_asked_no_more() {
     assert_eq!(connection.serve(&mut &view, start + Duration::from_secs(11)), Next::Drop);
 }
 
+#[test]
+fn what_waits_of_a_trace_is_bounded_and_a_client_that_takes_none_of_it_is_told_by_time() {
+    let folder = Folder::new();
+    let path = folder.socket();
+    let listener = Listener::bind(&path).unwrap();
+    let mut client = raw(&path);
+    let mut connection = listener.accept(0, Asker(1)).unwrap().unwrap();
+    let (view, start) = (Fake(0), Instant::now());
+    let message =
+        Header { op: Op::TRACE, flags: Flags::EVENT, errno: 0, sequence: 0, generation: 0 }.message(&[0; 60_000]);
+    let mut added = 0;
+    while connection.takes_traced() {
+        connection.add_traced(message.clone());
+        assert_eq!(connection.serve(&mut &view, start), Next::Wait);
+        added += 1;
+        assert!(added < 1000, "the socket holds so much, and then some messages wait");
+    }
+    assert!(!connection.stalled(start + Duration::from_secs(9)) && connection.stalled(start + Duration::from_secs(10)));
+    // Whatever it takes makes room, and nothing is lost.
+    let mut buffer = vec![0; MESSAGE_MAX];
+    for _ in 0..added {
+        assert_eq!(client.read(&mut buffer).unwrap(), message.len());
+        assert_eq!(connection.serve(&mut &view, start), Next::Wait);
+    }
+    assert!(connection.takes_traced() && !connection.stalled(start + Duration::from_secs(3600)));
+}
+
 /// A router that does as it is told, and has nothing.
 struct Obedient<'a>(&'a Fake, u32);
 

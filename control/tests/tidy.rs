@@ -26,7 +26,7 @@ const ARROWS: [(&str, &str, &str); 9] = [
 ];
 
 /// Machines are values: nothing of the world inside.
-const PURE: [&str; 14] = [
+const PURE: [&str; 15] = [
     "control/src/resolver",
     "control/src/responder",
     "control/src/lisp_sec",
@@ -35,6 +35,7 @@ const PURE: [&str; 14] = [
     "control/src/map_server",
     "control/src/prober",
     "control/src/publisher",
+    "control/src/pubsub",
     "control/src/registrar",
     "control/src/smr",
     "control/src/underlay",

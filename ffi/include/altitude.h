@@ -107,6 +107,9 @@
 // Origin: a Map-Reply.
 #define ALTMAP_ORIGIN_MAP_REPLY 2
 
+// Origin: a Map-Notify of a Map-Server that the router subscribed at.
+#define ALTMAP_ORIGIN_PUBSUB 4
+
 // Origin: a client of this API.
 #define ALTMAP_ORIGIN_API 7
 

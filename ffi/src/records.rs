@@ -35,6 +35,8 @@ pub const ALTMAP_RLOC_BAD: u32 = 0x40;
 pub const ALTMAP_ORIGIN_STATIC: u8 = 1;
 /// Origin: a Map-Reply.
 pub const ALTMAP_ORIGIN_MAP_REPLY: u8 = 2;
+/// Origin: a Map-Notify of a Map-Server that the router subscribed at.
+pub const ALTMAP_ORIGIN_PUBSUB: u8 = 4;
 /// Origin: a client of this API.
 pub const ALTMAP_ORIGIN_API: u8 = 7;
 /// Origin: nobody answered; this stops asking for a while.
@@ -202,6 +204,7 @@ impl AltmapEntry {
             origin: match entry.origin {
                 Origin::Static => ALTMAP_ORIGIN_STATIC,
                 Origin::MapReply => ALTMAP_ORIGIN_MAP_REPLY,
+                Origin::PubSub => ALTMAP_ORIGIN_PUBSUB,
                 Origin::Api => ALTMAP_ORIGIN_API,
                 Origin::GivenUp => ALTMAP_ORIGIN_GIVEN_UP,
             },

@@ -52,7 +52,15 @@ fn prometheus_takes_every_metric_and_answers_the_dashboard() {
     // Every counter that an operator sees is there.
     let counters: Value = serde_json::from_str(&xtr1.show(&["counters", "--json"]).unwrap()).unwrap();
     let worker = counters["workers"][0]["counters"].as_object().unwrap().keys();
-    let gauges = ["map-cache-entries", "map-requests-pending", "registrations", "locators-probed", "tables-in-limbo"];
+    let gauges = [
+        "map-cache-entries",
+        "map-requests-pending",
+        "registrations",
+        "subscriptions",
+        "subscribers",
+        "locators-probed",
+        "tables-in-limbo",
+    ];
     for name in worker.chain(counters["control"].as_object().unwrap().keys()) {
         let there = text.contains(&format!("\"{name}\"}}")) || gauges.contains(&name.as_str());
         assert!(there, "counter {name} is not among the metrics");

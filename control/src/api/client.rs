@@ -16,7 +16,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{
     AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus, RoutesAsked,
-    SitesPage, Stat, Table,
+    SitesPage, Stat, SubscriptionStatus, Table,
     bgp::{self, Collected},
     entry::{self, Entries},
     locators,
@@ -24,6 +24,7 @@ use super::{
     registration::Registrations,
     sites,
     status::{Detail, Statuses},
+    subscriptions::Subscriptions,
 };
 
 pub use events::{Performed, Told};
@@ -247,6 +248,18 @@ impl Client {
         let mut body = Vec::new();
         Detail::Registrations.put(&mut body);
         let mut collected = Registrations::default();
+        self.ask(Op::STATS, Flags::default(), &body, |kind, fields| collected.take(kind, fields))?;
+        Ok(collected.list)
+    }
+
+    /// PubSub subscriptions, the router's own and those at its Map-Server.
+    ///
+    /// # Errors
+    /// As of [`hello`](Self::hello).
+    pub fn subscriptions(&mut self) -> Result<Vec<SubscriptionStatus>, ClientError> {
+        let mut body = Vec::new();
+        Detail::Subscriptions.put(&mut body);
+        let mut collected = Subscriptions::default();
         self.ask(Op::STATS, Flags::default(), &body, |kind, fields| collected.take(kind, fields))?;
         Ok(collected.list)
     }

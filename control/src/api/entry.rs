@@ -29,6 +29,7 @@ const fn origin_number(origin: Origin) -> u8 {
     match origin {
         Origin::Static => 1,
         Origin::MapReply => 2,
+        Origin::PubSub => 4,
         Origin::Api => 7,
         Origin::GivenUp => 128,
     }
@@ -38,6 +39,7 @@ fn origin(number: u8) -> Result<Origin, ProtocolError> {
     match number {
         1 => Ok(Origin::Static),
         2 => Ok(Origin::MapReply),
+        4 => Ok(Origin::PubSub),
         7 => Ok(Origin::Api),
         128 => Ok(Origin::GivenUp),
         _ => Err(ProtocolError::Value("an origin is unknown")),

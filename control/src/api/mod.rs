@@ -79,7 +79,7 @@
 //!
 //! | type | name | value |
 //! |---|---|---|
-//! | 0x4000 | DETAIL | in a STATS request: u8 1 counters by scope, 2 ports, 3 tunnels, sources and static routes of the ALT, 4 the BGP speaker and its neighbours, 5 BGP routes, 6 registrations with Map-Servers, 7 sites of our Map-Server, 8 locators of other sites |
+//! | 0x4000 | DETAIL | in a STATS request: u8 1 counters by scope, 2 ports, 3 tunnels, sources and static routes of the ALT, 4 the BGP speaker and its neighbours, 5 BGP routes, 6 registrations with Map-Servers, 7 sites of our Map-Server, 8 locators of other sites, 9 PubSub subscriptions |
 //! | 0x4001 | NAME | stable name (UTF-8) of the STAT before it |
 //! | 0x4002 | SCOPE | u8 kind (1 worker, 2 control thread), u16 number; holds for the STATs after it |
 //! | 0x4003 | EXPIRY | u32 seconds until the entry leaves; absent if it stays |
@@ -110,6 +110,7 @@
 //! | 0x4060 | TRACE | u64 packets at most, u32 milliseconds at most, u16 ports (bit n for port n), u16 octets of each packet, u8 flags (1 dropped ones alone) |
 //! | 0x4061 | TRACED | u64 nanoseconds since 1970, u8 port, u8 0 in or 1 out by it, u8 0 arrived, 1 was held, 2 part of one that was split; u8 verdict (1 encapsulated, 2 decapsulated, 3 re-encapsulated, 4 native, 5 split, 6 held for a mapping, 7 held for a neighbour, 8 dropped, 9 an ICMP error of ours), u8 port it leaves by or 255, u32 length, u32 IID, address (RLOC, or EID that is missing; AFI 0: none), u8 length of the reason, reason, octets |
 //! | 0x4062 | TRACE_END | u64 packets shown, u64 packets that found no room |
+//! | 0x4070 | SUBSCRIPTION | u8 flags (1 ours, 2 ends unless something is registered, 4 of another xTR), u8 standing (0 asking, 1 live, 2 refused, 3 silent; 4 unconfirmed, 5 confirmed, 6 unacknowledged), u32 each: seconds in it, seconds left; u64 each: last nonce, Map-Notifies taken in or prefixes that wait; 16 octets of xTR-ID, u64 Site-ID; the IID, the EID and the ADDRESSes (Map-Server, or ITR-RLOCs) after it are its own |
 //!
 //! BGP routes come in pages, as there may be a million: an answer ends with a CURSOR if there are more, and the same CURSOR
 //! in the next request asks for the next page. With an EID (and IID) only the routes to exactly that prefix come.
@@ -132,6 +133,7 @@ mod server;
 mod session;
 mod sites;
 mod status;
+mod subscriptions;
 mod trace;
 mod write;
 
@@ -154,6 +156,7 @@ pub use registration::{PREFIX_STANDINGS, PrefixStatus, RegistrationStatus, STAND
 pub use server::{Conduct, Router, View, handle, too_long};
 pub use session::{RING, Session};
 pub use sites::{RefusalStatus, SitePrefix, SiteStatus, SitesPage, XtrStatus};
+pub use subscriptions::{SUBSCRIPTION_STANDINGS, SubscriptionStatus};
 pub use trace::{SNAPLEN_MAX, TRACE_LONGEST, TraceAsk, TraceEnd, TraceNews, TracePages, TraceVerdict, Traced};
 
 /// Which table an entry is in.
@@ -172,6 +175,8 @@ pub enum Origin {
     Static,
     /// A Map-Reply.
     MapReply,
+    /// A Map-Notify of a Map-Server that we subscribed at.
+    PubSub,
     /// A client of this API.
     Api,
     /// Nobody answered; this stops asking for a while.
@@ -185,6 +190,7 @@ impl Origin {
         match self {
             Self::Static => "static",
             Self::MapReply => "map-reply",
+            Self::PubSub => "pubsub",
             Self::Api => "api",
             Self::GivenUp => "given-up",
         }

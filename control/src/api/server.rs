@@ -4,7 +4,7 @@ use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Locator, Prefix};
 
 use super::{
     AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, Filter, LocatorStatus, Operation, PortStatus, Refused,
-    RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, Table, TraceAsk, bgp,
+    RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, SubscriptionStatus, Table, TraceAsk, bgp,
     entry::{self, Terms},
     event, locators,
     message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind, put},
@@ -12,7 +12,7 @@ use super::{
     session::FILTERS_MAX,
     sites,
     status::{self, Detail, Ids},
-    write,
+    subscriptions, write,
 };
 
 /// What the program knows, as the API asks for it.
@@ -50,6 +50,11 @@ pub trait View {
 
     /// The Map-Servers that our EID-prefixes are registered with.
     fn registrations(&self) -> Vec<RegistrationStatus> {
+        Vec::new()
+    }
+
+    /// PubSub subscriptions, ours and those at our Map-Server.
+    fn subscriptions(&self) -> Vec<SubscriptionStatus> {
         Vec::new()
     }
 
@@ -399,11 +404,11 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
             }
         }
         Some(Detail::Registrations) => {
-            for status in &view.registrations() {
-                group(&mut |out| registration::put_registration(out, status));
-                for prefix in &status.prefixes {
-                    group(&mut |out| registration::put_prefix(out, prefix));
-                }
+            view.registrations().iter().for_each(|status| put_registration(status, &mut group));
+        }
+        Some(Detail::Subscriptions) => {
+            for status in &view.subscriptions() {
+                group(&mut |out| subscriptions::put_subscription(out, status));
             }
         }
         Some(Detail::Sites) => {
@@ -419,6 +424,13 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
     }
     for group in groups {
         pages.add(&group);
+    }
+}
+
+fn put_registration(status: &RegistrationStatus, group: &mut sites::Group<'_>) {
+    group(&mut |out| registration::put_registration(out, status));
+    for prefix in &status.prefixes {
+        group(&mut |out| registration::put_prefix(out, prefix));
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) enum Detail {
     Registrations = 6,
     Sites = 7,
     Locators = 8,
+    Subscriptions = 9,
 }
 
 impl Detail {
@@ -40,7 +41,8 @@ impl Detail {
             6 => Ok(Self::Registrations),
             7 => Ok(Self::Sites),
             8 => Ok(Self::Locators),
-            _ => Err(ProtocolError::Value("DETAIL is 1 to 8")),
+            9 => Ok(Self::Subscriptions),
+            _ => Err(ProtocolError::Value("DETAIL is 1 to 9")),
         }
     }
 }

@@ -122,6 +122,7 @@ fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
             state_dir = "state-dir",
             probing = "rloc-probing",
             features = "features",
+            pubsub = "pubsub",
             lisp_sec = "lisp-sec",
             workers = "workers",
             control_core = "control-core",

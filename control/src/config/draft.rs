@@ -7,6 +7,7 @@ mod lisp_sec;
 mod map_server;
 mod probing;
 mod proxy;
+mod pubsub;
 
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
@@ -19,6 +20,7 @@ pub use lisp_sec::{ClientDraft, LispSecDraft, ServerDraft};
 pub use map_server::MapServerDraft;
 pub use probing::ProbingDraft;
 pub use proxy::{PetrDraft, PitrPrefixDraft, RtrDraft};
+pub use pubsub::{PubSubDraft, SubscriberDraft};
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,6 +253,8 @@ pub struct Draft {
     pub probing: ProbingDraft,
     /// Header features.
     pub features: FeaturesDraft,
+    /// Subscriptions.
+    pub pubsub: PubSubDraft,
     /// LISP-SEC, if it is switched on.
     pub lisp_sec: Option<LispSecDraft>,
     /// The rest.
@@ -280,6 +284,7 @@ impl Draft {
             roles: self.roles.over(other.roles),
             probing: self.probing.over(other.probing),
             features: self.features.over(other.features),
+            pubsub: self.pubsub.over(other.pubsub),
             lisp_sec: match (self.lisp_sec, other.lisp_sec) {
                 (Some(first), Some(second)) => Some(first.over(second)),
                 (first, second) => first.or(second),

@@ -38,6 +38,7 @@ pub(super) fn read(text: &str) -> (Draft, Vec<Finding>) {
             "site" => draft.roles.sites = list("site", value, &mut findings),
             "rloc-probing" => draft.probing = single("[rloc-probing]", value, &mut findings).unwrap_or_default(),
             "features" => draft.features = single("[features]", value, &mut findings).unwrap_or_default(),
+            "pubsub" => draft.pubsub = single("[pubsub]", value, &mut findings).unwrap_or_default(),
             "lisp-sec" => draft.lisp_sec = single("[lisp-sec]", value, &mut findings),
             "map-resolver" => draft.roles.map_resolver = single("[map-resolver]", value, &mut findings),
             _ => {
@@ -179,7 +180,7 @@ fn structure(owner: Owner<'_>, key: Option<&str>, at: &Range<usize>, error: &Err
         }
         Owner::Top if unknown => {
             remedy += ", [[site-port]], [[core-port]], [[eid-prefix]], [[map-cache]], [alt], [[alt.tunnel]], [[alt.route]], [[map-server]], \
-                 [[site]], [map-resolver], [rloc-probing]";
+                 [[site]], [map-resolver], [rloc-probing], [pubsub]";
         }
         Owner::Top => {}
     }

@@ -35,11 +35,12 @@ pub use crate::{
     },
     registrar::MapServer,
 };
-use crate::{lisp_sec, prober};
+use crate::{lisp_sec, map_server::Publishing, prober, wire::Key};
 pub use draft::{
     AggregateDraft, AltDraft, ClientDraft, Draft, EidPrefixDraft, FeaturesDraft, Given, KeyDraft, LispSecDraft,
-    LocatorDraft, MapServerDraft, NeighborDraft, PetrDraft, PitrPrefixDraft, Place, PortDraft, ProbingDraft, RibDraft,
-    RouteDraft, RtrDraft, Secret, ServerDraft, Settings, StaticDraft, TunnelDraft,
+    LocatorDraft, MapServerDraft, NeighborDraft, PetrDraft, PitrPrefixDraft, Place, PortDraft, ProbingDraft,
+    PubSubDraft, RibDraft, RouteDraft, RtrDraft, Secret, ServerDraft, Settings, StaticDraft, SubscriberDraft,
+    TunnelDraft,
 };
 pub use problem::{Problem, Problems};
 pub use roles::{Proxies, Roles, RolesDraft};
@@ -93,6 +94,8 @@ pub struct Config {
     pub probing: Option<prober::Settings>,
     /// Header features beyond the public Internet's profile.
     pub features: Features,
+    /// Subscriptions, of either side.
+    pub pubsub: PubSub,
     /// LISP-SEC; `None`: it is off, and no message says anything of it.
     pub lisp_sec: Option<lisp_sec::Settings>,
     /// Cores the workers are pinned to, one worker each, at least one.
@@ -135,6 +138,28 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What is unwise and yet accepted.
     pub warnings: Vec<Problem>,
+}
+
+/// PubSub (RFC 9437).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PubSub {
+    /// We subscribe to mappings.
+    pub subscribe: Option<Subscribing>,
+    /// Others may subscribe at our Map-Server.
+    pub publish: Option<Publishing>,
+}
+
+/// What we subscribe to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscribing {
+    /// To what is looked up.
+    pub lookups: bool,
+    /// To these in any case.
+    pub fixed: Vec<EidPrefix>,
+    /// Keys shared with the Map-Servers, one or more.
+    pub keys: Vec<Key>,
+    /// Most subscriptions.
+    pub max: usize,
 }
 
 /// Who this router is among the xTRs of its site (RFC 9301 §5.6).
@@ -265,6 +290,16 @@ choice! {
         /// We do.
         BuiltIn = "built-in",
         /// Clients of the mapping API, which are told of each miss.
+        Off = "off",
+    }
+}
+
+choice! {
+    /// What is subscribed to without being named.
+    SubscribeName {
+        /// What is looked up.
+        Lookups = "lookups",
+        /// Nothing.
         Off = "off",
     }
 }

@@ -6,6 +6,7 @@ mod lisp_sec;
 mod map_server;
 mod probing;
 mod proxy;
+mod pubsub;
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What the records of one Map-Reply do to the map-cache.
+//! What the records of one Map-Reply, or of one Map-Notify to a subscriber, do to the map-cache.
 
 use std::{
     cmp::Reverse,
@@ -10,13 +10,27 @@ use altitude_dataplane::mapping::{EidPrefix, Mapping, Ttl};
 
 use super::{
     BENEATH_MAX, CacheFault, DOUBTS_MAX, LOCAL_POLICY_TTL, MapCache, Meter, Origin, Output,
+    origin::{Heard, Notice},
     store::{Entry, NEVER},
 };
 
 impl MapCache {
-    pub(super) fn install(&mut self, now: Instant, records: Vec<Mapping>, meter: Meter<'_>, todo: &mut Vec<Output>) {
+    pub(super) fn install(
+        &mut self,
+        now: Instant,
+        records: Vec<Mapping>,
+        heard: Heard,
+        meter: Meter<'_>,
+        todo: &mut Vec<Output>,
+    ) {
         let records: BTreeMap<EidPrefix, Mapping> = records.into_iter().map(|record| (record.eid, record)).collect();
-        self.doubt_beneath(&records, todo);
+        if heard != Heard::Notify(Notice::Change) {
+            self.doubt_beneath(&records, todo);
+        }
+        let mut records = records;
+        if heard == Heard::Notify(Notice::Again) {
+            records.retain(|_, record| !self.says_already(record));
+        }
         let shared = records.values().filter_map(|record| life(record.ttl)).min();
         let mut lasting = Vec::with_capacity(records.len());
         let mut ending = Vec::new();
@@ -32,11 +46,10 @@ impl MapCache {
         // Workers see each change at once: no packet may meet a less-specific that a more-specific overrides.
         lasting.sort_by_key(|(eid, _)| Reverse(eid.prefix.length()));
         ending.sort_by_key(|eid| eid.prefix.length());
-        let mut records = records;
         for (eid, expires) in lasting {
             self.drop_given_up(&eid, todo);
             if let Some(record) = records.remove(&eid) {
-                self.put(now, record, Origin::Reply, expires, meter, todo);
+                self.put(now, record, heard.origin(), expires, meter, todo);
             }
         }
         for eid in ending {
@@ -45,6 +58,12 @@ impl MapCache {
                 _ => self.withdraw_exact(&eid, todo),
             }
         }
+    }
+
+    /// Whether an entry says the same, for however long.
+    fn says_already(&self, record: &Mapping) -> bool {
+        let Some(cached) = self.get(&record.eid).map(|cached| cached.mapping()) else { return false };
+        (&cached.locators, cached.action, cached.version) == (&record.locators, record.action, record.version)
     }
 
     /// Asks again for the learned more-specifics that a reply does not list, or takes them out if that was done before.
@@ -97,7 +116,8 @@ impl MapCache {
     /// The learned entries inside `eid` that a reply does not list, among the first [`BENEATH_MAX`].
     fn unlisted(&self, eid: &EidPrefix, records: &BTreeMap<EidPrefix, Mapping>) -> impl Iterator<Item = (u32, &Entry)> {
         let beneath = self.store.within(eid).take(BENEATH_MAX);
-        beneath.filter(|(_, entry)| entry.origin == Origin::Reply && !records.contains_key(&entry.eid))
+        let learned = |entry: &Entry| matches!(entry.origin, Origin::Reply | Origin::PubSub);
+        beneath.filter(move |(_, entry)| learned(entry) && !records.contains_key(&entry.eid))
     }
 }
 

@@ -403,6 +403,37 @@ fn what_a_client_put_in_stays_as_long_as_it_said_and_gives_way_to_no_reply() {
     assert!(stage.cache.iter().all(|cached| (cached.origin, cached.expires) == (Origin::Api, None)));
 }
 
+/// What a Map-Server publishes replaces what was learned and leaves the operator's alone; an answer has what it does not list asked
+/// for again, news does not, and what a renewal only repeats begins no new life.
+#[test]
+fn publications_are_installed_by_what_they_are() {
+    let start = Instant::now();
+    let mut cache = MapCache::new(Settings { capacity: 100 }, start);
+    // What is said, and how long the wider entry lasts from then on, in seconds from the start.
+    let mut step = |seconds: u64, input: Input| {
+        let mut todo = Vec::new();
+        cache.step(start + Duration::from_secs(seconds), input, &|_| 0, &mut todo);
+        let ends = cache.get(&eid("10.0.0.0/16")).and_then(|cached| cached.expires);
+        (todo, ends.map_or(0, |ends| (ends - start).as_secs()))
+    };
+    let part = negative("10.0.1.0/24", 60, Action::Drop);
+    step(0, Input::Install(vec![mapping("10.0.0.0/16", 60), part]));
+    step(0, Input::Static(mapping("10.9.0.0/16", 60)));
+    let news = vec![negative("10.0.0.0/16", 60, Action::Drop), mapping("10.9.0.0/16", 60)];
+    let (todo, _) = step(1, Input::Published(news, Notice::Change));
+    let asked = |todo: &[Output]| todo.iter().filter(|output| matches!(output, Refresh(_))).count();
+    assert!(todo.contains(&Fault(CacheFault::StaticKept)) && asked(&todo) == 0, "{todo:?}");
+    // A renewal that says the same leaves the life as it is, and doubts what it does not list.
+    let same = || vec![negative("10.0.0.0/16", 60, Action::Drop)];
+    let (todo, ends) = step(600, Input::Published(same(), Notice::Again));
+    assert_eq!((todo, ends), (vec![Refresh(eid("10.0.1.0/24"))], 3600));
+    let (todo, ends) = step(601, Input::Published(same(), Notice::Answer));
+    assert_eq!((todo, ends), (vec![Withdraw(eid("10.0.1.0/24"))], 4201));
+    let gone = vec![Mapping::negative(eid("10.0.0.0/16"), Ttl::Remove, Action::NoAction)];
+    assert_eq!(step(602, Input::Published(gone, Notice::Change)).0, [Withdraw(eid("10.0.0.0/16"))]);
+    assert_eq!(cache.iter().map(|cached| cached.origin).collect::<Vec<_>>(), [Origin::Static]);
+}
+
 #[test]
 fn a_step_tells_what_ended_by_itself_from_what_it_was_asked_for() {
     let mut stage = Stage::new(8);

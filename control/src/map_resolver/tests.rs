@@ -185,6 +185,34 @@ fn an_answer_goes_to_who_asks_or_between_clients() {
     }
 }
 
+/// PS-6: who unsubscribes names no ITR-RLOC; the answer goes to the source, so that must be who asks, or a client.
+#[test]
+fn an_unsubscription_goes_on_without_an_itr_rloc() {
+    use ClientFault::{NoItrRloc, NotPermitted};
+    let clients = || Settings { clients: vec!["203.0.113.0/24".parse().unwrap()], ..open_to_all() };
+    let ending = |source: &str, notify| {
+        let mut request = request("198.51.100.20", &[]);
+        request.records[0].notify = notify;
+        request.xtr = Some(crate::wire::XtrIdentity { xtr_id: [7; 16], site_id: 1 });
+        ecm::encapsulate(&inner(source, "198.51.100.20", 64, &request.encode()))
+    };
+    for (line, (settings, from, source, notify, fault)) in [
+        (open_to_all(), ITR, ITR, true, None),
+        (open_to_all(), ITR, ITR, false, Some(NoItrRloc)),
+        (open_to_all(), ITR, "198.18.0.1", true, Some(NoItrRloc)),
+        (clients(), ITR, "203.0.113.9", true, None),
+        (clients(), "198.18.0.1", "198.18.0.1", true, Some(NotPermitted)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut resolver = MapResolver::new(settings);
+        let fate = ask(&mut resolver, Instant::now(), from, &ending(source, notify));
+        let expected = fault.map_or_else(|| resolved(&format!("{source}:61000"), "198.51.100.20"), Fate::Dropped);
+        assert_eq!(fate, expected, "line {line}");
+    }
+}
+
 /// MR-8.
 #[test]
 fn one_client_that_floods_leaves_the_others_their_share() {

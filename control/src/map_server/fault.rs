@@ -1,9 +1,9 @@
-//! Why a Map-Server refused a registration or did nothing about a Map-Request.
+//! Why a Map-Server refused a registration or a subscription, or did nothing about a Map-Request.
 
 use crate::fault::faults;
 
 faults! {
-    /// Why a Map-Server refused a registration or did nothing about a Map-Request.
+    /// Why a Map-Server refused a registration or a subscription, or did nothing about a Map-Request.
     SiteFault {
         /// A Map-Register about a prefix of no site.
         UnknownSite = "site-register-unknown",
@@ -55,5 +55,25 @@ faults! {
         DontReply = "site-dont-reply",
         /// No ITR-RLOC that our answer could reach.
         NoItrRloc = "site-no-itr-rloc",
+        /// A subscription that does not say whose it is: the request is answered as any other (RFC 9437 §5).
+        SubscriptionUnnamed = "subscription-without-identity",
+        /// A subscription with a nonce that is not greater than the last one (RFC 9437 §5).
+        SubscriptionReplayed = "subscription-nonce-replayed",
+        /// A subscription of an xTR that shares no key with us (RFC 9437 §5).
+        SubscriptionUnknown = "subscription-no-key",
+        /// A subscription to what this xTR is not told of (RFC 9437 §5).
+        SubscriptionDenied = "subscription-denied",
+        /// A subscription to what the ETRs answer for themselves, or silence is kept about: answered as any other request.
+        SubscriptionNotOurs = "subscription-not-proxied",
+        /// A subscription to a prefix with more registered inside than one subscriber is told of: answered as any other request.
+        SubscriptionTooWide = "subscription-too-wide",
+        /// As many subscriptions as one xTR may have: answered as any other request.
+        SubscriptionsOfXtr = "subscription-limit-of-xtr",
+        /// As many subscriptions as all xTRs together may have: answered as any other request.
+        SubscriptionsFull = "subscription-table-full",
+        /// A subscription that ended because its xTR acknowledged nothing, or could not be told of everything.
+        SubscriptionLost = "subscription-lost",
+        /// A Map-Notify-Ack of a subscriber, signed by another key, or changed on the way.
+        SubscriptionAckMac = "subscription-ack-bad-authentication",
     }
 }

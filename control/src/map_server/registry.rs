@@ -14,8 +14,9 @@
 //! Sources: RFC 9301 §5.6 (nonces, merging), §5.7 (Map-Notify), §8.2 (time-out, what may be registered); RFC 7835 §3.9 (limits).
 
 mod answer;
-mod news;
-mod notify;
+mod changes;
+pub(super) mod news;
+pub(super) mod notify;
 pub(super) mod saved;
 pub(super) mod table;
 
@@ -136,6 +137,8 @@ pub(super) struct Registry {
     pub(super) journal: Option<Vec<u8>>,
     /// The last Map-Register that was for no site.
     pub(super) stranger: Option<Refusal>,
+    /// Prefixes that say something else than before, where subscribers hear of it.
+    pub(super) changed: Option<Vec<EidPrefix>>,
 }
 
 impl Registry {
@@ -154,6 +157,7 @@ impl Registry {
             signed_only: settings.signed_only,
             journal: settings.journal.then(Vec::new),
             stranger: None,
+            changed: settings.publishing.is_some().then(Vec::new),
             sites,
         }
     }
@@ -226,7 +230,7 @@ impl Registry {
             _ => SiteFault::Mac,
         })?;
         let (any_nonce, rate) = (of.any_nonce, of.rate());
-        let last = Last { key: key.id, nonce: message.nonce, mac: start_of(&message.authentication.data) };
+        let last = Last { key: key.id, nonce: message.nonce, mac: Last::start_of(&message.authentication.data) };
         let who = message.xtr.map_or(Who::Source(from.ip()), |xtr| Who::Xtr(xtr.xtr_id));
         let known = self.table.registrant(site.0 as u32, who);
         if !any_nonce && let Err(fault) = self.is_newer(site, known, last) {
@@ -353,7 +357,7 @@ impl Registry {
         let registrant = &mut self.table.registrants[number];
         registrant.site_id = message.xtr.map_or(0, |xtr| xtr.site_id);
         (registrant.source, registrant.local, registrant.heard, registrant.key) = (from, local, heard, last.key);
-        registrant.whole_mac = is_whole(&message.authentication.data);
+        registrant.whole_mac = notify::is_whole(&message.authentication.data);
         registrant.last.retain(|one| one.key != last.key && keys.iter().any(|key| key.id == one.key));
         registrant.last.push(last);
         if let Some(journal) = &mut self.journal {
@@ -411,6 +415,7 @@ impl Registry {
         let (eid, registrant) = (new.mapping.eid, new.registrant);
         let head = self.table.index.get(&eid).copied();
         let before = head.filter(|_| self.is_merged(&eid, registrant)).and_then(|head| self.table.merged(head));
+        let said = self.said(head);
         let size = self.table.len();
         let put = self.table.put(new);
         if self.table.len() > size {
@@ -424,6 +429,7 @@ impl Registry {
         if before.is_some() {
             self.tell_others(now, &eid, registrant, before, todo);
         }
+        self.note_change(eid, said.as_ref());
         if let Some(journal) = self.journal.as_mut().filter(|_| put.changed) {
             saved::put_registration(self.states[site.0].mark, &self.table, put.number, journal);
         }
@@ -435,6 +441,7 @@ impl Registry {
         let site = SiteId(self.table.registrants[registrant].site as usize);
         let head = self.table.index.get(&eid).copied().unwrap_or(END);
         let before = if self.is_merged(&eid, registrant) { self.table.merged(head) } else { None };
+        let said = self.said(Some(head));
         if let Some(journal) = &mut self.journal {
             let xtr = &self.table.registrants[registrant];
             saved::put_gone(self.states[site.0].mark, xtr.who, &eid, journal);
@@ -448,6 +455,7 @@ impl Registry {
         if before.is_some() {
             self.tell_others(now, &eid, registrant, before, todo);
         }
+        self.note_change(eid, said.as_ref());
     }
 
     /// Counts a prefix that is registered from now on, or no more, and announces or withdraws what it is of.
@@ -485,13 +493,4 @@ fn ready(record: &Mapping) -> Mapping {
     }
     sort_locators(&mut mapping.locators);
     mapping
-}
-
-/// MACs that are not cut off have 20 and 32 octets, others 12 and 16.
-const fn is_whole(mac: &[u8]) -> bool {
-    mac.len() > 16
-}
-
-fn start_of(mac: &[u8]) -> u64 {
-    mac.first_chunk().map_or(0, |start| u64::from_be_bytes(*start))
 }

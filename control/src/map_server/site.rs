@@ -4,6 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use altitude_dataplane::mapping::EidPrefix;
 
+use super::subscriptions::Publishing;
 use crate::{
     alt::datagrams::Unreachable,
     rate::Rate,
@@ -98,6 +99,8 @@ pub struct Settings {
     pub first_nonce: u64,
     /// Whether what changes is written to [`MapServer::journal`](super::MapServer::journal).
     pub journal: bool,
+    /// Who may subscribe to changes; `None`: nobody can.
+    pub publishing: Option<Publishing>,
     /// Map-versioning: a record of an older version than is registered is refused (RFC 9302 §5).
     pub versions: bool,
     /// LISP-SEC's strict mode: only ETRs that speak it may register.
@@ -120,6 +123,7 @@ impl Settings {
             wall: 0,
             first_nonce: 0,
             journal: false,
+            publishing: None,
             versions: false,
             signed_only: false,
         }

@@ -3,6 +3,7 @@
 mod register;
 mod saved;
 mod secured;
+mod subscriptions;
 
 use altitude_dataplane::mapping::{InstanceId, Locator};
 use proptest::prelude::*;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Instant};
 use altitude_dataplane::mapping::{EidPrefix, Mapping};
 
 use super::{
-    MapServer, Refusal, SiteId,
+    MapServer, Refusal, SiteId, Subscriber,
     registry::table::{Who, flag},
 };
 
@@ -80,6 +80,23 @@ impl MapServer {
     #[must_use]
     pub fn octets(&self) -> usize {
         self.registry.table.octets()
+    }
+
+    /// The subscriptions, by xTR and prefix.
+    pub fn subscriptions(&self) -> impl Iterator<Item = Subscriber<'_>> {
+        self.subscriptions.iter().flat_map(super::Subscriptions::iter)
+    }
+
+    /// How many subscriptions there are.
+    #[must_use]
+    pub fn subscribed_len(&self) -> usize {
+        self.subscriptions.as_ref().map_or(0, super::Subscriptions::len)
+    }
+
+    /// Whether anybody could subscribe.
+    #[must_use]
+    pub const fn publishes(&self) -> bool {
+        self.subscriptions.is_some()
     }
 
     /// The time as the registry counts it: seconds since 1970.

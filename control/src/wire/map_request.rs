@@ -81,7 +81,7 @@ pub struct RequestRecord {
 }
 
 /// Which xTR of which site sent a message (RFC 9437 §4).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct XtrIdentity {
     /// Unique within the site.
     pub xtr_id: [u8; 16],

@@ -168,3 +168,28 @@ fn packets_come_through_in_as_many_messages_as_it_takes() {
     }
     assert_eq!(found, expected);
 }
+
+#[test]
+fn damaged_packets_of_a_trace_are_refused_and_never_panic() {
+    let mut pages = TracePages::default();
+    let fate = Fate::Dropped(Reason::TooBig);
+    let (side, came) = (Side::In, Came::Arrived);
+    let record =
+        Record { trace: 1, at: Instant::now(), port: 0, side, came, fate, egress: None, length: 60, captured: 9 };
+    assert_eq!(pages.add(SystemTime::UNIX_EPOCH, &record, &[7; 9]), None);
+    let message = pages.finish().unwrap();
+    let (_, body) = Header::split(&message).unwrap();
+    assert!(matches!(trace::news(body), Ok(TraceNews::Packets(packets)) if packets.len() == 1));
+    for cut in 1..body.len() {
+        trace::news(&body[..cut]).unwrap_err();
+    }
+    let mut refused = 0;
+    for at in 0..body.len() {
+        for bit in 0..8 {
+            let mut damaged = body.to_vec();
+            damaged[at] ^= 1 << bit;
+            refused += u32::from(trace::news(&damaged).is_err());
+        }
+    }
+    assert!(refused > 40, "{refused} refused");
+}

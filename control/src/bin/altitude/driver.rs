@@ -13,6 +13,7 @@ mod lisp_sec;
 mod messages;
 mod news;
 mod operations;
+mod pubsub;
 mod reachability;
 mod registration;
 pub(crate) mod reload;
@@ -68,6 +69,7 @@ use self::{
     inside::Inside,
     news::News,
     operations::Operations,
+    pubsub::PubSub,
     reachability::Reachability,
     registration::Registration,
     trace::Traces,
@@ -138,6 +140,7 @@ pub(crate) struct Driver<'a> {
     gate: Gate,
     map_server: MapServer,
     registration: Registration,
+    pubsub: PubSub,
     /// Where it writes what must survive a restart.
     state: Option<state::State>,
     /// Whom we ask ourselves.
@@ -221,6 +224,7 @@ impl Driver<'_> {
         self.end_sessions(now, ending);
         if ending == Ending::Stop {
             self.end_registrations(now);
+            self.end_subscriptions(now);
         }
         true
     }
@@ -305,6 +309,7 @@ impl Driver<'_> {
             self.tables_due(),
             self.speaker_due(),
             self.registration_due(),
+            self.pubsub_due(),
             self.reachability.due(),
             self.inside.due(),
             self.roles_due(),
@@ -337,6 +342,7 @@ impl Driver<'_> {
         self.wake_tables(now);
         self.wake_speaker(now);
         self.wake_registration(now);
+        self.wake_pubsub(now);
         self.wake_reachability(now);
         self.wake_inside(now);
         self.wake_roles(now);

@@ -5,6 +5,7 @@ mod json;
 mod locators;
 mod registration;
 mod sites;
+mod subscriptions;
 pub(crate) mod table;
 mod text;
 mod watch;
@@ -15,7 +16,7 @@ use std::{
 };
 
 use altitude_control::api::{
-    AltStatus, BgpStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus, Table,
+    AltStatus, BgpStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus, SubscriptionStatus, Table,
     client::{Client, ClientError},
 };
 
@@ -32,6 +33,7 @@ enum Answer {
     /// With the neighbour that alone is wanted.
     Bgp(BgpStatus, Option<String>),
     Registrations(Vec<RegistrationStatus>),
+    Subscriptions(Vec<SubscriptionStatus>),
 }
 
 /// Why nothing more is shown.
@@ -90,6 +92,7 @@ fn ask(client: &mut Client, arguments: &Show) -> Result<Option<Answer>, ClientEr
         What::Ports => Answer::Ports(client.ports()?),
         What::Alt => Answer::Alt(client.alt()?),
         What::Registrations => Answer::Registrations(client.registrations()?),
+        What::Subscriptions => Answer::Subscriptions(client.subscriptions()?),
         What::Bgp => Answer::Bgp(client.bgp()?, arguments.neighbor.clone()),
         // Too many for one answer.
         What::Sites => return Ok(None),

@@ -99,7 +99,7 @@ pub(super) fn identity(draft: &Draft, findings: &mut Findings) -> Identity {
     Identity { xtr_id: xtr_id.map(u128::to_be_bytes), site_id: site_id.map_or(0, |id| id as u64) }
 }
 
-fn hex(given: &Given<String>, name: &str, digits: usize, findings: &mut Findings) -> Option<u128> {
+pub(super) fn hex(given: &Given<String>, name: &str, digits: usize, findings: &mut Findings) -> Option<u128> {
     let text = given.value.as_str();
     if text.len() == digits && text.bytes().all(|octet| octet.is_ascii_hexdigit()) {
         return u128::from_str_radix(text, 16).ok();

@@ -9,6 +9,7 @@ mod map_server;
 mod ports;
 mod probing;
 mod proxy;
+mod pubsub;
 mod rib;
 mod roles;
 mod settings;
@@ -79,9 +80,7 @@ pub(super) fn validate(
     found: Vec<Finding>,
     source: &Source<'_>,
 ) -> Result<Config, Problems> {
-    let incomplete = !found.is_empty();
-    let findings = &mut Findings { list: found, warnings: Vec::new(), incomplete };
-
+    let findings = &mut Findings { incomplete: !found.is_empty(), list: found, warnings: Vec::new() };
     let rlocs = sites::rlocs(draft, findings);
     let ports = ports::ports(draft, findings);
     let database = sites::database(draft, &rlocs, findings);
@@ -98,6 +97,7 @@ pub(super) fn validate(
     let probing = probing::probing(&draft.probing, &rlocs, findings);
     let lisp_sec = lisp_sec::lisp_sec(draft, &roles, &map_servers, source.folder(), findings);
     let features = features::features(draft, &database, probing.is_some(), findings);
+    let pubsub = pubsub::pubsub(draft, &database, &roles, source.folder(), findings);
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
     let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
@@ -118,6 +118,7 @@ pub(super) fn validate(
             state_dir: tuning.state_dir,
             probing,
             features,
+            pubsub,
             lisp_sec,
             workers: tuning.workers,
             control_core: tuning.control_core,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use altitude_dataplane::mapping::{Eid, EidPrefix, Mapping, Ttl};
+use altitude_dataplane::mapping::{Action, Eid, EidPrefix, Mapping, Ttl};
 
 use super::{
     super::{Proxying, SiteFault, SiteId},
@@ -129,6 +129,22 @@ impl Registry {
     pub(in crate::map_server) fn gap(&self, eid: Eid) -> EidPrefix {
         let gaps = [self.configured.gap(eid), self.table.index.gap(eid)];
         gaps.into_iter().max_by_key(|gap| gap.prefix.length()).unwrap_or(EidPrefix::host(eid))
+    }
+
+    /// A prefix as subscribers are told of it: what is registered, TTL 0 if nothing is (RFC 9437 §5), and to ask where an ETR
+    /// wants to answer itself.
+    pub(in crate::map_server) fn published(&self, eid: EidPrefix) -> Mapping {
+        match self.table.index.get(&eid) {
+            Some(head) if self.proxies(*head) => self.told(*head),
+            Some(_) => Some(Mapping::negative(eid, Ttl::Minutes(1), Action::SendMapRequest)),
+            None => None,
+        }
+        .unwrap_or_else(|| Mapping::negative(eid, Ttl::Remove, Action::NoAction))
+    }
+
+    /// Whether anything is registered that covers the prefix or lies in it.
+    pub(in crate::map_server) fn knows(&self, eid: &EidPrefix) -> bool {
+        self.table.index.covering(eid).is_some() || self.table.index.within(eid).next().is_some()
     }
 
     /// A registered mapping as a Map-Server tells it: it is no ETR (RFC 9301 §5.4, §8.3).

@@ -11,7 +11,7 @@ use altitude_dataplane::mapping::EidPrefix;
 use super::super::{Output, SiteFault, SiteId};
 
 /// Time from each sending to the next (RFC 9301 §5.7).
-const SPACINGS: [Duration; 6] = [
+pub(in crate::map_server) const SPACINGS: [Duration; 6] = [
     Duration::from_secs(3),
     Duration::from_secs(3),
     Duration::from_secs(3),
@@ -20,7 +20,7 @@ const SPACINGS: [Duration; 6] = [
     Duration::from_secs(24),
 ];
 /// How long the last one is waited for.
-const LAST: Duration = Duration::from_secs(24);
+pub(in crate::map_server) const LAST: Duration = Duration::from_secs(24);
 /// Most that wait at a time.
 const WAITING_MAX: usize = 4096;
 

@@ -6,13 +6,13 @@ use altitude_dataplane::mapping::{EidPrefix, Mapping, Ttl};
 
 use super::{
     super::{Output, SiteFault, SiteId},
-    Arrived, Registry, is_whole, news,
+    Arrived, Registry, news,
     table::{END, Registrant, Who, flag},
 };
 use crate::wire::{Form, Key, MapNotify, XtrIdentity};
 
 /// UDP port of Map-Notifies (RFC 9301 §5.7).
-const CONTROL_PORT: u16 = 4342;
+pub(in crate::map_server) const CONTROL_PORT: u16 = 4342;
 
 impl Registry {
     /// Whether others than `registrant` want to hear how their union changes.
@@ -82,4 +82,9 @@ fn identity(xtr: &Registrant) -> Option<XtrIdentity> {
         Who::Xtr(xtr_id) => Some(XtrIdentity { xtr_id, site_id: xtr.site_id }),
         Who::Source(_) => None,
     }
+}
+
+/// MACs that are not cut off have 20 and 32 octets, others 12 and 16.
+pub(super) const fn is_whole(mac: &[u8]) -> bool {
+    mac.len() > 16
 }

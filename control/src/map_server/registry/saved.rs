@@ -6,6 +6,7 @@
 //! frame  | length of payload (32) | CRC-32 of payload (32) | kind (8) | … |
 //! ```
 //!
+//! Subscriptions stand behind the end of the snapshot (`subscriptions/saved`).
 //! A registration is written as the Map-Register that would make it, an xTR with its last nonces. Integers are big-endian.
 //! A site is known by a hash of its name; what no longer fits the configuration is left out: sites, prefixes, keys that are gone.
 //! A renewal alone is not written into the journal: the next snapshot has it, long before the registration ends.
@@ -33,6 +34,8 @@ const REGISTRATION: u8 = 2;
 const FLOOR: u8 = 3;
 const GONE: u8 = 4;
 const END: u8 = 5;
+/// A subscription, which is not the registry's; all of them are behind the end of the snapshot.
+pub(in crate::map_server) const SUBSCRIPTION: u8 = 6;
 
 /// Why a file is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +55,8 @@ pub struct Restored {
     pub xtrs: usize,
     /// Registrations that have not ended.
     pub registrations: usize,
+    /// Subscriptions that live.
+    pub subscriptions: usize,
     /// Frames that fit the configuration no longer, or had ended.
     pub left_out: usize,
     /// The end of the journal was torn off.
@@ -65,6 +70,9 @@ pub struct Cursor {
     site: usize,
     xtr: u32,
     registration: u32,
+    /// The registry's part is complete.
+    pub(in crate::map_server) registered: bool,
+    pub(in crate::map_server) subscription: u32,
 }
 
 /// A site's name as a number that stays.
@@ -73,7 +81,7 @@ pub(super) fn mark(name: &str) -> u64 {
     digest.first_chunk().map_or(0, |start| u64::from_be_bytes(*start))
 }
 
-fn frame(out: &mut Vec<u8>, kind: u8, write: impl FnOnce(&mut Vec<u8>)) {
+pub(in crate::map_server) fn frame(out: &mut Vec<u8>, kind: u8, write: impl FnOnce(&mut Vec<u8>)) {
     let at = out.len();
     out.extend([0; 8]);
     out.push(kind);
@@ -84,7 +92,7 @@ fn frame(out: &mut Vec<u8>, kind: u8, write: impl FnOnce(&mut Vec<u8>)) {
     out[at + 4..at + 8].copy_from_slice(&sum.to_be_bytes());
 }
 
-fn put_address(out: &mut Vec<u8>, address: IpAddr) {
+pub(in crate::map_server) fn put_address(out: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(v4) => {
             out.push(4);
@@ -136,10 +144,14 @@ pub(super) fn put_gone(site: u64, who: Who, eid: &EidPrefix, out: &mut Vec<u8>) 
     frame(out, GONE, |out| {
         out.extend(site.to_be_bytes());
         put_who(out, who);
-        out.extend(eid.instance.get().to_be_bytes());
-        put_address(out, eid.prefix.address());
-        out.push(eid.prefix.length());
+        put_eid(out, eid);
     });
+}
+
+pub(in crate::map_server) fn put_eid(out: &mut Vec<u8>, eid: &EidPrefix) {
+    out.extend(eid.instance.get().to_be_bytes());
+    put_address(out, eid.prefix.address());
+    out.push(eid.prefix.length());
 }
 
 pub(super) fn put_registration(site: u64, table: &Table, number: u32, out: &mut Vec<u8>) {
@@ -163,24 +175,28 @@ pub(super) fn put_registration(site: u64, table: &Table, number: u32, out: &mut 
 }
 
 /// What is left to read of a payload.
-struct Fields<'a>(&'a [u8]);
+pub(in crate::map_server) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(in crate::map_server) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*taken)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(in crate::map_server) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_be_bytes)
+    }
+
+    pub(in crate::map_server) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }
 
-    fn u8(&mut self) -> Option<u8> {
+    pub(in crate::map_server) fn u8(&mut self) -> Option<u8> {
         self.array().map(|[octet]| octet)
     }
 
@@ -192,7 +208,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn address(&mut self) -> Option<IpAddr> {
+    pub(in crate::map_server) fn address(&mut self) -> Option<IpAddr> {
         let family = self.u8()?;
         self.address_of(family)
     }
@@ -204,7 +220,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn eid(&mut self) -> Option<EidPrefix> {
+    pub(in crate::map_server) fn eid(&mut self) -> Option<EidPrefix> {
         let instance = InstanceId::new(self.u32()?)?;
         let address = self.address()?;
         let prefix = Prefix::new(address, self.u8()?).ok()?;
@@ -241,6 +257,11 @@ impl<'a> Iterator for Frames<'a> {
         let (kind, rest) = payload.split_first()?;
         Some((at, *kind, Fields(rest)))
     }
+}
+
+/// The frames of a whole file.
+pub(in crate::map_server) fn frames(octets: &[u8]) -> impl Iterator<Item = (usize, u8, Fields<'_>)> {
+    Frames { octets, at: MAGIC.len() }
 }
 
 impl Registry {
@@ -297,7 +318,7 @@ impl Registry {
         let journal = self.journal.take();
         let (mut restored, mut told, mut reading) = (Restored::default(), Vec::new(), frames());
         for (_, kind, mut fields) in reading.by_ref() {
-            if kind == END {
+            if kind == END || kind == SUBSCRIPTION {
                 continue;
             }
             let site = fields

@@ -90,6 +90,13 @@ pub(in crate::map_server) struct Last {
     pub(in crate::map_server) mac: u64,
 }
 
+impl Last {
+    /// The start of a MAC.
+    pub(in crate::map_server) fn start_of(mac: &[u8]) -> u64 {
+        mac.first_chunk().map_or(0, |start| u64::from_be_bytes(*start))
+    }
+}
+
 /// An xTR of a site. It is kept when its registrations end, for its nonces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::map_server) struct Registrant {

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use altitude_control::config::{
     AltDraft, Bind, Draft, EidPrefixDraft, FeaturesDraft, Given, Hold, KeyDraft, LispSecDraft, LogFormat, LogLevel,
-    MapServerDraft, NeighborDraft, PetrDraft, PitrPrefixDraft, PortDraft, ProbingDraft, ResolverName, RibDraft,
-    RolesDraft, RouteDraft, RtrDraft, Settings, SiteRoutes, SourceCheck, TunnelDraft, XdpMode, flags,
+    MapServerDraft, NeighborDraft, PetrDraft, PitrPrefixDraft, PortDraft, ProbingDraft, PubSubDraft, ResolverName,
+    RibDraft, RolesDraft, RouteDraft, RtrDraft, Settings, SiteRoutes, SourceCheck, SubscribeName, TunnelDraft, XdpMode,
+    flags,
 };
 use clap::{Args, builder::PossibleValuesParser};
 
@@ -224,6 +225,27 @@ pub(crate) struct Run {
     #[arg(help_heading = "Features for trusted networks")]
     echo_nonce: Option<bool>,
 
+    /// Have Map-Servers tell us of changes to what we look up: lookups or off [default: off].
+    ///
+    /// A site that moves is then known within one round trip, without waiting for a TTL, a probe or an SMR. Needs
+    /// --pubsub-key-file. Who refuses or does not answer leaves mappings that live by look-ups, as without it. [pubsub] in the
+    /// file has prefixes to subscribe to in any case, and limits.
+    #[arg(long, value_name = "WAY", value_parser = PossibleValuesParser::new(SubscribeName::NAMES))]
+    #[arg(help_heading = "Mapping system")]
+    pubsub_subscribe: Option<String>,
+
+    /// Let xTRs subscribe at our Map-Server to what its sites register [default: false].
+    ///
+    /// Whoever has the key of --pubsub-key-file may; [[pubsub.subscriber]] in the file names them one by one, with keys and
+    /// prefixes of their own. Only what we answer for (proxy) is published.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(help_heading = "Mapping system")]
+    pubsub_publish: Option<bool>,
+
+    /// File whose first line is the secret that subscribers and Map-Servers share.
+    #[arg(long, value_name = "PATH", help_heading = "Mapping system")]
+    pubsub_key_file: Option<String>,
+
     /// Speak LISP-SEC: answers prove that their sender may give them [default: false].
     ///
     /// Our Map-Servers are told, and send us Map-Requests that only we can answer. Our own Map-Requests are protected with
@@ -439,8 +461,19 @@ impl Run {
                 locator_status_bits: given("locator-status-bits", self.locator_status_bits.as_ref()),
                 echo_nonce: given("echo-nonce", self.echo_nonce.as_ref()),
             },
+            pubsub: self.pubsub(),
             lisp_sec: self.lisp_sec(),
             settings,
+        }
+    }
+
+    fn pubsub(&self) -> PubSubDraft {
+        let key = |file| KeyDraft { secret_file: given("pubsub-key-file", Some(file)), ..KeyDraft::default() };
+        PubSubDraft {
+            subscribe: given("pubsub-subscribe", self.pubsub_subscribe.as_ref()),
+            publish: given("pubsub-publish", self.pubsub_publish.as_ref()),
+            key: self.pubsub_key_file.as_ref().map(key),
+            ..PubSubDraft::default()
         }
     }
 

@@ -94,6 +94,11 @@ pub(crate) enum What {
     /// again), wrong-key (its answers are not signed with our key), partial (it refuses some prefixes, or is silent about
     /// them). Below the tables stands what to do about it.
     Registrations,
+    /// PubSub: what we subscribed to and how it stands, and who subscribed to what at our Map-Server.
+    ///
+    /// Ours: asking, live, refused (the Map-Server would not: the mapping lives by look-ups), silent (nobody answered). Those of
+    /// others: unconfirmed (its first Map-Notify-Ack is not there yet), confirmed, unacknowledged (a Map-Notify is under way).
+    Subscriptions,
     /// Sites of our Map-Server: who registered each prefix, with which key, until when, and what was refused last.
     Sites,
 }

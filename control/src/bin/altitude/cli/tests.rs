@@ -37,6 +37,7 @@ fn every_flag_reaches_the_configuration() {
     let key = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let options = "key-id=7,algorithm=sha1,proxy,merge,legacy=whole-mac";
     let server = format!("--map-server=240.0.254.40,key-file={key},{options}");
+    let subscribe = format!("--pubsub-key-file={key}");
     let secret = concat!("--lisp-sec-key-file=", env!("CARGO_MANIFEST_DIR"), "/src/lib.rs").to_owned();
     let draft = run(&[
         "--site-port=eth1:7", "--core-port=eth0", "--rloc=240.0.254.10", "--eid-prefix=1.1.0.0/16,instance=7,ttl=5,version=9",
@@ -51,6 +52,7 @@ fn every_flag_reaches_the_configuration() {
         "--pitr-rate=7",
         "--metrics=127.0.0.1:9347",
         "--api-read-only=/tmp/y.sock", "--resolver=off",
+        "--pubsub-subscribe=lookups", "--pubsub-publish=false", &subscribe,
         "--map-versioning", "--locator-status-bits", "--echo-nonce",
         &server, "--map-resolver=240.0.254.41", "--lisp-sec", &secret, "--lisp-sec-strict",
         "--xtr-id=0123456789abcdef0123456789abcdef", "--site-id=00000000000000ff", "--state-dir=/tmp/state",
@@ -106,6 +108,8 @@ fn every_flag_reaches_the_configuration() {
     assert_eq!((server.keys[0].id, server.keys[0].algorithm), (7, altitude_control::wire::Algorithm::Sha1));
     assert!(server.form.whole_mac && !server.form.records_only);
     assert_eq!((config.identity.xtr_id.map(|id| id[15]), config.identity.site_id), (Some(0xef), 0xff));
+    let subscribe = config.pubsub.subscribe.unwrap();
+    assert!(subscribe.lookups && subscribe.keys.len() == 1 && config.pubsub.publish.is_none());
     assert_eq!(config.state_dir.to_str(), Some("/tmp/state"));
     assert_eq!((config.log, config.log_format), (LogLevel::Debug, LogFormat::Json));
 }

@@ -35,6 +35,7 @@ use super::{
     messages,
     news::News,
     operations::Operations,
+    pubsub::PubSub,
     reachability::Reachability,
     registration::Registration,
     reload::Source,
@@ -85,12 +86,14 @@ impl<'a> Driver<'a> {
         let tunnels = Tunnels::new(config.tunnels.clone()).map_err(|error| RunError::Unfit(error.to_string()))?;
         let now = Instant::now();
         let bgp = Connections::new(std::mem::take(&mut sockets.bgp), config, now);
+        let (registration, mut nonces) = (Registration::new(config, now)?, messages::nonces()?);
         let mut driver = Self {
             config,
             source,
             rib: ribs::routes(config, bgp.mark.as_ref(), now)?,
             bgp,
-            registration: Registration::new(config, now)?,
+            pubsub: PubSub::new(config, &registration, &mut nonces, now),
+            registration,
             poll,
             signals,
             kernel,
@@ -120,7 +123,7 @@ impl<'a> Driver<'a> {
             strangers: config.roles.proxies.is_on().then(|| Strangers::new(config.roles.proxies.rate)),
             faults: Faults::default(),
             traffic: Traffic::default(),
-            nonces: messages::nonces()?,
+            nonces,
             ready: BTreeSet::new(),
             next_look: now + map_cache::LOOK_ROUND,
             next_stalled: now + STALLED_EVERY,
@@ -133,12 +136,18 @@ impl<'a> Driver<'a> {
             started: now,
             buffer: vec![0; MESSAGE_MAX],
         };
-        driver.register()?;
-        driver.fill(now);
-        driver.steer()?;
-        driver.watch_tunnels(now);
-        driver.check_own_rlocs(now);
+        driver.enter(now)?;
         Ok(driver)
+    }
+
+    /// What is left to do before the first round.
+    fn enter(&mut self, now: Instant) -> Result<(), RunError> {
+        self.register()?;
+        self.fill(now);
+        self.steer()?;
+        self.watch_tunnels(now);
+        self.check_own_rlocs(now);
+        Ok(())
     }
 
     fn register(&mut self) -> io::Result<()> {

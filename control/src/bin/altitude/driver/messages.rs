@@ -16,13 +16,13 @@ use altitude_control::{
     rloc,
     wire::{MapRequest, Message, ecm},
 };
-use altitude_dataplane::mapping::{Eid, EidPrefix};
+use altitude_dataplane::mapping::{Eid, EidPrefix, Ttl};
 use rand_chacha::{
     ChaCha20Rng,
     rand_core::{Rng, SeedableRng},
 };
 
-use super::{Driver, ROUND, RunError, random};
+use super::{Driver, ROUND, RunError, pubsub::SHORTEST, random};
 
 /// UDP port of the LISP control plane.
 pub(super) const CONTROL_PORT: u16 = 4342;
@@ -38,8 +38,8 @@ pub(super) fn resolver_settings(config: &Config, database: Vec<EidPrefix>) -> re
         itr_rlocs: config.rlocs.clone(),
         pitr: config.roles.proxies.is_on(),
         database,
-        shortest_v4: 8,
-        shortest_v6: 16,
+        shortest_v4: SHORTEST[0],
+        shortest_v6: SHORTEST[1],
         pending_max: PENDING_MAX,
         records_max: RECORDS_MAX,
         security: config.lisp_sec.as_ref().and_then(|settings| settings.asking.clone()),
@@ -75,7 +75,9 @@ impl Driver<'_> {
             Ok(Message::MapReply(reply)) => {
                 self.traffic.map_replies_in += 1;
                 self.map_resolvers.answered(reply.nonce);
-                if reply.probe {
+                if self.refuses_subscription(now, reply.nonce) {
+                    tracing::debug!(%from, "a subscription was answered with a Map-Reply");
+                } else if reply.probe {
                     self.probe_replied(now, reply);
                 } else if reply.security.is_some() {
                     self.resolve(now, resolver::Input::SecuredReply { reply, octets: octets.to_vec() });
@@ -90,6 +92,9 @@ impl Driver<'_> {
             Ok(Message::Other(ecm::TYPE)) => self.encapsulated(now, from, octets),
             Ok(Message::MapRegister(message)) => self.registered(now, from, local, &message, octets),
             Ok(Message::MapNotify(message)) if message.ack => self.acknowledged(now, &message, octets),
+            Ok(Message::MapNotify(message)) if self.is_publication(&message) => {
+                self.published(now, from, message, octets);
+            }
             Ok(Message::MapNotify(message)) => self.notified(now, from, message, octets),
             Ok(Message::Other(kind)) => {
                 tracing::debug!(%from, kind, "control message of a type not spoken here");
@@ -125,7 +130,10 @@ impl Driver<'_> {
                 resolver::Output::Request { target, message, .. } => self.refresh(now, target, &message),
                 resolver::Output::Install(mappings) => {
                     self.hear_echoes(now, &mappings, echoes);
+                    let there = mappings.iter().filter(|mapping| mapping.ttl != Ttl::Remove);
+                    let eids: Vec<EidPrefix> = there.map(|mapping| mapping.eid).collect();
                     self.cache(now, altitude_control::map_cache::Input::Install(mappings));
+                    self.learned(now, &eids);
                 }
                 resolver::Output::Proven => self.traffic.replies_proven += 1,
                 resolver::Output::GiveUp(eid) => {
@@ -141,7 +149,7 @@ impl Driver<'_> {
 
     /// Sends a Map-Request into the ALT, from one of our RLOCs to the EID itself (RFC 6836 §3, §5.1). What no ALT route leads
     /// to is asked of a Map-Resolver (RFC 9301 §8.1).
-    fn request(&mut self, now: Instant, target: Eid, message: &MapRequest) {
+    pub(super) fn request(&mut self, now: Instant, target: Eid, message: &MapRequest) {
         // Source and destination of one packet are of one family. Without an RLOC of the EID's family the EID that asks
         // stands in; the answer goes to the ITR-RLOCs inside in any case.
         let asking = message.source_eid.map(|eid| eid.address);

@@ -198,7 +198,9 @@ impl Driver<'_> {
         self.reachability.counts.probes_confirmed += 1;
         self.hear_echoes(now, &reply.records, reply.echo_nonce);
         self.confirmed_by_probe(now, &reply);
-        let learned = |cached: map_cache::Cached<'_>| cached.origin == map_cache::Origin::Reply;
+        let learned = |cached: map_cache::Cached<'_>| {
+            matches!(cached.origin, map_cache::Origin::Reply | map_cache::Origin::PubSub)
+        };
         if !self.map_cache.get(&asked).is_some_and(learned) {
             return;
         }

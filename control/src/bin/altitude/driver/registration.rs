@@ -30,6 +30,9 @@ pub(super) struct Registration {
     pub(super) registrar: Option<Registrar>,
     /// Why the last message to a Map-Server was not sent; nothing for those to which it was.
     not_sent: BTreeMap<IpAddr, String>,
+    /// Who we are to Map-Servers, and a number above all nonces of earlier runs; `None` where neither registrar nor subscriber
+    /// need it.
+    pub(super) identity: Option<(XtrIdentity, u64)>,
     /// Nothing was kept of earlier runs.
     nonces_by_clock: bool,
     pub(super) registers_sent: u64,
@@ -39,18 +42,19 @@ pub(super) struct Registration {
 }
 
 impl Registration {
-    /// Reads and writes the state directory if there are Map-Servers.
+    /// Reads and writes the state directory if there are Map-Servers to register with or to subscribe at.
     pub(super) fn new(config: &Config, now: Instant) -> Result<Self, RunError> {
         let mut registration = Self {
             registrar: None,
             not_sent: BTreeMap::new(),
+            identity: None,
             nonces_by_clock: false,
             registers_sent: 0,
             acks_sent: 0,
             notifies_received: 0,
             faults: Tally::default(),
         };
-        if config.map_servers.is_empty() {
+        if config.map_servers.is_empty() && config.pubsub.subscribe.is_none() {
             return Ok(registration);
         }
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -64,11 +68,16 @@ impl Registration {
         registration.nonces_by_clock = earlier.is_none() || kept.is_err();
         let made_up = || config.rlocs.first().map(|rloc| memory.xtr_id(*rloc));
         let xtr_id = config.identity.xtr_id.or_else(made_up).unwrap_or(memory.seed);
+        let xtr = XtrIdentity { xtr_id, site_id: config.identity.site_id };
+        registration.identity = Some((xtr, first_nonce));
+        if config.map_servers.is_empty() {
+            return Ok(registration);
+        }
         registration.registrar = Some(Registrar::new(
             Settings {
                 servers: config.map_servers.clone(),
                 database: config.database.clone(),
-                xtr: Some(XtrIdentity { xtr_id, site_id: config.identity.site_id }),
+                xtr: Some(xtr),
                 security: config.lisp_sec.is_some(),
                 first_nonce,
             },

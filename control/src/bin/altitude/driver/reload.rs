@@ -119,6 +119,9 @@ impl Driver<'_> {
         self.watch(now, watches);
         let own: Vec<EidPrefix> = self.config.database.iter().map(|mapping| mapping.eid).collect();
         self.resolver.set_database(&own);
+        if let Some(subscriber) = &mut self.pubsub.subscriber {
+            subscriber.set_database(&own);
+        }
         self.engine.set_database(&own);
         self.tell_own(now, concerned);
         self.inside.look_again(now);

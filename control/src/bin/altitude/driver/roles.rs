@@ -30,6 +30,7 @@ pub(super) fn server_settings(config: &Config) -> map_server::Settings {
         wall,
         first_nonce: wall << 32 | 1 << 31,
         versions: config.features.versions,
+        publishing: config.pubsub.publish.clone(),
         signed_only: config.lisp_sec.as_ref().is_some_and(|settings| settings.gate.strict),
         journal: sites.iter().any(|site| !site.keys.is_empty()),
         ..map_server::Settings::new(sites, config.rlocs.clone())
@@ -139,7 +140,7 @@ impl Driver<'_> {
 
     /// Takes in a Map-Notify-Ack.
     pub(super) fn acknowledged(&mut self, now: Instant, message: &MapNotify, octets: &[u8]) {
-        if !self.map_server.takes_registrations() {
+        if !self.map_server.takes_registrations() && !self.map_server.publishes() {
             return self.faults.control.count(ControlFault::UnknownType);
         }
         self.map_server_step(now, map_server::Input::Acknowledge { message, octets });
@@ -200,6 +201,14 @@ impl Driver<'_> {
                 }
                 map_server::Output::Unregistered { site, eid, by } => {
                     tracing::debug!(site = self.site_name(site), %eid, %by, "registered no more");
+                }
+                map_server::Output::Subscribed { xtr, eid, by } => {
+                    let xtr = format_args!("{:032x}", u128::from_be_bytes(xtr.xtr_id)).to_string();
+                    tracing::debug!(%xtr, %eid, %by, "subscribed");
+                }
+                map_server::Output::Unsubscribed { xtr, eid } => {
+                    let xtr = format_args!("{:032x}", u128::from_be_bytes(xtr.xtr_id)).to_string();
+                    tracing::debug!(%xtr, %eid, "subscribed no more");
                 }
                 map_server::Output::Notify { to, local, octets } => {
                     self.traffic.map_notifies_out += 1;

@@ -184,8 +184,8 @@ fn restore(
     };
     match server.restore(now, &octets, todo) {
         Ok(restored) => {
-            let map_server::Restored { xtrs, registrations, left_out, torn } = restored;
-            tracing::info!(path = %path.display(), xtrs, registrations, left_out, torn, "registrations of before");
+            let map_server::Restored { xtrs, registrations, subscriptions, left_out, torn } = restored;
+            tracing::info!(path = %path.display(), xtrs, registrations, subscriptions, left_out, torn, "registrations of before");
             if torn { Ok(None) } else { OpenOptions::new().append(true).open(path).map(Some) }
         }
         Err(why) => {

@@ -4,6 +4,7 @@ mod bgp;
 mod locators;
 mod registration;
 mod sites;
+mod subscriptions;
 
 use std::time::{Instant, SystemTime};
 
@@ -15,7 +16,7 @@ use altitude_control::{
     },
     api::{
         AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, Origin, PortStatus, RegistrationStatus,
-        RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat, Table, TunnelStatus, View,
+        RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat, SubscriptionStatus, Table, TunnelStatus, View,
     },
     fault::{Fault, Tally},
     map_cache::{self, Cached},
@@ -117,6 +118,10 @@ impl View for Driver<'_> {
         registration::statuses(&self.registration, Instant::now())
     }
 
+    fn subscriptions(&self) -> Vec<SubscriptionStatus> {
+        subscriptions::statuses(self.pubsub.subscriber.as_ref(), &self.map_server, Instant::now())
+    }
+
     fn sites(&self, from: u32, max: usize) -> SitesPage {
         sites::page(&self.map_server, from, max)
     }
@@ -144,6 +149,7 @@ impl Driver<'_> {
         let origin = match cached.origin {
             map_cache::Origin::Static => Origin::Static,
             map_cache::Origin::Reply => Origin::MapReply,
+            map_cache::Origin::PubSub => Origin::PubSub,
             map_cache::Origin::Api => Origin::Api,
             map_cache::Origin::GivenUp => Origin::GivenUp,
         };
@@ -228,6 +234,7 @@ impl Driver<'_> {
         ];
         stats.extend(self.reachability_stats());
         stats.extend(self.feature_stats());
+        stats.extend(self.pubsub_stats());
         let faults = &self.faults;
         add(&mut stats, &faults.control);
         add(&mut stats, &faults.resolver);

@@ -20,6 +20,9 @@
 //!                           "communities": ["a:b"…] }…] }
 //! registrations { "registrations": [{ "map-server", "standing", "since", "sent", "confirmed", "last-notify", "why",
 //!                                     "remedy", "prefixes": [{ "eid", "instance", "standing", "since" }…] }…] }
+//! subscriptions { "subscriptions": [{ "eid", "instance", "standing", "since", "map-server", "nonce", "notifies" }…],
+//!                 "subscribers": [{ "eid", "instance", "xtr-id", "site-id", "standing", "since", "left", "itr-rlocs", "nonce",
+//!                                   "waiting" }…] }
 //! sites      { "sites": [{ "name", "keyed", "denied", "etrs": [address…],
 //!                          "prefixes": [{ "eid", "instance",
 //!                                         "xtrs": [{ "xtr-id", "site-id", "from", "key", "since", "left", "proxy", "merge",
@@ -62,6 +65,7 @@ pub(super) fn document(answer: &Answer) -> String {
             "routes": all(&alt.routes, RouteDocument::new),
         }),
         Answer::Registrations(list) => super::registration::document(list),
+        Answer::Subscriptions(list) => super::subscriptions::document(list),
         Answer::Bgp(status, only) => super::bgp::document(status, only.as_deref()),
     };
     format!("{document:#}\n")

@@ -4,6 +4,7 @@ mod bgp;
 mod locators;
 mod registration;
 mod sites;
+mod subscriptions;
 
 use std::time::{Duration, UNIX_EPOCH};
 

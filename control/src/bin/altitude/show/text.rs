@@ -17,6 +17,7 @@ pub(super) fn tables(answer: &Answer, all: bool) -> String {
         Answer::Ports(list) => ports(list, all),
         Answer::Alt(status) => alt(status),
         Answer::Registrations(list) => super::registration::tables(list),
+        Answer::Subscriptions(list) => super::subscriptions::tables(list),
         Answer::Bgp(status, only) => super::bgp::tables(status, only.as_deref(), all),
     }
 }

@@ -1,0 +1,57 @@
+//! Where entries come from.
+
+/// Who is responsible for an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The operator.
+    Static,
+    /// A Map-Reply.
+    Reply,
+    /// A Map-Notify of a Map-Server that we subscribed at.
+    PubSub,
+    /// A client of the mapping API.
+    Api,
+    /// The resolver gave up.
+    GivenUp,
+}
+
+impl Origin {
+    /// Stable name, as `show map-cache` prints it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::Reply => "map-reply",
+            Self::PubSub => "pubsub",
+            Self::Api => "api",
+            Self::GivenUp => "given-up",
+        }
+    }
+}
+
+/// What a Map-Notify to a subscriber is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// News: it says nothing about what it does not list.
+    Change,
+    /// The answer to a subscription, complete as a Map-Reply is.
+    Answer,
+    /// The answer to a renewal: complete, but what it only says again begins no new life, or it would never end.
+    Again,
+}
+
+/// What records came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    Reply,
+    Notify(Notice),
+}
+
+impl Heard {
+    pub(super) const fn origin(self) -> Origin {
+        match self {
+            Self::Reply => Origin::Reply,
+            Self::Notify(_) => Origin::PubSub,
+        }
+    }
+}

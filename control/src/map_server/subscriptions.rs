@@ -1,0 +1,472 @@
+//! Subscriptions: which xTRs hear of changes to which EID-Prefixes, and what they have not acknowledged yet.
+//!
+//! ```text
+//!                    asked ─▶ Map-Notify with its nonce ──▶ acknowledged ─▶ live ── something changes ─▶ Map-Notify, nonce + 1
+//!                              │ nobody acknowledges: again after 3 × 3, 6, 12, 24 s, each time to the next ITR-RLOC
+//!                              └─▶ lost: one Map-Notify with action 5, once
+//! asked without an ITR-RLOC ─▶ ended ◀── nothing registered in 15 minutes
+//! ```
+//!
+//! Of one subscription one Map-Notify is under way at a time: a subscriber takes none that is older than another, so none may
+//! overtake. What changes meanwhile waits as a set of prefixes, and goes out as it is then, as many records as fit.
+//!
+//! A Map-Request proves nothing of who sent it, the Map-Notify-Ack does. So a subscription that is overwritten goes back to
+//! what was acknowledged last when the new one is not. Of one that has ended, the nonce is kept.
+//!
+//! Sources: RFC 9437 §5 (subscribing), §6 (publishing), §7.2 (limits); RFC 9301 §5.7 (retransmission).
+
+mod publish;
+pub(super) mod saved;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use altitude_dataplane::mapping::{Eid, EidPrefix, Mapping};
+
+use super::{
+    Output, SiteFault,
+    registry::{
+        Registry,
+        news::{LAST, SPACINGS},
+        notify::CONTROL_PORT,
+    },
+};
+use crate::{
+    prefix_map::PrefixMap,
+    rate::{Bucket, Rate},
+    slab::Slab,
+    wire::{Key, XtrIdentity},
+};
+
+/// ITR-RLOCs kept of a subscription: enough for one to fail.
+const RLOCS_MAX: usize = 8;
+/// Prefixes of one subscription that wait to be published; an xTR that cannot be told of more begins anew.
+pub(super) const PENDING_MAX: usize = 256;
+
+/// An xTR that may subscribe, or all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its xTR-ID; `None`: whoever is not named elsewhere.
+    pub xtr_id: Option<[u8; 16]>,
+    /// Keys shared with it, one or more: the first signs, all are accepted.
+    pub keys: Vec<Key>,
+    /// What it may subscribe to, and parts of it; empty: everything.
+    pub eids: Vec<EidPrefix>,
+}
+
+/// What the publishing side is told at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publishing {
+    /// Those who may subscribe.
+    pub peers: Vec<Peer>,
+    /// Most subscriptions of one xTR.
+    pub each_max: usize,
+    /// Most subscriptions altogether.
+    pub all_max: usize,
+    /// Map-Notifies that answer nothing, all subscribers together (RFC 9437 §5).
+    pub pace: Rate,
+    /// How long a subscription to what is not registered lasts, and the TTL of what it is answered (RFC 9437 §5).
+    pub temporary_minutes: u32,
+}
+
+impl Publishing {
+    /// The defaults: 4096 subscriptions of each, 65,536 of all, 1000 Map-Notifies a second, 15 minutes.
+    #[must_use]
+    pub const fn new(peers: Vec<Peer>) -> Self {
+        let pace = Rate { burst: 100, every: Duration::from_millis(1) };
+        Self { peers, each_max: 4096, all_max: 65_536, pace, temporary_minutes: 15 }
+    }
+
+    fn temporary(&self) -> Duration {
+        Duration::from_secs(u64::from(self.temporary_minutes) * 60)
+    }
+}
+
+/// What a subscription is known by.
+pub(super) type Name = (XtrIdentity, EidPrefix);
+
+/// A Map-Notify that is not acknowledged yet.
+#[derive(Debug)]
+struct Sent {
+    nonce: u64,
+    octets: Vec<u8>,
+    again_at: Instant,
+    times: usize,
+    /// It answers a Map-Request.
+    confirms: bool,
+}
+
+/// What an xTR has proven by a Map-Notify-Ack to have said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Proven {
+    nonce: u64,
+    rlocs: Vec<IpAddr>,
+}
+
+/// One xTR's interest in one prefix.
+#[derive(Debug)]
+struct Subscription {
+    name: Name,
+    /// What it hears of: the prefix asked for, or the wider one that the answer spoke of.
+    scope: EidPrefix,
+    /// Its place among the peers.
+    peer: usize,
+    rlocs: Vec<IpAddr>,
+    /// Which of them is next.
+    turn: usize,
+    /// The last one, of either side.
+    nonce: u64,
+    proven: Option<Proven>,
+    since: Instant,
+    /// When it ends because nothing is registered.
+    until: Option<Instant>,
+    /// Its place among those that have ended; `None` while it lives.
+    ended: Option<u64>,
+    pending: BTreeSet<EidPrefix>,
+    queued: bool,
+    sent: Option<Sent>,
+}
+
+/// A Map-Request with the N bit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask<'a> {
+    pub(super) xtr: XtrIdentity,
+    pub(super) eid: EidPrefix,
+    pub(super) nonce: u64,
+    /// None: it is to end.
+    pub(super) rlocs: &'a [IpAddr],
+    /// Where the Map-Request came from.
+    pub(super) source: IpAddr,
+}
+
+/// What the Map-Notify says that confirms a subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) records: Vec<Mapping>,
+    /// What did not fit.
+    pub(super) rest: Vec<EidPrefix>,
+    /// Nothing is registered.
+    pub(super) temporary: bool,
+}
+
+/// What a Map-Notify-Ack was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Acked {
+    Nothing,
+    Forged,
+    Taken,
+}
+
+/// The machine: see the module's text.
+#[derive(Debug)]
+pub(super) struct Subscriptions {
+    settings: Publishing,
+    /// Our RLOCs: what Map-Notifies are sent from.
+    rlocs: Vec<IpAddr>,
+    table: Slab<Subscription>,
+    by_name: BTreeMap<Name, u32>,
+    by_scope: PrefixMap<BTreeSet<u32>>,
+    /// How many of each xTR live.
+    live: BTreeMap<XtrIdentity, usize>,
+    /// Those that have ended, the oldest first: as many as may live.
+    ended: BTreeSet<(u64, u32)>,
+    ends: u64,
+    by_nonce: BTreeSet<(u64, u32)>,
+    retries: BTreeSet<(Instant, u32)>,
+    temporary: BTreeSet<(Instant, u32)>,
+    queue: VecDeque<u32>,
+    bucket: Bucket,
+    /// When what was there before a restart is published anew.
+    resync: Option<Instant>,
+    /// What has changed, as [`saved`] writes it.
+    pub(super) journal: Vec<u8>,
+}
+
+impl Subscriptions {
+    pub(super) const fn new(settings: Publishing, rlocs: Vec<IpAddr>) -> Self {
+        Self {
+            settings,
+            rlocs,
+            table: Slab::new(),
+            by_name: BTreeMap::new(),
+            by_scope: PrefixMap::new(),
+            live: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            ends: 0,
+            by_nonce: BTreeSet::new(),
+            retries: BTreeSet::new(),
+            temporary: BTreeSet::new(),
+            queue: VecDeque::new(),
+            bucket: Bucket::new(),
+            resync: None,
+            journal: Vec::new(),
+        }
+    }
+
+    pub(super) const fn settings(&self) -> &Publishing {
+        &self.settings
+    }
+
+    /// How many live.
+    pub(super) fn len(&self) -> usize {
+        self.by_name.len() - self.ended.len()
+    }
+
+    /// When [`run`](Self::run) is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let token = self.bucket.next(self.settings.pace);
+        let retry = self.retries.first().map(|(at, _)| token.map_or(*at, |token| token.max(*at)));
+        let queued = if self.queue.is_empty() { None } else { token };
+        let temporary = self.temporary.first().map(|(at, _)| *at);
+        [retry, queued, temporary, self.resync].into_iter().flatten().min()
+    }
+
+    fn peer(&self, xtr: XtrIdentity) -> Option<usize> {
+        let named = self.settings.peers.iter().position(|peer| peer.xtr_id == Some(xtr.xtr_id));
+        named.or_else(|| self.settings.peers.iter().position(|peer| peer.xtr_id.is_none()))
+    }
+
+    /// Whether a Map-Request with the N bit may be taken for a subscription: what is wrong is a fault (RFC 9437 §5).
+    pub(super) fn permit(&self, ask: &Ask<'_>) -> Result<(), SiteFault> {
+        let peer = self.peer(ask.xtr).ok_or(SiteFault::SubscriptionUnknown)?;
+        let known = self.by_name.get(&(ask.xtr, ask.eid)).map(|number| &self.table[*number]);
+        if known.is_some_and(|known| !is_newer(ask.nonce, known.nonce)) {
+            return Err(SiteFault::SubscriptionReplayed);
+        }
+        let allowed = &self.settings.peers[peer].eids;
+        if !allowed.is_empty() && !allowed.iter().any(|eid| eid.covers(&ask.eid)) {
+            return Err(SiteFault::SubscriptionDenied);
+        }
+        if ask.rlocs.is_empty() || known.is_some_and(|known| known.ended.is_none()) {
+            return Ok(());
+        }
+        if self.live.get(&ask.xtr).is_some_and(|count| *count >= self.settings.each_max) {
+            return Err(SiteFault::SubscriptionsOfXtr);
+        }
+        if self.len() >= self.settings.all_max { Err(SiteFault::SubscriptionsFull) } else { Ok(()) }
+    }
+
+    /// Takes in a subscription that was [permitted](Self::permit), and confirms it.
+    pub(super) fn subscribe(&mut self, now: Instant, ask: &Ask<'_>, said: Said, todo: &mut Vec<Output>) {
+        let Some(number) = self.enter(now, ask) else { return };
+        let wider = said.records.iter().find(|record| record.eid.covers(&ask.eid)).map(|record| record.eid);
+        self.set_scope(number, wider.unwrap_or(ask.eid));
+        let until = said.temporary.then(|| now + self.settings.temporary());
+        self.set_until(number, until);
+        let one = &mut self.table[number];
+        one.rlocs = ask.rlocs.iter().take(RLOCS_MAX).copied().collect();
+        // Whoever asks is best reached where it asked from.
+        one.turn = one.rlocs.iter().position(|rloc| *rloc == ask.source).unwrap_or(0);
+        one.nonce = ask.nonce;
+        one.pending.extend(said.rest);
+        for record in &said.records {
+            one.pending.remove(&record.eid);
+        }
+        todo.push(Output::Subscribed { xtr: ask.xtr, eid: ask.eid, by: ask.source });
+        self.send(now, number, said.records, true, todo);
+        self.note(number);
+    }
+
+    /// Ends a subscription at its xTR's wish; the confirmation goes to where the wish came from (RFC 9437 §5).
+    pub(super) fn unsubscribe(&mut self, now: Instant, ask: &Ask<'_>, record: Mapping, todo: &mut Vec<Output>) {
+        let Some(number) = self.enter(now, ask) else { return };
+        self.end(number, todo);
+        let one = &mut self.table[number];
+        (one.rlocs, one.turn, one.nonce, one.proven) = (vec![ask.source], 0, ask.nonce, None);
+        self.send(now, number, vec![record], true, todo);
+        self.note(number);
+    }
+
+    /// The place of a subscription that lives from now on.
+    fn enter(&mut self, now: Instant, ask: &Ask<'_>) -> Option<u32> {
+        let peer = self.peer(ask.xtr)?;
+        let name = (ask.xtr, ask.eid);
+        let number = match self.by_name.get(&name).copied() {
+            Some(number) => {
+                if let Some(place) = self.table[number].ended.take() {
+                    self.ended.remove(&(place, number));
+                    self.table[number].since = now;
+                    self.revive(number);
+                }
+                number
+            }
+            None => {
+                let number = self.table.insert(Subscription {
+                    name,
+                    scope: ask.eid,
+                    peer,
+                    rlocs: Vec::new(),
+                    turn: 0,
+                    nonce: ask.nonce,
+                    proven: None,
+                    since: now,
+                    until: None,
+                    ended: None,
+                    pending: BTreeSet::new(),
+                    queued: false,
+                    sent: None,
+                });
+                self.by_name.insert(name, number);
+                self.revive(number);
+                number
+            }
+        };
+        self.table[number].peer = peer;
+        Some(number)
+    }
+
+    fn revive(&mut self, number: u32) {
+        let (xtr, _) = self.table[number].name;
+        *self.live.entry(xtr).or_default() += 1;
+        let scope = self.table[number].scope;
+        self.watch(scope, number);
+    }
+
+    fn watch(&mut self, scope: EidPrefix, number: u32) {
+        match self.by_scope.get_mut(&scope) {
+            Some(numbers) => drop(numbers.insert(number)),
+            None => drop(self.by_scope.insert(scope, BTreeSet::from([number]))),
+        }
+    }
+
+    fn unwatch(&mut self, number: u32) {
+        let scope = self.table[number].scope;
+        if let Some(numbers) = self.by_scope.get_mut(&scope) {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.by_scope.remove(&scope);
+            }
+        }
+    }
+
+    fn set_scope(&mut self, number: u32, scope: EidPrefix) {
+        self.unwatch(number);
+        self.table[number].scope = scope;
+        self.watch(scope, number);
+    }
+
+    fn set_until(&mut self, number: u32, until: Option<Instant>) {
+        if let Some(before) = std::mem::replace(&mut self.table[number].until, until) {
+            self.temporary.remove(&(before, number));
+        }
+        self.temporary.extend(until.map(|until| (until, number)));
+    }
+
+    /// Nothing is published to it any more; its nonce is kept, as long as there is room.
+    fn end(&mut self, number: u32, todo: &mut Vec<Output>) {
+        self.set_until(number, None);
+        self.drop_sent(number);
+        if self.table[number].ended.is_some() {
+            return;
+        }
+        self.unwatch(number);
+        self.ends += 1;
+        let one = &mut self.table[number];
+        one.pending.clear();
+        one.ended = Some(self.ends);
+        let (xtr, eid) = one.name;
+        todo.push(Output::Unsubscribed { xtr, eid });
+        if let Some(count) = self.live.get_mut(&xtr) {
+            *count -= 1;
+            if *count == 0 {
+                self.live.remove(&xtr);
+            }
+        }
+        self.ended.insert((self.ends, number));
+        if self.ended.len() > self.settings.all_max
+            && let Some((_, oldest)) = self.ended.pop_first()
+        {
+            self.remove(oldest);
+        }
+    }
+
+    /// Forgets one that has ended, its nonce too.
+    fn remove(&mut self, number: u32) {
+        self.drop_sent(number);
+        if let Some(one) = self.table.remove(number) {
+            self.by_name.remove(&one.name);
+            self.queue.retain(|queued| *queued != number);
+            if let Some(place) = one.ended {
+                self.ended.remove(&(place, number));
+            }
+        }
+    }
+
+    fn drop_sent(&mut self, number: u32) {
+        if let Some(sent) = self.table[number].sent.take() {
+            self.by_nonce.remove(&(sent.nonce, number));
+            self.retries.remove(&(sent.again_at, number));
+        }
+    }
+
+    fn note(&mut self, number: u32) {
+        saved::put(&self.table[number], &mut self.journal);
+    }
+
+    /// All that live.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Subscriber<'_>> {
+        let live = self.by_name.values().map(|number| &self.table[*number]).filter(|one| one.ended.is_none());
+        live.map(|one| Subscriber {
+            xtr: one.name.0,
+            eid: one.name.1,
+            rlocs: &one.rlocs,
+            nonce: one.nonce,
+            since: one.since,
+            until: one.until,
+            confirmed: one.proven.is_some(),
+            unacknowledged: one.sent.is_some(),
+            pending: one.pending.len(),
+        })
+    }
+}
+
+/// A subscription, for operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscriber<'a> {
+    /// The xTR.
+    pub xtr: XtrIdentity,
+    /// What it asked for.
+    pub eid: EidPrefix,
+    /// Where it is told.
+    pub rlocs: &'a [IpAddr],
+    /// The last nonce.
+    pub nonce: u64,
+    /// Since when.
+    pub since: Instant,
+    /// When it ends unless something is registered.
+    pub until: Option<Instant>,
+    /// It has acknowledged a Map-Notify.
+    pub confirmed: bool,
+    /// A Map-Notify is not acknowledged yet.
+    pub unacknowledged: bool,
+    /// Prefixes that it is to be told of after that.
+    pub pending: usize,
+}
+
+/// Whether a nonce is greater than another, by the arithmetic of serial numbers (RFC 9437 §6, RFC 1982).
+pub(crate) const fn is_newer(nonce: u64, than: u64) -> bool {
+    let ahead = nonce.wrapping_sub(than);
+    ahead != 0 && ahead < 1 << 63
+}
+
+/// All prefixes of `map` that cover `eid`, the longest first.
+fn covering<'a, V>(map: &'a PrefixMap<V>, eid: &EidPrefix) -> impl Iterator<Item = &'a V> {
+    let mut next = map.covering(eid);
+    std::iter::from_fn(move || {
+        let (found, value) = next?;
+        let shorter = found.prefix.length().checked_sub(1);
+        next = shorter.and_then(|length| {
+            let prefix = altitude_dataplane::mapping::Prefix::new(found.prefix.address(), length).ok()?;
+            map.covering(&EidPrefix { prefix, ..found })
+        });
+        Some(value)
+    })
+}
+
+/// The first EID of a prefix.
+pub(super) const fn first(eid: &EidPrefix) -> Eid {
+    Eid { instance: eid.instance, address: eid.prefix.address() }
+}

@@ -1,0 +1,479 @@
+//! The subscriber: has Map-Servers tell it of changes to the mappings that it uses, instead of asking again.
+//!
+//! ```text
+//!                    ┌── no answer: nonce + 1, again after 2, 4, 8, 16 s
+//!   learned ─ 1 s ─▶ asking ── Map-Notify with one of its nonces ──▶ live ── Map-Notify with a greater nonce ─▶ Install
+//!                    │  ▲                                            │
+//!       a Map-Reply, │  └── every 10 minutes, while it is in use ────┤
+//!        or nothing  ▼                                               └── not in use any more ─▶ Map-Request without ITR-RLOC
+//!                  refused ── after 10 minutes ─▶ asking
+//! ```
+//!
+//! It follows the resolver, and never stands in its way: a mapping is looked up as without it, and is subscribed to when it is
+//! there. Who refuses or does not answer leaves an entry that lives and is asked for again as any other.
+//!
+//! Nonces: those of one prefix grow by one with each message of either side. The first lies above all of earlier runs, at a
+//! place that cannot be foretold, and above all that this run has forgotten ([`Settings::first_nonce`]).
+//!
+//! Sources: RFC 9437 §5 (subscribing), §6 (publications); RFC 9301 §5.3 (rate), §5.7 (Map-Notify-Ack).
+
+#![forbid(unsafe_code)]
+
+mod receive;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use altitude_dataplane::mapping::{EidPrefix, Mapping};
+
+use crate::{
+    fault::faults,
+    map_cache::Notice,
+    map_server::is_newer,
+    prefix_map::PrefixMap,
+    wire::{Key, MapNotify, MapRequest, RequestRecord, XtrIdentity},
+};
+
+/// From learning a mapping to asking for more of it: the second of its prefix that the look-up took (RFC 9301 §5.3).
+pub const FIRST_AFTER: Duration = Duration::from_secs(1);
+/// From the first try to the second, doubling from there.
+pub const SPACING_FIRST: Duration = Duration::from_secs(2);
+/// Map-Requests without an answer until the prefix is left to look-ups alone.
+pub const TRIES_MAX: u32 = 5;
+/// From one renewal to the next, and from a refusal to the next try. Shorter than what a Map-Server keeps a subscription to
+/// nothing for (RFC 9437 §5).
+pub const RENEW_EVERY: Duration = Duration::from_secs(600);
+/// A subscription that is lost again before this time waits as a refused one does.
+pub const LOST_SPACING: Duration = Duration::from_secs(60);
+/// Subscriptions at one time, unless told otherwise.
+pub const SUBSCRIPTIONS_MAX: usize = 4096;
+/// How far ahead a nonce may be: more were never sent, so it belongs to another subscription.
+pub const NONCES_AHEAD_MAX: u64 = 1 << 20;
+/// Unsubscriptions that wait for their Map-Notify.
+const LEAVING_MAX: usize = 256;
+/// Bits of the place in this run's nonces where the first is.
+const FIRST_BITS: u32 = 33;
+
+/// What the subscriber is told at start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Who we are.
+    pub xtr: XtrIdentity,
+    /// Our RLOCs, where Map-Notifies shall go.
+    pub itr_rlocs: Vec<IpAddr>,
+    /// Keys shared with the Map-Servers.
+    pub keys: Vec<Key>,
+    /// Whether what is looked up is subscribed to.
+    pub lookups: bool,
+    /// What is subscribed to in any case.
+    pub fixed: Vec<EidPrefix>,
+    /// Our own EID-Prefixes: never taken from others.
+    pub database: Vec<EidPrefix>,
+    /// Shortest IPv4 and IPv6 prefixes with locators to accept, in bits.
+    pub shortest: [u8; 2],
+    /// Most subscriptions.
+    pub subscriptions_max: usize,
+    /// Greater than every nonce of earlier runs, with room for 2³⁴.
+    pub first_nonce: u64,
+}
+
+/// What happens to the subscriber.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input<'a> {
+    /// A Map-Reply brought these prefixes into the map-cache.
+    Learned(&'a [EidPrefix]),
+    /// A Map-Notify came that is not about our own EIDs.
+    Notify {
+        /// Where it came from.
+        from: SocketAddr,
+        /// As read.
+        message: MapNotify,
+        /// What it was read from.
+        octets: &'a [u8],
+    },
+    /// A Map-Reply came with one of our nonces ([`Subscriber::asked`]).
+    Refused(u64),
+    /// Everything is to end.
+    Stop,
+    /// The time of [`Subscriber::due`] has come.
+    Wake,
+}
+
+/// What must be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Send this Map-Request on its way through the mapping system.
+    Request(Box<MapRequest>),
+    /// Send this Map-Notify-Ack from port 4342.
+    Acknowledge {
+        /// Where the Map-Notify came from.
+        to: SocketAddr,
+        /// The message.
+        octets: Vec<u8>,
+    },
+    /// Put these into the map-cache in one step; one of TTL 0 takes its entry out.
+    Install {
+        /// As they came, admitted.
+        records: Vec<Mapping>,
+        /// What they are.
+        notice: Notice,
+    },
+    /// Things stand otherwise with a prefix. For the log.
+    Stands(EidPrefix, Standing),
+    /// Count this.
+    Drop(PubSubFault),
+}
+
+faults! {
+    /// Why nothing was subscribed to, or a Map-Notify had no effect.
+    PubSubFault {
+        /// As many subscriptions as may be: the mapping lives by look-ups alone.
+        Full = "pubsub-table-full",
+        /// A subscription was answered with a Map-Reply.
+        Refused = "pubsub-refused",
+        /// Nobody answered a subscription.
+        Unanswered = "pubsub-unanswered",
+        /// The Map-Server gave a subscription up.
+        Lost = "pubsub-lost",
+        /// A Map-Notify under a Key ID that is not shared.
+        UnknownKey = "pubsub-notify-unknown-key",
+        /// A Map-Notify signed by another key, or changed on the way.
+        Mac = "pubsub-notify-bad-authentication",
+        /// A Map-Notify about nothing that is subscribed to, or with a nonce that nobody waits for.
+        Unrelated = "pubsub-notify-unrelated",
+        /// A Map-Notify whose nonce is not greater than the last one: perhaps a replay (RFC 9437 §6).
+        Replayed = "pubsub-notify-nonce-replayed",
+        /// The last Map-Notify once more; it is acknowledged again, nothing else happens.
+        Repeated = "pubsub-notify-repeated",
+        /// A Map-Notify with a record inside our own EID-Prefixes.
+        OwnPrefix = "pubsub-notify-own-prefix",
+        /// A Map-Notify with locators for a prefix that is shorter than allowed.
+        TooShort = "pubsub-notify-prefix-too-short",
+    }
+}
+
+/// How things stand with a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Asked for.
+    Asking,
+    /// Confirmed.
+    Live,
+    /// The Map-Server would not.
+    Refused,
+    /// Nobody answered.
+    Silent,
+}
+
+impl Standing {
+    /// Stable name, as `show subscriptions` prints it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Asking => "asking",
+            Self::Live => "live",
+            Self::Refused => "refused",
+            Self::Silent => "silent",
+        }
+    }
+}
+
+/// One prefix that is subscribed to.
+#[derive(Debug, Clone)]
+struct One {
+    standing: Standing,
+    since: Instant,
+    /// It stays, in use or not.
+    fixed: bool,
+    /// The last nonce that was sent.
+    sent: u64,
+    /// The last one of a Map-Notify, or the one before the first that was sent.
+    seen: u64,
+    /// The start of that Map-Notify's MAC.
+    seen_mac: u64,
+    /// Tries of this asking; 0: none is under way.
+    tries: u32,
+    /// The nonce of the first of them.
+    first_try: u64,
+    due: Instant,
+    /// What the confirmation spoke of, if it is wider.
+    scope: EidPrefix,
+    server: Option<IpAddr>,
+    notifies: u64,
+    lost_at: Option<Instant>,
+}
+
+/// A subscription of ours, for operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscribed {
+    /// To what.
+    pub eid: EidPrefix,
+    /// How it stands,
+    pub standing: Standing,
+    /// and since when.
+    pub since: Instant,
+    /// The Map-Server that spoke last.
+    pub server: Option<IpAddr>,
+    /// The last nonce of either side.
+    pub nonce: u64,
+    /// Map-Notifies taken in.
+    pub notifies: u64,
+}
+
+/// Whether the map-cache has a learned entry of exactly this prefix.
+pub type InUse<'a> = &'a dyn Fn(&EidPrefix) -> bool;
+
+/// The machine.
+#[derive(Debug)]
+pub struct Subscriber {
+    settings: Settings,
+    database: PrefixMap<()>,
+    list: PrefixMap<One>,
+    deadlines: BTreeSet<(Instant, EidPrefix)>,
+    /// Nonces of Map-Requests that are not answered.
+    outstanding: BTreeMap<u64, EidPrefix>,
+    /// Nonces of Map-Requests that unsubscribed, whose Map-Notifies are to be acknowledged yet.
+    leaving: BTreeSet<u64>,
+    /// Nonces of prefixes that are not subscribed to any more.
+    forgotten: PrefixMap<u64>,
+    /// Above all nonces whose prefixes are not known any more.
+    floor: u64,
+}
+
+impl Subscriber {
+    /// A subscriber that begins with what is fixed.
+    #[must_use]
+    pub fn new(settings: Settings, now: Instant, random: &mut dyn FnMut() -> u64) -> Self {
+        let mut subscriber = Self {
+            database: settings.database.iter().map(|eid| (*eid, ())).collect(),
+            list: PrefixMap::new(),
+            deadlines: BTreeSet::new(),
+            outstanding: BTreeMap::new(),
+            leaving: BTreeSet::new(),
+            forgotten: PrefixMap::new(),
+            floor: settings.first_nonce,
+            settings,
+        };
+        for eid in subscriber.settings.fixed.clone() {
+            // No limit for these: the configuration has one.
+            subscriber.add(now, eid, true, random);
+        }
+        subscriber
+    }
+
+    /// Takes in one input and appends what must be done to `todo`. `random` gives 64 random bits at each call.
+    pub fn step(
+        &mut self,
+        now: Instant,
+        input: Input<'_>,
+        in_use: InUse<'_>,
+        random: &mut dyn FnMut() -> u64,
+        todo: &mut Vec<Output>,
+    ) {
+        match input {
+            Input::Learned(eids) if self.settings.lookups => {
+                for eid in eids {
+                    self.learned(now, *eid, random, todo);
+                }
+            }
+            Input::Learned(_) | Input::Wake => {}
+            Input::Notify { from, message, octets } => {
+                if let Err(fault) = self.notified(now, from, message, octets, todo) {
+                    todo.push(Output::Drop(fault));
+                }
+            }
+            Input::Refused(nonce) => self.refused(now, nonce, todo),
+            Input::Stop => {
+                let all: Vec<EidPrefix> = self.list.iter().map(|(eid, _)| eid).collect();
+                for eid in all {
+                    self.leave(&eid, todo);
+                }
+            }
+        }
+        while let Some((_, eid)) = self.deadlines.first().copied().filter(|(due, _)| *due <= now) {
+            self.turn(now, eid, in_use, todo);
+        }
+    }
+
+    /// When the next [`Input::Wake`] is due.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(due, _)| *due)
+    }
+
+    /// Whether a subscription with this nonce waits for its answer.
+    #[must_use]
+    pub fn asked(&self, nonce: u64) -> bool {
+        self.outstanding.contains_key(&nonce)
+    }
+
+    /// Other EID-Prefixes are ours from now on.
+    pub fn set_database(&mut self, database: &[EidPrefix]) {
+        self.database = database.iter().map(|eid| (*eid, ())).collect();
+    }
+
+    /// All subscriptions.
+    pub fn iter(&self) -> impl Iterator<Item = Subscribed> {
+        self.list.iter().map(|(eid, one)| Subscribed {
+            eid,
+            standing: one.standing,
+            since: one.since,
+            server: one.server,
+            nonce: if is_newer(one.seen, one.sent) { one.seen } else { one.sent },
+            notifies: one.notifies,
+        })
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    fn learned(&mut self, now: Instant, eid: EidPrefix, random: &mut dyn FnMut() -> u64, todo: &mut Vec<Output>) {
+        if self.list.get(&eid).is_some() || self.database.covering(&eid).is_some() {
+            return;
+        }
+        // What lies inside a live subscription is published with it.
+        if self.list.covering(&eid).is_some_and(|(_, one)| one.standing == Standing::Live) {
+            return;
+        }
+        if self.list.len() >= self.settings.subscriptions_max {
+            return todo.push(Output::Drop(PubSubFault::Full));
+        }
+        self.add(now, eid, false, random);
+    }
+
+    fn add(&mut self, now: Instant, eid: EidPrefix, fixed: bool, random: &mut dyn FnMut() -> u64) {
+        let before = self.forgotten.remove(&eid).unwrap_or_else(|| {
+            let place = self.settings.first_nonce.wrapping_add(random() >> (64 - FIRST_BITS));
+            if is_newer(self.floor, place) { self.floor } else { place }
+        });
+        let due = now + FIRST_AFTER;
+        self.deadlines.insert((due, eid));
+        let one = One {
+            standing: Standing::Asking,
+            since: now,
+            fixed,
+            sent: before,
+            seen: before,
+            seen_mac: 0,
+            tries: 0,
+            first_try: before,
+            due,
+            scope: eid,
+            server: None,
+            notifies: 0,
+            lost_at: None,
+        };
+        self.list.insert(eid, one);
+    }
+
+    fn set_due(&mut self, eid: &EidPrefix, due: Instant) {
+        if let Some(one) = self.list.get_mut(eid) {
+            self.deadlines.remove(&(one.due, *eid));
+            one.due = due;
+            self.deadlines.insert((due, *eid));
+        }
+    }
+
+    /// Its time has come: it is asked for, given up, or ended.
+    fn turn(&mut self, now: Instant, eid: EidPrefix, in_use: InUse<'_>, todo: &mut Vec<Output>) {
+        let Some(one) = self.list.get_mut(&eid) else { return };
+        if one.tries >= TRIES_MAX {
+            self.settle(&eid);
+            self.stand(now, &eid, Standing::Silent, todo);
+            self.set_due(&eid, now + RENEW_EVERY);
+            return todo.push(Output::Drop(PubSubFault::Unanswered));
+        }
+        if one.tries == 0 && !one.fixed && !in_use(&eid) {
+            return self.leave(&eid, todo);
+        }
+        let nonce = one.next_nonce();
+        if one.tries == 0 {
+            one.first_try = nonce;
+        }
+        one.tries += 1;
+        one.sent = nonce;
+        let wait = SPACING_FIRST.saturating_mul(1 << (one.tries - 1));
+        if one.standing != Standing::Live {
+            one.standing = Standing::Asking;
+        }
+        self.outstanding.insert(nonce, eid);
+        self.set_due(&eid, now + wait);
+        todo.push(Output::Request(Box::new(self.request(eid, nonce, &self.settings.itr_rlocs))));
+    }
+
+    fn request(&self, eid: EidPrefix, nonce: u64, itr_rlocs: &[IpAddr]) -> MapRequest {
+        let records = vec![RequestRecord { notify: true, eid }];
+        MapRequest { xtr: Some(self.settings.xtr), records, ..MapRequest::lookup(nonce, None, itr_rlocs, eid) }
+    }
+
+    /// Unsubscribes and forgets, all but the nonce (RFC 9437 §5).
+    fn leave(&mut self, eid: &EidPrefix, todo: &mut Vec<Output>) {
+        self.settle(eid);
+        let Some(one) = self.list.remove(eid) else { return };
+        self.deadlines.remove(&(one.due, *eid));
+        let mut last = one.next_nonce().wrapping_sub(1);
+        if one.standing == Standing::Live {
+            last = last.wrapping_add(1);
+            self.leaving.insert(last);
+            if self.leaving.len() > LEAVING_MAX {
+                self.leaving.pop_first();
+            }
+            todo.push(Output::Request(Box::new(self.request(*eid, last, &[]))));
+        }
+        if self.forgotten.len() >= self.settings.subscriptions_max {
+            let highest = self.forgotten.iter().map(|(_, nonce)| *nonce);
+            self.floor = highest.fold(self.floor, |floor, nonce| if is_newer(nonce, floor) { nonce } else { floor });
+            self.forgotten = PrefixMap::new();
+        }
+        self.forgotten.insert(*eid, last);
+    }
+
+    /// No answer is waited for any more.
+    fn settle(&mut self, eid: &EidPrefix) {
+        if let Some(one) = self.list.get_mut(eid) {
+            for back in 0..u64::from(one.tries) {
+                self.outstanding.remove(&one.sent.wrapping_sub(back));
+            }
+            one.tries = 0;
+        }
+    }
+
+    fn stand(&mut self, now: Instant, eid: &EidPrefix, standing: Standing, todo: &mut Vec<Output>) {
+        if let Some(one) = self.list.get_mut(eid)
+            && (one.standing != standing || (standing == Standing::Live && one.notifies == 1))
+        {
+            (one.standing, one.since) = (standing, now);
+            todo.push(Output::Stands(*eid, standing));
+        }
+    }
+
+    fn refused(&mut self, now: Instant, nonce: u64, todo: &mut Vec<Output>) {
+        let Some(eid) = self.outstanding.get(&nonce).copied() else { return };
+        self.settle(&eid);
+        self.stand(now, &eid, Standing::Refused, todo);
+        self.set_due(&eid, now + RENEW_EVERY);
+        todo.push(Output::Drop(PubSubFault::Refused));
+    }
+}
+
+impl One {
+    /// One more than the last of either side (RFC 9437 §5).
+    const fn next_nonce(&self) -> u64 {
+        let last = if is_newer(self.seen, self.sent) { self.seen } else { self.sent };
+        last.wrapping_add(1)
+    }
+}

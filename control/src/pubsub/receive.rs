@@ -1,0 +1,177 @@
+//! Map-Notifies from the Map-Servers that we subscribed at.
+
+use std::{net::SocketAddr, time::Instant};
+
+use altitude_dataplane::mapping::{Action, EidPrefix, Mapping, Prefix, sort_locators};
+
+use super::{FIRST_AFTER, LOST_SPACING, NONCES_AHEAD_MAX, One, Output, PubSubFault, RENEW_EVERY, Standing, Subscriber};
+use crate::{
+    map_cache::Notice,
+    map_server::is_newer,
+    rloc,
+    wire::{AuthenticationError, Form, Key, MapNotify},
+};
+
+impl Subscriber {
+    /// Verifies before it believes anything.
+    pub(super) fn notified(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        message: MapNotify,
+        octets: &[u8],
+        todo: &mut Vec<Output>,
+    ) -> Result<(), PubSubFault> {
+        let key = message.verify(octets, &self.settings.keys).map_err(|error| match error {
+            AuthenticationError::UnknownKey(_) => PubSubFault::UnknownKey,
+            _ => PubSubFault::Mac,
+        })?;
+        let key = key.clone();
+        let mac = message.authentication.data.first_chunk().map_or(0, |start| u64::from_be_bytes(*start));
+        if self.leaving.contains(&message.nonce) {
+            // It may come again, as these thanks may be lost.
+            todo.push(acknowledgement(message, &key, from));
+            return Ok(());
+        }
+        let eid = match self.subscription(&message, mac) {
+            Err(PubSubFault::Repeated) => {
+                // Our thanks may have been lost.
+                todo.push(acknowledgement(message, &key, from));
+                return Err(PubSubFault::Repeated);
+            }
+            other => other?,
+        };
+        let one = self.list.get(&eid).ok_or(PubSubFault::Unrelated)?;
+        let (confirms, lost) = (one.confirms(message.nonce), is_lost(&message.records, &eid));
+        let notice = match (confirms, one.standing) {
+            (false, _) => Notice::Change,
+            (true, Standing::Live) => Notice::Again,
+            (true, _) => Notice::Answer,
+        };
+        let records = if lost { Vec::new() } else { self.admit(&eid, one.scope, &message.records)? };
+        let one = self.list.get_mut(&eid).ok_or(PubSubFault::Unrelated)?;
+        (one.seen, one.seen_mac, one.server) = (message.nonce, mac, Some(from.ip()));
+        todo.push(acknowledgement(message, &key, from));
+        if lost {
+            self.lost(now, &eid, todo);
+            return Err(PubSubFault::Lost);
+        }
+        one.notifies += 1;
+        if confirms {
+            one.scope = records.iter().map(|record| record.eid).find(|wide| wide.covers(&eid)).unwrap_or(eid);
+            self.settle(&eid);
+            self.set_due(&eid, now + RENEW_EVERY);
+        }
+        self.stand(now, &eid, Standing::Live, todo);
+        todo.push(Output::Install { records, notice });
+        Ok(())
+    }
+
+    /// Which subscription a Map-Notify belongs to: the one that waits for its nonce, or of those that its records are about
+    /// the one whose next nonce is nearest.
+    fn subscription(&self, message: &MapNotify, mac: u64) -> Result<EidPrefix, PubSubFault> {
+        let first = message.records.first().ok_or(PubSubFault::Unrelated)?.eid;
+        let mut fault = PubSubFault::Unrelated;
+        let mut nearest: Option<(u64, EidPrefix)> = None;
+        for (eid, one) in self.candidates(&first, message.nonce) {
+            let about = |record: &EidPrefix| record.covers(&eid) || eid.covers(record) || one.scope.covers(record);
+            if !message.records.iter().any(|record| about(&record.eid)) && !one.confirms(message.nonce) {
+                continue;
+            }
+            if message.nonce == one.seen && one.notifies > 0 {
+                if mac == one.seen_mac {
+                    return Err(PubSubFault::Repeated);
+                }
+                // The news of the end has the nonce of what was not acknowledged.
+                if is_lost(&message.records, &eid) {
+                    return Ok(eid);
+                }
+            }
+            if !is_newer(message.nonce, one.seen) {
+                fault = PubSubFault::Replayed;
+                continue;
+            }
+            let ahead = message.nonce.wrapping_sub(one.seen);
+            let taken = one.confirms(message.nonce) || (one.notifies > 0 && ahead <= NONCES_AHEAD_MAX);
+            if taken && nearest.is_none_or(|(other, _)| ahead < other) {
+                nearest = Some((ahead, eid));
+            }
+        }
+        nearest.map(|(_, eid)| eid).ok_or(fault)
+    }
+
+    /// Subscriptions that a record of `eid` may be about: those around it, those inside, and the one that asked with this nonce.
+    fn candidates(&self, eid: &EidPrefix, nonce: u64) -> Vec<(EidPrefix, &One)> {
+        let mut candidates: Vec<(EidPrefix, &One)> = Vec::new();
+        let mut around = *eid;
+        while let Some((found, one)) = self.list.covering(&around) {
+            candidates.push((found, one));
+            let shorter = found.prefix.length().checked_sub(1);
+            let Some(prefix) = shorter.and_then(|length| Prefix::new(found.prefix.address(), length).ok()) else {
+                break;
+            };
+            around = EidPrefix { prefix, ..found };
+        }
+        candidates.extend(self.list.within(eid).filter(|(inside, _)| inside != eid));
+        let asked = self.outstanding.get(&nonce).and_then(|asked| Some((*asked, self.list.get(asked)?)));
+        // A publication may be of a prefix beside the one asked for, where the answer spoke of a wider one.
+        let wide = self.list.iter().filter(|(asked, one)| one.scope != *asked && one.scope.covers(eid));
+        candidates.extend(wide);
+        candidates.extend(asked);
+        candidates
+    }
+
+    /// The records as they may be installed: none of our own prefixes, none that is too wide to be true.
+    fn admit(&self, asked: &EidPrefix, scope: EidPrefix, records: &[Mapping]) -> Result<Vec<Mapping>, PubSubFault> {
+        let wide = records.iter().map(|record| record.eid).find(|eid| eid.covers(asked)).unwrap_or(scope);
+        let shortest = self.settings.shortest[usize::from(!asked.prefix.address().is_ipv4())];
+        let mut admitted = records.to_vec();
+        for record in &mut admitted {
+            if !(wide.covers(&record.eid) || scope.covers(&record.eid) || asked.covers(&record.eid)) {
+                return Err(PubSubFault::Unrelated);
+            }
+            if self.database.covering(&record.eid).is_some() {
+                return Err(PubSubFault::OwnPrefix);
+            }
+            if record.eid.prefix.length() < shortest {
+                // A wide hole is believed for what was asked about.
+                let floor = Prefix::new(asked.prefix.address(), shortest).map(|prefix| EidPrefix { prefix, ..*asked });
+                let floor = floor.ok().filter(|floor| record.is_negative() && floor.covers(asked));
+                record.eid = floor.ok_or(PubSubFault::TooShort)?;
+            }
+            for locator in &mut record.locators {
+                locator.reachable &= rloc::routable(locator.address);
+                locator.probed = false;
+            }
+            sort_locators(&mut record.locators);
+        }
+        Ok(admitted)
+    }
+
+    /// The Map-Server has given the subscription up: it is asked for anew, soon, but not again and again.
+    fn lost(&mut self, now: Instant, eid: &EidPrefix, todo: &mut Vec<Output>) {
+        self.settle(eid);
+        let Some(one) = self.list.get_mut(eid) else { return };
+        let again = one.lost_at.replace(now).is_some_and(|before| now < before + LOST_SPACING);
+        one.notifies = 0;
+        self.stand(now, eid, Standing::Asking, todo);
+        self.set_due(eid, now + if again { RENEW_EVERY } else { FIRST_AFTER });
+    }
+}
+
+impl One {
+    /// Whether the nonce is one of those that are waited for.
+    const fn confirms(&self, nonce: u64) -> bool {
+        self.tries > 0 && !is_newer(self.first_try, nonce) && !is_newer(nonce, self.sent)
+    }
+}
+
+/// Whether the records say that the subscription is no more (RFC 9437 §5).
+fn is_lost(records: &[Mapping], eid: &EidPrefix) -> bool {
+    matches!(records, [one] if one.eid == *eid && one.is_negative() && one.action == Action::DropAuthFailure)
+}
+
+fn acknowledgement(message: MapNotify, key: &Key, to: SocketAddr) -> Output {
+    let octets = MapNotify { ack: true, ..message }.signed(key, Form::default());
+    Output::Acknowledge { to, octets }
+}
