@@ -117,7 +117,8 @@ impl Registry {
             records.iter_mut().for_each(|record| record.ttl = Ttl::from_wire(ttl));
             return Some(records);
         }
-        let (_, head) = self.table.index.longest(eid).filter(|(part, _)| *part == found)?;
+        // Of a wider prefix that was asked for, the part that its first address is in.
+        let (_, head) = self.table.index.longest(eid).filter(|(_, head)| self.proxies(**head))?;
         let mut record = self.told(*head)?;
         record.eid = self.gap(eid);
         let narrowed = vec![record];

@@ -180,6 +180,13 @@ fn a_whole_prefix_is_looked_up_as_a_whole() {
     let eids: Vec<EidPrefix> = message.records.iter().map(|record| record.eid).collect();
     assert_eq!(eids, [eid("10.1.0.0/18"), eid("10.1.0.0/24")]);
     assert!(message.records.iter().all(|record| proof.covers(record)));
+
+    // Nobody serves the site inside: of the whole we say no more than a part, as who serves that part has it.
+    register(&mut world, 21, "10.1.0.0/16", MapRegister { proxy: true, ..signs() });
+    let (_, output) = whole(&mut world, "10.1.0.0/16");
+    let Output::Reply { message, .. } = &output else { panic!("{output:?}") };
+    let told: Vec<_> = message.records.iter().map(|record| (record.eid, record.locators[0].address)).collect();
+    assert_eq!(told, [(eid("10.1.0.0/24"), address("240.0.254.22"))]);
 }
 
 /// SEC-5: a part that is registered by itself is granted by itself.
