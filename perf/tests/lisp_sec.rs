@@ -225,11 +225,11 @@ fn pings_pass_and_lies_do_not() {
     }
 
     // A strict ETR is not asked behind its Map-Server's back.
-    let replies = counter(&xtrs[1], "map_replies_out");
+    let replies = counter(&xtrs[1], "map_replies_sent");
     let to = SITES[1].rloc.0;
     liar.spawn(move || ask_natively(to.into(), "2.2.2.2/32")).unwrap().join().unwrap().unwrap().unwrap();
     wait_counter(&xtrs[1], "lisp_sec_unprotected", |count| count == 1);
-    assert_eq!(counter(&xtrs[1], "map_replies_out"), replies);
+    assert_eq!(counter(&xtrs[1], "map_replies_sent"), replies);
 
     // Somebody else's Map-Resolver: it knows the nonces, and no key.
     xtrs[0].stop().unwrap();
