@@ -26,18 +26,19 @@ use std::{sync::Arc, time::Instant, vec::Drain};
 
 use crate::{
     batch::{Batch, TOGETHER},
-    cache::{Snapshot, Way},
+    cache::Snapshot,
     classify::{FlowKey, Rlocs},
     counters::Counters,
     encap::{Context, Setup},
     features::Features,
     fragment,
     frame::{Frame, Umem},
-    hold::{Held, HoldQueue, PER_WORKER, Place, Whose},
+    hold::{Held, HoldQueue, PER_WORKER, Place, Whose, is_answered},
     icmp_error::{self, Limiter, Speaker},
     mapping::{Eid, PortIndex},
     port::{BATCH, Port},
     queue::{MissQueue, SightingQueue},
+    samples::Samples,
     sightings::Desk,
     tap::{Came, Side, Tap},
     verdict::{Miss, Notice, Reason, Verdict, Wanted},
@@ -84,6 +85,8 @@ pub struct Worker {
     desk: Option<Desk>,
     /// Where somebody may look on.
     tap: Option<Tap>,
+    /// `None`: nobody can want copies of packets.
+    samples: Option<Samples>,
 }
 
 /// Frames for one port.
@@ -100,9 +103,8 @@ struct Outgoing {
 /// `ports` are those of [`Settings::ports`], in that order.
 pub fn turn<P: Port>(worker: &mut Worker, ports: &mut [P], cache: &Snapshot<'_>, now: Instant) -> usize {
     worker.unheld_asks = (UNHELD_ASKS, None);
-    if let Some(desk) = &mut worker.desk {
-        desk.begin(now);
-    }
+    worker.desk.iter_mut().for_each(|desk| desk.begin(now));
+    worker.samples.iter_mut().for_each(Samples::begin);
     let watched = worker.attend();
     let mut count = worker.settle_held(cache, now);
     let mut frames = std::mem::take(&mut worker.frames);
@@ -154,6 +156,7 @@ impl Worker {
             asked: false,
             desk: None,
             tap: None,
+            samples: None,
             setup: Setup {
                 ports: roles,
                 rlocs: Rlocs::new(&rlocs),
@@ -183,6 +186,13 @@ impl Worker {
     #[must_use]
     pub fn with_tap(mut self, tap: Tap) -> Self {
         self.tap = Some(tap);
+        self
+    }
+
+    /// Copies packets that find no mapping to `samples`, when somebody wants them.
+    #[must_use]
+    pub fn with_samples(mut self, samples: Samples) -> Self {
+        self.samples = Some(samples);
         self
     }
 
@@ -346,6 +356,9 @@ impl Worker {
     /// Holds the frame if allowed, and asks the control thread once for all frames that wait for the same.
     fn miss(&mut self, miss: Miss, frame: Frame, ingress: PortIndex, now: Instant) {
         self.counters.missed.add(1);
+        if let Some(samples) = self.samples.as_mut().filter(|_| miss.wanted == Wanted::Mapping) {
+            samples.offer(&miss, self.umem.octets(&frame), &self.counters);
+        }
         let Some(held) = &mut self.held else { return self.drop_asking(miss, frame, Reason::MissNotHeld) };
         // What strangers cause leaves half of the places to our site.
         let whose = if self.setup.ports[usize::from(ingress)].site { Whose::Site } else { Whose::Stranger };
@@ -455,16 +468,5 @@ impl Worker {
         debug_assert_eq!(leaked, 0, "a frame was dropped on the floor");
         // The rings go before the memory they point into.
         drop(ports);
-    }
-}
-
-/// Whether a packet that missed would fare better with this table.
-fn is_answered(cache: &Snapshot<'_>, miss: &Miss) -> bool {
-    let Eid { instance, address } = miss.destination;
-    // A set says the same to every flow whether its mapping is known.
-    let way = cache.lookup(instance, address).map(|entry| cache.way(entry, 0));
-    match miss.wanted {
-        Wanted::Mapping => !matches!(way, None | Some(Way::Request)),
-        Wanted::Neighbour => !matches!(way, Some(Way::Unresolved | Way::NativeUnresolved)),
     }
 }
