@@ -19,8 +19,8 @@ use altitude_control::{
         tunnels::TunnelId,
     },
     api::{
-        self, AltStatus, Asker, Counts, Done, Entry, Event, Flags, Header, MESSAGE_MAX, Operation, Origin, PortStatus,
-        Refused, Rights, Router, Session, Table, View,
+        self, AltStatus, Asker, Counts, Done, Entry, Event, Flags, Header, MESSAGE_MAX, Operation, Origin, Outcome,
+        PortStatus, Refused, Rights, Router, Session, Table, View,
     },
     lisp_sec::keys::{OneTimeKey, SharedKey},
     wire::{
@@ -87,12 +87,12 @@ impl Router for Obedient {
         self
     }
 
-    fn perform(&mut self, _: Asker, operation: Operation) -> Result<Done, Refused> {
+    fn perform(&mut self, _: Asker, operation: Operation) -> Result<Outcome, Refused> {
         if let Operation::Add(offer) | Operation::Change { offer, .. } = &operation {
             assert_eq!(offer.check(), Ok(()), "what makes no sense is refused before");
         }
         self.asked = Some(operation);
-        Ok(Done { entry: Some(self.entry.clone()), count: 1 })
+        Ok(Outcome::Done(Done { entry: Some(self.entry.clone()), count: 1 }))
     }
 }
 
@@ -114,6 +114,7 @@ pub(crate) fn api(octets: &[u8]) -> bool {
     assert!(router.asked.is_none(), "a reader changes nothing");
     let mut session = Session::new(Asker(2), Rights::Write);
     api::handle(&request, &mut router, &mut session, &mut replies);
+    replies.extend(std::iter::from_fn(|| api::next_page(&router, &mut session)));
     let mut done = false;
     for reply in &replies {
         let (header, body) = Header::split(reply).expect("a reply can be read");

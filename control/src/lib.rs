@@ -16,6 +16,7 @@ pub mod api;
 pub mod config;
 pub mod echo_nonce;
 pub mod fault;
+pub mod inline;
 pub mod lig;
 pub mod lisp_sec;
 pub mod map_cache;

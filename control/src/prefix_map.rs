@@ -13,6 +13,7 @@ use std::{
     collections::{BTreeMap, btree_map},
     iter::Peekable,
     net::IpAddr,
+    ops::Bound,
 };
 
 use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Prefix};
@@ -44,11 +45,21 @@ impl From<&EidPrefix> for Either {
 }
 
 impl<const N: usize> Key<N> {
+    /// Behind all keys.
+    const MAX: Self = Self([0xff; N]);
+
     fn new(instance: InstanceId, address: &[u8], length: u8) -> Self {
         let mut octets = [0; N];
         octets[..3].copy_from_slice(&instance.get().to_be_bytes()[1..]);
         octets[3..N - 1].copy_from_slice(address);
         octets[N - 1] = length;
+        Self(octets)
+    }
+
+    /// No key of the instance stands before it.
+    fn first(instance: u32) -> Self {
+        let mut octets = [0; N];
+        octets[..3].copy_from_slice(&instance.to_be_bytes()[1..]);
         Self(octets)
     }
 
@@ -203,22 +214,27 @@ impl<V> PrefixMap<V> {
         self.v6.retain(|key, value| keep(&key.eid(), value));
     }
 
-    /// Every prefix after this one, or from the first on, with its value: all of IPv4 by instance, address and length, then
-    /// IPv6. For reading a table in pages.
-    pub fn after(&self, after: Option<&EidPrefix>) -> impl Iterator<Item = (EidPrefix, &V)> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let (v4, v6) = match after.map(Either::from) {
-            None => (Some(self.v4.range::<Key4, _>(..)), self.v6.range::<Key6, _>(..)),
-            Some(Either::V4(key)) => (Some(self.v4.range((Excluded(key), Unbounded))), self.v6.range::<Key6, _>(..)),
-            Some(Either::V6(key)) => (None, self.v6.range((Excluded(key), Unbounded))),
-        };
-        let v4 = v4.into_iter().flatten().map(|(key, value)| (key.eid(), value));
-        v4.chain(v6.map(|(key, value)| (key.eid(), value)))
-    }
-
     /// Every prefix with its value, by instance, then address, then length; IPv4 before IPv6.
     pub fn iter(&self) -> impl Iterator<Item = (EidPrefix, &V)> {
-        Iter { v4: self.v4.iter().peekable(), v6: self.v6.iter().peekable() }
+        self.iter_from(Bound::Unbounded)
+    }
+
+    /// As [`iter`](Self::iter), from this prefix on, itself included or not: for reading a table a little at a time.
+    pub fn iter_from(&self, start: Bound<EidPrefix>) -> impl Iterator<Item = (EidPrefix, &V)> {
+        let (Bound::Included(eid) | Bound::Excluded(eid)) = start else {
+            return Iter { v4: self.v4.range(..).peekable(), v6: self.v6.range(..).peekable() };
+        };
+        let instance = eid.instance.get();
+        // Of the other family what comes after it: IPv6 from its instance on, IPv4 from the next.
+        let (v4, v6) = match Either::from(&eid) {
+            Either::V4(key) => (bound_of(key, start), Bound::Included(Key::first(instance))),
+            Either::V6(key) => (
+                Bound::Included(if instance < InstanceId::MAX { Key::first(instance + 1) } else { Key::MAX }),
+                bound_of(key, start),
+            ),
+        };
+        let (v4, v6) = (self.v4.range((v4, Bound::Unbounded)), self.v6.range((v6, Bound::Unbounded)));
+        Iter { v4: v4.peekable(), v6: v6.peekable() }
     }
 
     /// The longest prefix that holds `eid`.
@@ -312,10 +328,15 @@ fn gap<const N: usize, V>(map: &BTreeMap<Key<N>, V>, host: &Key<N>) -> Key<N> {
     host.cut(length)
 }
 
+/// A bound of the same kind as `like`.
+const fn bound_of<const N: usize>(key: Key<N>, like: Bound<EidPrefix>) -> Bound<Key<N>> {
+    if matches!(like, Bound::Included(_)) { Bound::Included(key) } else { Bound::Excluded(key) }
+}
+
 /// Both families in one order.
 struct Iter<'a, V> {
-    v4: Peekable<btree_map::Iter<'a, Key4, V>>,
-    v6: Peekable<btree_map::Iter<'a, Key6, V>>,
+    v4: Peekable<btree_map::Range<'a, Key4, V>>,
+    v6: Peekable<btree_map::Range<'a, Key6, V>>,
 }
 
 impl<'a, V> Iterator for Iter<'a, V> {
@@ -336,6 +357,8 @@ impl<'a, V> Iterator for Iter<'a, V> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::RangeBounds;
+
     use altitude_dataplane::mapping::InstanceId;
     use proptest::prelude::*;
 
@@ -399,19 +422,25 @@ mod tests {
         }
 
         #[test]
-        fn pages_together_are_the_whole(known in prop::collection::vec(prefix(), 0..24), size in 1_usize..5) {
+        fn pages_together_are_the_whole(
+            known in prop::collection::vec(prefix(), 0..24), size in 1_usize..5, from in prefix(),
+        ) {
             let map: PrefixMap<()> = known.iter().map(|eid| (*eid, ())).collect();
             let mut read: Vec<EidPrefix> = Vec::new();
             loop {
-                let page: Vec<EidPrefix> = map.after(read.last()).map(|(eid, ())| eid).take(size).collect();
+                let start = read.last().copied().map_or(Bound::Unbounded, Bound::Excluded);
+                let page: Vec<EidPrefix> = map.iter_from(start).map(|(eid, ())| eid).take(size).collect();
                 if page.is_empty() {
                     break;
                 }
                 read.extend(page);
             }
-            let mut all: Vec<EidPrefix> = map.iter().map(|(key, ())| key).collect();
-            all.sort_by_key(|eid| (eid.prefix.address().is_ipv6(), *eid));
-            prop_assert_eq!(read, all);
+            let all: Vec<EidPrefix> = map.iter().map(|(key, ())| key).collect();
+            prop_assert_eq!(&read, &all);
+            for start in [Bound::Included(from), Bound::Excluded(from)] {
+                let expected = all.iter().filter(|eid| (start, Bound::Unbounded).contains(*eid));
+                prop_assert!(map.iter_from(start).map(|(eid, ())| eid).eq(expected.copied()));
+            }
         }
 
         /// MR-5.

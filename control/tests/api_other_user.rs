@@ -17,7 +17,8 @@ use std::{
 
 use altitude_control::{
     api::{
-        AltStatus, Asker, Counts, Done, Entry, Operation, Origin, PortStatus, Refused, Router, Table, TraceAsk, View,
+        AltStatus, Asker, Counts, Done, Entry, Operation, Origin, Outcome, PortStatus, Refused, Router, Table,
+        TraceAsk, View,
     },
     os::api_socket::{Listener, Next},
 };
@@ -57,9 +58,9 @@ impl Router for Obedient {
         self
     }
 
-    fn perform(&mut self, _: Asker, _: Operation) -> Result<Done, Refused> {
+    fn perform(&mut self, _: Asker, _: Operation) -> Result<Outcome, Refused> {
         self.0 += 1;
-        Ok(Done::default())
+        Ok(Done::default().into())
     }
 
     fn trace(&mut self, _: Asker, _: Option<TraceAsk>) -> Result<(), Refused> {

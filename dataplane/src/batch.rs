@@ -353,6 +353,24 @@ impl Batch {
         first.filter(|_| other == 0).and_then(|egress| PortIndex::try_from(egress).ok())
     }
 
+    /// The instance that the first packet's LISP header names, if it came from the core.
+    pub(crate) fn first_instance(&self, octets: &[u8]) -> Option<InstanceId> {
+        match self.packets[0].packet() {
+            Packet::Core(packet) => Some(packet.instance(octets)),
+            Packet::Site(_) | Packet::Lost(_) => None,
+        }
+    }
+
+    /// The longest packet that passes where the first one goes; 0 if it goes nowhere.
+    pub(crate) fn first_limit(&self, cache: &Snapshot<'_>) -> usize {
+        let entry = self.destinations.all_found().next().flatten();
+        match entry.map(|entry| cache.way(entry, self.packets[0].flow())) {
+            Some(Way::Tunnel(outer)) => outer.inner_limit(),
+            Some(Way::Native(next_hop)) => next_hop.mtu(),
+            _ => 0,
+        }
+    }
+
     /// What was decided, in the order of the frames.
     pub(crate) fn verdicts(&self) -> impl Iterator<Item = Verdict> {
         let mut rare = self.rare.iter();

@@ -92,6 +92,8 @@ pub struct Counters {
     pub sightings_lost: Counter,
     /// Packets of a trace that found no room on the way to who asked for it.
     pub untraced: Counter,
+    /// Copies of packets without a mapping that found their queue to the control thread full.
+    pub samples_lost: Counter,
     /// Turns taken.
     pub turns: Counter,
     /// Turns in which no port had a frame.
@@ -147,6 +149,7 @@ impl Counters {
             ("sightings", &self.sightings),
             ("sightings-lost", &self.sightings_lost),
             ("untraced", &self.untraced),
+            ("samples-lost", &self.samples_lost),
             ("turns", &self.turns),
             ("idle-turns", &self.idle_turns),
             ("leaked", &self.leaked),

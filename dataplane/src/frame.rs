@@ -70,6 +70,13 @@ impl Umem {
         Self { region, free, slots }
     }
 
+    /// Memory of somebody else's with one frame in it, which begins at `start`; it must be no longer than a slot. Nothing can be
+    /// allocated from it.
+    pub(crate) const fn of_lent(region: Region, start: usize, length: usize) -> (Self, Frame) {
+        let frame = Frame { start: start as u32, length: length as u32, _not_send: PhantomData };
+        (Self { region, free: Vec::new(), slots: 0 }, frame)
+    }
+
     /// The memory the slots are cut from.
     pub(crate) const fn region(&self) -> &Region {
         &self.region

@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 
 use crate::{
+    cache::{Snapshot, Way},
     frame::Frame,
     mapping::{Eid, PortIndex},
-    verdict::Miss,
+    verdict::{Miss, Wanted},
 };
 
 /// Most frames held for one EID.
@@ -241,6 +242,17 @@ impl HoldQueue {
         }
         self.frames -= gone.frames.iter().flatten().count();
         gone.frames.into_iter().flatten()
+    }
+}
+
+/// Whether a packet that missed would fare better with this table.
+pub(crate) fn is_answered(cache: &Snapshot<'_>, miss: &Miss) -> bool {
+    let Eid { instance, address } = miss.destination;
+    // A set says the same to every flow whether its mapping is known.
+    let way = cache.lookup(instance, address).map(|entry| cache.way(entry, 0));
+    match miss.wanted {
+        Wanted::Mapping => !matches!(way, None | Some(Way::Request)),
+        Wanted::Neighbour => !matches!(way, Some(Way::Unresolved | Way::NativeUnresolved)),
     }
 }
 

@@ -26,18 +26,19 @@ use std::{sync::Arc, time::Instant, vec::Drain};
 
 use crate::{
     batch::{Batch, TOGETHER},
-    cache::{Snapshot, Way},
+    cache::Snapshot,
     classify::{FlowKey, Rlocs},
     counters::Counters,
     encap::{Context, Setup},
     features::Features,
     fragment,
     frame::{Frame, Umem},
-    hold::{Held, HoldQueue, PER_WORKER, Place, Whose},
+    hold::{Held, HoldQueue, PER_WORKER, Place, Whose, is_answered},
     icmp_error::{self, Limiter, Speaker},
     mapping::{Eid, PortIndex},
     port::{BATCH, Port},
     queue::{MissQueue, SightingQueue},
+    samples::Samples,
     sightings::Desk,
     tap::{Came, Side, Tap},
     verdict::{Miss, Notice, Reason, Verdict, Wanted},
@@ -84,6 +85,8 @@ pub struct Worker {
     desk: Option<Desk>,
     /// Where somebody may look on.
     tap: Option<Tap>,
+    /// `None`: nobody can want copies of packets.
+    samples: Option<Samples>,
 }
 
 /// Frames for one port.
@@ -100,9 +103,8 @@ struct Outgoing {
 /// `ports` are those of [`Settings::ports`], in that order.
 pub fn turn<P: Port>(worker: &mut Worker, ports: &mut [P], cache: &Snapshot<'_>, now: Instant) -> usize {
     worker.unheld_asks = (UNHELD_ASKS, None);
-    if let Some(desk) = &mut worker.desk {
-        desk.begin(now);
-    }
+    worker.desk.iter_mut().for_each(|desk| desk.begin(now));
+    worker.samples.iter_mut().for_each(Samples::begin);
     let watched = worker.attend();
     let mut count = worker.settle_held(cache, now);
     let mut frames = std::mem::take(&mut worker.frames);
@@ -154,6 +156,7 @@ impl Worker {
             asked: false,
             desk: None,
             tap: None,
+            samples: None,
             setup: Setup {
                 ports: roles,
                 rlocs: Rlocs::new(&rlocs),
@@ -183,6 +186,13 @@ impl Worker {
     #[must_use]
     pub fn with_tap(mut self, tap: Tap) -> Self {
         self.tap = Some(tap);
+        self
+    }
+
+    /// Copies packets that find no mapping to `samples`, when somebody wants them.
+    #[must_use]
+    pub fn with_samples(mut self, samples: Samples) -> Self {
+        self.samples = Some(samples);
         self
     }
 
@@ -301,7 +311,7 @@ impl Worker {
 
     fn split(&mut self, mut frame: Frame, ingress: PortIndex, cache: &Snapshot<'_>, now: Instant) -> bool {
         let Some(second) = fragment::split(&mut self.umem, &mut frame, &self.counters) else {
-            self.drop(frame, Reason::TooBig);
+            self.drop_late(frame, (ingress, Side::In, Came::Arrived), Reason::TooBig, now);
             return false;
         };
         let first = self.forward(frame, ingress, Came::Part, cache, now);
@@ -327,7 +337,7 @@ impl Worker {
         match self.outgoing.get_mut(usize::from(egress)) {
             Some(outgoing) if outgoing.frames.len() < outgoing.frames.capacity() => outgoing.frames.push(frame),
             // No room, or a port that is not there: nothing can take it.
-            _ => self.drop_late(frame, (egress, Side::Out), Reason::TransmitFull, now),
+            _ => self.drop_late(frame, (egress, Side::Out, Came::Arrived), Reason::TransmitFull, now),
         }
     }
 
@@ -346,6 +356,9 @@ impl Worker {
     /// Holds the frame if allowed, and asks the control thread once for all frames that wait for the same.
     fn miss(&mut self, miss: Miss, frame: Frame, ingress: PortIndex, now: Instant) {
         self.counters.missed.add(1);
+        if let Some(samples) = self.samples.as_mut().filter(|_| miss.wanted == Wanted::Mapping) {
+            samples.offer(&miss, self.umem.octets(&frame), &self.counters);
+        }
         let Some(held) = &mut self.held else { return self.drop_asking(miss, frame, Reason::MissNotHeld) };
         // What strangers cause leaves half of the places to our site.
         let whose = if self.setup.ports[usize::from(ingress)].site { Whose::Site } else { Whose::Stranger };
@@ -362,7 +375,7 @@ impl Worker {
                     self.counters.misses_unasked.add(1);
                 }
                 if let Some(oldest) = displaced {
-                    self.drop_late(oldest.frame, (oldest.ingress, Side::In), Reason::HoldDisplaced, now);
+                    self.drop_late(oldest.frame, (oldest.ingress, Side::In, Came::Waited), Reason::HoldDisplaced, now);
                 }
             }
             Place::Full(frame) => self.drop_asking(miss, frame, Reason::HoldFull),
@@ -405,7 +418,7 @@ impl Worker {
 
         let frames = freed.len();
         for Held { frame, ingress, .. } in freed.drain(answered..) {
-            self.drop_late(frame, (ingress, Side::In), Reason::HoldExpired, now);
+            self.drop_late(frame, (ingress, Side::In, Came::Waited), Reason::HoldExpired, now);
         }
         for Held { frame, ingress, .. } in freed.drain(..) {
             let sent = self.forward(frame, ingress, Came::Waited, cache, now);
@@ -417,7 +430,8 @@ impl Worker {
 
     /// Gives a port what is for it; what it refuses a second time is dropped.
     fn transmit<P: Port>(&mut self, egress: PortIndex, port: &mut P, now: Instant) {
-        let Self { outgoing, umem, counters, tap, .. } = self;
+        let Self { outgoing, umem, counters, tap, setup, .. } = self;
+        let instance = setup.ports[usize::from(egress)].instance;
         let counters: &Counters = counters;
         let Outgoing { frames, refused } = &mut outgoing[usize::from(egress)];
         let octets = |frames: &[Frame]| frames.iter().map(|frame| frame.len() as u64).sum::<u64>();
@@ -428,7 +442,7 @@ impl Worker {
         sent.packets.add(taken as u64);
         sent.octets.add(before - octets(frames));
         for frame in frames.drain(..refused.saturating_sub(taken)) {
-            traced::unsent(tap, now, egress, umem.octets(&frame), counters);
+            traced::unsent(tap, now, (egress, instance), umem.octets(&frame), counters);
             counters.drop(Reason::TransmitFull);
             umem.release(frame);
         }
@@ -455,16 +469,5 @@ impl Worker {
         debug_assert_eq!(leaked, 0, "a frame was dropped on the floor");
         // The rings go before the memory they point into.
         drop(ports);
-    }
-}
-
-/// Whether a packet that missed would fare better with this table.
-fn is_answered(cache: &Snapshot<'_>, miss: &Miss) -> bool {
-    let Eid { instance, address } = miss.destination;
-    // A set says the same to every flow whether its mapping is known.
-    let way = cache.lookup(instance, address).map(|entry| cache.way(entry, 0));
-    match miss.wanted {
-        Wanted::Mapping => !matches!(way, None | Some(Way::Request)),
-        Wanted::Neighbour => !matches!(way, Some(Way::Unresolved | Way::NativeUnresolved)),
     }
 }

@@ -1,6 +1,6 @@
 /*
- * altitude.h: the mapping API of Altitude for C: reading and changing a router's mappings, hearing of misses and of what
- * happens to mappings and locators.
+ * altitude.h: Altitude for C. altmap_*: the mapping API, reading and changing a router's mappings, hearing of misses and of
+ * what happens to mappings and locators. altitude_*: encapsulation and decapsulation inside the caller's own program.
  *
  * Made by cbindgen from ffi/src; ffi/README.md has the conventions and how to link. In short: results are 0 or a
  * negative error number of errno.h, as altmap_strerror tells; structs start with their size, which the caller sets;
@@ -35,8 +35,16 @@
 // Operation: a table was emptied.
 #define ALTMAP_OP_FLUSH 9
 
+// Operation: a map-version in a packet from `from` shows that a copy of the mapping `eid` is old. `reason` is whose: 1 the router's
+// of another site's, 2 the peer's of one of the router's. `seen` is the version of the packet, `ours` that of the router.
+#define ALTMAP_OP_STALE 11
+
+// Operation: packets from `from` carry other Locator-Status-Bits about `eid` than before: `seen` has them, bit i for the RLOC of
+// ordinal i; `ours` is how many there was room for.
+#define ALTMAP_OP_LSBITS 12
+
 // For `altmap_subscribe`: every event.
-#define ALTMAP_EVERY_OP 750
+#define ALTMAP_EVERY_OP 6894
 
 // Reason of a MISS: there is no entry.
 #define ALTMAP_MISS_NO_ENTRY 1
@@ -73,6 +81,48 @@
 
 // `plen` of an EID that has none: all bits of the address, so the longest match.
 #define ALTMAP_HOST 255
+
+// Octets that must be free in front of a packet, for whatever `altitude_lisp_output` puts there; in front of one to be
+// decapsulated 14 are enough. They are written over.
+#define ALTITUDE_HEADROOM 70
+
+// Longest packet, octets.
+#define ALTITUDE_PACKET_MAX 1792
+
+// Verdict: it has its new headers; send it, an IP packet between `start` and `start + length`.
+#define ALTITUDE_SEND 1
+
+// Verdict: as `ALTITUDE_SEND`, but without an outer header, as its mapping says (ACT 1); one hop was taken off.
+#define ALTITUDE_NATIVE 2
+
+// Verdict: there is no mapping for `eid`, or it says to ask (ACT 2); `from` is whose packet it is. The packet is as it was: keep
+// it, and hand it over again when the mapping is in the table; or drop it.
+#define ALTITUDE_MISS 3
+
+// Verdict: too long with an outer header, and its sender allows fragments; `limit` is the longest that passes. The packet is as it
+// was: split it in two (RFC 9300 section 7.1), and hand both over.
+#define ALTITUDE_SPLIT 4
+
+// Verdict: drop it; `reason` says why, and `notice` what its sender is to be told by ICMP, if anything. The packet is as it was.
+#define ALTITUDE_DROP 5
+
+// Notice: nothing.
+#define ALTITUDE_NOTICE_NONE 0
+
+// Notice: its TTL or Hop Limit ran out.
+#define ALTITUDE_NOTICE_TIME_EXCEEDED 1
+
+// Notice: it is longer than `limit`.
+#define ALTITUDE_NOTICE_TOO_BIG 2
+
+// Notice: no RLOC of its destination can be reached.
+#define ALTITUDE_NOTICE_UNREACHABLE 3
+
+// Notice: its mapping says that such packets are dropped (ACT 3).
+#define ALTITUDE_NOTICE_PROHIBITED 4
+
+// Flag of a packet: whatever the verdict, `eid` has no mapping and should be asked for, as the source check wants to know it.
+#define ALTITUDE_ASK 1
 
 // Flag of an entry: no RLOCs; `act` says what is done.
 #define ALTMAP_NEGATIVE 1
@@ -118,6 +168,22 @@
 
 // `left_s` of an entry that stays.
 #define ALTMAP_STAYS UINT32_MAX
+
+// Source check: no packet out of a tunnel may come from an EID of our own.
+#define ALTITUDE_CHECK_STANDARD 0
+
+// Source check: the same, and the mapping of a source that has none is to be asked for (ALTITUDE_ASK).
+#define ALTITUDE_CHECK_NOTIFY 1
+
+// Source check: the source has a mapping, and the packet came from one of its RLOCs.
+#define ALTITUDE_CHECK_SECURE 2
+
+// A table. Made by `altitude_table_new`, given up by `altitude_table_free`; any thread may use it at any time, and those that
+// change it wait for each other.
+typedef struct altitude_table altitude_table;
+
+// A thread that packets go through. Made by `altitude_thread_new`, given up by `altitude_thread_free`; one thread uses it at a time.
+typedef struct altitude_thread altitude_thread;
 
 // A connection to a router. Made by `altmap_open`, ended by `altmap_close`; one thread uses it at a time.
 typedef struct altmap altmap;
@@ -216,7 +282,7 @@ typedef struct altmap_event {
   uint64_t gen;
   // What it is about; of REACH and BADREACH all zero.
   struct altmap_eid eid;
-  // Of a MISS: where the packet came from; `afi` is 0 if that is not known.
+  // Of a MISS: where the packet came from; `afi` is 0 if that is not known. Of STALE and LSBITS the peer's RLOC.
   struct altmap_eid from;
   // Of ADD and CHANGE, else NULL.
   const struct altmap_entry *entry;
@@ -224,10 +290,19 @@ typedef struct altmap_event {
   const struct altmap_rloc *rlocs;
   // Number of RLOCs.
   size_t nrloc;
-  // Of MISS, REACH and BADREACH, else 0.
+  // Of MISS, REACH, BADREACH and STALE, else 0.
   int reason;
   // Of a MISS: misses of the same EID since the last event that made none.
   uint32_t suppressed;
+  // Of a MISS, if more than the EID was asked for: an IP packet that missed, or the beginning of it. NULL if there was none, or
+  // none was asked for. Programs compiled before this was here go without.
+  const uint8_t *packet;
+  // Its octets.
+  size_t packet_len;
+  // Of STALE and LSBITS, else 0.
+  uint32_t seen;
+  // Of STALE and LSBITS, else 0.
+  uint32_t ours;
 } altmap_event;
 
 // What `altmap_dump` calls for each entry: its prefix, the entry, and its `n` RLOCs, an array of the library's
@@ -239,6 +314,61 @@ typedef int (*altmap_visit)(void *user,
                             const struct altmap_rloc *rlocs,
                             size_t n);
 
+// A packet, and what became of it.
+typedef struct altitude_packet {
+  // `sizeof(altitude_packet)` as the caller was compiled.
+  uint16_t size;
+  // ALTITUDE_SEND and so on: written.
+  uint8_t verdict;
+  // ALTITUDE_NOTICE_*: written.
+  uint8_t notice;
+  // Why it is to be dropped, for `altitude_reason_name`: written. Numbers may differ from one version to the next, names do not.
+  uint16_t reason;
+  // Octets; 0 if the verdict does not need it: written.
+  uint16_t limit;
+  // Instance-ID: of the site that it came from, for `altitude_lisp_output`; that its LISP header named: written by
+  // `altitude_lisp_input`.
+  uint32_t iid;
+  // ALTITUDE_ASK or 0: written.
+  uint32_t flags;
+  // The memory that it lies in, room in front of it included.
+  uint8_t *memory;
+  // Octets of the memory.
+  size_t capacity;
+  // Where its IP header begins, octets from the start of the memory: read, and written if it moved.
+  size_t start;
+  // Its length from there on: read, and written if it changed.
+  size_t length;
+  // What is to be asked for, all bits of the address, if anything is: written.
+  struct altmap_eid eid;
+  // Whose packet asks for it: written.
+  struct altmap_eid from;
+} altitude_packet;
+
+// What a table is made for.
+typedef struct altitude_config {
+  // `sizeof(altitude_config)` as the caller was compiled.
+  uint16_t size;
+  // Largest IP packet towards other tunnel routers, octets; 0 is 1500.
+  uint16_t core_mtu;
+  // Largest IP packet towards hosts of the site, octets; 0 is 1500.
+  uint16_t site_mtu;
+  // ALTITUDE_CHECK_*.
+  uint8_t source_check;
+  // Zero.
+  uint8_t rsv;
+  // Most mappings and EID-prefixes of our own together; up to 16,777,216.
+  uint32_t capacity;
+  // Most threads at one time; up to 256.
+  uint32_t threads;
+  // Seed of the flow hash: random, so that nobody outside can tell which flows share an RLOC.
+  uint32_t hash_seed;
+  // Number of `rlocs`, 1 to 32.
+  uint32_t nrloc;
+  // Our own RLOCs, the preferred ones of a family first; only `size` (of the first), `afi` and `addr` are read.
+  const struct altmap_rloc *rlocs;
+} altitude_config;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -246,9 +376,11 @@ extern "C" {
 // Has events told from now on: those whose bit `1 << ALTMAP_OP_*` is set in `ops`, inside `only` if that is not NULL. It
 // replaces what was subscribed to before; `ops` 0 ends it. What this handle does itself is not told.
 //
-// `miss_detail` is 0: a MISS has the EID, and the packet's source.
+// `miss_detail` is 0: a MISS has the EID, and the packet's source; 1: the packet's IP header too, and the 8 octets behind it; 2: the
+// packet, as far as workers have handed it over.
 //
-// -EINVAL: `ops` has a bit that is no event, or `only` is none; -EOPNOTSUPP: another `miss_detail`.
+// -EINVAL: `ops` has a bit that is no event, `only` is none, or `miss_detail` is not 0 to 2; -EPERM: `miss_detail` 2, and this
+// client may only read.
 //
 // # Safety
 // `handle` is NULL or open, and in use by no other thread; `only` is NULL or readable.
@@ -325,13 +457,18 @@ int altmap_get(struct altmap *handle,
 // whole table has arrived. Returns 0, or what `visit` returned to end the dump. No pointer is kept. Blocks at most 5
 // seconds for each message.
 //
-// The entries are of one moment. If the table changes meanwhile, `gen` of the next answer is larger.
+// The router reads its table while it sends: an entry that is there all the while comes exactly once, and `gen` is that of the
+// beginning, so that altmap_change refuses to replace what changed meanwhile. After altmap_subscribe, altmap_next tells what
+// changed since; who takes that in, in its order, after the dump has the router's table.
 //
 // -EINVAL: a NULL other than `user`, or a table that is none; and what happens to the connection, as for `altmap_get`.
 //
 // # Safety
 // `handle` is NULL or open, and in use by no other thread; `visit` is NULL or can be called with `user`.
-int altmap_dump(struct altmap *handle, int table, altmap_visit visit, void *user);
+int altmap_dump(struct altmap *handle,
+                int table,
+                altmap_visit visit,
+                void *user);
 
 // The library's version, for people. The text is static: never freed.
 const char *altmap_version(void);
@@ -342,9 +479,11 @@ const char *altmap_strerror(int result);
 // Has events told from now on: those whose bit `1 << ALTMAP_OP_*` is set in `ops`, inside `only` if that is not NULL. It
 // replaces what was subscribed to before; `ops` 0 ends it. What this handle does itself is not told.
 //
-// `miss_detail` is 0: a MISS has the EID, and the packet's source.
+// `miss_detail` is 0: a MISS has the EID, and the packet's source; 1: the packet's IP header too, and the 8 octets behind it; 2: the
+// packet, as far as workers have handed it over.
 //
-// -EINVAL: `ops` has a bit that is no event, or `only` is none; -EOPNOTSUPP: another `miss_detail`.
+// -EINVAL: `ops` has a bit that is no event, `only` is none, or `miss_detail` is not 0 to 2; -EPERM: `miss_detail` 2, and this
+// client may only read.
 //
 // # Safety
 // `handle` is NULL or open, and in use by no other thread; `only` is NULL or readable.
@@ -377,6 +516,147 @@ int altmap_next(struct altmap *handle,
                 struct altmap_event *event,
                 int timeout_ms);
 
+// Makes what one thread needs to hand packets over, and puts it into `*out`.
+//
+// `*out` is written on 0 and only then, and is the caller's until `altitude_thread_free`. Any thread may call.
+//
+// -EINVAL: a NULL; -EBUSY: the table has as many threads as it was made for.
+//
+// # Safety
+// `table` is NULL or from `altitude_table_new`; `out` is NULL or writable.
+int altitude_thread_new(struct altitude_table *table, struct altitude_thread **out);
+
+// Gives it up; NULL is allowed and does nothing. The table may be given up before.
+//
+// # Safety
+// `thread` is NULL or from `altitude_thread_new`, not freed yet, and in use by no other thread.
+void altitude_thread_free(struct altitude_thread *thread);
+
+// Says that this thread hands no packet over for a while. To be called before it sleeps or waits: until then, or until its next
+// packet, the table keeps the memory of all that is taken out or replaced, and refuses changes in the end (-ENOSPC). Its next packet
+// ends that by itself. NULL is allowed and does nothing.
+//
+// # Safety
+// `thread` is NULL or from `altitude_thread_new`, and in use by no other thread.
+void altitude_quiescent(struct altitude_thread *thread);
+
+// Encapsulates an IP packet that came from a site: looks its addresses up, chooses an RLOC by its flow, takes one hop off, and
+// writes outer IP, UDP and LISP headers in front of it. All fields of `*packet` that are written are written on 0; nothing is on
+// an error. Does not block, lock or allocate.
+//
+// -EINVAL: a NULL, a `size` that is none, a packet beyond its memory, or an `iid` of more than 24 bits; -EMSGSIZE: it is longer than
+// ALTITUDE_PACKET_MAX.
+//
+// # Safety
+// `thread` is NULL or from `altitude_thread_new`, and in use by no other thread; `packet` is NULL or writable, with its `size` set;
+// `packet->memory` is NULL or `capacity` octets that are the caller's to write.
+int altitude_lisp_output(struct altitude_thread *thread,
+                         struct altitude_packet *packet);
+
+// Decapsulates an IP packet that came from the core: checks its headers and addresses, takes the outer ones off, and gives the
+// inner one their ECN, DSCP and TTL. As `altitude_lisp_output` for the rest; `iid` is written.
+//
+// # Safety
+// As for `altitude_lisp_output`.
+int altitude_lisp_input(struct altitude_thread *thread,
+                        struct altitude_packet *packet);
+
+// The name of a reason, as `altitude show counters` has it, or "none" for 0 and "unknown" beyond. The text is never freed. Any
+// thread may call.
+const char *altitude_reason_name(uint16_t reason);
+
+// The name of a verdict: "send", "native", "miss", "split", "drop", or "unknown". The text is static. Any thread may call.
+const char *altitude_verdict_name(uint8_t verdict);
+
+// Makes an empty table, and puts it into `*out`.
+//
+// `*out` is written on 0 and only then, and is the caller's until `altitude_table_free`. No pointer is kept. Any thread may call.
+//
+// -EINVAL: a NULL, a `size`, RLOC or `source_check` that is none, no RLOC or thread, more of either or a larger `capacity` than
+// may be; -EAFNOSUPPORT: an `afi` is none of ALTMAP_AFI_*.
+//
+// # Safety
+// `config` is NULL or a config of `config->size` octets whose `rlocs` are `nrloc` RLOCs of `rlocs[0].size` octets each; `out` is
+// NULL or writable.
+int altitude_table_new(const struct altitude_config *config,
+                       struct altitude_table **out);
+
+// Gives a table up; NULL is allowed and does nothing. Its memory is freed with its last thread's.
+//
+// # Safety
+// `table` is NULL or from `altitude_table_new`, not freed yet, and in use by no other thread.
+void altitude_table_free(struct altitude_table *table);
+
+// Puts a mapping in, or in the place of the one of exactly this prefix, whose hits stay. `entry` and `rlocs` as for `altmap_add`,
+// but that a mapping stays until it is taken out: `ttl_s` is not looked at, nor ALTMAP_EPHEMERAL. Packets see it at once.
+//
+// -EINVAL: a NULL, a `size`, EID, RLOC or `act` that is none, RLOCs and ALTMAP_NEGATIVE together or neither, a prefix inside one of
+// our own, an RLOC inside the prefix; -ENOSPC: the table is full, or a thread has neither handed a packet over nor called
+// `altitude_quiescent` for so long that no memory can be used anew; there is no mapping of the prefix then.
+//
+// # Safety
+// `table` is NULL or from `altitude_table_new`; the rest as for `altmap_add`.
+int altitude_table_put(struct altitude_table *table,
+                       const struct altmap_eid *eid,
+                       const struct altmap_entry *entry,
+                       const struct altmap_rloc *rlocs,
+                       size_t n);
+
+// Takes the mapping of exactly this prefix out. Packets see it at once.
+//
+// -ENOENT: there is none; -EINVAL: a NULL, or an EID that is none; -EAFNOSUPPORT as for `altitude_table_new`.
+//
+// # Safety
+// `table` is NULL or from `altitude_table_new`; `eid` is NULL or readable.
+int altitude_table_delete(struct altitude_table *table, const struct altmap_eid *eid);
+
+// Makes an EID-prefix one of ours (`ours` is not 0): packets from it are encapsulated, packets to it come out of tunnels. Or takes
+// that back.
+//
+// -ENOENT: it is none of ours; -EINVAL: a NULL, an EID that is none, or a prefix that has a mapping; -ENOSPC as for
+// `altitude_table_put`.
+//
+// # Safety
+// As for `altitude_table_delete`.
+int altitude_table_own(struct altitude_table *table,
+                       const struct altmap_eid *eid,
+                       int ours);
+
+// Says that a locator can be reached (`up` is not 0), as all can at first, or that it cannot: the mappings that have it use
+// others. `addr` has 4 or 16 octets.
+//
+// -EINVAL: a NULL; -EAFNOSUPPORT: `afi` is none of ALTMAP_AFI_*.
+//
+// # Safety
+// `table` is NULL or from `altitude_table_new`; `addr` is NULL or readable for the octets of its family.
+int altitude_table_reach(struct altitude_table *table,
+                         uint16_t afi,
+                         const uint8_t *addr,
+                         int up);
+
+// Packets that used the mapping, or the EID-prefix of our own, of exactly this prefix, and their inner octets, of all threads. May
+// lag behind them. `packets` and `octets` are written on 0 and only then.
+//
+// -ENOENT: there is none; -EINVAL: a NULL, or an EID that is none.
+//
+// # Safety
+// As for `altitude_table_delete`; `packets` and `octets` are NULL or writable.
+int altitude_table_hits(struct altitude_table *table,
+                        const struct altmap_eid *eid,
+                        uint64_t *packets,
+                        uint64_t *octets);
+
+// What all threads of a table, also those given up, have counted so far under a stable name: "encapsulated", "decapsulated",
+// "missed", or a reason's. May lag behind them. `*out` is written on 0 and only then.
+//
+// -ENOENT: there is no such counter; -EINVAL: a NULL.
+//
+// # Safety
+// `table` is NULL or from `altitude_table_new`; `name` is NULL or a string that ends with a NUL; `out` is NULL or writable.
+int altitude_table_count(const struct altitude_table *table,
+                         const char *name,
+                         uint64_t *out);
+
 // Puts a mapping into a table; fails if exactly this prefix is there.
 //
 // Of `entry`, `size`, `version`, `flags`, `ttl_s` and `act` are read: `ttl_s` seconds is how long it stays, 0 until it is taken
@@ -425,13 +705,16 @@ int altmap_change(struct altmap *handle,
 // `handle` is NULL or open, and in use by no other thread; `eid` is NULL or readable.
 int altmap_delete(struct altmap *handle, int table, const struct altmap_eid *eid);
 
-// Takes all mappings out of a table, static ones only if `all` is not 0.
+// Takes all mappings out of a table, static ones only if `all` is not 0. What comes into it meanwhile may go too. Blocks at most
+// 60 seconds.
 //
 // -EINVAL: a NULL, or a table that is none; -EPERM, -EOPNOTSUPP as for `altmap_add`.
 //
 // # Safety
 // `handle` is NULL or open, and in use by no other thread.
-int altmap_flush(struct altmap *handle, int table, int all);
+int altmap_flush(struct altmap *handle,
+                 int table,
+                 int all);
 
 // Takes a locator out of use in every mapping that has it (`up` is 0), or takes that back. `addr` has 4 or 16 octets.
 //
@@ -445,6 +728,147 @@ int altmap_reach(struct altmap *handle,
                  const uint8_t *addr,
                  int up);
 
+// Makes what one thread needs to hand packets over, and puts it into `*out`.
+//
+// `*out` is written on 0 and only then, and is the caller's until `altitude_thread_free`. Any thread may call.
+//
+// -EINVAL: a NULL; -EBUSY: the table has as many threads as it was made for.
+//
+// # Safety
+// `table` is NULL or from `altitude_table_new`; `out` is NULL or writable.
+int altitude_thread_new(struct altitude_table *table, struct altitude_thread **out);
+
+// Gives it up; NULL is allowed and does nothing. The table may be given up before.
+//
+// # Safety
+// `thread` is NULL or from `altitude_thread_new`, not freed yet, and in use by no other thread.
+void altitude_thread_free(struct altitude_thread *thread);
+
+// Says that this thread hands no packet over for a while. To be called before it sleeps or waits: until then, or until its next
+// packet, the table keeps the memory of all that is taken out or replaced, and refuses changes in the end (-ENOSPC). Its next packet
+// ends that by itself. NULL is allowed and does nothing.
+//
+// # Safety
+// `thread` is NULL or from `altitude_thread_new`, and in use by no other thread.
+void altitude_quiescent(struct altitude_thread *thread);
+
+// Encapsulates an IP packet that came from a site: looks its addresses up, chooses an RLOC by its flow, takes one hop off, and
+// writes outer IP, UDP and LISP headers in front of it. All fields of `*packet` that are written are written on 0; nothing is on
+// an error. Does not block, lock or allocate.
+//
+// -EINVAL: a NULL, a `size` that is none, a packet beyond its memory, or an `iid` of more than 24 bits; -EMSGSIZE: it is longer than
+// ALTITUDE_PACKET_MAX.
+//
+// # Safety
+// `thread` is NULL or from `altitude_thread_new`, and in use by no other thread; `packet` is NULL or writable, with its `size` set;
+// `packet->memory` is NULL or `capacity` octets that are the caller's to write.
+int altitude_lisp_output(struct altitude_thread *thread,
+                         struct altitude_packet *packet);
+
+// Decapsulates an IP packet that came from the core: checks its headers and addresses, takes the outer ones off, and gives the
+// inner one their ECN, DSCP and TTL. As `altitude_lisp_output` for the rest; `iid` is written.
+//
+// # Safety
+// As for `altitude_lisp_output`.
+int altitude_lisp_input(struct altitude_thread *thread,
+                        struct altitude_packet *packet);
+
+// The name of a reason, as `altitude show counters` has it, or "none" for 0 and "unknown" beyond. The text is never freed. Any
+// thread may call.
+const char *altitude_reason_name(uint16_t reason);
+
+// The name of a verdict: "send", "native", "miss", "split", "drop", or "unknown". The text is static. Any thread may call.
+const char *altitude_verdict_name(uint8_t verdict);
+
+// Makes an empty table, and puts it into `*out`.
+//
+// `*out` is written on 0 and only then, and is the caller's until `altitude_table_free`. No pointer is kept. Any thread may call.
+//
+// -EINVAL: a NULL, a `size`, RLOC or `source_check` that is none, no RLOC or thread, more of either or a larger `capacity` than
+// may be; -EAFNOSUPPORT: an `afi` is none of ALTMAP_AFI_*.
+//
+// # Safety
+// `config` is NULL or a config of `config->size` octets whose `rlocs` are `nrloc` RLOCs of `rlocs[0].size` octets each; `out` is
+// NULL or writable.
+int altitude_table_new(const struct altitude_config *config,
+                       struct altitude_table **out);
+
+// Gives a table up; NULL is allowed and does nothing. Its memory is freed with its last thread's.
+//
+// # Safety
+// `table` is NULL or from `altitude_table_new`, not freed yet, and in use by no other thread.
+void altitude_table_free(struct altitude_table *table);
+
+// Puts a mapping in, or in the place of the one of exactly this prefix, whose hits stay. `entry` and `rlocs` as for `altmap_add`,
+// but that a mapping stays until it is taken out: `ttl_s` is not looked at, nor ALTMAP_EPHEMERAL. Packets see it at once.
+//
+// -EINVAL: a NULL, a `size`, EID, RLOC or `act` that is none, RLOCs and ALTMAP_NEGATIVE together or neither, a prefix inside one of
+// our own, an RLOC inside the prefix; -ENOSPC: the table is full, or a thread has neither handed a packet over nor called
+// `altitude_quiescent` for so long that no memory can be used anew; there is no mapping of the prefix then.
+//
+// # Safety
+// `table` is NULL or from `altitude_table_new`; the rest as for `altmap_add`.
+int altitude_table_put(struct altitude_table *table,
+                       const struct altmap_eid *eid,
+                       const struct altmap_entry *entry,
+                       const struct altmap_rloc *rlocs,
+                       size_t n);
+
+// Takes the mapping of exactly this prefix out. Packets see it at once.
+//
+// -ENOENT: there is none; -EINVAL: a NULL, or an EID that is none; -EAFNOSUPPORT as for `altitude_table_new`.
+//
+// # Safety
+// `table` is NULL or from `altitude_table_new`; `eid` is NULL or readable.
+int altitude_table_delete(struct altitude_table *table, const struct altmap_eid *eid);
+
+// Makes an EID-prefix one of ours (`ours` is not 0): packets from it are encapsulated, packets to it come out of tunnels. Or takes
+// that back.
+//
+// -ENOENT: it is none of ours; -EINVAL: a NULL, an EID that is none, or a prefix that has a mapping; -ENOSPC as for
+// `altitude_table_put`.
+//
+// # Safety
+// As for `altitude_table_delete`.
+int altitude_table_own(struct altitude_table *table,
+                       const struct altmap_eid *eid,
+                       int ours);
+
+// Says that a locator can be reached (`up` is not 0), as all can at first, or that it cannot: the mappings that have it use
+// others. `addr` has 4 or 16 octets.
+//
+// -EINVAL: a NULL; -EAFNOSUPPORT: `afi` is none of ALTMAP_AFI_*.
+//
+// # Safety
+// `table` is NULL or from `altitude_table_new`; `addr` is NULL or readable for the octets of its family.
+int altitude_table_reach(struct altitude_table *table,
+                         uint16_t afi,
+                         const uint8_t *addr,
+                         int up);
+
+// Packets that used the mapping, or the EID-prefix of our own, of exactly this prefix, and their inner octets, of all threads. May
+// lag behind them. `packets` and `octets` are written on 0 and only then.
+//
+// -ENOENT: there is none; -EINVAL: a NULL, or an EID that is none.
+//
+// # Safety
+// As for `altitude_table_delete`; `packets` and `octets` are NULL or writable.
+int altitude_table_hits(struct altitude_table *table,
+                        const struct altmap_eid *eid,
+                        uint64_t *packets,
+                        uint64_t *octets);
+
+// What all threads of a table, also those given up, have counted so far under a stable name: "encapsulated", "decapsulated",
+// "missed", or a reason's. May lag behind them. `*out` is written on 0 and only then.
+//
+// -ENOENT: there is no such counter; -EINVAL: a NULL.
+//
+// # Safety
+// `table` is NULL or from `altitude_table_new`; `name` is NULL or a string that ends with a NUL; `out` is NULL or writable.
+int altitude_table_count(const struct altitude_table *table,
+                         const char *name,
+                         uint64_t *out);
+
 // Puts a mapping into a table; fails if exactly this prefix is there.
 //
 // Of `entry`, `size`, `version`, `flags`, `ttl_s` and `act` are read: `ttl_s` seconds is how long it stays, 0 until it is taken
@@ -493,13 +917,16 @@ int altmap_change(struct altmap *handle,
 // `handle` is NULL or open, and in use by no other thread; `eid` is NULL or readable.
 int altmap_delete(struct altmap *handle, int table, const struct altmap_eid *eid);
 
-// Takes all mappings out of a table, static ones only if `all` is not 0.
+// Takes all mappings out of a table, static ones only if `all` is not 0. What comes into it meanwhile may go too. Blocks at most
+// 60 seconds.
 //
 // -EINVAL: a NULL, or a table that is none; -EPERM, -EOPNOTSUPP as for `altmap_add`.
 //
 // # Safety
 // `handle` is NULL or open, and in use by no other thread.
-int altmap_flush(struct altmap *handle, int table, int all);
+int altmap_flush(struct altmap *handle,
+                 int table,
+                 int all);
 
 // Takes a locator out of use in every mapping that has it (`up` is 0), or takes that back. `addr` has 4 or 16 octets.
 //

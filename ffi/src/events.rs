@@ -1,8 +1,8 @@
 //! The functions that hear of events.
 
-use std::{ffi::c_int, os::fd::AsRawFd, ptr, time::Duration};
+use std::{ffi::c_int, net::IpAddr, os::fd::AsRawFd, ptr, time::Duration};
 
-use altitude_control::api::{Event, Filter, Op, client::Told};
+use altitude_control::api::{Event, Filter, MissDetail, Op, client::Told};
 use altitude_dataplane::mapping::EidPrefix;
 
 use crate::{
@@ -26,8 +26,14 @@ pub const ALTMAP_OP_REACH: u16 = 6;
 pub const ALTMAP_OP_BADREACH: u16 = 7;
 /// Operation: a table was emptied.
 pub const ALTMAP_OP_FLUSH: u16 = 9;
+/// Operation: a map-version in a packet from `from` shows that a copy of the mapping `eid` is old. `reason` is whose: 1 the router's
+/// of another site's, 2 the peer's of one of the router's. `seen` is the version of the packet, `ours` that of the router.
+pub const ALTMAP_OP_STALE: u16 = 11;
+/// Operation: packets from `from` carry other Locator-Status-Bits about `eid` than before: `seen` has them, bit i for the RLOC of
+/// ordinal i; `ours` is how many there was room for.
+pub const ALTMAP_OP_LSBITS: u16 = 12;
 /// For `altmap_subscribe`: every event.
-pub const ALTMAP_EVERY_OP: u32 = 0x02ee;
+pub const ALTMAP_EVERY_OP: u32 = 0x1aee;
 
 /// Reason of a MISS: there is no entry.
 pub const ALTMAP_MISS_NO_ENTRY: c_int = 1;
@@ -57,7 +63,7 @@ pub struct AltmapEvent {
     pub r#gen: u64,
     /// What it is about; of REACH and BADREACH all zero.
     pub eid: AltmapEid,
-    /// Of a MISS: where the packet came from; `afi` is 0 if that is not known.
+    /// Of a MISS: where the packet came from; `afi` is 0 if that is not known. Of STALE and LSBITS the peer's RLOC.
     pub from: AltmapEid,
     /// Of ADD and CHANGE, else NULL.
     pub entry: *const AltmapEntry,
@@ -65,28 +71,42 @@ pub struct AltmapEvent {
     pub rlocs: *const AltmapRloc,
     /// Number of RLOCs.
     pub nrloc: usize,
-    /// Of MISS, REACH and BADREACH, else 0.
+    /// Of MISS, REACH, BADREACH and STALE, else 0.
     pub reason: c_int,
     /// Of a MISS: misses of the same EID since the last event that made none.
     pub suppressed: u32,
+    /// Of a MISS, if more than the EID was asked for: an IP packet that missed, or the beginning of it. NULL if there was none, or
+    /// none was asked for. Programs compiled before this was here go without.
+    pub packet: *const u8,
+    /// Its octets.
+    pub packet_len: usize,
+    /// Of STALE and LSBITS, else 0.
+    pub seen: u32,
+    /// Of STALE and LSBITS, else 0.
+    pub ours: u32,
 }
 
 // SAFETY: see the struct; a test adds up the fields. NULL is a value of each pointer.
-unsafe impl Sized16 for AltmapEvent {}
+unsafe impl Sized16 for AltmapEvent {
+    const LEAST: usize = std::mem::offset_of!(Self, packet);
+}
 
 /// What the pointers of the last event lead to.
 #[derive(Debug, Default)]
 pub(crate) struct Last {
     entry: Option<Box<AltmapEntry>>,
     rlocs: Vec<AltmapRloc>,
+    packet: Vec<u8>,
 }
 
 /// Has events told from now on: those whose bit `1 << ALTMAP_OP_*` is set in `ops`, inside `only` if that is not NULL. It
 /// replaces what was subscribed to before; `ops` 0 ends it. What this handle does itself is not told.
 ///
-/// `miss_detail` is 0: a MISS has the EID, and the packet's source.
+/// `miss_detail` is 0: a MISS has the EID, and the packet's source; 1: the packet's IP header too, and the 8 octets behind it; 2: the
+/// packet, as far as workers have handed it over.
 ///
-/// -EINVAL: `ops` has a bit that is no event, or `only` is none; -EOPNOTSUPP: another `miss_detail`.
+/// -EINVAL: `ops` has a bit that is no event, `only` is none, or `miss_detail` is not 0 to 2; -EPERM: `miss_detail` 2, and this
+/// client may only read.
 ///
 /// # Safety
 /// `handle` is NULL or open, and in use by no other thread; `only` is NULL or readable.
@@ -98,15 +118,19 @@ pub unsafe extern "C" fn altmap_subscribe(
     only: *const AltmapEid,
 ) -> c_int {
     boundary(|| {
-        if miss_detail != 0 {
-            return Err(libc::EOPNOTSUPP);
-        }
+        let detail = match miss_detail {
+            0 => MissDetail::Eid,
+            1 => MissDetail::Header,
+            2 => MissDetail::Packet,
+            _ => return Err(libc::EINVAL),
+        };
         // SAFETY: NULL or readable, by the caller's promise.
         let only = unsafe { only.as_ref() }.map(AltmapEid::prefix).transpose()?;
         let filter = Filter {
             ops,
             instance: only.map(|only: EidPrefix| only.instance),
             prefix: only.map(|only| only.prefix),
+            detail,
             ..Filter::default()
         };
         let filters = if ops == 0 { &[][..] } else { &[filter] };
@@ -179,6 +203,10 @@ impl AltmapEvent {
             nrloc: 0,
             reason: 0,
             suppressed: 0,
+            packet: ptr::null(),
+            packet_len: 0,
+            seen: 0,
+            ours: 0,
         };
         match event {
             Event::Added(entry) | Event::Changed(entry) => {
@@ -194,14 +222,24 @@ impl AltmapEvent {
                 made.eid.iid = instance.map_or(0, altitude_dataplane::mapping::InstanceId::get);
                 made.flags |= if *all { ALTMAP_EVENT_ALL } else { 0 };
             }
-            Event::Missed { eid, reason, suppressed, from } => {
+            Event::Stale { eid, which, seen, ours, peer } => {
+                (made.eid, made.from) = (AltmapEid::new(eid), host(*peer, 0));
+                (made.reason, made.seen, made.ours) = (*which as c_int, (*seen).into(), (*ours).into());
+            }
+            Event::StatusBits { eid, bits, width, peer } => {
+                (made.eid, made.from) = (AltmapEid::new(eid), host(*peer, 0));
+                (made.seen, made.ours) = (*bits, (*width).into());
+            }
+            Event::Missed { eid, reason, suppressed, from, packet } => {
                 made.eid = AltmapEid::new(eid);
                 made.reason = *reason as c_int;
                 made.suppressed = (*suppressed).into();
                 if let Some(from) = from {
-                    let (afi, addr) = address(*from);
-                    let plen = if afi == ALTMAP_AFI_IPV4 { 32 } else { 128 };
-                    made.from = AltmapEid { afi, plen, rsv: 0, iid: eid.instance.get(), addr };
+                    made.from = host(*from, eid.instance.get());
+                }
+                last.packet.clone_from(packet);
+                if !last.packet.is_empty() {
+                    (made.packet, made.packet_len) = (last.packet.as_ptr(), last.packet.len());
                 }
             }
             Event::Judged { locator, up, method, rtt, .. } => {
@@ -217,9 +255,15 @@ impl AltmapEvent {
     }
 }
 
+/// One address of an instance.
+fn host(of: IpAddr, iid: u32) -> AltmapEid {
+    let (afi, addr) = address(of);
+    AltmapEid { afi, plen: if afi == ALTMAP_AFI_IPV4 { 32 } else { 128 }, rsv: 0, iid, addr }
+}
+
 // The numbers in the header are those of the messages.
 const _: () = {
     assert!(ALTMAP_OP_ADD == Op::ADD.0 && ALTMAP_OP_DELETE == Op::DELETE.0 && ALTMAP_OP_CHANGE == Op::CHANGE.0);
     assert!(ALTMAP_OP_MISS == Op::MISS.0 && ALTMAP_OP_REACH == Op::REACH.0 && ALTMAP_OP_BADREACH == Op::BADREACH.0);
-    assert!(ALTMAP_OP_FLUSH == Op::FLUSH.0);
+    assert!(ALTMAP_OP_FLUSH == Op::FLUSH.0 && ALTMAP_OP_STALE == Op::STALE.0 && ALTMAP_OP_LSBITS == Op::LSBITS.0);
 };

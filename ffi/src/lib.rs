@@ -11,7 +11,9 @@
 
 mod events;
 mod fault;
+mod packet;
 mod records;
+mod table;
 mod write;
 
 use std::{
@@ -26,7 +28,9 @@ use altitude_control::api::{
 };
 
 pub use events::*;
+pub use packet::*;
 pub use records::*;
+pub use table::*;
 pub use write::*;
 
 use fault::{Errno, boundary};
@@ -188,7 +192,9 @@ pub unsafe extern "C" fn altmap_get(
 /// whole table has arrived. Returns 0, or what `visit` returned to end the dump. No pointer is kept. Blocks at most 5
 /// seconds for each message.
 ///
-/// The entries are of one moment. If the table changes meanwhile, `gen` of the next answer is larger.
+/// The router reads its table while it sends: an entry that is there all the while comes exactly once, and `gen` is that of the
+/// beginning, so that altmap_change refuses to replace what changed meanwhile. After altmap_subscribe, altmap_next tells what
+/// changed since; who takes that in, in its order, after the dump has the router's table.
 ///
 /// -EINVAL: a NULL other than `user`, or a table that is none; and what happens to the connection, as for `altmap_get`.
 ///

@@ -255,7 +255,10 @@ fn milliseconds(time: SystemTime) -> u64 {
 ///
 /// # Safety
 /// `repr(C)`, without padding, any octets are a value, and the first field is the `u16` of the size.
-pub(crate) unsafe trait Sized16: Copy {}
+pub(crate) unsafe trait Sized16: Copy {
+    /// Octets of the first version of the struct: what was appended since is missing from older callers' structs.
+    const LEAST: usize = size_of::<Self>();
+}
 
 // SAFETY: see the struct; a test adds up the fields.
 unsafe impl Sized16 for AltmapEntry {}
@@ -277,35 +280,38 @@ impl<T: Sized16> Place<T> {
     pub(crate) unsafe fn new(start: *mut T) -> Result<Self, Errno> {
         // SAFETY: the caller's promise, and the trait's: the size comes first.
         let size = unsafe { start.cast::<u16>().read() };
-        // ABI 1 has no smaller structs than these; a larger one is from a header newer than this library.
-        if usize::from(size) < size_of::<T>() || usize::from(size) % align_of::<T>() != 0 {
+        // A larger one is from a header newer than this library.
+        if usize::from(size) < T::LEAST || usize::from(size) % align_of::<T>() != 0 {
             return Err(libc::EINVAL);
         }
         Ok(Self { start, size })
     }
 
-    /// Reads the struct at `at`; what a newer header has beyond a `T` is left unread.
+    /// Reads the struct at `at`; what a newer header has beyond a `T` is left unread. Only of structs that were never appended to.
     ///
     /// # Safety
     /// The memory of structs 0 to `at`, of the size read, is readable.
     pub(crate) unsafe fn read(&self, at: usize) -> T {
+        const { assert!(T::LEAST == size_of::<T>(), "all of it is there") };
         // SAFETY: inside the caller's memory; `new` has verified that each struct has room for a T and is aligned.
         unsafe { self.start.byte_add(at * usize::from(self.size)).read() }
     }
 
-    /// Fills the struct at `at`: its size stays, and what a newer header has beyond `value` becomes zero.
+    /// Fills the struct at `at`: its size stays, what an older header has not is left out, and what a newer one has beyond `value`
+    /// becomes zero.
     ///
     /// # Safety
     /// The memory of structs 0 to `at`, of the size read, is writable.
     pub(crate) unsafe fn write(&self, at: usize, value: &T) {
         let size = usize::from(self.size);
-        // SAFETY: inside the caller's memory; `new` has verified that each struct has room for a T, and that the
-        // structs after the first are aligned as it is.
+        let known = size.min(size_of::<T>());
+        // SAFETY: inside the caller's memory, no more than the size of each; the trait promises that there is no padding, so all
+        // octets of `value` are set. The structs after the first are aligned as it is, which `new` has verified.
         unsafe {
             let place = self.start.byte_add(at * size);
-            place.write(*value);
+            ptr::copy_nonoverlapping(ptr::from_ref(value).cast::<u8>(), place.cast(), known);
             place.cast::<u16>().write(self.size);
-            ptr::write_bytes(place.cast::<u8>().add(size_of::<T>()), 0, size - size_of::<T>());
+            ptr::write_bytes(place.cast::<u8>().add(known), 0, size - known);
         }
     }
 }

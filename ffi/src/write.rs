@@ -1,6 +1,6 @@
 //! The functions that change mappings.
 
-use std::{ffi::c_int, time::Duration};
+use std::{ffi::c_int, net::IpAddr, time::Duration};
 
 use altitude_control::api::{Judged, Offer, Operation, RLOCS_MAX, Table};
 use altitude_dataplane::mapping::{Action, Locator, Mapping, Ttl};
@@ -92,7 +92,8 @@ pub unsafe extern "C" fn altmap_delete(handle: *mut Altmap, table: c_int, eid: *
     })
 }
 
-/// Takes all mappings out of a table, static ones only if `all` is not 0.
+/// Takes all mappings out of a table, static ones only if `all` is not 0. What comes into it meanwhile may go too. Blocks at most
+/// 60 seconds.
 ///
 /// -EINVAL: a NULL, or a table that is none; -EPERM, -EOPNOTSUPP as for `altmap_add`.
 ///
@@ -117,18 +118,8 @@ pub unsafe extern "C" fn altmap_flush(handle: *mut Altmap, table: c_int, all: c_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn altmap_reach(handle: *mut Altmap, afi: u16, addr: *const u8, up: c_int) -> c_int {
     boundary(|| {
-        if addr.is_null() {
-            return Err(libc::EINVAL);
-        }
-        let octets = match afi {
-            crate::ALTMAP_AFI_IPV4 => 4,
-            crate::ALTMAP_AFI_IPV6 => 16,
-            _ => return Err(libc::EAFNOSUPPORT),
-        };
-        let mut whole = [0; 16];
-        // SAFETY: not NULL, so readable for as many octets by the caller's promise.
-        whole[..octets].copy_from_slice(unsafe { std::slice::from_raw_parts(addr, octets) });
-        let judged = Judged::Locator(address_of(afi, whole)?);
+        // SAFETY: the caller's promise.
+        let judged = Judged::Locator(unsafe { octets_of(afi, addr)? });
         // SAFETY: NULL or open and in use by nobody else, by the caller's promise.
         unsafe { perform(handle, &Operation::Judge { judged, up: up != 0 }) }
     })
@@ -142,9 +133,28 @@ unsafe fn perform(handle: *mut Altmap, operation: &Operation) -> Result<c_int, E
     handle.ask(|client| client.perform(operation)).map(|_| 0)
 }
 
+/// The address at `addr`.
+///
+/// # Safety
+/// `addr` is NULL or readable for the octets of its family.
+pub(crate) unsafe fn octets_of(afi: u16, addr: *const u8) -> Result<IpAddr, Errno> {
+    if addr.is_null() {
+        return Err(libc::EINVAL);
+    }
+    let octets = match afi {
+        crate::ALTMAP_AFI_IPV4 => 4,
+        crate::ALTMAP_AFI_IPV6 => 16,
+        _ => return Err(libc::EAFNOSUPPORT),
+    };
+    let mut whole = [0; 16];
+    // SAFETY: not NULL, so readable for as many octets by the caller's promise.
+    whole[..octets].copy_from_slice(unsafe { std::slice::from_raw_parts(addr, octets) });
+    address_of(afi, whole)
+}
+
 /// # Safety
 /// As `altmap_add` for `eid`, `entry` and `rlocs`.
-unsafe fn offer(
+pub(crate) unsafe fn offer(
     table: c_int,
     eid: *const AltmapEid,
     entry: *const AltmapEntry,

@@ -31,7 +31,7 @@ impl Folder {
     /// Compiles `tests/NAME.c` against the shared library.
     fn program(&self, name: &str) -> PathBuf {
         let library = library_folder();
-        let run_path = format!("-Wl,-rpath,{}", library.display());
+        let run_path = format!("-Wl,--disable-new-dtags,-rpath,{}", library.display());
         self.compile(name, &[Path::new("-L"), &library, Path::new("-laltitude"), Path::new(&run_path)])
     }
 
@@ -101,7 +101,7 @@ fn a_c_program_looks_up_and_dumps() {
     let folder = Folder::new("show");
     let router = Router::start(&folder.path("map.sock"), Tables::small());
     let program = folder.program("show");
-    let whole = [WIDE, NEGATIVE, TENANT, SIX, "4 entries\n"].concat();
+    let whole = [WIDE, NEGATIVE, SIX, TENANT, "4 entries\n"].concat();
     let own = format!("{OWN}1 entries\n");
     let cases: [(&[&str], &str); 11] = [
         (&["cache"], &whole),
@@ -170,10 +170,36 @@ fn a_c_program_changes_and_hears() {
 }
 
 #[test]
+fn packets_go_through_and_threads_beside_a_writer() {
+    let folder = Folder::new("packet");
+    let library = library_folder();
+    let run_path = format!("-Wl,--disable-new-dtags,-rpath,{}", library.display());
+    let library: [&Path; 5] =
+        [Path::new("-L"), &library, Path::new("-laltitude"), Path::new(&run_path), Path::new("-pthread")];
+    let (said, code) = run(&mut Command::new(folder.compile("packet", &library)));
+    assert_eq!((said.as_str(), code), ("0 failures\n", Some(0)));
+    let flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"].map(Path::new);
+    let (said, code) = run(&mut Command::new(folder.compile("packet", &[flags.as_slice(), &library].concat())));
+    assert_eq!((said.as_str(), code), ("0 failures\n", Some(0)), "under sanitizers");
+}
+
+#[test]
+fn the_tunnel_example_brings_packets_back() {
+    let folder = Folder::new("tunnel");
+    let library = library_folder();
+    let run_path = format!("-Wl,--disable-new-dtags,-rpath,{}", library.display());
+    let library: [&Path; 4] = [Path::new("-L"), &library, Path::new("-laltitude"), Path::new(&run_path)];
+    let program = folder.compile("../examples/tunnel", &library);
+    let (said, code) = run(Command::new(program).args(["300", "0"]));
+    println!("{said}");
+    assert!(code == Some(0) && said.contains("came out as it went in: yes") && said.contains("300 prefixes"), "{said}");
+}
+
+#[test]
 fn the_examples_compile_without_a_warning() {
     let folder = Folder::new("examples");
     let library = library_folder();
-    let run_path = format!("-Wl,-rpath,{}", library.display());
+    let run_path = format!("-Wl,--disable-new-dtags,-rpath,{}", library.display());
     let program =
         folder.compile("../examples/mapd", &[Path::new("-L"), &library, Path::new("-laltitude"), Path::new(&run_path)]);
     let (said, code) = run(&mut Command::new(program));
@@ -210,7 +236,7 @@ fn c_programs_are_clean_under_sanitizers() {
     let folder = Folder::new("sanitized");
     let router = Router::start(&folder.path("map.sock"), Tables::small());
     let library = library_folder();
-    let run_path = format!("-Wl,-rpath,{}", library.display());
+    let run_path = format!("-Wl,--disable-new-dtags,-rpath,{}", library.display());
     for (name, arguments) in [("write", vec![]), ("show", vec!["cache"]), ("show", vec!["cache", "9.9.9.9"])] {
         let flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"].map(Path::new);
         let library: [&Path; 4] = [Path::new("-L"), &library, Path::new("-laltitude"), Path::new(&run_path)];
@@ -288,4 +314,5 @@ fn no_octet_is_touched_that_is_not_ours_and_none_is_lost() {
     judge("show", &[router.path().to_owned(), "cache".into()]);
     judge("show", &[router.path().to_owned(), "cache".into(), "2.2.2.2".into()]);
     judge("write", &[router.path().to_owned()]);
+    judge("packet", &[]);
 }

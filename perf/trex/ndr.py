@@ -29,7 +29,7 @@ import time
 # Counters of a worker that count no drop. Every other one is a reason for a drop.
 NOT_DROPS = frozenset(
     "encapsulated reencapsulated decapsulated decapsulated-native native split missed misses-unasked held held-sent icmp-sent "
-    "copied-octets ecn-odd turns idle-turns leaked sightings sightings-lost untraced".split()
+    "copied-octets ecn-odd turns idle-turns leaked sightings sightings-lost untraced samples-lost".split()
 )
 # What the kernel counts of an in-port's socket when a packet does not reach its ring, and of an out-port's.
 KERNEL_IN = ("kernel-rx-dropped", "kernel-rx-ring-full", "kernel-fill-ring-empty", "steered-to-kernel")

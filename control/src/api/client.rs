@@ -22,6 +22,7 @@ use super::{
     locators,
     message::{Fields, Flags, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind},
     registration::Registrations,
+    session::RING,
     sites,
     status::{Detail, Statuses},
     subscriptions::Subscriptions,
@@ -76,6 +77,8 @@ pub struct Client {
     generation: u64,
     /// Events that came while an answer was waited for.
     events: VecDeque<Told>,
+    /// How many of them are kept: as many as wait at the router, and one more for each entry of the longest answer so far.
+    keep_max: usize,
     /// As long as the longest message.
     buffer: Vec<u8>,
 }
@@ -97,7 +100,7 @@ impl Client {
             Ok(socket) => {
                 let buffer = vec![0; MESSAGE_MAX];
                 let path = path.to_owned();
-                Ok(Self { socket, path, sequence: 0, generation: 0, events: VecDeque::new(), buffer })
+                Ok(Self { socket, path, sequence: 0, generation: 0, events: VecDeque::new(), keep_max: RING, buffer })
             }
             Err(error) => Err(Self::explain(path, error)),
         }
@@ -138,7 +141,8 @@ impl Client {
         Ok(name)
     }
 
-    /// All entries of a table.
+    /// All entries of a table, ascending. What changes while they come is told by events if this is a subscriber: they are kept,
+    /// and told in their order, by which the table becomes what it is.
     ///
     /// # Errors
     /// As of [`hello`](Self::hello).
@@ -336,6 +340,7 @@ impl Client {
     ) -> Result<(), ClientError> {
         self.sequence += 1;
         let request = Header { op, flags, errno: 0, sequence: self.sequence, generation: 0 };
+        let mut eids = 0;
         self.send(&request.message(body)).map_err(|error| Self::explain(&self.path, error))?;
         loop {
             let message = self.receive()?;
@@ -352,8 +357,10 @@ impl Client {
             }
             for tlv in Tlvs(body) {
                 let (kind, fields) = tlv?;
+                eids += usize::from(kind == kind::EID);
                 take(kind, fields)?;
             }
+            self.keep_max = self.keep_max.max(RING + eids);
             self.generation = reply.generation;
             if !reply.flags.has(Flags::MORE) {
                 return Ok(());

@@ -21,6 +21,27 @@ pub enum MissReason {
     SendMapRequest = 3,
 }
 
+/// How much of a packet that found no mapping a subscriber wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum MissDetail {
+    /// Its EID.
+    #[default]
+    Eid = 0,
+    /// Its IP header and the 8 octets behind it.
+    Header = 1,
+    /// All of it.
+    Packet = 2,
+}
+
+/// Whose copy of a mapping is old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stale {
+    /// Ours of another site's.
+    Local = 1,
+    /// A peer's of ours.
+    Remote = 2,
+}
+
 /// How the router came to its verdict on a locator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
@@ -73,6 +94,32 @@ pub enum Event {
         suppressed: u16,
         /// Where the first of them came from.
         from: Option<IpAddr>,
+        /// An IP packet that missed, as long as it was handed over; empty: none was.
+        packet: Vec<u8>,
+    },
+    /// A map-version in a packet showed that somebody's copy of a mapping is old.
+    Stale {
+        /// The mapping.
+        eid: EidPrefix,
+        /// Whose copy.
+        which: Stale,
+        /// The version that the packet carried.
+        seen: u16,
+        /// That of our copy.
+        ours: u16,
+        /// The RLOC that the packet came from.
+        peer: IpAddr,
+    },
+    /// Packets carry other Locator-Status-Bits than before.
+    StatusBits {
+        /// The mapping that they are about.
+        eid: EidPrefix,
+        /// Bit i is the locator of ordinal i.
+        bits: u32,
+        /// How many bits there was room for: 8 or 32.
+        width: u8,
+        /// The RLOC that the packet came from.
+        peer: IpAddr,
     },
     /// A verdict on a locator changed.
     Judged {
@@ -101,6 +148,8 @@ impl Event {
             Self::Missed { .. } => Op::MISS,
             Self::Judged { up: true, .. } => Op::REACH,
             Self::Judged { up: false, .. } => Op::BADREACH,
+            Self::Stale { .. } => Op::STALE,
+            Self::StatusBits { .. } => Op::LSBITS,
         }
     }
 
@@ -117,6 +166,12 @@ impl Event {
     /// Its TLVs.
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
+        self.body_for(MissDetail::Packet)
+    }
+
+    /// The same, with as much of a packet as this.
+    #[must_use]
+    pub fn body_for(&self, detail: MissDetail) -> Vec<u8> {
         let mut out = Vec::new();
         let place = |out: &mut Vec<u8>, table: Table, eid: &EidPrefix| {
             entry::put_table(out, Some(table));
@@ -132,7 +187,24 @@ impl Event {
                     entry::put_instance(&mut out, *instance);
                 }
             }
-            Self::Missed { eid, reason, suppressed, from } => {
+            Self::Stale { eid, which, seen, ours, peer } => {
+                place(&mut out, if *which == Stale::Local { Table::Cache } else { Table::Database }, eid);
+                put(&mut out, kind::STALE_INFO, |out| {
+                    out.push(*which as u8);
+                    out.extend(seen.to_le_bytes());
+                    out.extend(ours.to_le_bytes());
+                    super::message::put_address(out, *peer);
+                });
+            }
+            Self::StatusBits { eid, bits, width, peer } => {
+                place(&mut out, Table::Cache, eid);
+                put(&mut out, kind::STATUS_BITS, |out| {
+                    out.extend(bits.to_le_bytes());
+                    out.push(*width);
+                    super::message::put_address(out, *peer);
+                });
+            }
+            Self::Missed { eid, reason, suppressed, from, packet } => {
                 place(&mut out, Table::Cache, eid);
                 put(&mut out, kind::MISS_INFO, |out| {
                     out.extend([*reason as u8, if eid.prefix.address().is_ipv4() { 4 } else { 6 }]);
@@ -140,6 +212,14 @@ impl Event {
                 });
                 if let Some(from) = from {
                     put(&mut out, kind::FROM, |out| super::message::put_address(out, *from));
+                }
+                let packet = match detail {
+                    MissDetail::Eid => &[],
+                    MissDetail::Header => &packet[..header_length(packet).min(packet.len())],
+                    MissDetail::Packet => &packet[..],
+                };
+                if !packet.is_empty() {
+                    put(&mut out, kind::PACKET, |out| out.extend(packet));
                 }
             }
             Self::Judged { locator, up, method, state, rtt } => {
@@ -170,7 +250,15 @@ impl Event {
             Op::FLUSH => Self::Flushed { table, instance: parts.instance, all: header.flags.has(Flags::ALL) },
             Op::MISS => {
                 let (reason, suppressed) = parts.miss.ok_or(LACKS)?;
-                Self::Missed { eid: eid(&parts)?, reason, suppressed, from: parts.from }
+                Self::Missed { eid: eid(&parts)?, reason, suppressed, from: parts.from, packet: parts.packet }
+            }
+            Op::STALE => {
+                let (which, seen, ours, peer) = parts.stale.ok_or(LACKS)?;
+                Self::Stale { eid: eid(&parts)?, which, seen, ours, peer }
+            }
+            Op::LSBITS => {
+                let (bits, width, peer) = parts.bits.ok_or(LACKS)?;
+                Self::StatusBits { eid: eid(&parts)?, bits, width, peer }
             }
             Op::REACH | Op::BADREACH => {
                 let (locator, (method, state, rtt)) = parts.locator.zip(parts.reach).ok_or(LACKS)?;
@@ -179,6 +267,32 @@ impl Event {
             _ => return Err(ProtocolError::Value("an event of an unknown kind")),
         })
     }
+}
+
+/// Octets of an IP packet's header, and 8 behind it.
+fn header_length(packet: &[u8]) -> usize {
+    let header = match packet.first() {
+        Some(first) if first >> 4 == 4 => usize::from(first & 0xf) * 4,
+        _ => 40,
+    };
+    header + 8
+}
+
+fn stale_info(mut fields: Fields<'_>) -> Result<(Stale, u16, u16, IpAddr), ProtocolError> {
+    let which = match fields.u8()? {
+        1 => Stale::Local,
+        2 => Stale::Remote,
+        _ => return Err(ProtocolError::Value("STALE_INFO says 1 or 2")),
+    };
+    let told = (which, fields.u16()?, fields.u16()?, fields.address()?);
+    fields.end()?;
+    Ok(told)
+}
+
+fn status_bits(mut fields: Fields<'_>) -> Result<(u32, u8, IpAddr), ProtocolError> {
+    let told = (fields.u32()?, fields.u8()?, fields.address()?);
+    fields.end()?;
+    Ok(told)
 }
 
 /// Appends an RLOC of which only the address matters.
@@ -237,6 +351,9 @@ struct Parts {
     miss: Option<(MissReason, u16)>,
     reach: Option<ReachInfo>,
     from: Option<IpAddr>,
+    packet: Vec<u8>,
+    stale: Option<(Stale, u16, u16, IpAddr)>,
+    bits: Option<(u32, u8, IpAddr)>,
     entries: Entries,
 }
 
@@ -253,6 +370,9 @@ impl Parts {
                 kind::MISS_INFO => parts.miss = Some(miss_info(fields)?),
                 kind::REACH_INFO => parts.reach = Some(reach_info(fields)?),
                 kind::FROM => parts.from = Some(fields.address()?),
+                kind::PACKET => parts.packet = fields.0.to_vec(),
+                kind::STALE_INFO => parts.stale = Some(stale_info(fields)?),
+                kind::STATUS_BITS => parts.bits = Some(status_bits(fields)?),
                 _ => {}
             }
             // RLOCs without a MAPPING are no part of an entry.
@@ -281,9 +401,11 @@ pub struct Filter {
     pub prefix: Option<Prefix>,
     /// MISS events a second at most; `None` is the router's own bound.
     pub rate: Option<u32>,
+    /// How much of packets comes with MISS events.
+    pub detail: MissDetail,
 }
 
-/// Operations that come as events; STALE (11) and LSBITS (12) may be asked for and do not come yet.
+/// Operations that come as events.
 const EVENTS: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 9 | 1 << 11 | 1 << 12;
 /// Stands for every instance.
 const ANY_INSTANCE: u32 = u32::MAX;
@@ -291,7 +413,7 @@ const ANY_INSTANCE: u32 = u32::MAX;
 impl Default for Filter {
     /// Every event.
     fn default() -> Self {
-        Self { ops: EVENTS, table: None, instance: None, prefix: None, rate: None }
+        Self { ops: EVENTS, table: None, instance: None, prefix: None, rate: None, detail: MissDetail::Eid }
     }
 }
 
@@ -315,7 +437,10 @@ impl Filter {
             && match event {
                 Event::Added(entry) | Event::Changed(entry) => place(entry.table, entry.eid.instance, entry.eid.prefix),
                 Event::Deleted { table, eid, .. } => place(*table, eid.instance, eid.prefix),
-                Event::Missed { eid, .. } => place(Table::Cache, eid.instance, eid.prefix),
+                Event::Missed { eid, .. }
+                | Event::StatusBits { eid, .. }
+                | Event::Stale { eid, which: Stale::Local, .. } => place(Table::Cache, eid.instance, eid.prefix),
+                Event::Stale { eid, which: Stale::Remote, .. } => place(Table::Database, eid.instance, eid.prefix),
                 Event::Flushed { table, instance, .. } => {
                     let touched = |wanted| instance.is_none_or(|flushed| flushed == wanted);
                     self.table.is_none_or(|wanted| wanted == *table) && self.instance.is_none_or(touched)
@@ -335,7 +460,7 @@ impl Filter {
                 Some(Table::Database) => 1,
                 None => 2,
             };
-            out.extend([table, 0]); // MISS events with the EID alone
+            out.extend([table, self.detail as u8]);
             match self.prefix {
                 None => out.extend([0; 4]),
                 Some(prefix) => entry::put_bare_prefix(out, prefix),
@@ -343,8 +468,8 @@ impl Filter {
         });
     }
 
-    /// Reads FILTER; `None` if it asks for more of a packet than there is.
-    pub(super) fn read(mut fields: Fields<'_>) -> Result<Option<Self>, ProtocolError> {
+    /// Reads FILTER.
+    pub(super) fn read(mut fields: Fields<'_>) -> Result<Self, ProtocolError> {
         let (ops, instance, rate) = (fields.u32()?, fields.u32()?, fields.u32()?);
         let (table, detail) = (fields.u8()?, fields.u8()?);
         if ops == 0 || ops & !EVENTS != 0 {
@@ -364,10 +489,12 @@ impl Filter {
             [0, 0, 0, 0] => None,
             _ => Some(entry::prefix(fields)?),
         };
-        match detail {
-            0 => Ok(Some(Self { ops, table, instance, prefix, rate: Some(rate).filter(|&rate| rate != 0) })),
-            1 | 2 => Ok(None),
-            _ => Err(ProtocolError::Value("the detail of MISS events is 0, 1 or 2")),
-        }
+        let detail = match detail {
+            0 => MissDetail::Eid,
+            1 => MissDetail::Header,
+            2 => MissDetail::Packet,
+            _ => return Err(ProtocolError::Value("the detail of MISS events is 0, 1 or 2")),
+        };
+        Ok(Self { ops, table, instance, prefix, rate: Some(rate).filter(|&rate| rate != 0), detail })
     }
 }

@@ -20,7 +20,9 @@ pub(super) mod kind {
     pub(in crate::api) const MAPPING: u16 = 4;
     pub(in crate::api) const RLOC: u16 = 5;
     pub(in crate::api) const MISS_INFO: u16 = 6;
+    pub(in crate::api) const PACKET: u16 = 7;
     pub(in crate::api) const REACH_INFO: u16 = 8;
+    pub(in crate::api) const STALE_INFO: u16 = 9;
     pub(in crate::api) const FILTER: u16 = 10;
     pub(in crate::api) const STAT: u16 = 11;
     pub(in crate::api) const TEXT: u16 = 12;
@@ -31,6 +33,7 @@ pub(super) mod kind {
     pub(in crate::api) const EXPIRY: u16 = 0x4003;
     pub(in crate::api) const VOLUME: u16 = 0x4004;
     pub(in crate::api) const FROM: u16 = 0x4005;
+    pub(in crate::api) const STATUS_BITS: u16 = 0x4006;
     pub(in crate::api) const PORT: u16 = 0x4010;
     pub(in crate::api) const TUNNEL: u16 = 0x4011;
     pub(in crate::api) const ADDRESS: u16 = 0x4012;
@@ -138,6 +141,10 @@ impl Op {
     pub const FLUSH: Self = Self(9);
     /// Reads counters.
     pub const STATS: Self = Self(10);
+    /// Tells that a map-version in a packet is older or newer than ours: an event.
+    pub const STALE: Self = Self(11);
+    /// Tells which Locator-Status-Bits packets carry: an event.
+    pub const LSBITS: Self = Self(12);
     /// Asks who answers.
     pub const HELLO: Self = Self(13);
     /// Has the router read its configuration again; Altitude's own.

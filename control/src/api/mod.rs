@@ -9,7 +9,7 @@
 //! | 2 DELETE | EID, \[IID\], \[TABLE\], \[MUST_GEN\] | the entry as it was; ENOENT |
 //! | 3 CHANGE | as ADD, \[MUST_GEN\] | –; replaces an entry, whose counters stay; ENOENT, EAGAIN |
 //! | 4 GET | EID, \[IID\], \[TABLE\] | the entry of the longest match, or of exactly the prefix if the EID's mask is shorter than an address |
-//! | 4 GET with DUMP | \[TABLE\], \[IID\] | all entries, ascending; several messages with MORE |
+//! | 4 GET with DUMP | \[TABLE\], \[IID\] | all entries, ascending, in messages that are made one by one; all but the last have MORE |
 //! | 6 REACH, 7 BADREACH | one RLOC, or EID and \[IID\]; \[REACH_INFO\] | STAT: how many locators |
 //! | 8 SUBSCRIBE | FILTER… | – |
 //! | 9 FLUSH | \[TABLE\], \[IID\] | STAT: how many entries |
@@ -28,13 +28,16 @@
 //! What a client puts in stays until it is taken out, or for as long as its MAPPING says, and no Map-Reply replaces it. Of a
 //! MAPPING in a request the flags (1 NEGATIVE: no RLOCs, but ACT; 2 authoritative; 4 EPHEMERAL: it goes with the connection;
 //! 8 FOREIGN), ttl_s, version and ACT count; of an RLOC priorities, weights, the flags R and L, and the address. Without
-//! MAPPING it is a mapping with RLOCs that stays. The database cannot be changed yet: EOPNOTSUPP.
+//! MAPPING it is a mapping with RLOCs that stays. The database is not changed here: EOPNOTSUPP. An
+//! EID-prefix of our own is registered, announced to the ALT, steered and answered for; all that is the configuration's, which
+//! RELOAD takes up, so that a restart brings the same.
 //!
 //! The generation in a reply grows with each change of a table. MUST_GEN is the generation of a reply in which the client saw
 //! the entry: EAGAIN if it has changed since, or if that can no longer be told, which takes 65,536 other changes.
 //!
 //! BADREACH takes a locator out of use in every mapping that has it, whatever probes say, until REACH takes that back. FLUSH
-//! spares static entries unless its header has the flag ALL (0x100). The flag ATOMIC is not offered.
+//! spares static entries unless its header has the flag ALL (0x100). It goes over the table in slices, and its reply comes at the
+//! end; what comes into the table meanwhile may go too. The flag ATOMIC is not offered.
 //!
 //! The socket `map-ro.sock` is for everybody; whoever comes by it may only read: EPERM. So may, at the other one, users that are
 //! neither root nor the router's own nor of the socket's group, should somebody have opened its file to them.
@@ -42,28 +45,38 @@
 //! # Events
 //!
 //! SUBSCRIBE replaces the connection's filters; none ends the subscription. An event has the flag EVENT and no sequence, and
-//! comes in order with the replies of its connection: one that comes before the reply to a GET with DUMP is older than what that
-//! tells, one that comes after it is newer. An event has the whole entry, so applying an older one again does no harm.
+//! comes in order with the replies of its connection: one that comes before a message of a dump is older than what that tells, one
+//! that comes after it is newer. An event has the whole entry, so applying an older one again does no harm.
 //! A client's own changes are told to it only if the flag ECHO-ME (0x40) was set.
+//!
+//! So SUBSCRIBE and a dump after it leave no gap. The table may change between the messages of a dump: an entry that is there all
+//! the while comes exactly once, one that comes, changes or leaves is told by an event at its place. Who takes entries and events in
+//! as they come has the router's table in the end, and so has who takes the events in, in their order, after the whole dump.
+//! All messages of a dump have the generation of its beginning, so that MUST_GEN counts what changed during the dump as changed.
 //!
 //! | op | TLVs | |
 //! |---|---|---|
 //! | ADD, CHANGE | an entry | whoever did it: a Map-Reply, the operator, a client |
 //! | DELETE | TABLE, IID, EID | with the flag EXPIRED (0x80) if its time was over |
-//! | FLUSH | TABLE, \[IID\] | instead of a DELETE for each; with ALL if static entries went too |
-//! | MISS | TABLE, IID, EID, MISS_INFO, \[FROM\] | packets find no mapping (reason 1), or one that says to ask (3); or a mapping in use nears its end or is in doubt (2): to be answered by ADD or CHANGE |
+//! | FLUSH | TABLE, \[IID\] | when it begins, instead of a DELETE for each; with ALL if static entries go too. Who flushes and follows by events sets ECHO-ME, to see where it began |
+//! | MISS | TABLE, IID, EID, MISS_INFO, \[FROM\], \[PACKET\] | packets find no mapping (reason 1), or one that says to ask (3); or a mapping in use nears its end or is in doubt (2): to be answered by ADD or CHANGE |
 //! | REACH, BADREACH | RLOC, REACH_INFO | a locator is used again, or no more |
+//! | STALE | TABLE, IID, EID, STALE_INFO | where map-versions are on: a packet has shown that our copy of a mapping is old (1), which is asked for, or a peer's copy of a mapping of ours (2), which is sent an SMR |
+//! | LSBITS | TABLE, IID, EID, STATUS_BITS | where status bits are on: packets carry others than before |
 //!
 //! Events of a connection are numbered one by one from the generation in the reply to SUBSCRIBE; the number stands in
 //! their generation. [`RING`] events wait for a client that is slow. Then the oldest MISS gives way, which leaves a gap in the
 //! numbers; if there is none, all go, and the next event has the flag OVERRUN (0x20): the client must dump again. MISS comes
 //! once a second for an EID, a thousand times a second in all, or as often as the FILTER says; MISS_INFO counts what was left
-//! out. It has the EID alone, and where the first packet came from; packets stay with the workers, which hold some of them
-//! until the answer comes.
+//! out. It has the EID, and where the first packet came from; with detail 1 of the FILTER also the IP header of a packet and the 8
+//! octets behind it, with detail 2 the packet as it came, as PACKET. Workers hand such copies over only while somebody wants them,
+//! some in each turn: where there was none PACKET is missing. The packet itself stays with its worker, which may hold it
+//! until the answer comes. Detail 2 is not for clients that may only read: EPERM.
 //!
 //! FILTER: u32 operations (bit n for operation n), u32 IID or 0xffffffff for all, u32 MISS events a second or 0, u8 TABLE, u8
-//! detail of MISS (0), then a prefix as in EID, or four zeros for all. An event comes if one of the filters takes it; verdicts on
-//! locators belong to no table, instance or prefix. The state in REACH_INFO is that of a LOCATOR below.
+//! detail of MISS, then a prefix as in EID, or four zeros for all. An event comes if one of the filters takes it; verdicts on
+//! locators belong to no table, instance or prefix. The state in REACH_INFO is that of a LOCATOR below. STALE_INFO: u8 which, u16
+//! version seen, u16 version of ours, address of the peer.
 //!
 //! # Traces
 //!
@@ -85,6 +98,7 @@
 //! | 0x4003 | EXPIRY | u32 seconds until the entry leaves; absent if it stays |
 //! | 0x4004 | VOLUME | u64 octets that the entry carried |
 //! | 0x4005 | FROM | address that a packet which missed came from |
+//! | 0x4006 | STATUS_BITS | u32 bits, bit i for the locator of ordinal i; u8 how many there was room for; address of the peer |
 //! | 0x4010 | PORT | u32 interface index, u8 roles (1 site, 2 core), u8 flags (1 up, 2 zero-copy, 4 address known), u16 MTU, u32 IID, 6 octets of MAC address, name; the STATs after it are the port's |
 //! | 0x4011 | TUNNEL | u8 flags (1 key, 2 checksum, 4 up), u32 key, local and remote address, name; the ADDRESSes and STATs after it are the tunnel's |
 //! | 0x4012 | ADDRESS | u8 prefix length, address |
@@ -135,6 +149,7 @@ mod sites;
 mod status;
 mod subscriptions;
 mod trace;
+mod work;
 mod write;
 
 use std::{
@@ -147,13 +162,13 @@ use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Locator, MacAdd
 
 pub use bgp::{BgpRoute, BgpStatus, NeighborStatus, RouteOrigin, RoutesAsked, STATES, SessionStatus, SpeakerStatus};
 pub use changes::Changes;
-pub use event::{Event, Filter, Method, MissReason};
+pub use event::{Event, Filter, Method, MissDetail, MissReason, Stale};
 pub use locators::{LocatorStatus, PROBE_STATES, ProbingStatus};
 pub use message::{FLAGS, Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError};
 pub use misses::Misses;
-pub use operation::{Asker, Done, Judged, Offer, Operation, RLOCS_MAX, Refused, Rights};
+pub use operation::{Asker, Done, Judged, Offer, Operation, Outcome, RLOCS_MAX, Refused, Rights};
 pub use registration::{PREFIX_STANDINGS, PrefixStatus, RegistrationStatus, STANDINGS};
-pub use server::{Conduct, Router, View, handle, too_long};
+pub use server::{Conduct, Router, View, handle, next_page, too_long};
 pub use session::{RING, Session};
 pub use sites::{RefusalStatus, SitePrefix, SiteStatus, SitesPage, XtrStatus};
 pub use subscriptions::{SUBSCRIPTION_STANDINGS, SubscriptionStatus};

@@ -99,6 +99,21 @@ pub struct Done {
     pub count: u64,
 }
 
+/// How far an operation got at once.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// To its end.
+    Done(Done),
+    /// It goes on in parts, and who asked waits: [`Session::conclude`](super::Session::conclude) ends that.
+    Later,
+}
+
+impl From<Done> for Outcome {
+    fn from(done: Done) -> Self {
+        Self::Done(done)
+    }
+}
+
 /// Why an operation was not done. The texts are for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {

@@ -1,10 +1,13 @@
 //! Requests in, replies out: no socket inside.
 
+use std::ops::{Bound, RangeBounds};
+
 use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Locator, Prefix};
 
 use super::{
-    AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, Filter, LocatorStatus, Operation, PortStatus, Refused,
-    RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, SubscriptionStatus, Table, TraceAsk, bgp,
+    AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, Filter, LocatorStatus, MissDetail, Operation, Outcome,
+    PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, SubscriptionStatus, Table,
+    TraceAsk, bgp,
     entry::{self, Terms},
     event, locators,
     message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind, put},
@@ -12,7 +15,9 @@ use super::{
     session::FILTERS_MAX,
     sites,
     status::{self, Detail, Ids},
-    subscriptions, write,
+    subscriptions,
+    work::{Dump, Work},
+    write,
 };
 
 /// What the program knows, as the API asks for it.
@@ -22,6 +27,11 @@ pub trait View {
 
     /// The entries of a table, ascending by EID-prefix.
     fn entries(&self, table: Table) -> Box<dyn Iterator<Item = Entry> + '_>;
+
+    /// The same, from this prefix on.
+    fn entries_from(&self, table: Table, start: Bound<EidPrefix>) -> Box<dyn Iterator<Item = Entry> + '_> {
+        Box::new(self.entries(table).filter(move |entry| (start, Bound::Unbounded).contains(&entry.eid)))
+    }
 
     /// What every scope counts, workers first.
     fn counts(&self) -> Vec<Counts>;
@@ -83,7 +93,7 @@ pub trait Router {
     ///
     /// # Errors
     /// [`Refused`], why not; nothing has changed then.
-    fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Done, Refused>;
+    fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Outcome, Refused>;
 
     /// Shows a client that may write what becomes of packets; `None` ends that.
     ///
@@ -100,7 +110,7 @@ impl<V: View> Router for &V {
         *self
     }
 
-    fn perform(&mut self, _asker: Asker, _operation: Operation) -> Result<Done, Refused> {
+    fn perform(&mut self, _asker: Asker, _operation: Operation) -> Result<Outcome, Refused> {
         Err(Refused::Unsupported("nothing can be changed here"))
     }
 }
@@ -117,10 +127,8 @@ pub enum Conduct {
     Close,
 }
 
-/// Answers one request; appends at least one reply.
-///
-/// A dump is taken at one moment: all its replies are made at once. Their number is bounded by the size of the tables,
-/// so a connection asks for no second one before the replies to the first have left.
+/// Answers one request: appends its replies, or leaves the session [at work](Session::is_at_work). No other request is to be
+/// handed in then, before that has ended: a dump with the last [`next_page`], a change with [`Session::conclude`].
 pub fn handle(request: &[u8], router: &mut dyn Router, session: &mut Session, replies: &mut Vec<Vec<u8>>) -> Conduct {
     let (asked, body) = match Header::split(request) {
         Ok(split) => split,
@@ -134,10 +142,21 @@ pub fn handle(request: &[u8], router: &mut dyn Router, session: &mut Session, re
     let mut pages = Pages { reply, replies, body: Vec::new() };
     let outcome = answer(&asked, body, router, session, &mut pages);
     match outcome {
+        Ok(()) if session.is_at_work() => {}
         Ok(()) => pages.finish(),
         Err(Refusal { errno, text }) => replies.push(refusal(&reply, errno, &text)),
     }
     Conduct::Keep
+}
+
+/// The next page of the dump that a session is at work on, to be made when the one before it and all events have left; `None`
+/// if there is none.
+pub fn next_page(view: &dyn View, session: &mut Session) -> Option<Vec<u8>> {
+    let (page, more) = session.work.as_mut()?.page(view)?;
+    if !more {
+        session.work = None;
+    }
+    Some(page)
 }
 
 /// The reply to a request longer than [`MESSAGE_MAX`], of which nothing was read.
@@ -147,7 +166,7 @@ pub fn too_long() -> Vec<u8> {
     refusal(&nobody, errno::TOO_LONG, &format!("a request has at most {MESSAGE_MAX} octets"))
 }
 
-fn refusal(asked: &Header, errno: u32, text: &str) -> Vec<u8> {
+pub(super) fn refusal(asked: &Header, errno: u32, text: &str) -> Vec<u8> {
     let mut body = Vec::new();
     put(&mut body, kind::TEXT, |out| out.extend(text.as_bytes()));
     Header { flags: Flags::REPLY, errno, ..*asked }.message(&body)
@@ -210,7 +229,7 @@ pub(super) struct Request {
     /// In the order of the RLOCs, as many as there are.
     pub(super) locators: Vec<Locator>,
     pub(super) must_generation: Option<u64>,
-    filters: Vec<Option<Filter>>,
+    filters: Vec<Filter>,
     detail: Option<Detail>,
     cursor: Option<EidPrefix>,
     next: Option<u32>,
@@ -293,7 +312,7 @@ fn answer(
             put(&mut pages.body, kind::TEXT, |out| out.extend(text.as_bytes()));
             Ok(())
         }
-        Op::GET if asked.flags.has(Flags::DUMP) => dump(&request, view, pages),
+        Op::GET if asked.flags.has(Flags::DUMP) => dump(&request, session, pages.reply),
         Op::GET => get(&request, view, pages),
         Op::STATS => {
             stats(&request, view, pages);
@@ -301,14 +320,11 @@ fn answer(
         }
         Op::SUBSCRIBE => subscribe(asked, request, view.generation(), session),
         _ if changes => {
-            let done = router.perform(session.asker(), write::operation(asked, request)?)?;
+            match router.perform(session.asker(), write::operation(asked, request)?)? {
+                Outcome::Done(done) => put_done(&mut pages.body, asked.op, &done),
+                Outcome::Later => session.work = Some(Work::Change(pages.reply)),
+            }
             pages.reply.generation = router.view().generation();
-            if let Some(entry) = &done.entry {
-                entry::put_entry(&mut pages.body, entry);
-            }
-            if matches!(asked.op, Op::FLUSH | Op::REACH | Op::BADREACH | Op::RELOAD) {
-                status::put_stats(&mut pages.body, &[Stat::new("touched", done.count)], &mut Ids::default());
-            }
             Ok(())
         }
         Op(other) => Err(Refusal::new(errno::UNSUPPORTED, format!("operation {other} is not offered"))),
@@ -319,26 +335,28 @@ fn subscribe(asked: &Header, request: Request, generation: u64, session: &mut Se
     if request.filters.len() > FILTERS_MAX {
         return Err(Refusal::new(errno::INVALID, format!("a subscriber has at most {FILTERS_MAX} FILTERs")));
     }
-    let filters: Option<Vec<Filter>> = request.filters.into_iter().collect();
-    let filters = filters.ok_or(Refused::Unsupported("MISS events carry the EID alone here: ask for detail 0"))?;
-    session.subscribe(filters, asked.flags.has(Flags::ECHO_ME), generation);
+    if session.rights() == Rights::Read && request.filters.iter().any(|filter| filter.detail == MissDetail::Packet) {
+        return Err(Refused::Denied.into());
+    }
+    session.subscribe(request.filters, asked.flags.has(Flags::ECHO_ME), generation);
     Ok(())
 }
 
-fn dump(request: &Request, view: &dyn View, pages: &mut Pages<'_>) -> Result<(), Refusal> {
+/// Appends what a change did.
+pub(super) fn put_done(out: &mut Vec<u8>, op: Op, done: &Done) {
+    if let Some(entry) = &done.entry {
+        entry::put_entry(out, entry);
+    }
+    if matches!(op, Op::FLUSH | Op::REACH | Op::BADREACH | Op::RELOAD) {
+        status::put_stats(out, &[Stat::new("touched", done.count)], &mut Ids::default());
+    }
+}
+
+fn dump(request: &Request, session: &mut Session, reply: Header) -> Result<(), Refusal> {
     if request.prefix.is_some() {
         return Err(Refusal::new(errno::INVALID, "a dump has no EID: leave it out, or leave DUMP out"));
     }
-    let mut group = Vec::new();
-    for &table in request.tables() {
-        for entry in view.entries(table) {
-            if request.instance.is_none_or(|instance| entry.eid.instance == instance) {
-                group.clear();
-                entry::put_entry(&mut group, &entry);
-                pages.add(&group);
-            }
-        }
-    }
+    session.work = Some(Work::Dump(Dump::new(reply, request.tables(), request.instance)));
     Ok(())
 }
 

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Asker, Event, Filter, Flags, Header, Op, Rights, message::ProtocolError};
+use super::{
+    Asker, Done, Event, Filter, Flags, Header, MissDetail, Op, Refused, Rights, message::ProtocolError, work::Work,
+};
 use crate::rate::{Bucket, Rate};
 
 /// Events that wait for one subscriber.
@@ -20,6 +22,8 @@ pub struct Session {
     asker: Asker,
     rights: Rights,
     subscriber: Option<Subscriber>,
+    /// What it waits for.
+    pub(super) work: Option<Work>,
 }
 
 /// An event in a ring: all but what is the subscriber's own is shared.
@@ -47,7 +51,7 @@ impl Session {
     /// A client that has subscribed to nothing.
     #[must_use]
     pub const fn new(asker: Asker, rights: Rights) -> Self {
-        Self { asker, rights, subscriber: None }
+        Self { asker, rights, subscriber: None, work: None }
     }
 
     /// Who it is.
@@ -62,10 +66,31 @@ impl Session {
         self.rights
     }
 
+    /// How much of packets it wants with MISS events.
+    #[must_use]
+    pub fn detail(&self) -> MissDetail {
+        let filters = self.subscriber.iter().flat_map(|subscriber| &subscriber.filters);
+        let misses = filters.filter(|(filter, _)| filter.ops >> Op::MISS.0 & 1 == 1);
+        misses.map(|(filter, _)| filter.detail).max().unwrap_or_default()
+    }
+
     /// Whether it wants any events.
     #[must_use]
     pub const fn is_subscriber(&self) -> bool {
         self.subscriber.is_some()
+    }
+
+    /// Whether it waits for the end of a dump or of a change; no request of it is to be read before.
+    #[must_use]
+    pub const fn is_at_work(&self) -> bool {
+        self.work.is_some()
+    }
+
+    /// The reply to a change that was [to come later](super::Outcome::Later); the session reads requests again.
+    pub fn conclude(&mut self, outcome: &Result<Done, Refused>, generation: u64) -> Option<Vec<u8>> {
+        let reply = self.work.as_ref()?.outcome(outcome, generation)?;
+        self.work = None;
+        Some(reply)
     }
 
     /// Replaces its filters; none ends the subscription. Events are numbered from `generation` on.
@@ -79,12 +104,18 @@ impl Session {
         });
     }
 
-    /// Takes in what happened, if it is wanted; `cause` is the client that did it. `body` is of [`Event::body`].
-    pub fn tell(&mut self, now: Instant, event: &Event, cause: Option<Asker>, body: &mut dyn FnMut() -> Arc<[u8]>) {
+    /// Takes in what happened, if it is wanted; `cause` is the client that did it. `body` is of [`Event::body_for`].
+    pub fn tell(
+        &mut self,
+        now: Instant,
+        event: &Event,
+        cause: Option<Asker>,
+        body: &mut dyn FnMut(MissDetail) -> Arc<[u8]>,
+    ) {
         let own = cause == Some(self.asker);
         let Some(subscriber) = self.subscriber.as_mut().filter(|subscriber| subscriber.echo || !own) else { return };
-        if subscriber.wants(now, event) {
-            subscriber.push(event, body());
+        if let Some(detail) = subscriber.wants(now, event) {
+            subscriber.push(event, body(detail));
         }
     }
 
@@ -106,14 +137,14 @@ impl Session {
 }
 
 impl Subscriber {
-    fn wants(&mut self, now: Instant, event: &Event) -> bool {
-        let Some((filter, bucket)) = self.filters.iter_mut().find(|(filter, _)| filter.takes(event)) else {
-            return false;
-        };
-        match filter.rate.filter(|_| event.op() == Op::MISS) {
+    /// How much of the packet, if it wants the event.
+    fn wants(&mut self, now: Instant, event: &Event) -> Option<MissDetail> {
+        let (filter, bucket) = self.filters.iter_mut().find(|(filter, _)| filter.takes(event))?;
+        let within = match filter.rate.filter(|_| event.op() == Op::MISS) {
             None => true,
             Some(rate) => bucket.take(now, Rate { burst: rate, every: Duration::from_secs(1) / rate }),
-        }
+        };
+        within.then_some(filter.detail)
     }
 
     /// Appends an event. In a full ring the oldest MISS gives way, which a gap in the numbers shows; where there is none

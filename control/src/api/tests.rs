@@ -1,6 +1,7 @@
 //! Golden octets, answers of the server, and mutated messages.
 
 mod events;
+mod pages;
 mod trace;
 mod write;
 
@@ -291,10 +292,18 @@ fn a_tlv_without_what_it_belongs_to_is_refused() {
     }
 }
 
+/// All that is answered to a request.
+fn answers(request: &[u8], router: &mut dyn Router, session: &mut Session) -> (Conduct, Vec<Vec<u8>>) {
+    let mut replies = Vec::new();
+    let conduct = handle(request, router, session, &mut replies);
+    replies.extend(std::iter::from_fn(|| next_page(router.view(), session)));
+    (conduct, replies)
+}
+
 fn ask(op: Op, flags: Flags, body: &[u8], view: &Fake) -> Vec<(Header, Vec<u8>)> {
     let request = Header { op, flags, errno: 0, sequence: 77, generation: 0 }.message(body);
-    let mut replies = Vec::new();
-    assert_eq!(handle(&request, &mut &*view, &mut session(), &mut replies), Conduct::Keep);
+    let (conduct, replies) = answers(&request, &mut &*view, &mut session());
+    assert_eq!(conduct, Conduct::Keep);
     replies.iter().map(|reply| Header::split(reply).unwrap()).map(|(header, body)| (header, body.to_vec())).collect()
 }
 
@@ -484,7 +493,7 @@ fn mutated_messages_are_answered_or_refused_and_never_panic() {
         (Op::STATS, Flags::default(), vec![0, 0x40, 1, 0, 3]),
     ] {
         let request = Header { op, flags, errno: 0, sequence: 1, generation: 0 }.message(&body);
-        handle(&request, &mut &view, &mut session(), &mut seeds);
+        seeds.extend(answers(&request, &mut &view, &mut session()).1);
         seeds.push(request);
     }
     let mut state = 0x0a17_17de;
@@ -503,9 +512,7 @@ fn mutated_messages_are_answered_or_refused_and_never_panic() {
             let length = (message.len() as u32).to_le_bytes();
             message[4..8].copy_from_slice(&length);
         }
-        let mut replies = Vec::new();
-        handle(&message, &mut &view, &mut session(), &mut replies);
-        for reply in &replies {
+        for reply in &answers(&message, &mut &view, &mut session()).1 {
             match Header::split(reply).unwrap().0.errno {
                 0 => good += 1,
                 _ => refused += 1,

@@ -1,5 +1,7 @@
 //! What others ask of the map-cache: nothing changes by it.
 
+use std::ops::Bound;
+
 use altitude_dataplane::mapping::{Eid, EidPrefix};
 
 use super::{Cached, MapCache, SetNumber};
@@ -14,6 +16,11 @@ impl MapCache {
     /// Every entry, by instance, address and length.
     pub fn iter(&self) -> impl Iterator<Item = Cached<'_>> {
         self.store.iter().map(|entry| self.store.show(entry, self.clock))
+    }
+
+    /// The same, from this prefix on, itself included or not.
+    pub fn iter_from(&self, start: Bound<EidPrefix>) -> impl Iterator<Item = Cached<'_>> {
+        self.store.iter_from(start).map(|entry| self.store.show(entry, self.clock))
     }
 
     /// The entry of exactly this prefix.

@@ -1,6 +1,9 @@
 //! What the map-cache holds, packed for millions: entries in numbered places, an index by prefix, locator-sets shared.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::Bound,
+    time::{Duration, Instant},
+};
 
 use altitude_dataplane::mapping::{Action, Eid, EidPrefix, Locator, Mapping, Ttl};
 
@@ -215,6 +218,11 @@ impl Store {
     /// Every entry, by instance, address and length.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.index.iter().map(|(_, number)| &self.entries[*number])
+    }
+
+    /// The same, from this prefix on.
+    pub(super) fn iter_from(&self, start: Bound<EidPrefix>) -> impl Iterator<Item = &Entry> {
+        self.index.iter_from(start).map(|(_, number)| &self.entries[*number])
     }
 
     /// Puts in an entry for a prefix that has none.

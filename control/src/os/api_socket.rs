@@ -15,7 +15,7 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::explain;
-use crate::api::{self, Asker, Conduct, Event, MESSAGE_MAX, Rights, Router, Session};
+use crate::api::{self, Asker, Conduct, Done, Event, MESSAGE_MAX, MissDetail, Refused, Rights, Router, Session};
 
 /// Connections of one listener at one time.
 pub const CONNECTIONS_MAX: usize = 16;
@@ -184,7 +184,11 @@ pub enum Next {
     Drop,
 }
 
-/// One client. Replies wait in it while the client is slow; until they have left, no further request is read.
+/// One client. Replies wait in it while the client is slow; until they have left, no further request is read, and no further
+/// page of a dump is made.
+///
+/// What it holds is bounded: a request and a page of [`MESSAGE_MAX`] octets, or an answer to STATS, and
+/// [`RING`](crate::api::RING) events, whose bodies all subscribers share.
 #[derive(Debug)]
 pub struct Connection {
     socket: Socket,
@@ -223,6 +227,12 @@ impl Connection {
         self.came_by
     }
 
+    /// How much of packets it wants with MISS events.
+    #[must_use]
+    pub fn detail(&self) -> MissDetail {
+        self.session.detail()
+    }
+
     /// Whether it wants any events.
     #[must_use]
     pub const fn is_subscriber(&self) -> bool {
@@ -230,7 +240,13 @@ impl Connection {
     }
 
     /// Takes in what happened, for the next [`serve`](Self::serve) to send: see [`Session::tell`].
-    pub fn tell(&mut self, now: Instant, event: &Event, cause: Option<Asker>, body: &mut dyn FnMut() -> Arc<[u8]>) {
+    pub fn tell(
+        &mut self,
+        now: Instant,
+        event: &Event,
+        cause: Option<Asker>,
+        body: &mut dyn FnMut(MissDetail) -> Arc<[u8]>,
+    ) {
         self.session.tell(now, event, cause, body);
     }
 
@@ -254,6 +270,12 @@ impl Connection {
                 Ok(false) => return Next::Wait,
                 Err(_) => return Next::Drop,
             }
+            if self.session.is_at_work() {
+                // All that happened before has left: a page stands among the events where it belongs.
+                let Some(page) = api::next_page(router.view(), &mut self.session) else { return Next::Wait };
+                self.replies.push_back(page);
+                return self.pause(now);
+            }
             match self.socket.read(&mut self.buffer) {
                 Ok(0) => return Next::Drop,
                 Ok(length) if length > MESSAGE_MAX => self.replies.push_back(api::too_long()),
@@ -265,11 +287,7 @@ impl Connection {
                     let long = replies.len() > 1;
                     self.replies.extend(replies);
                     if long {
-                        return match self.flush(now) {
-                            Ok(true) => Next::Again,
-                            Ok(false) => Next::Wait,
-                            Err(_) => Next::Drop,
-                        };
+                        return self.pause(now);
                     }
                 }
                 Err(error) => match error.kind() {
@@ -280,6 +298,20 @@ impl Connection {
             }
         }
         Next::Again
+    }
+
+    /// Sends what waits, and lets others have their turn.
+    fn pause(&mut self, now: Instant) -> Next {
+        match self.flush(now) {
+            Ok(true) => Next::Again,
+            Ok(false) => Next::Wait,
+            Err(_) => Next::Drop,
+        }
+    }
+
+    /// A change that the client waits for came to its end; the next [`serve`](Self::serve) sends the reply.
+    pub fn conclude(&mut self, outcome: &Result<Done, Refused>, generation: u64) {
+        self.replies.extend(self.session.conclude(outcome, generation));
     }
 
     /// Whether the client took no reply for so long that it is to be dropped.

@@ -2,7 +2,7 @@
 
 use altitude_dataplane::{
     cache::{Delivery, Forwarding},
-    mapping::{Eid, EidPrefix, MapVersion, Mapping, Mark},
+    mapping::{Adjacency, Eid, EidPrefix, MapVersion, Mapping, Mark},
 };
 
 use super::{Paths, Publisher, Watch};
@@ -10,11 +10,20 @@ use super::{Paths, Publisher, Watch};
 impl Publisher {
     /// Makes a prefix ours: packets from it are encapsulated, packets to it delivered.
     pub fn own(&mut self, eid: EidPrefix, todo: &mut Vec<Watch>) {
+        self.own_as(eid, Delivery::Unresolved, todo);
+    }
+
+    /// The same, of a prefix all of whose hosts have one next hop.
+    pub fn own_behind(&mut self, eid: EidPrefix, next_hop: Adjacency, todo: &mut Vec<Watch>) {
+        self.own_as(eid, Delivery::Adjacent(next_hop), todo);
+    }
+
+    fn own_as(&mut self, eid: EidPrefix, delivery: Delivery, todo: &mut Vec<Watch>) {
         // Destinations inside that had a next hop of their own are hosts of ours now.
         self.forget_beyond(&eid, todo);
         let mark = *self.own.get(&eid).unwrap_or(&Mark::default());
         self.own.insert(eid, mark);
-        self.put(eid, Some(Forwarding::Local(Delivery::Unresolved)), mark);
+        self.put(eid, Some(Forwarding::Local(delivery)), mark);
         // Those that were of a shorter prefix of ours until now.
         self.mark_hosts(eid, mark);
     }

@@ -1,10 +1,10 @@
 //! What goes out natively: by one next hop for a whole prefix, or host by host.
 //!
 //! A prefix that the mapping system calls no EID-prefix is a hole between EID-prefixes, not a route of the underlay. Where
-//! one port leads out of a site, the route of one address stands for all; with several, and in a PETR or PITR, each
+//! one gateway leads out of a site, the route of one address stands for all; in a PETR or PITR, which may have many, each
 //! destination is asked for when a worker meets it.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::Bound};
 
 use altitude_dataplane::{
     cache::Forwarding,
@@ -79,7 +79,8 @@ impl Publisher {
 
     /// Makes room for one: takes out the next that got no packet since it was last looked at, if it is among the next few.
     fn give_way(&mut self, todo: &mut Vec<Watch>) -> bool {
-        let next: Vec<EidPrefix> = self.beyond.after(self.hand.as_ref()).take(LOOKS).map(|(host, _)| host).collect();
+        let start = self.hand.map_or(Bound::Unbounded, Bound::Excluded);
+        let next: Vec<EidPrefix> = self.beyond.iter_from(start).take(LOOKS).map(|(host, _)| host).collect();
         // At the end it begins anew.
         self.hand = None;
         for host in next {

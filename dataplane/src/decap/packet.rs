@@ -128,7 +128,7 @@ impl CorePacket {
 
     /// The instance that its LISP header names: the last octets in front of it.
     #[cold]
-    pub(super) fn instance(self, octets: &[u8]) -> InstanceId {
+    pub(crate) fn instance(self, octets: &[u8]) -> InstanceId {
         let (header, _) = DataHeader::split(&octets[self.outer() - 8..]).expect("it was read before");
         InstanceId::new(header.instance.unwrap_or(0)).unwrap_or_default()
     }

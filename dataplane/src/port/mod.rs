@@ -10,6 +10,7 @@ pub mod xsk;
 pub use mem::MemPort;
 pub use pcap::{PcapPort, PcapPortError};
 pub use xsk::Region;
+pub(crate) use xsk::with_lent;
 
 use crate::frame::{Frame, Umem};
 

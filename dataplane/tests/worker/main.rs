@@ -12,6 +12,7 @@ mod proxies;
 mod reasons;
 mod roundtrip;
 mod running;
+mod samples;
 mod sources;
 mod splitting;
 mod tracing;

@@ -10,13 +10,20 @@ use std::{
 
 use altitude_control::{
     api::{
-        AltStatus, Asker, Counts, Done, Entry, Event, Method, Offer, Operation, Origin, PortStatus, Refused, Table,
-        View,
+        AltStatus, Asker, Counts, Done, Entry, Event, Method, Offer, Operation, Origin, Outcome, PortStatus, Refused,
+        Table, View,
     },
     os::api_socket::{Connection, Listener, Next},
 };
 use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Locator, Mapping, Ttl};
 use mio::{Events, Interest, Poll, Token, Waker};
+
+/// A packet that missed: an IPv4 header, and 12 octets.
+pub(crate) const MISSED: [u8; 32] = {
+    let mut octets = [7; 32];
+    octets[0] = 0x45;
+    octets
+};
 
 const LISTENER: Token = Token(0);
 const STOP: Token = Token(1);
@@ -93,7 +100,9 @@ impl View for Tables {
 
     fn entries(&self, table: Table) -> Box<dyn Iterator<Item = Entry> + '_> {
         let entries = if table == Table::Cache { &self.cache } else { &self.database };
-        Box::new(entries.iter().cloned())
+        let mut entries = entries.clone();
+        entries.sort_by_key(|entry| entry.eid);
+        Box::new(entries.into_iter())
     }
 
     fn counts(&self) -> Vec<Counts> {
@@ -115,7 +124,7 @@ impl altitude_control::api::Router for Tables {
         self
     }
 
-    fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Done, Refused> {
+    fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Outcome, Refused> {
         let at = |cache: &[Entry], eid: &EidPrefix| cache.iter().position(|entry| entry.eid == *eid);
         let made = |offer: &Offer| Entry {
             left: offer.life,
@@ -160,11 +169,12 @@ impl altitude_control::api::Router for Tables {
         {
             let reason = altitude_control::api::MissReason::NoEntry;
             let from = Some([1, 1, 1, 1].into());
-            self.news.push((asker, Event::Missed { eid: entry.eid, reason, suppressed: 7, from }));
-            return Ok(Done::default());
+            self.news
+                .push((asker, Event::Missed { eid: entry.eid, reason, suppressed: 7, from, packet: MISSED.to_vec() }));
+            return Ok(Done::default().into());
         }
         self.news.push((asker, event));
-        Ok(Done::default())
+        Ok(Done::default().into())
     }
 }
 
@@ -231,7 +241,7 @@ fn serve(mut poll: Poll, listener: &Listener, mut tables: Tables) -> io::Result<
                     for (cause, event) in std::mem::take(&mut tables.news) {
                         let now = Instant::now();
                         for connection in connections.values_mut() {
-                            connection.tell(now, &event, Some(cause), &mut || event.body().into());
+                            connection.tell(now, &event, Some(cause), &mut |detail| event.body_for(detail).into());
                         }
                     }
                     for token in connections.keys().copied().collect::<Vec<_>>() {

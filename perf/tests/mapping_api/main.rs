@@ -158,7 +158,7 @@ fn apply(table: &mut BTreeMap<EidPrefix, String>, event: Event, mark: &EidPrefix
         Event::Added(entry) | Event::Changed(entry) => drop(table.insert(entry.eid, said(&entry))),
         Event::Deleted { eid, .. } => drop(table.remove(&eid)),
         Event::Flushed { .. } => table.clear(),
-        Event::Missed { .. } | Event::Judged { .. } => {}
+        Event::Missed { .. } | Event::Judged { .. } | Event::Stale { .. } | Event::StatusBits { .. } => {}
     }
     true
 }
@@ -237,6 +237,47 @@ fn subscribing_and_reading_under_a_hundred_thousand_changes_gives_the_final_tabl
         last.len()
     );
     assert!(done > CHANGES / 4 && last.len() > 100);
+    assert_eq!(table, last);
+}
+
+#[test]
+fn a_flush_of_many_lets_others_work_meanwhile_and_subscribers_follow() {
+    const ENTRIES: u32 = 20_000;
+    if let Err(why) = lab::available() {
+        return println!("SKIP: {why}");
+    }
+    let lab = Lab::new().unwrap();
+    let router = router(&lab);
+    let mut writer = connect(&router);
+    let place = |number: u32| eid(&format!("10.{}.{}.{}/32", number >> 16, number >> 8 & 0xff, number & 0xff));
+    for number in 0..ENTRIES {
+        writer.perform(&Operation::Add(offer(place(number), 20))).unwrap();
+    }
+    let mark = eid("9.9.9.9/32");
+    let (mut listener, mut flusher) = (connect(&router), connect(&router));
+    listener.subscribe(&[Filter::of(&[Op::ADD, Op::CHANGE, Op::DELETE, Op::FLUSH])], false).unwrap();
+    let mut table = read_table(&mut listener);
+    assert_eq!(table.len(), ENTRIES as usize);
+    let flushing = thread::spawn(move || {
+        flusher.perform(&Operation::Flush { table: Table::Cache, instance: None, all: false }).unwrap()
+    });
+    // Puts in and replaces what the flush has met and what it has not, until it has ended.
+    let (mut state, mut meanwhile) = (0x0a17_17de, 0);
+    while !flushing.is_finished() {
+        let eid = place((random(&mut state) % u64::from(2 * ENTRIES)) as u32);
+        let change = Operation::Change { offer: offer(eid, 22), unless_after: None };
+        if writer.perform(&Operation::Add(offer(eid, 21))).is_err() {
+            let _ = writer.perform(&change);
+        }
+        meanwhile += 1;
+    }
+    let count = flushing.join().unwrap().count;
+    writer.perform(&Operation::Add(offer(mark, 20))).unwrap();
+    while apply(&mut table, next(&mut listener).event, &mark) {}
+    let mut last = read_table(&mut listener);
+    last.remove(&mark);
+    println!("{count} taken out, {meanwhile} changes meanwhile, {} entries at the end", last.len());
+    assert!(count >= u64::from(ENTRIES) && meanwhile > 0);
     assert_eq!(table, last);
 }
 

@@ -8,14 +8,16 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, PATIENCE};
 use crate::api::{
     Entry, Event, Filter, Flags, Operation,
     entry::Entries,
     message::{Op, kind},
-    session::{self, RING},
-    write,
+    session, write,
 };
+
+/// How long the answer to a FLUSH may take.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(60);
 
 /// An event as it came.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,15 +48,25 @@ impl Client {
     /// As of [`hello`](Self::hello); [`ClientError::Refused`] says why not, and nothing has changed then.
     pub fn perform(&mut self, operation: &Operation) -> Result<Performed, ClientError> {
         let (op, flags, body) = write::request(operation);
+        // A large table takes a while to empty.
+        let slow = matches!(operation, Operation::Flush { .. });
+        let patience = |client: &Self, time| client.socket.set_read_timeout(Some(time));
+        if slow {
+            patience(self, FLUSH_PATIENCE).map_err(|error| Self::explain(&self.path, error))?;
+        }
         let (mut entries, mut count) = (Entries::default(), 0);
-        self.ask(op, flags, &body, |kind, mut fields| {
+        let asked = self.ask(op, flags, &body, |kind, mut fields| {
             if kind == kind::STAT {
                 let (_id, value) = (fields.u16()?, fields.u64()?);
                 count = value;
                 return Ok(());
             }
             entries.take(kind, fields)
-        })?;
+        });
+        if slow {
+            patience(self, PATIENCE).map_err(|error| Self::explain(&self.path, error))?;
+        }
+        asked?;
         Ok(Performed { generation: self.generation, entry: entries.finish().pop(), count })
     }
 
@@ -110,7 +122,7 @@ impl Client {
     pub(super) fn keep(&mut self, message: &[u8]) -> Result<(), ClientError> {
         let (header, event) = session::event(message)?;
         let mut told = Told { number: header.generation, overrun: header.flags.has(Flags::OVERRUN), event };
-        if self.events.len() >= RING {
+        if self.events.len() >= self.keep_max {
             self.events.clear();
             told.overrun = true;
         }

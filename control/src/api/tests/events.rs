@@ -10,7 +10,13 @@ use crate::api::{
 
 fn miss(number: u32) -> Event {
     let host = Eid { instance: InstanceId::DEFAULT, address: number.to_be_bytes().into() };
-    Event::Missed { eid: EidPrefix::host(host), reason: MissReason::NoEntry, suppressed: 0, from: None }
+    Event::Missed {
+        eid: EidPrefix::host(host),
+        reason: MissReason::NoEntry,
+        suppressed: 0,
+        from: None,
+        packet: Vec::new(),
+    }
 }
 
 fn gone(number: u32) -> Event {
@@ -34,9 +40,12 @@ fn all() -> Vec<Event> {
         Event::Deleted { table: Table::Database, eid, expired: true },
         Event::Flushed { table: Table::Cache, instance: None, all: false },
         Event::Flushed { table: Table::Cache, instance: InstanceId::new(3), all: true },
-        Event::Missed { eid, reason: MissReason::Expiring, suppressed: 513, from },
+        Event::Missed { eid, reason: MissReason::Expiring, suppressed: 513, from, packet: Vec::new() },
         judged(true),
         judged(false),
+        Event::Stale { eid, which: Stale::Local, seen: 0x203, ours: 0x102, peer: [240, 0, 254, 20].into() },
+        Event::Stale { eid, which: Stale::Remote, seen: 1, ours: 2, peer: "2001:db8::1".parse().unwrap() },
+        Event::StatusBits { eid, bits: 0x0605, width: 32, peer: [240, 0, 254, 20].into() },
     ]
 }
 
@@ -55,7 +64,7 @@ fn subscriber(filters: &[Filter], echo: bool) -> Session {
 }
 
 fn tell(session: &mut Session, event: &Event, cause: Option<Asker>) {
-    session.tell(Instant::now(), event, cause, &mut || Arc::from(event.body()));
+    session.tell(Instant::now(), event, cause, &mut |detail| Arc::from(event.body_for(detail)));
 }
 
 /// Takes what waits.
@@ -119,6 +128,64 @@ fn golden_events() {
 }
 
 #[test]
+fn golden_stale_and_status_bits() {
+    let octets = |event: &Event| {
+        let mut session = subscriber(&[Filter::default()], false);
+        tell(&mut session, event, None);
+        session.first().unwrap()
+    };
+    let place = [2, 0, 4, 0, 5, 0, 0, 0, 3, 0, 8, 0, 0, 1, 32, 0, 2, 2, 2, 2];
+    let stale = octets(&all()[9]);
+    assert_eq!(stale[8..12], [11, 0, 4, 0], "STALE, EVENT");
+    assert_eq!((&stale[32..37], &stale[37..57]), (&[1, 0, 1, 0, 0][..], &place[..]), "of the cache");
+    assert_eq!(stale[57..], [9, 0, 11, 0, 1, 3, 2, 2, 1, 0, 1, 240, 0, 254, 20], "local, seen 0x203, ours 0x102");
+    let remote = octets(&all()[10]);
+    assert_eq!((remote[36], &remote[57..64]), (1, &[9, 0, 23, 0, 2, 1, 0][..]), "of the database, remote");
+    let bits = octets(&all()[11]);
+    assert_eq!((&bits[8..12], bits[36]), (&[12, 0, 4, 0][..], 0), "LSBITS, EVENT; of the cache");
+    assert_eq!(bits[57..], [6, 0x40, 11, 0, 5, 6, 0, 0, 32, 0, 1, 240, 0, 254, 20]);
+}
+
+#[test]
+fn each_subscriber_sees_as_much_of_a_packet_as_it_asked_for() {
+    let header = [&[0x45][..], &[1; 19]].concat();
+    let packet = [&header[..], &[2; 30]].concat();
+    let six = [&[0x60][..], &[3; 79]].concat();
+    let with = |packet: &[u8]| match miss(7) {
+        Event::Missed { eid, reason, suppressed, from, .. } => {
+            Event::Missed { eid, reason, suppressed, from, packet: packet.to_vec() }
+        }
+        other => other,
+    };
+    for (packet, detail, shown) in [
+        (&packet, MissDetail::Eid, 0),
+        (&packet, MissDetail::Header, 28),
+        (&packet, MissDetail::Packet, 50),
+        (&six, MissDetail::Header, 48),
+        (&header[..9].to_vec(), MissDetail::Header, 9),
+    ] {
+        let mut session = subscriber(&[Filter { detail, ..Filter::default() }], false);
+        assert_eq!(session.detail(), detail);
+        tell(&mut session, &with(packet), None);
+        let message = session.first().unwrap();
+        assert_eq!(drain(&mut session)[0].event, with(&packet[..shown]), "{detail:?}");
+        if shown > 0 {
+            assert_eq!(message[message.len() - shown - 4..][..4], [7, 0, shown as u8, 0], "PACKET comes last");
+        }
+    }
+    // Nobody copies packets for who wants no MISS.
+    let changes = Filter { detail: MissDetail::Packet, ..Filter::of(&[Op::ADD]) };
+    assert_eq!(subscriber(&[changes], false).detail(), MissDetail::Eid);
+    let mut body = Vec::new();
+    Filter { detail: MissDetail::Packet, ..Filter::default() }.put(&mut body);
+    let request = Header { op: Op::SUBSCRIBE, flags: Flags::default(), errno: 0, sequence: 1, generation: 0 };
+    let mut reader = Session::new(Asker(1), Rights::Read);
+    let (_, replies) = answers(&request.message(&body), &mut &fake(), &mut reader);
+    assert_eq!(Header::split(&replies[0]).unwrap().0.errno, errno::DENIED, "no bodies for readers");
+    assert!(!reader.is_subscriber());
+}
+
+#[test]
 fn golden_filter() {
     let mut body = Vec::new();
     let prefix = Some("2.2.0.0/16".parse().unwrap());
@@ -132,11 +199,11 @@ fn golden_filter() {
     filter.put(&mut body);
     let octets = [10, 0, 22, 0, 0x20, 0, 0, 0, 5, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 1, 16, 0, 2, 2, 0, 0];
     assert_eq!(body, octets);
-    assert_eq!(Filter::read(Fields(&body[4..])), Ok(Some(filter)));
+    assert_eq!(Filter::read(Fields(&body[4..])), Ok(filter));
     body.clear();
     Filter::default().put(&mut body);
     assert_eq!(body[4..], [0xee, 0x1a, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0]);
-    assert_eq!(Filter::read(Fields(&body[4..])), Ok(Some(Filter::default())));
+    assert_eq!(Filter::read(Fields(&body[4..])), Ok(Filter::default()));
 }
 
 #[test]
@@ -147,13 +214,14 @@ fn filters_take_what_they_name() {
         ..Filter::default()
     };
     let database = Filter { table: Some(Table::Database), ..Filter::default() };
-    let cases: [(&[Filter], &[usize]); 7] = [
-        (&[Filter::default()], &[0, 1, 2, 3, 4, 5, 6, 7, 8]),
+    let cases: [(&[Filter], &[usize]); 8] = [
+        (&[Filter::default()], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+        (&[Filter::of(&[Op::STALE, Op::LSBITS])], &[9, 10, 11]),
         (&[Filter::of(&[Op::MISS])], &[6]),
         (&[Filter::of(&[Op::REACH]), Filter::of(&[Op::ADD, Op::DELETE])], &[0, 2, 3, 7]),
         // Verdicts are of no table, instance or prefix.
-        (&[database], &[3, 7, 8]),
-        (&[place("2.2.2.0/24", 5)], &[3, 6, 7, 8]),
+        (&[database], &[3, 7, 8, 10]),
+        (&[place("2.2.2.0/24", 5)], &[3, 6, 7, 8, 9, 10, 11]),
         (&[place("2.2.0.0/16", 0)], &[0, 1, 4, 7, 8]),
         (&[place("9.0.0.0/8", 3)], &[5, 7, 8]),
     ];
@@ -192,7 +260,7 @@ fn misses_are_told_no_faster_than_a_subscriber_wants() {
     for (at, event, told) in
         [(0, miss(1), 1), (0, miss(2), 1), (0, miss(3), 0), (0, gone(3), 1), (500, miss(4), 1), (500, miss(5), 0)]
     {
-        session.tell(start + Duration::from_millis(at), &event, None, &mut || Arc::from(event.body()));
+        session.tell(start + Duration::from_millis(at), &event, None, &mut |_| Arc::from(event.body()));
         assert_eq!(drain(&mut session).len(), told, "{event:?}");
     }
 }
@@ -245,7 +313,6 @@ fn what_cannot_be_subscribed_to_is_refused() {
         (filter(1 << 4, 0, 2), errno::INVALID, "names an operation"),
         (filter(1 << 5, 0, 3), errno::INVALID, "TABLE"),
         (filter(1 << 5, 3, 2), errno::INVALID, "detail"),
-        (filter(1 << 5, 2, 2), errno::UNSUPPORTED, "the EID alone"),
         (filter(1 << 5, 0, 2).repeat(17), errno::INVALID, "at most 16"),
         (filter(1 << 5, 0, 2)[..20].to_vec(), errno::INVALID, "ends early"),
     ];

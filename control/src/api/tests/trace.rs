@@ -42,7 +42,7 @@ impl Router for Shower {
         self
     }
 
-    fn perform(&mut self, _: Asker, _: Operation) -> Result<Done, Refused> {
+    fn perform(&mut self, _: Asker, _: Operation) -> Result<Outcome, Refused> {
         unreachable!("nothing else is asked")
     }
 

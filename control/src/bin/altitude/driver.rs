@@ -21,6 +21,7 @@ mod restart;
 pub(crate) mod ribs;
 mod roles;
 mod state;
+mod sweeps;
 mod tables;
 mod trace;
 pub(crate) mod tunnels;
@@ -199,6 +200,9 @@ impl Driver<'_> {
             if self.take_misses(now) | self.take_sightings(now) {
                 self.ready.insert(BELL);
             }
+            if self.sweep(now) {
+                self.ready.insert(BELL);
+            }
             self.wake(now);
             self.publish(now);
             self.distribute(now);
@@ -256,10 +260,12 @@ impl Driver<'_> {
         for index in 0..self.workers.len() {
             for _ in 0..ROUND {
                 let Ok(miss) = self.workers[index].misses.pop() else { break };
+                self.take_samples(index);
                 self.missed(now, miss);
             }
             left |= !self.workers[index].misses.is_empty();
         }
+        self.news.packets.clear();
         left
     }
 

@@ -21,6 +21,7 @@ use altitude_dataplane::{
     },
     queue::{Consumer, MissQueue, SightingQueue, misses, sightings},
     run::{Idle, run},
+    samples::{Sample, Samples},
     sightings::Sighting,
     tap::{self, Tap, Watch},
     verdict::Miss,
@@ -35,11 +36,17 @@ const MISSES: usize = 1024;
 /// The same of what peers' headers tell, where a header feature is on.
 const SIGHTINGS: usize = 1024;
 
+/// Copies of packets without a mapping that one worker may have under way.
+const SAMPLES: usize = 64;
+
 /// What the control thread keeps of a worker.
 pub(crate) struct WorkerLink {
     pub(crate) misses: Consumer<Miss>,
     pub(crate) sightings: Consumer<Sighting>,
     pub(crate) watch: Watch,
+    pub(crate) samples: Consumer<Sample>,
+    /// Whether it copies packets that find no mapping.
+    pub(crate) samples_wanted: Arc<AtomicBool>,
     pub(crate) waker: Waker,
     pub(crate) counters: Arc<Counters>,
     /// One per port, in their order.
@@ -58,6 +65,7 @@ pub(crate) struct Prepared {
     misses: MissQueue,
     sightings: SightingQueue,
     tap: Tap,
+    samples: Samples,
     features: Features,
     counters: Arc<Counters>,
     busy: bool,
@@ -92,6 +100,8 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
         let (queue, consumer) = misses(MISSES);
         let (told, sighted) = sightings(SIGHTINGS);
         let (tap, watch) = tap::tap();
+        let samples_wanted = Arc::new(AtomicBool::new(false));
+        let (samples, sampled) = Samples::new(SAMPLES, samples_wanted.clone());
         let counters = Arc::new(Counters::default());
         if options.hugepages && ports.iter().any(|port| !port.huge_pages()) {
             tracing::warn!(
@@ -104,6 +114,8 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
             misses: consumer,
             sightings: sighted,
             watch,
+            samples: sampled,
+            samples_wanted,
             waker,
             counters: counters.clone(),
             sockets: ports.iter().map(XskPort::observer).collect::<Result<_, _>>()?,
@@ -119,6 +131,7 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
             misses: queue,
             sightings: told,
             tap,
+            samples,
             features: config.features,
             counters,
             busy: config.busy_poll.is_some(),
@@ -185,7 +198,8 @@ impl Prepared {
                 tracing::warn!(core = self.core, "the kernel refused to pin a worker to this core; it runs unpinned");
             }
             let worker = Worker::new(self.settings, self.umem, self.misses, self.counters);
-            let worker = worker.with_features(self.features, self.sightings, Instant::now()).with_tap(self.tap);
+            let worker = worker.with_features(self.features, self.sightings, Instant::now());
+            let worker = worker.with_tap(self.tap).with_samples(self.samples);
             run(worker, self.ports, self.reader, self.sleeper, &bell, Idle { busy: self.busy }, stop);
         })
     }

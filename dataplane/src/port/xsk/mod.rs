@@ -53,6 +53,7 @@ use xsk_rs::config::BindFlags;
 
 pub use error::{SteerError, XskError};
 pub use region::Region;
+pub(crate) use region::with_lent;
 pub use socket::{Observer, XskPort, XskStatistics};
 pub use steer::{SteerCounts, Steering};
 pub use wake::{Sleeper, Waker, sleeper};

@@ -2,13 +2,14 @@
 
 use std::{
     alloc::{self, Layout},
+    any::Any,
     fmt,
     ops::{Deref, DerefMut},
     ptr::{self, NonNull},
     slice,
 };
 
-use crate::frame::SLOT;
+use crate::frame::{Frame, SLOT, Umem};
 
 /// A contiguous region of octets: allocated in the process, or the memory that AF_XDP sockets share with the kernel.
 ///
@@ -27,8 +28,12 @@ const CACHE_LINE: usize = 64;
 enum Owner {
     /// The allocation that `start` is; given back on drop.
     Process(Layout),
+    /// Nobody whom it matters to: see [`Region::lent`].
+    Lender,
     /// Keeps the mapping; it is unmapped when the last socket and this are gone.
-    Kernel(#[expect(dead_code, reason = "held for its drop")] xsk_rs::Umem),
+    /// Behind a pointer, so that who has only memory of the process, or lent memory, is not linked with libxdp for the sake of a
+    /// drop.
+    Kernel(#[expect(dead_code, reason = "held for its drop")] Box<dyn Any>),
 }
 
 // SAFETY: the region is reached through this value alone: an allocation has no other owner, and of a UMEM's mapping
@@ -69,7 +74,15 @@ impl Region {
         // xsk-rs gives slices of single frames only. The mapping's own pointer went to C when the UMEM was registered,
         // so its provenance is exposed and the address is enough to get it back.
         let start = NonNull::new(ptr::with_exposed_provenance_mut(start)).expect("a mapping is never at address 0");
-        Self { start, length: slots * SLOT, owner: Owner::Kernel(umem) }
+        Self { start, length: slots * SLOT, owner: Owner::Kernel(Box::new(umem)) }
+    }
+
+    /// Memory that is another's.
+    ///
+    /// # Safety
+    /// Nobody else may touch `octets` as long as the region is there, and it must be gone when their borrow ends.
+    unsafe fn lent(octets: &mut [u8]) -> Self {
+        Self { start: NonNull::from(&mut *octets).cast(), length: octets.len(), owner: Owner::Lender }
     }
 
     /// Brings the cache line of octet `at` nearer, and those before and behind it, to be read and written. Any number will
@@ -86,6 +99,21 @@ impl Region {
     pub(super) fn address(&self) -> usize {
         self.start.as_ptr().addr()
     }
+}
+
+/// Lets `body` work on `octets` as if they were the memory of a worker with one frame, which begins at octet `start` and reaches to
+/// the end. What is left of it when `body` returns is where the frame was moved to.
+///
+/// # Panics
+/// If `octets` are more than a slot has, or `start` is beyond them.
+pub(crate) fn with_lent<R>(octets: &mut [u8], start: usize, body: impl FnOnce(&mut Umem, &mut Frame) -> R) -> R {
+    assert!(octets.len() <= SLOT && start <= octets.len(), "a packet in a slot");
+    let length = octets.len() - start;
+    // SAFETY: `octets` are borrowed until this returns, and the region ends with `umem` before that: the one caller, `inline`,
+    // neither keeps nor exchanges the Umem, of which there is no other to exchange it for.
+    let region = unsafe { Region::lent(octets) };
+    let (mut umem, mut frame) = Umem::of_lent(region, start, length);
+    body(&mut umem, &mut frame)
 }
 
 /// Brings a cache line nearer in a state in which it can be written. Never faults, whatever the address.
@@ -139,6 +167,7 @@ impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let owner = match self.owner {
             Owner::Process(_) => "process",
+            Owner::Lender => "lender",
             Owner::Kernel(_) => "kernel",
         };
         f.debug_struct("Region").field("length", &self.length).field("shared with", &owner).finish()

@@ -1,20 +1,18 @@
 //! The resolver while two workers miss a hundred thousand different EIDs a second, and every one is asked for and answered.
 //!
 //! ```text
-//! core 0: two workers' queues, at a pace ─ misses ─→ rounds of the control thread ─ Map-Requests ─→ the mapping system
-//!         last core:                                                              ←─ Map-Replies ─
+//! two workers' queues, at a pace ─ misses ─→ rounds of the control thread ─ Map-Requests ─→ the mapping system
+//!                                                                        ←─ Map-Replies ─ a millisecond later
 //! ```
 //!
 //! The rounds are those of the program's loop: at most [`ROUND`] messages, then at most as many misses of each worker, through
-//! codec, resolver and map-cache. What counts is how many misses found no room, and how long a Map-Reply waits for its round.
+//! codec, resolver and map-cache. Time is CPU time of the rounds alone: it stands still while workers and mapping system have
+//! their turn, and goes on by a nap when there is nothing to do. So other programs on the machine change nothing. What counts is
+//! how many misses found no room, and how long a Map-Reply waits for its round.
 
 use std::{
+    collections::VecDeque,
     net::Ipv4Addr,
-    sync::{
-        atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
-    },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -28,7 +26,6 @@ use altitude_dataplane::{
     queue::{self, Consumer, MissQueue},
     verdict::{Miss, Wanted},
 };
-use core_affinity::CoreId;
 use hdrhistogram::Histogram;
 use nix::time::{ClockId, clock_gettime};
 
@@ -41,8 +38,8 @@ const WORKERS: usize = 2;
 /// Misses a second of both together: a scan, and what it is compared with.
 pub(super) const SCAN: u32 = 100_000;
 pub(super) const QUIET: u32 = 1000;
-/// Map-Requests and Map-Replies under way: a socket's buffer.
-const UNDER_WAY: usize = 4096;
+/// From a Map-Request to its Map-Reply.
+const AWAY: Duration = Duration::from_millis(1);
 /// How long the control thread sleeps when there is nothing to do.
 const NAP: Duration = Duration::from_micros(20);
 
@@ -59,72 +56,56 @@ pub(super) struct Measured {
     pub(super) installed: f64,
     /// Microseconds that a Map-Reply waited: median and 99th percentile.
     pub(super) waited: [f64; 2],
-    /// Share of a core that the control thread took, in percent.
+    /// Share of its time that the control thread was busy, in percent.
     pub(super) share: f64,
 }
 
-/// A Map-Reply on its way, since when.
-type Replied = (Instant, Vec<u8>);
-
 /// Two workers that miss `rate` EIDs a second together, for so long.
-///
-/// # Errors
-/// If the machine does not tell its cores.
-pub(super) fn run(rate: u32, length: Duration) -> Result<Measured, String> {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    let (Some(&outside), Some(&control)) = (cores.first(), cores.last()) else { return Err("no cores".to_owned()) };
-    let (queues, consumers): (Vec<MissQueue>, Vec<Consumer<Miss>>) = (0..WORKERS).map(|_| queue::misses(QUEUE)).unzip();
-    let (ask, asked) = sync_channel::<(u64, Eid)>(UNDER_WAY);
-    let (answer, answered) = sync_channel::<Replied>(UNDER_WAY);
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let stop = &stop;
-        let world = scope.spawn(move || world(outside, rate, length, queues, &asked, &answer, stop));
-        let served = scope.spawn(move || serve(control, consumers, &ask, &answered, stop));
-        let (offered, lost) = world.join().expect("the world goes on");
-        let Served { taken, installed, discarded, waited, took } = served.join().expect("the control thread goes on");
-        let seconds = length.as_secs_f64();
-        Ok(Measured {
-            taken: taken as f64 / seconds,
-            lost: lost as f64 / offered.max(1) as f64 * 100.0,
-            discarded: discarded as f64 / offered.max(1) as f64 * 100.0,
-            installed: installed as f64 / seconds,
-            waited: [0.5, 0.99].map(|part| waited.value_at_quantile(part) as f64 / 1e3),
-            share: took.as_secs_f64() / seconds * 100.0,
-        })
-    })
+pub(super) fn run(rate: u32, length: Duration) -> Measured {
+    let (queues, misses) = (0..WORKERS).map(|_| queue::misses(QUEUE)).unzip();
+    let mut world = World { rate: f64::from(rate), queues, offered: 0, lost: 0, replies: VecDeque::new() };
+    let mut control = Control::new(misses);
+    let (mut clock, mut busy) = (Duration::ZERO, Duration::ZERO);
+    while clock < length {
+        world.go_on(clock);
+        let before = cpu();
+        let idle = control.round(clock, &mut world);
+        let took = cpu().saturating_sub(before);
+        clock += if idle { NAP } else { took };
+        busy += if idle { Duration::ZERO } else { took };
+    }
+    let (seconds, offered) = (clock.as_secs_f64(), world.offered.max(1) as f64);
+    Measured {
+        taken: control.taken as f64 / seconds,
+        lost: world.lost as f64 / offered * 100.0,
+        discarded: control.discarded as f64 / offered * 100.0,
+        installed: control.installed as f64 / seconds,
+        waited: [0.5, 0.99].map(|part| control.waited.value_at_quantile(part) as f64 / 1e3),
+        share: busy.as_secs_f64() / seconds * 100.0,
+    }
 }
 
-/// The workers and the mapping system. Returns misses offered and those that found no room.
-fn world(
-    core: CoreId,
-    rate: u32,
-    length: Duration,
-    mut queues: Vec<MissQueue>,
-    asked: &Receiver<(u64, Eid)>,
-    answer: &SyncSender<Replied>,
-    stop: &AtomicBool,
-) -> (u64, u64) {
-    core_affinity::set_for_current(core);
-    let (mut offered, mut lost) = (0_u64, 0);
-    let start = Instant::now();
-    while start.elapsed() < length {
-        let due = (start.elapsed().as_secs_f64() * f64::from(rate)) as u64;
-        while offered < due {
-            let destination = Eid { instance: InstanceId::DEFAULT, address: address(offered).into() };
+/// The workers and the mapping system.
+struct World {
+    rate: f64,
+    queues: Vec<MissQueue>,
+    offered: u64,
+    lost: u64,
+    /// Map-Replies, and when they come.
+    replies: VecDeque<(Duration, Vec<u8>)>,
+}
+
+impl World {
+    /// Offers the misses that are due.
+    fn go_on(&mut self, clock: Duration) {
+        let due = (clock.as_secs_f64() * self.rate) as u64;
+        while self.offered < due {
+            let destination = Eid { instance: InstanceId::DEFAULT, address: address(self.offered).into() };
             let miss = Miss { wanted: Wanted::Mapping, destination, source: [1, 1, 1, 1].into() };
-            lost += u64::from(!queues[offered as usize % WORKERS].offer(miss));
-            offered += 1;
+            self.lost += u64::from(!self.queues[self.offered as usize % WORKERS].offer(miss));
+            self.offered += 1;
         }
-        while let Ok((nonce, eid)) = asked.try_recv() {
-            let octets = reply(nonce, eid).encode();
-            // As a socket does: what does not fit is lost, and asked for again.
-            let _ = answer.try_send((Instant::now(), octets));
-        }
-        std::hint::spin_loop();
     }
-    stop.store(true, Ordering::Relaxed);
-    (offered, lost)
 }
 
 /// Different for each number, and in no order.
@@ -141,99 +122,105 @@ fn reply(nonce: u64, eid: Eid) -> MapReply {
     MapReply { nonce, probe: false, echo_nonce: false, records: vec![mapping], security: None }
 }
 
-struct Served {
+/// The control thread.
+struct Control {
+    misses: Vec<Consumer<Miss>>,
+    resolver: Resolver,
+    cache: MapCache,
+    todo: Vec<Output>,
+    start: Instant,
+    nonce: u64,
     taken: u64,
     installed: u64,
     discarded: u64,
     waited: Histogram<u64>,
-    took: Duration,
 }
 
-/// The control thread's rounds.
-fn serve(
-    core: CoreId,
-    mut misses: Vec<Consumer<Miss>>,
-    ask: &SyncSender<(u64, Eid)>,
-    answered: &Receiver<Replied>,
-    stop: &AtomicBool,
-) -> Served {
-    core_affinity::set_for_current(core);
-    let settings = Settings {
-        itr_rlocs: vec![[203, 0, 113, 1].into()],
-        pitr: false,
-        database: Vec::new(),
-        shortest_v4: 8,
-        shortest_v6: 16,
-        pending_max: 8192,
-        records_max: 64,
-        security: None,
-    };
-    let (mut resolver, mut todo) = (Resolver::new(settings), Vec::new());
-    let mut cache = MapCache::new(map_cache::Settings { capacity: 1 << 20 }, Instant::now());
-    let mut nonce = 0_u64;
-    let mut nonces = || {
-        nonce = nonce.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        nonce
-    };
-    let waited = Histogram::new_with_bounds(1, 10_000_000_000, 3).expect("bounds that hold");
-    let mut served = Served { taken: 0, installed: 0, discarded: 0, waited, took: Duration::ZERO };
-    let before = cpu();
-    while !stop.load(Ordering::Relaxed) {
-        let now = Instant::now();
-        let mut idle = true;
-        for _ in 0..ROUND {
-            let (sent, octets) = match answered.try_recv() {
-                Ok(reply) => reply,
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            };
-            idle = false;
-            served.waited.saturating_record(sent.elapsed().as_nanos() as u64);
-            if let Ok(Message::MapReply(reply)) = Message::parse(&octets) {
-                resolver.step(now, Input::Reply(reply), &mut nonces, &mut todo);
-            }
-        }
-        for queue in &mut misses {
-            for _ in 0..ROUND {
-                let Ok(miss) = queue.pop() else { break };
-                idle = false;
-                served.taken += 1;
-                resolver.step(now, Input::Miss(miss), &mut nonces, &mut todo);
-            }
-        }
-        if resolver.due().is_some_and(|due| due <= now) {
-            resolver.step(now, Input::Wake, &mut nonces, &mut todo);
-        }
-        carry_out(now, &mut todo, &mut cache, ask, &mut served);
-        if idle {
-            thread::sleep(NAP);
+impl Control {
+    fn new(misses: Vec<Consumer<Miss>>) -> Self {
+        let settings = Settings {
+            itr_rlocs: vec![[203, 0, 113, 1].into()],
+            pitr: false,
+            database: Vec::new(),
+            shortest_v4: 8,
+            shortest_v6: 16,
+            pending_max: 8192,
+            records_max: 64,
+            security: None,
+        };
+        let start = Instant::now();
+        Self {
+            misses,
+            resolver: Resolver::new(settings),
+            cache: MapCache::new(map_cache::Settings { capacity: 1 << 20 }, start),
+            todo: Vec::new(),
+            start,
+            nonce: 0,
+            taken: 0,
+            installed: 0,
+            discarded: 0,
+            waited: Histogram::new_with_bounds(1, 10_000_000_000, 3).expect("bounds that hold"),
         }
     }
-    served.took = cpu().saturating_sub(before);
-    served
-}
 
-fn carry_out(
-    now: Instant,
-    todo: &mut Vec<Output>,
-    cache: &mut MapCache,
-    ask: &SyncSender<(u64, Eid)>,
-    served: &mut Served,
-) {
-    let mut published = Vec::new();
-    for output in todo.drain(..) {
-        match output {
-            Output::Request { target, instance, message, .. } => {
-                std::hint::black_box(message.encode());
-                // As a socket does.
-                let _ = ask.try_send((message.nonce, Eid { instance, address: target }));
+    /// One round; true if there was nothing to do.
+    fn round(&mut self, clock: Duration, world: &mut World) -> bool {
+        let mut idle = true;
+        let begin = cpu();
+        for _ in 0..ROUND {
+            let Some((_, octets)) = world.replies.front().filter(|(at, _)| *at <= clock) else { break };
+            let reply = Message::parse(octets);
+            let Some((at, _)) = world.replies.pop_front() else { break };
+            idle = false;
+            let now = clock + cpu().saturating_sub(begin);
+            self.waited.saturating_record(now.saturating_sub(at).as_nanos() as u64);
+            if let Ok(Message::MapReply(reply)) = reply {
+                self.step(clock, Input::Reply(reply));
             }
-            Output::Install(mappings) => {
-                served.installed += mappings.len() as u64;
-                cache.step(now, map_cache::Input::Install(mappings), &|_| 0, &mut published);
-                published.clear();
+        }
+        for worker in 0..self.misses.len() {
+            for _ in 0..ROUND {
+                let Ok(miss) = self.misses[worker].pop() else { break };
+                idle = false;
+                self.taken += 1;
+                self.step(clock, Input::Miss(miss));
             }
-            Output::GiveUp(_) | Output::Insecure(_) => {}
-            Output::Discard(_) => served.discarded += 1,
+        }
+        if self.resolver.due().is_some_and(|due| due <= self.start + clock) {
+            self.step(clock, Input::Wake);
+        }
+        self.carry_out(clock, world);
+        idle
+    }
+
+    fn step(&mut self, clock: Duration, input: Input) {
+        let nonce = &mut self.nonce;
+        let mut nonces = || {
+            *nonce = nonce.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            *nonce
+        };
+        self.resolver.step(self.start + clock, input, &mut nonces, &mut self.todo);
+    }
+
+    fn carry_out(&mut self, clock: Duration, world: &mut World) {
+        let mut published = Vec::new();
+        for output in self.todo.drain(..) {
+            match output {
+                Output::Request { target, instance, message, .. } => {
+                    std::hint::black_box(message.encode());
+                    // Made here, which costs the round a little more than it would.
+                    let octets = reply(message.nonce, Eid { instance, address: target }).encode();
+                    world.replies.push_back((clock + AWAY, octets));
+                }
+                Output::Install(mappings) => {
+                    self.installed += mappings.len() as u64;
+                    let install = map_cache::Input::Install(mappings);
+                    self.cache.step(self.start + clock, install, &|_| 0, &mut published);
+                    published.clear();
+                }
+                Output::GiveUp(_) | Output::Insecure(_) | Output::Proven => {}
+                Output::Discard(_) => self.discarded += 1,
+            }
         }
     }
 }

@@ -53,7 +53,7 @@ pub fn bench(report: &Report, choice: &Choice) -> Result<(), String> {
         in_process(report, choice, sites)?;
     }
     if wants("misses") {
-        missing(report, choice)?;
+        missing(report, choice);
     }
     type Live = fn(&Report, &Choice, u32) -> Result<(), lab::LabError>;
     let live: [(&str, Live); 2] = [("sockets", through_sockets), ("api", through_the_api)];
@@ -66,12 +66,12 @@ pub fn bench(report: &Report, choice: &Choice) -> Result<(), String> {
     Ok(())
 }
 
-fn missing(report: &Report, choice: &Choice) -> Result<(), String> {
+fn missing(report: &Report, choice: &Choice) {
     let length = std::time::Duration::from_secs(if choice.quick { 1 } else { 4 });
     let (mut scans, mut quiets) = (Vec::new(), Vec::new());
     for _ in 0..choice.rounds.max(1) {
-        quiets.push(misses::run(misses::QUIET, length)?);
-        scans.push(misses::run(misses::SCAN, length)?);
+        quiets.push(misses::run(misses::QUIET, length));
+        scans.push(misses::run(misses::SCAN, length));
     }
     type Measure = fn(&misses::Measured) -> f64;
     let cases: [(&str, &str, Measure, bool); 7] = [
@@ -81,7 +81,7 @@ fn missing(report: &Report, choice: &Choice) -> Result<(), String> {
         ("misses/installed", "mappings/s", |one| one.installed, false),
         ("misses/reply/p50", "µs", |one| one.waited[0], true),
         ("misses/reply/p99", "µs", |one| one.waited[1], true),
-        ("misses/share", "% of a core", |one| one.share, false),
+        ("misses/share", "% of its time", |one| one.share, false),
     ];
     for (case, unit, of, beside) in cases {
         let values = |of_all: &[misses::Measured]| of_all.iter().map(of).collect::<Vec<f64>>();
@@ -96,7 +96,6 @@ fn missing(report: &Report, choice: &Choice) -> Result<(), String> {
         let ratio = beside.then(|| median(&ratios));
         row("altitude", median(&scan), beside.then_some("1k misses/s"), ratio);
     }
-    Ok(())
 }
 
 fn through_the_api(report: &Report, choice: &Choice, _sites: u32) -> Result<(), lab::LabError> {

@@ -46,11 +46,11 @@ impl Driver<'_> {
         let Some(mut connection) = self.connections.remove(&token) else { return false };
         let next = connection.serve(self, now);
         if next == Next::Drop {
-            self.client_left(token, now);
+            self.client_left(token);
         } else {
             self.connections.insert(token, connection);
         }
-        self.news.listeners = self.connections.values().filter(|connection| connection.is_subscriber()).count();
+        self.count_listeners();
         next == Next::Again
     }
 
@@ -59,7 +59,8 @@ impl Driver<'_> {
         let stalled = self.connections.iter().filter(|(_, connection)| connection.stalled(now));
         for token in stalled.map(|(token, _)| *token).collect::<Vec<_>>() {
             self.connections.remove(&token);
-            self.client_left(token, now);
+            self.client_left(token);
         }
+        self.count_listeners();
     }
 }

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Instant};
 
 use altitude_control::{
-    api::Stat,
+    api::{Event, Stale, Stat},
     config::Config,
     echo_nonce::{self, EchoNonce, NonceFault},
     fault::Tally,
@@ -113,10 +113,11 @@ impl Driver<'_> {
         self.reachability.features.counts.sightings += 1;
         tracing::debug!(%rloc, %source, %destination, ?seen, "a peer's header");
         match seen {
-            Seen::DestOlder(_) => {
+            Seen::DestOlder(version) => {
                 let own = self.publisher.own_prefix(Eid { instance: source.instance, address: destination });
                 if let Some(eid) = own {
                     self.reachability.features.counts.versions_old += 1;
+                    self.old_copy_news(eid, version, rloc);
                     self.solicit(now, smr::Input::Outdated(rloc, eid));
                 }
             }
@@ -124,17 +125,26 @@ impl Driver<'_> {
                 let Some(cached) = self.map_cache.lookup(source) else { return };
                 let (eid, fixed) = (cached.eid, matches!(cached.origin, Origin::Static | Origin::Api));
                 let cached = MapVersion::new(cached.version);
+                let (seen, ours) = (said.get(), cached.map_or(0, MapVersion::get));
+                self.tell(Event::Stale { eid, which: Stale::Local, seen, ours, peer: rloc });
                 self.version(now, versions::Input::Newer { eid, cached, said, fixed });
             }
             Seen::Status { bits, width } => {
                 let Some(cached) = self.map_cache.lookup(source) else { return };
                 let (eid, locators) = (cached.eid, cached.locators.to_vec());
+                self.tell(Event::StatusBits { eid, bits, width, peer: rloc });
                 self.status(now, status_bits::Input::Seen { eid, locators: &locators, bits, width });
             }
             Seen::EchoAsked(_) | Seen::Nonce(_) | Seen::NoNonce => {
                 self.nonce(now, echo_nonce::Input::Heard(rloc, seen));
             }
         }
+    }
+
+    /// A peer's packets go by an old version of a mapping of ours.
+    fn old_copy_news(&mut self, eid: EidPrefix, seen: MapVersion, peer: IpAddr) {
+        let ours = self.responder.database().find(|mapping| mapping.eid == eid).map_or(0, |mapping| mapping.version);
+        self.tell(Event::Stale { eid, which: Stale::Remote, seen: seen.get(), ours, peer });
     }
 
     pub(super) fn wake_features(&mut self, now: Instant) {

@@ -2,16 +2,25 @@
 //!
 //! News are gathered while anybody listens, and handed out before a client is served and at the end of a round.
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use altitude_control::{
-    api::{Asker, Event, Method, MissReason, Misses, PROBE_STATES, Table, View},
+    api::{Asker, Event, Method, MissDetail, MissReason, Misses, PROBE_STATES, Table, View},
+    os::api_socket::Connection,
     prober,
     underlay::Progress,
 };
 use altitude_dataplane::mapping::EidPrefix;
 
 use super::Driver;
+
+/// Packets of misses kept while these are taken.
+const PACKETS_MAX: usize = 256;
 
 /// Events that wait to be handed out.
 #[derive(Default)]
@@ -24,6 +33,8 @@ pub(super) struct News {
     pub(super) about: Option<EidPrefix>,
     /// One event says it all: single ones are not told.
     pub(super) muted: bool,
+    /// Packets of the misses that are being taken, by what they wanted.
+    pub(super) packets: HashMap<EidPrefix, Vec<u8>>,
     waiting: Vec<(Option<Asker>, Event)>,
     misses: Misses,
 }
@@ -40,7 +51,10 @@ impl Driver<'_> {
     /// An entry of the map-cache came, changed or left.
     pub(super) fn turned(&mut self, eid: EidPrefix, turn: Turn) {
         self.generation += 1;
-        self.operations.changes.note(eid, self.generation);
+        // Of what is gone nobody asks whether it has changed: a FLUSH does not push out what others want to know.
+        if !(self.news.muted && matches!(turn, Turn::Left { .. })) {
+            self.operations.changes.note(eid, self.generation);
+        }
         if matches!(turn, Turn::Left { .. }) {
             self.operations.disown(&eid);
         }
@@ -76,7 +90,28 @@ impl Driver<'_> {
             return;
         }
         if let Some(suppressed) = self.news.misses.tell(now, eid) {
-            self.tell(Event::Missed { eid, reason, suppressed, from });
+            let packet = self.news.packets.remove(&eid).unwrap_or_default();
+            self.tell(Event::Missed { eid, reason, suppressed, from, packet });
+        }
+    }
+
+    /// Takes the packets of a worker's misses, if anybody wants to see them.
+    pub(super) fn take_samples(&mut self, worker: usize) {
+        while let Ok(sample) = self.workers[worker].samples.pop() {
+            if self.news.packets.len() < PACKETS_MAX {
+                self.news.packets.insert(EidPrefix::host(sample.destination), sample.octets().to_vec());
+            }
+        }
+    }
+
+    /// What clients want to hear of has changed.
+    pub(super) fn count_listeners(&mut self) {
+        let connections = self.connections.values();
+        self.news.listeners = connections.clone().filter(|connection| connection.is_subscriber()).count();
+        let detail = connections.map(Connection::detail).max().unwrap_or_default();
+        for worker in &self.workers {
+            // Relaxed: it looks at that once a turn.
+            worker.samples_wanted.store(detail > MissDetail::Eid, Ordering::Relaxed);
         }
     }
 
@@ -106,11 +141,16 @@ impl Driver<'_> {
     /// Hands out what happened; who was told something is served in the next round.
     pub(super) fn distribute(&mut self, now: Instant) {
         for (cause, event) in std::mem::take(&mut self.news.waiting) {
-            let mut shared: Option<Arc<[u8]>> = None;
+            // One for each detail; of all but MISS the first.
+            let mut shared: [Option<Arc<[u8]>>; 3] = [const { None }; 3];
+            let is_miss = matches!(event, Event::Missed { .. });
             for connection in self.connections.values_mut() {
-                connection.tell(now, &event, cause, &mut || shared.get_or_insert_with(|| event.body().into()).clone());
+                connection.tell(now, &event, cause, &mut |detail| {
+                    let place = &mut shared[if is_miss { detail as usize } else { 0 }];
+                    place.get_or_insert_with(|| event.body_for(detail).into()).clone()
+                });
             }
-            if shared.is_some() {
+            if shared.iter().any(Option::is_some) {
                 let subscribers = self.connections.iter().filter(|(_, connection)| connection.is_subscriber());
                 self.ready.extend(subscribers.map(|(token, _)| *token));
             }

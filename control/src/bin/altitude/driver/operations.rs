@@ -1,19 +1,18 @@
 //! Carries out what clients of the mapping API want done.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
     time::Instant,
 };
 
 use altitude_control::{
-    api::{Asker, Changes, Done, Event, Judged, Method, Offer, Operation, Refused, Router, Table, TraceAsk, View},
+    api::{Asker, Changes, Done, Judged, Method, Offer, Operation, Outcome, Refused, Router, Table, TraceAsk, View},
     map_cache,
 };
-use altitude_dataplane::mapping::{EidPrefix, InstanceId};
-use mio::Token;
+use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
 
-use super::Driver;
+use super::{Driver, sweeps::Sweep};
 
 /// Locators out of use at one time.
 const BANNED_MAX: usize = 4096;
@@ -22,8 +21,12 @@ const BANNED_MAX: usize = 4096;
 #[derive(Default)]
 pub(super) struct Operations {
     pub(super) changes: Changes,
-    /// Entries that go with a connection.
+    /// Entries that go with a connection,
     owners: BTreeMap<EidPrefix, Asker>,
+    /// and the same by connection.
+    owned: BTreeSet<(Asker, EidPrefix)>,
+    /// Changes that go on in the next round.
+    pub(super) sweeps: VecDeque<Sweep>,
     pub(super) done: u64,
     pub(super) refused: u64,
 }
@@ -34,9 +37,30 @@ impl Operations {
         self.owners.contains_key(eid)
     }
 
+    /// The entry goes with this connection.
+    fn own(&mut self, eid: EidPrefix, asker: Asker) {
+        self.disown(&eid);
+        self.owners.insert(eid, asker);
+        self.owned.insert((asker, eid));
+    }
+
     /// The entry is nobody's any more.
     pub(super) fn disown(&mut self, eid: &EidPrefix) {
-        self.owners.remove(eid);
+        if let Some(owner) = self.owners.remove(eid) {
+            self.owned.remove(&(owner, *eid));
+        }
+    }
+
+    /// At most `max` of the entries that go with a connection.
+    pub(super) fn owned(&self, asker: Asker, max: usize) -> Vec<EidPrefix> {
+        let first = EidPrefix { instance: InstanceId::DEFAULT, prefix: Prefix::new([0; 4].into(), 0).expect("/0") };
+        let owned = self.owned.range((asker, first)..).take_while(|(owner, _)| *owner == asker);
+        owned.take(max).map(|(_, eid)| *eid).collect()
+    }
+
+    /// Whether any entry goes with a connection.
+    pub(super) fn owns_some(&self, asker: Asker) -> bool {
+        !self.owned(asker, 1).is_empty()
     }
 }
 
@@ -45,7 +69,7 @@ impl Router for Driver<'_> {
         self
     }
 
-    fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Done, Refused> {
+    fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Outcome, Refused> {
         let now = Instant::now();
         // A reload is nobody's change: who asks for one hears of it as all others.
         self.news.cause = Some(asker).filter(|_| operation != Operation::Reload);
@@ -56,15 +80,19 @@ impl Router for Driver<'_> {
         };
         tracing::debug!(client = asker.0, ?operation, "asked through the mapping API");
         let done = match operation {
-            Operation::Add(offer) => self.add(now, asker, offer),
-            Operation::Change { offer, unless_after } => self.change(now, asker, offer, unless_after),
-            Operation::Delete { table, eid, unless_after } => self.delete(now, table, &eid, unless_after),
-            Operation::Flush { table, instance, all } => self.flush(now, table, instance, all),
+            Operation::Add(offer) => self.add(now, asker, offer).map(Outcome::Done),
+            Operation::Change { offer, unless_after } => {
+                self.change(now, asker, offer, unless_after).map(Outcome::Done)
+            }
+            Operation::Delete { table, eid, unless_after } => {
+                self.delete(now, table, &eid, unless_after).map(Outcome::Done)
+            }
+            Operation::Flush { table, instance, all } => self.flush(asker, table, instance, all),
             Operation::Reload => {
                 let reloaded = self.reload(now);
-                reloaded.map(|count| Done { entry: None, count: count as u64 }).map_err(Refused::Invalid)
+                reloaded.map(|count| Done { entry: None, count: count as u64 }.into()).map_err(Refused::Invalid)
             }
-            Operation::Judge { judged, up } => self.judge(judged, up),
+            Operation::Judge { judged, up } => self.judge(judged, up).map(Outcome::Done),
         };
         (self.news.cause, self.news.about) = (None, None);
         match &done {
@@ -100,9 +128,9 @@ impl Driver<'_> {
     /// Puts a client's mapping into the map-cache, whatever is there.
     fn put(&mut self, now: Instant, asker: Asker, offer: Offer) -> Result<Done, Refused> {
         let eid = offer.mapping.eid;
-        self.operations.disown(&eid);
-        if offer.ephemeral {
-            self.operations.owners.insert(eid, asker);
+        match offer.ephemeral {
+            true => self.operations.own(eid, asker),
+            false => self.operations.disown(&eid),
         }
         self.resolver.settle(&eid);
         self.cache(now, map_cache::Input::Put(offer.mapping, offer.life));
@@ -125,24 +153,6 @@ impl Driver<'_> {
         let entry = self.exact(table, eid);
         self.cache(now, map_cache::Input::Remove(*eid));
         Ok(Done { entry, count: 1 })
-    }
-
-    fn flush(&mut self, now: Instant, table: Table, instance: Option<InstanceId>, all: bool) -> Result<Done, Refused> {
-        writable(table)?;
-        let meant = |cached: &map_cache::Cached<'_>| {
-            (all || cached.origin != map_cache::Origin::Static)
-                && instance.is_none_or(|instance| cached.eid.instance == instance)
-        };
-        // More-specifics leave after less-specifics, as elsewhere.
-        let mut gone: Vec<EidPrefix> = self.map_cache.iter().filter(meant).map(|cached| cached.eid).collect();
-        gone.sort_by_key(|eid| eid.prefix.length());
-        self.news.muted = true;
-        for eid in &gone {
-            self.cache(now, map_cache::Input::Remove(*eid));
-        }
-        self.news.muted = false;
-        self.tell(Event::Flushed { table, instance, all });
-        Ok(Done { entry: None, count: gone.len() as u64 })
     }
 
     fn judge(&mut self, judged: Judged, up: bool) -> Result<Done, Refused> {
@@ -200,20 +210,10 @@ impl Driver<'_> {
             _ => Ok(()),
         }
     }
-
-    /// What was to go with a connection goes.
-    pub(super) fn client_left(&mut self, token: Token, now: Instant) {
-        self.watcher_left(token);
-        let asker = Asker(token.0 as u64);
-        let owned = self.operations.owners.iter().filter(|(_, owner)| **owner == asker);
-        for eid in owned.map(|(eid, _)| *eid).collect::<Vec<_>>() {
-            self.cache(now, map_cache::Input::Remove(eid));
-        }
-    }
 }
 
 /// The database is the configuration's.
-const fn writable(table: Table) -> Result<(), Refused> {
+pub(super) const fn writable(table: Table) -> Result<(), Refused> {
     match table {
         Table::Cache => Ok(()),
         Table::Database => Err(Refused::Unsupported("the database is the configuration's: change it there")),

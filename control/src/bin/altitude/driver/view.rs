@@ -6,7 +6,10 @@ mod registration;
 mod sites;
 mod subscriptions;
 
-use std::time::{Instant, SystemTime};
+use std::{
+    ops::{Bound, RangeBounds},
+    time::{Instant, SystemTime},
+};
 
 use altitude_control::{
     alt::{
@@ -43,6 +46,16 @@ impl View for Driver<'_> {
                 let entry = Entry::new(Table::Database, mapping, Origin::Static, self.wall_clock(self.started), up);
                 self.with_hits(entry)
             })),
+        }
+    }
+
+    fn entries_from(&self, table: Table, start: Bound<EidPrefix>) -> Box<dyn Iterator<Item = Entry> + '_> {
+        match table {
+            Table::Cache => Box::new(self.map_cache.iter_from(start).map(|cached| self.cached(&cached))),
+            // Few, and in the same order.
+            Table::Database => {
+                Box::new(self.entries(table).filter(move |entry| (start, Bound::Unbounded).contains(&entry.eid)))
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use altitude_control::api::{
-    Entry, Event, Filter, Method, MissReason, Table,
+    Entry, Event, Filter, Method, MissReason, Stale, Table,
     client::{Client, Told},
 };
 use altitude_dataplane::mapping::InstanceId;
@@ -58,6 +58,8 @@ const fn name(event: &Event) -> &'static str {
         Event::Missed { .. } => "miss",
         Event::Judged { up: true, .. } => "reach",
         Event::Judged { up: false, .. } => "badreach",
+        Event::Stale { .. } => "stale",
+        Event::StatusBits { .. } => "lsbits",
     }
 }
 
@@ -99,7 +101,14 @@ pub(super) fn lines(told: &Told, time: &str) -> String {
             let also = if *all { ", static mappings too" } else { "" };
             (table(*of).to_owned(), format!("emptied, {whose}{also}"))
         }
-        Event::Missed { eid, reason: why, suppressed, from } => {
+        Event::Stale { eid, which, seen, ours, peer } => {
+            let whose = if *which == Stale::Local { "our copy is old" } else { "the peer's copy is old" };
+            (eid.to_string(), format!("{whose}: version {seen} from {peer}, ours is {ours}"))
+        }
+        Event::StatusBits { eid, bits, width, peer } => {
+            (eid.to_string(), format!("{bits:0width$b} from {peer}", width = usize::from(*width)))
+        }
+        Event::Missed { eid, reason: why, suppressed, from, .. } => {
             let from = from.map_or_else(String::new, |from| format!("  from {from}"));
             let more = if *suppressed > 0 { format!("  and {suppressed} before") } else { String::new() };
             (eid.to_string(), format!("{}{from}{more}", reason(*why)))
@@ -137,7 +146,15 @@ pub(super) fn document(told: &Told) -> Value {
         Event::Flushed { table: of, instance, all } => json!({
             "table": table(*of), "instance": instance.map(InstanceId::get), "all": all,
         }),
-        Event::Missed { eid, reason: why, suppressed, from } => json!({
+        Event::Stale { eid, which, seen, ours, peer } => json!({
+            "eid": eid.prefix.to_string(), "instance": eid.instance.get(), "seen": seen, "ours": ours,
+            "copy": if *which == Stale::Local { "local" } else { "remote" }, "peer": peer.to_string(),
+        }),
+        Event::StatusBits { eid, bits, width, peer } => json!({
+            "eid": eid.prefix.to_string(), "instance": eid.instance.get(), "bits": bits, "width": width,
+            "peer": peer.to_string(),
+        }),
+        Event::Missed { eid, reason: why, suppressed, from, .. } => json!({
             "eid": eid.prefix.to_string(), "instance": eid.instance.get(), "reason": reason(*why),
             "suppressed": suppressed, "from": from.map(|from| from.to_string()),
         }),

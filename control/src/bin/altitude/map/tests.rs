@@ -102,6 +102,7 @@ fn events() -> Vec<Event> {
             reason: MissReason::NoEntry,
             suppressed: 3,
             from: Some([1, 1, 1, 1].into()),
+            packet: Vec::new(),
         },
         judged(true, Method::Probe, "up", Some(Duration::from_micros(1500))),
         judged(false, Method::Admin, "unknown", None),
