@@ -86,11 +86,12 @@ impl Session {
         self.work.is_some()
     }
 
-    /// The reply to a change that was [to come later](super::Outcome::Later); the session reads requests again.
-    pub fn conclude(&mut self, outcome: &Result<Done, Refused>, generation: u64) -> Option<Vec<u8>> {
-        let reply = self.work.as_ref()?.outcome(outcome, generation)?;
-        self.work = None;
-        Some(reply)
+    /// A change that was [to come later](super::Outcome::Later) came to its end: the reply is the
+    /// [next page](super::next_page), behind the events that wait.
+    pub fn conclude(&mut self, outcome: &Result<Done, Refused>, generation: u64) {
+        if let Some(reply) = self.work.as_ref().and_then(|work| work.outcome(outcome, generation)) {
+            self.work = Some(Work::Ended(reply));
+        }
     }
 
     /// Replaces its filters; none ends the subscription. Events are numbered from `generation` on.
