@@ -86,9 +86,10 @@ impl Driver<'_> {
     /// Whether a FLUSH that goes on has told that this entry is gone.
     pub(super) fn is_condemned(&self, cached: &map_cache::Cached<'_>) -> bool {
         let changes = &self.operations.changes;
-        self.operations.sweeps.iter().any(
-            |sweep| matches!(sweep, Sweep::Flush(flush) if flush.condemns(&cached.eid, cached.origin, changes)),
-        )
+        self.operations
+            .sweeps
+            .iter()
+            .any(|sweep| matches!(sweep, Sweep::Flush(flush) if flush.condemns(&cached.eid, cached.origin, changes)))
     }
 
     /// Takes a condemned entry out before it is its turn, as the FLUSH would.

@@ -228,6 +228,7 @@ impl Driver<'_> {
         let mut stats = vec![
             Stat::new("misses", traffic.misses),
             Stat::new("misses-limited", traffic.misses_limited),
+            Stat::new("miss-packets-lost", self.samples_lost()),
             Stat::new("map-requests-sent", traffic.map_requests_out),
             Stat::new("map-requests-received", traffic.map_requests_in),
             Stat::new("map-replies-sent", traffic.map_replies_out),
