@@ -312,6 +312,9 @@ impl MapServer {
 
     fn request(&mut self, now: Instant, asked: &Asked<'_>) -> Result<Output, SiteFault> {
         let Asked { eid, request, packet, protection, .. } = *asked;
+        if let Some((found, head)) = self.registry.around(eid, request) {
+            return self.registered(found, head, asked);
+        }
         let Some((whole, site)) = self.registry.site_of(eid) else { return self.outside(asked) };
         if self.registry.sites[site.0].denied {
             return self.negative(asked, self.registry.gap(eid), UNSERVED_MINUTES, Action::DropPolicyDenied);
@@ -324,6 +327,11 @@ impl MapServer {
                 None => self.unserved(now, site, asked),
             };
         };
+        self.registered(found, head, asked)
+    }
+
+    fn registered(&mut self, found: EidPrefix, head: u32, asked: &Asked<'_>) -> Result<Output, SiteFault> {
+        let Asked { request, packet, protection, .. } = *asked;
         // With the A bit an ETR of the site is to answer (RFC 9301 §5.2).
         if !request.authoritative
             && self.registry.proxies(head)
