@@ -349,28 +349,6 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_that_finds_no_room_says_so_and_is_taken_up_when_there_is_some() {
-        let start = Instant::now();
-        let (mut table, mut readers) = Table::new(settings(1, 3), start);
-        table.own(eid("1.1.0.0/16")).unwrap();
-        table.put(start, mapping("2.2.0.0/16", &["240.0.254.2", "240.0.254.3"])).unwrap();
-        // It reads no more: nothing is used anew.
-        let _turn = readers[0].snapshot();
-        let locator = [240, 0, 254, 2].into();
-        let mut up = false;
-        let full = (0..1_000_000).any(|_| {
-            up = !up;
-            table.judge(locator, up).is_err()
-        });
-        assert!(full, "nothing is ever full");
-        assert!(matches!(table.judge(locator, up), Err(Refused::Full(_))), "known, and still without effect");
-        // One that needs no new set is not taken for what found no room.
-        table.put(start, Mapping { action: Action::Drop, ..mapping("3.3.0.0/16", &[]) }).unwrap();
-        readers[0].go_offline();
-        assert!(!table.judge(locator, up).unwrap(), "it was known, and is in force now");
-    }
-
-    #[test]
     fn a_full_table_refuses_and_keeps_what_it_has() {
         let start = Instant::now();
         let (mut table, mut readers) = Table::new(settings(1, 3), start);
