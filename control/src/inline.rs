@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::{collections::BTreeSet, net::IpAddr, time::Instant};
+use std::{collections::BTreeSet, net::IpAddr, ops::Bound, time::Instant};
 
 use altitude_dataplane::{
     cache::{self, Hits, Reader},
@@ -104,8 +104,8 @@ impl Table {
         if room {
             self.step(now, map_cache::Input::Put(offer.mapping, None));
         }
-        let shown = self.end();
-        if room && shown {
+        self.end();
+        if room && self.publisher.is_in_force(&eid) {
             return Ok(());
         }
         self.step(now, map_cache::Input::Remove(eid));
@@ -124,17 +124,20 @@ impl Table {
     /// Makes a prefix one of ours: packets from it are encapsulated, packets to it delivered.
     ///
     /// # Errors
-    /// [`Refused::Invalid`]: there is a mapping of exactly this prefix; [`Refused::Full`].
+    /// [`Refused::Invalid`]: there is a mapping of this prefix, or of one inside it; [`Refused::Full`].
     pub fn own(&mut self, eid: EidPrefix) -> Result<(), Refused> {
-        if self.map_cache.get(&eid).is_some() {
-            return Err(Refused::Invalid(format!("{eid} has a mapping: take it out first")));
+        // In the table's order what lies inside a prefix stands right behind it.
+        let inside = self.map_cache.iter_from(Bound::Included(eid)).next().filter(|cached| eid.covers(&cached.eid));
+        if let Some(cached) = inside {
+            return Err(Refused::Invalid(format!("{} has a mapping: take it out first", cached.eid)));
         }
         if self.own.get(&eid).is_none() && self.len() >= self.settings.capacity {
             return Err(FULL);
         }
         self.publisher.own_behind(eid, next_hop(self.settings.site_mtu), &mut Vec::new());
         self.own.insert(eid, ());
-        if self.end() {
+        self.end();
+        if self.publisher.is_in_force(&eid) {
             return Ok(());
         }
         self.disown(&eid);
@@ -152,14 +155,16 @@ impl Table {
     }
 
     /// A locator can be reached, or cannot: all mappings that have it follow. False if it was known.
-    pub fn judge(&mut self, locator: IpAddr, up: bool) -> bool {
+    ///
+    /// # Errors
+    /// [`Refused::Full`]: it is known from now on, and takes effect with a later call.
+    pub fn judge(&mut self, locator: IpAddr, up: bool) -> Result<bool, Refused> {
         let turned = if up { self.down.remove(&locator) } else { self.down.insert(locator) };
         if turned {
             let ends = Ends { core_mtu: self.settings.core_mtu, down: &self.down };
             self.publisher.path_changed(locator, &ends);
-            self.end();
         }
-        turned
+        if self.end() { Ok(turned) } else { Err(FULL) }
     }
 
     /// What used the entry of exactly this prefix; `None` if there is none.
@@ -311,14 +316,36 @@ mod tests {
         assert_eq!(ask(13, 9).0, Verdict::Drop(Reason::NoHeadroom));
         assert!(matches!(ask(100, 1500).0, Verdict::Refuse(Reason::TooBig, _)));
         assert_eq!(ask(100, 1800).0, Verdict::Drop(Reason::NoHeadroom), "longer than any");
-        assert!(table.judge([240, 0, 254, 2].into(), false) && !table.judge([240, 0, 254, 2].into(), false));
+        assert!(table.judge([240, 0, 254, 2].into(), false).unwrap());
+        assert!(!table.judge([240, 0, 254, 2].into(), false).unwrap(), "it was known");
         assert!(matches!(ask(100, 9).0, Verdict::Refuse(Reason::NoUsableLocator, _)));
-        assert!(table.judge([240, 0, 254, 2].into(), true));
+        assert!(table.judge([240, 0, 254, 2].into(), true).unwrap());
         assert!(matches!(ask(100, 9).0, Verdict::Send(_)));
         assert!(table.remove(start, &eid("2.2.0.0/16")) && !table.remove(start, &eid("2.2.0.0/16")));
         assert_eq!(ask(100, 9).0, Verdict::Miss(miss));
         assert!(table.disown(&eid("1.1.0.0/16")) && table.is_empty());
         assert_eq!(ask(100, 9).0, Verdict::Drop(Reason::SourceNotLocal));
+    }
+
+    #[test]
+    fn what_pads_a_packet_does_not_make_it_another() {
+        let start = Instant::now();
+        let (mut table, mut readers) = Table::new(settings(1, 8), start);
+        table.own(eid("1.1.0.0/16")).unwrap();
+        let mut itr = Inline::new(&settings(1, 8).rlocs, 5, SourceCheck::Standard, Arc::default());
+        let native = Mapping { action: Action::NativelyForward, ..mapping("2.2.0.0/16", &[]) };
+        // As many octets of padding as the outer headers have, and others.
+        for padding in [0, 7, 36] {
+            for (mapping, is_native) in [(native.clone(), true), (mapping("2.2.0.0/16", &["240.0.254.2"]), false)] {
+                table.put(start, mapping).unwrap();
+                let (mut memory, range) = packet(100, 9);
+                memory.resize(range.end + padding, 0);
+                let out =
+                    itr.output(&readers[0].snapshot(), InstanceId::DEFAULT, &mut memory, 100..range.end + padding);
+                assert!(matches!(out.verdict, Verdict::Send(_)), "{out:?}");
+                assert_eq!((out.native, out.start), (is_native, if is_native { 100 } else { 64 }), "{padding}");
+            }
+        }
     }
 
     #[test]
@@ -331,7 +358,9 @@ mod tests {
         assert!(matches!(table.put(start, mapping("4.4.0.0/16", &["240.0.254.2"])), Err(Refused::Full(_))));
         assert!(matches!(table.own(eid("5.5.0.0/16")), Err(Refused::Full(_))));
         assert!(matches!(table.put(start, mapping("1.1.1.0/24", &["240.0.254.2"])), Err(Refused::Invalid(_))));
-        assert!(matches!(table.own(eid("2.2.0.0/16")), Err(Refused::Invalid(_))));
+        for outer in ["2.2.0.0/16", "2.0.0.0/8", "0.0.0.0/0"] {
+            assert!(matches!(table.own(eid(outer)), Err(Refused::Invalid(_))), "{outer}");
+        }
         let known = |table: &mut Reader, last: u8| {
             table.snapshot().lookup(InstanceId::DEFAULT, [last, last, 0, 1].into()).is_some()
         };

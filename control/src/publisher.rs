@@ -318,6 +318,12 @@ impl Publisher {
         self.writer.hits(eid).is_some() || self.unshown.contains(eid)
     }
 
+    /// Whether packets see an entry of exactly this prefix as it was put in last.
+    #[must_use]
+    pub fn is_in_force(&self, eid: &EidPrefix) -> bool {
+        self.writer.hits(eid).is_some() && !self.unshown.contains(eid)
+    }
+
     /// Whether a mapping has a locator of this address that may be used.
     #[must_use]
     pub fn has_locator(&self, address: IpAddr) -> bool {

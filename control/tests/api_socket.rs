@@ -492,3 +492,41 @@ fn a_subscriber_that_does_not_read_is_told_once_what_it_lost_and_holds_nothing_u
     connection.tell(start, &gone(0), None, &mut |_| gone(0).body().into());
     assert_eq!(connection.serve(&mut &view, start), Next::Drop);
 }
+
+/// A router all of whose changes take a while.
+struct Slow<'a>(&'a Fake);
+
+impl Router for Slow<'_> {
+    fn view(&self) -> &dyn View {
+        self.0
+    }
+
+    fn perform(&mut self, _asker: Asker, _operation: Operation) -> Result<Outcome, Refused> {
+        Ok(Outcome::Later)
+    }
+}
+
+#[test]
+fn the_reply_to_a_change_that_took_a_while_stands_behind_what_happened_before_it() {
+    let folder = Folder::new();
+    let path = folder.socket();
+    let listener = Listener::bind(&path).unwrap();
+    let (mut client, mut connection) = (raw(&path), listener.accept(0, Asker(1)).unwrap().unwrap());
+    let (view, start) = (Fake(0), Instant::now());
+    let everything = [10, 0, 18, 0, 0xee, 0x1a, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0];
+    let subscribe = Header { op: Op::SUBSCRIBE, flags: Flags::default(), errno: 0, sequence: 1, generation: 0 };
+    let flush = Header { op: Op::FLUSH, flags: Flags::default(), errno: 0, sequence: 2, generation: 0 };
+    client.write_all(&subscribe.message(&everything)).unwrap();
+    client.write_all(&flush.message(&[])).unwrap();
+    assert_eq!(connection.serve(&mut Slow(&view), start), Next::Wait);
+    connection.tell(start, &gone(3), None, &mut |_| gone(3).body().into());
+    connection.conclude(&Ok(Done::default()), 77);
+    while connection.serve(&mut Slow(&view), start) == Next::Again {}
+    let mut buffer = vec![0; MESSAGE_MAX];
+    let heads = [(); 3].map(|()| {
+        let length = client.read(&mut buffer).unwrap();
+        Header::split(&buffer[..length]).unwrap().0
+    });
+    assert_eq!(heads.map(|head| head.op), [Op::SUBSCRIBE, Op::DELETE, Op::FLUSH]);
+    assert!(heads[1].flags.has(Flags::EVENT) && heads[2].flags.has(Flags::REPLY));
+}

@@ -94,6 +94,11 @@ impl Waiting {
     }
 }
 
+/// Whether the control thread, asked then, is to be asked now.
+fn is_due(asked: Option<Instant>, now: Instant) -> bool {
+    asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_AGAIN)
+}
+
 /// The frames of one worker that wait.
 #[derive(Debug)]
 pub struct HoldQueue {
@@ -135,12 +140,21 @@ impl HoldQueue {
         self.frames == 0
     }
 
+    /// Whether a frame that waits for the answer to `miss` would have the control thread asked.
+    #[must_use]
+    pub fn asks(&self, miss: &Miss, whose: Whose, now: Instant) -> bool {
+        match self.places.get(&(miss.destination, whose)) {
+            Some(&place) => is_due(self.waiting[place].asked, now),
+            None => self.frames < self.limit,
+        }
+    }
+
     /// Takes a frame that waits for the answer to `miss`.
     pub fn hold(&mut self, miss: Miss, whose: Whose, frame: Frame, ingress: PortIndex, now: Instant) -> Place {
         let held = Held { frame, ingress, expires: now + PATIENCE };
         if let Some(&place) = self.places.get(&(miss.destination, whose)) {
             let waiting = &mut self.waiting[place];
-            let ask = waiting.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_AGAIN);
+            let ask = is_due(waiting.asked, now);
             let Some(free) = waiting.frames.iter().position(Option::is_none) else {
                 let displaced = waiting.take_oldest();
                 waiting.frames[PER_EID - 1] = Some(held);

@@ -101,8 +101,8 @@ impl Inline {
         self.decide(cache, &role(true, instance), memory, packet)
     }
 
-    /// Decapsulates the IP packet in this part of `memory`, which came from the core. The 14 octets in front of it are
-    /// written over.
+    /// Decapsulates the IP packet in this part of `memory`, which came from the core. What lies in front of it, up to [`ROOM`]
+    /// octets, may be written over; 14 must be free.
     ///
     /// # Panics
     /// If the part reaches beyond the memory.
@@ -125,7 +125,7 @@ impl Inline {
             count(&self.setup.counters, refused.verdict);
             return refused;
         }
-        let front = start.min(HEADROOM);
+        let front = start.min(ROOM);
         let lent = &mut memory[start - front..end];
         let ethertype = if lent.get(front).is_some_and(|first| first >> 4 == 6) { IPV6 } else { IPV4 };
         lent[front - LINK..front].fill(0);
@@ -152,7 +152,8 @@ impl Inline {
                 start: start - front + one[0].start() + LINK,
                 length: one[0].len() - LINK,
                 limit: 0,
-                native: role.site && one[0].len() == length + LINK,
+                // By where it begins: what padded it behind its end is gone.
+                native: role.site && one[0].start() + LINK == front,
                 instance,
             }
         })

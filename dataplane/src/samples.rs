@@ -1,7 +1,7 @@
 //! Copies of packets that find no mapping, for clients of the mapping API that want to see them.
 //!
-//! Nothing is copied while nobody wants any: a worker looks at that once a turn. Then the first few in a turn are, beside the miss
-//! that asks for their mapping and before it, so that whoever takes the miss finds the packet.
+//! Nothing is copied while nobody wants any: a worker looks at that once a turn. Then the first few in a turn are whose miss goes to
+//! the control thread, and before it, so that whoever takes the miss finds the packet. Of one out of a tunnel it is the inner.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,8 @@ use rtrb::RingBuffer;
 
 use crate::{classify::IpHeader, counters::Counters, frame::SLOT, mapping::Eid, verdict::Miss};
 
+/// UDP and LISP headers.
+const LISP_HEADERS: usize = 16;
 /// Most copies of a turn.
 const TURN_MAX: usize = 4;
 
@@ -60,14 +62,25 @@ impl Samples {
         self.last = None;
     }
 
-    /// Copies the packet in this frame that missed, if that is wanted.
+    /// Whether a copy would be made.
+    pub(crate) const fn is_wanted(&self) -> bool {
+        self.left > 0
+    }
+
+    /// Copies the packet in this frame that missed, if that is wanted; `tunnelled`: it stands behind LISP headers.
     #[cold]
-    pub(crate) fn offer(&mut self, miss: &Miss, frame: &[u8], counters: &Counters) {
+    pub(crate) fn offer(&mut self, miss: &Miss, frame: &[u8], tunnelled: bool, counters: &Counters) {
         if self.left == 0 || self.last == Some(miss.destination) {
             return;
         }
         let Ok((link, header)) = IpHeader::in_frame(frame) else { return };
-        let packet = &frame[link..link + header.total.min(SLOT)];
+        let mut packet = &frame[link..link + header.total];
+        if tunnelled {
+            let inner = packet.get(header.length + LISP_HEADERS..).unwrap_or_default();
+            let Ok(header) = IpHeader::read(inner) else { return };
+            packet = &inner[..header.total];
+        }
+        let packet = &packet[..packet.len().min(SLOT)];
         let mut sample = Sample { destination: miss.destination, length: packet.len() as u16, octets: [0; SLOT] };
         sample.octets[..packet.len()].copy_from_slice(packet);
         (self.left, self.last) = (self.left - 1, Some(miss.destination));

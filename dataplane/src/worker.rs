@@ -29,6 +29,7 @@ use crate::{
     cache::Snapshot,
     classify::{FlowKey, Rlocs},
     counters::Counters,
+    decap::is_for_etr,
     encap::{Context, Setup},
     features::Features,
     fragment,
@@ -356,14 +357,16 @@ impl Worker {
     /// Holds the frame if allowed, and asks the control thread once for all frames that wait for the same.
     fn miss(&mut self, miss: Miss, frame: Frame, ingress: PortIndex, now: Instant) {
         self.counters.missed.add(1);
-        if let Some(samples) = self.samples.as_mut().filter(|_| miss.wanted == Wanted::Mapping) {
-            samples.offer(&miss, self.umem.octets(&frame), &self.counters);
-        }
-        let Some(held) = &mut self.held else { return self.drop_asking(miss, frame, Reason::MissNotHeld) };
         // What strangers cause leaves half of the places to our site.
         let whose = if self.setup.ports[usize::from(ingress)].site { Whose::Site } else { Whose::Stranger };
+        if self.samples.as_ref().is_some_and(Samples::is_wanted)
+            && self.held.as_ref().is_some_and(|held| held.asks(&miss, whose, now))
+        {
+            self.sample(&miss, &frame, ingress);
+        }
+        let Some(held) = &mut self.held else { return self.drop_asking(miss, frame, ingress, Reason::MissNotHeld) };
         if whose == Whose::Stranger && held.len() >= held.limit() / 2 {
-            return self.drop_asking(miss, frame, Reason::HoldFull);
+            return self.drop_asking(miss, frame, ingress, Reason::HoldFull);
         }
         match held.hold(miss, whose, frame, ingress, now) {
             Place::Held { displaced, ask } => {
@@ -378,12 +381,24 @@ impl Worker {
                     self.drop_late(oldest.frame, (oldest.ingress, Side::In, Came::Waited), Reason::HoldDisplaced, now);
                 }
             }
-            Place::Full(frame) => self.drop_asking(miss, frame, Reason::HoldFull),
+            Place::Full(frame) => self.drop_asking(miss, frame, ingress, Reason::HoldFull),
+        }
+    }
+
+    /// Copies the packet of a miss that the control thread is about to be told of, if anybody wants it.
+    fn sample(&mut self, miss: &Miss, frame: &Frame, ingress: PortIndex) {
+        if let Some(samples) = self.samples.as_mut().filter(|_| miss.wanted == Wanted::Mapping) {
+            let octets = self.umem.octets(frame);
+            let tunnelled = self.setup.ports[usize::from(ingress)].core && is_for_etr(octets, &self.setup.rlocs);
+            samples.offer(miss, octets, tunnelled, &self.counters);
         }
     }
 
     /// Drops a frame that cannot be held, but asks for what it missed, within the turn's bound.
-    fn drop_asking(&mut self, miss: Miss, frame: Frame, reason: Reason) {
+    fn drop_asking(&mut self, miss: Miss, frame: Frame, ingress: PortIndex, reason: Reason) {
+        if self.unheld_asks.0 > 0 {
+            self.sample(&miss, &frame, ingress);
+        }
         let asked = self.ask(miss);
         self.drop(frame, if asked { reason } else { Reason::MissQueueFull });
     }

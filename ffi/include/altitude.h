@@ -83,7 +83,7 @@
 #define ALTMAP_HOST 255
 
 // Octets that must be free in front of a packet, for whatever `altitude_lisp_output` puts there; in front of one to be
-// decapsulated 14 are enough. They are written over.
+// decapsulated 14 are enough. They may be written over; no other octets of the memory but these and the packet's are touched.
 #define ALTITUDE_HEADROOM 70
 
 // Longest packet, octets.
@@ -357,7 +357,7 @@ typedef struct altitude_config {
   uint8_t source_check;
   // Zero.
   uint8_t rsv;
-  // Most mappings and EID-prefixes of our own together; up to 16,777,216.
+  // Most mappings and EID-prefixes of our own together; up to 16,777,216, and with `threads` multiplied up to 268,435,456.
   uint32_t capacity;
   // Most threads at one time; up to 256.
   uint32_t threads;
@@ -549,7 +549,8 @@ void altitude_quiescent(struct altitude_thread *thread);
 //
 // # Safety
 // `thread` is NULL or from `altitude_thread_new`, and in use by no other thread; `packet` is NULL or writable, with its `size` set;
-// `packet->memory` is NULL or `capacity` octets that are the caller's to write.
+// `packet->memory` is NULL or has `capacity` octets, of which nobody else uses the packet's and the ALTITUDE_HEADROOM in front of it,
+// as far as there are, meanwhile.
 int altitude_lisp_output(struct altitude_thread *thread,
                          struct altitude_packet *packet);
 
@@ -613,7 +614,7 @@ int altitude_table_delete(struct altitude_table *table, const struct altmap_eid 
 // Makes an EID-prefix one of ours (`ours` is not 0): packets from it are encapsulated, packets to it come out of tunnels. Or takes
 // that back.
 //
-// -ENOENT: it is none of ours; -EINVAL: a NULL, an EID that is none, or a prefix that has a mapping; -ENOSPC as for
+// -ENOENT: it is none of ours; -EINVAL: a NULL, an EID that is none, or a prefix that has a mapping, or one inside it; -ENOSPC as for
 // `altitude_table_put`.
 //
 // # Safety
@@ -625,7 +626,8 @@ int altitude_table_own(struct altitude_table *table,
 // Says that a locator can be reached (`up` is not 0), as all can at first, or that it cannot: the mappings that have it use
 // others. `addr` has 4 or 16 octets.
 //
-// -EINVAL: a NULL; -EAFNOSUPPORT: `afi` is none of ALTMAP_AFI_*.
+// -EINVAL: a NULL; -EAFNOSUPPORT: `afi` is none of ALTMAP_AFI_*; -ENOSPC as for `altitude_table_put`, but that it is known from
+// now on, and takes effect with a later call that changes the table.
 //
 // # Safety
 // `table` is NULL or from `altitude_table_new`; `addr` is NULL or readable for the octets of its family.
@@ -761,7 +763,8 @@ void altitude_quiescent(struct altitude_thread *thread);
 //
 // # Safety
 // `thread` is NULL or from `altitude_thread_new`, and in use by no other thread; `packet` is NULL or writable, with its `size` set;
-// `packet->memory` is NULL or `capacity` octets that are the caller's to write.
+// `packet->memory` is NULL or has `capacity` octets, of which nobody else uses the packet's and the ALTITUDE_HEADROOM in front of it,
+// as far as there are, meanwhile.
 int altitude_lisp_output(struct altitude_thread *thread,
                          struct altitude_packet *packet);
 
@@ -825,7 +828,7 @@ int altitude_table_delete(struct altitude_table *table, const struct altmap_eid 
 // Makes an EID-prefix one of ours (`ours` is not 0): packets from it are encapsulated, packets to it come out of tunnels. Or takes
 // that back.
 //
-// -ENOENT: it is none of ours; -EINVAL: a NULL, an EID that is none, or a prefix that has a mapping; -ENOSPC as for
+// -ENOENT: it is none of ours; -EINVAL: a NULL, an EID that is none, or a prefix that has a mapping, or one inside it; -ENOSPC as for
 // `altitude_table_put`.
 //
 // # Safety
@@ -837,7 +840,8 @@ int altitude_table_own(struct altitude_table *table,
 // Says that a locator can be reached (`up` is not 0), as all can at first, or that it cannot: the mappings that have it use
 // others. `addr` has 4 or 16 octets.
 //
-// -EINVAL: a NULL; -EAFNOSUPPORT: `afi` is none of ALTMAP_AFI_*.
+// -EINVAL: a NULL; -EAFNOSUPPORT: `afi` is none of ALTMAP_AFI_*; -ENOSPC as for `altitude_table_put`, but that it is known from
+// now on, and takes effect with a later call that changes the table.
 //
 // # Safety
 // `table` is NULL or from `altitude_table_new`; `addr` is NULL or readable for the octets of its family.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Octets that must be free in front of a packet, for whatever `altitude_lisp_output` puts there; in front of one to be
-/// decapsulated 14 are enough. They are written over.
+/// decapsulated 14 are enough. They may be written over; no other octets of the memory but these and the packet's are touched.
 pub const ALTITUDE_HEADROOM: usize = 70;
 /// Longest packet, octets.
 pub const ALTITUDE_PACKET_MAX: usize = 1792;
@@ -178,7 +178,8 @@ pub unsafe extern "C" fn altitude_quiescent(thread: *mut AltitudeThread) {
 ///
 /// # Safety
 /// `thread` is NULL or from `altitude_thread_new`, and in use by no other thread; `packet` is NULL or writable, with its `size` set;
-/// `packet->memory` is NULL or `capacity` octets that are the caller's to write.
+/// `packet->memory` is NULL or has `capacity` octets, of which nobody else uses the packet's and the ALTITUDE_HEADROOM in front of it,
+/// as far as there are, meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn altitude_lisp_output(thread: *mut AltitudeThread, packet: *mut AltitudePacket) -> c_int {
     // SAFETY: the caller's promise for both.
@@ -226,9 +227,13 @@ unsafe fn pass(
         if packet.length > PACKET_MAX {
             return Err(libc::EMSGSIZE);
         }
-        // SAFETY: not NULL, and as many octets that nobody else uses, by the caller's promise.
-        let memory = unsafe { std::slice::from_raw_parts_mut(packet.memory, packet.capacity) };
-        let decided = decide(inline, reader, packet.iid, memory, packet.start..end).ok_or(libc::EINVAL)?;
+        // Of its memory no more than the packet and the room in front of it: the rest may be another packet's.
+        let before = packet.start - packet.start.min(ALTITUDE_HEADROOM);
+        // SAFETY: not NULL, and inside the octets that nobody else uses meanwhile, by the caller's promise.
+        let memory = unsafe { std::slice::from_raw_parts_mut(packet.memory.add(before), end - before) };
+        let range = packet.start - before..end - before;
+        let mut decided = decide(inline, reader, packet.iid, memory, range).ok_or(libc::EINVAL)?;
+        decided.start += before;
         tell(&mut packet, &decided);
         // SAFETY: writable, by the caller's promise.
         unsafe { place.write(0, &packet) };

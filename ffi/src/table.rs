@@ -27,6 +27,9 @@ pub const ALTITUDE_CHECK_NOTIFY: u8 = 1;
 /// Source check: the source has a mapping, and the packet came from one of its RLOCs.
 pub const ALTITUDE_CHECK_SECURE: u8 = 2;
 
+/// Most entries times threads: each thread counts what it used of each, in 16 octets.
+const COUNTED_MAX: u64 = 1 << 28;
+
 /// What a table is made for.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +44,7 @@ pub struct AltitudeConfig {
     pub source_check: u8,
     /// Zero.
     pub rsv: u8,
-    /// Most mappings and EID-prefixes of our own together; up to 16,777,216.
+    /// Most mappings and EID-prefixes of our own together; up to 16,777,216, and with `threads` multiplied up to 268,435,456.
     pub capacity: u32,
     /// Most threads at one time; up to 256.
     pub threads: u32,
@@ -138,6 +141,7 @@ unsafe fn table_of(config: &AltitudeConfig) -> Result<AltitudeTable, Errno> {
     let bounded = (1..=RLOCS_MAX).contains(&(nrloc as usize))
         && (1..=1 << 24).contains(&capacity)
         && (1..=256).contains(&threads)
+        && u64::from(capacity) * u64::from(threads) <= COUNTED_MAX
         && config.rsv == 0;
     if rlocs.is_null() || !bounded {
         return Err(libc::EINVAL);
@@ -228,7 +232,7 @@ pub unsafe extern "C" fn altitude_table_delete(table: *mut AltitudeTable, eid: *
 /// Makes an EID-prefix one of ours (`ours` is not 0): packets from it are encapsulated, packets to it come out of tunnels. Or takes
 /// that back.
 ///
-/// -ENOENT: it is none of ours; -EINVAL: a NULL, an EID that is none, or a prefix that has a mapping; -ENOSPC as for
+/// -ENOENT: it is none of ours; -EINVAL: a NULL, an EID that is none, or a prefix that has a mapping, or one inside it; -ENOSPC as for
 /// `altitude_table_put`.
 ///
 /// # Safety
@@ -243,7 +247,8 @@ pub unsafe extern "C" fn altitude_table_own(table: *mut AltitudeTable, eid: *con
 /// Says that a locator can be reached (`up` is not 0), as all can at first, or that it cannot: the mappings that have it use
 /// others. `addr` has 4 or 16 octets.
 ///
-/// -EINVAL: a NULL; -EAFNOSUPPORT: `afi` is none of ALTMAP_AFI_*.
+/// -EINVAL: a NULL; -EAFNOSUPPORT: `afi` is none of ALTMAP_AFI_*; -ENOSPC as for `altitude_table_put`, but that it is known from
+/// now on, and takes effect with a later call that changes the table.
 ///
 /// # Safety
 /// `table` is NULL or from `altitude_table_new`; `addr` is NULL or readable for the octets of its family.
@@ -259,10 +264,7 @@ pub unsafe extern "C" fn altitude_table_reach(
         let locator = unsafe { octets_of(afi, addr)? };
         // SAFETY: NULL or from altitude_table_new, by the caller's promise.
         let table = unsafe { table.as_ref() }.ok_or(libc::EINVAL)?;
-        table.shared.change(|table| {
-            table.judge(locator, up != 0);
-            Ok(0)
-        })
+        table.shared.change(|table| done(&table.judge(locator, up != 0).map(drop)))
     })
 }
 

@@ -36,6 +36,12 @@ impl Changes {
     pub fn since(&self, eid: &EidPrefix, generation: u64) -> bool {
         self.last.get(eid).copied().unwrap_or(self.floor) > generation
     }
+
+    /// Whether the entry is known to have changed after `generation`.
+    #[must_use]
+    pub fn surely_since(&self, eid: &EidPrefix, generation: u64) -> bool {
+        self.last.get(eid).is_some_and(|last| *last > generation)
+    }
 }
 
 #[cfg(test)]
@@ -61,6 +67,9 @@ mod tests {
             changes.note(eid(number), u64::from(number));
         }
         // 1's first and 2's only change are forgotten, 1's second is not.
+        assert!(
+            changes.surely_since(&eid(1), 2) && !changes.surely_since(&eid(1), 3) && !changes.surely_since(&eid(2), 1)
+        );
         assert_eq!([2, 3].map(|seen| changes.since(&eid(1), seen)), [true, false]);
         assert_eq!([1, 2].map(|seen| changes.since(&eid(2), seen)), [true, false]);
         assert!(changes.last.len() <= REMEMBERED && changes.order.len() <= REMEMBERED);

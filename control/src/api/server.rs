@@ -128,7 +128,8 @@ pub enum Conduct {
 }
 
 /// Answers one request: appends its replies, or leaves the session [at work](Session::is_at_work). No other request is to be
-/// handed in then, before that has ended: a dump with the last [`next_page`], a change with [`Session::conclude`].
+/// handed in then, before that has ended: a dump with the last [`next_page`], a change with the one after
+/// [`Session::conclude`].
 pub fn handle(request: &[u8], router: &mut dyn Router, session: &mut Session, replies: &mut Vec<Vec<u8>>) -> Conduct {
     let (asked, body) = match Header::split(request) {
         Ok(split) => split,
@@ -149,8 +150,8 @@ pub fn handle(request: &[u8], router: &mut dyn Router, session: &mut Session, re
     Conduct::Keep
 }
 
-/// The next page of the dump that a session is at work on, to be made when the one before it and all events have left; `None`
-/// if there is none.
+/// The next page of the dump that a session is at work on, or the reply to a change that has ended, to be made when what was
+/// made before and all events have left; `None` if there is none.
 pub fn next_page(view: &dyn View, session: &mut Session) -> Option<Vec<u8>> {
     let (page, more) = session.work.as_mut()?.page(view)?;
     if !more {

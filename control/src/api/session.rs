@@ -41,7 +41,7 @@ struct Subscriber {
     filters: Vec<(Filter, Bucket)>,
     echo: bool,
     ring: VecDeque<Told>,
-    /// Those of the ring that are MISS events.
+    /// Those of the ring that packets cause.
     misses: usize,
     /// Number of the last event, told or lost.
     number: u64,
@@ -86,11 +86,12 @@ impl Session {
         self.work.is_some()
     }
 
-    /// The reply to a change that was [to come later](super::Outcome::Later); the session reads requests again.
-    pub fn conclude(&mut self, outcome: &Result<Done, Refused>, generation: u64) -> Option<Vec<u8>> {
-        let reply = self.work.as_ref()?.outcome(outcome, generation)?;
-        self.work = None;
-        Some(reply)
+    /// A change that was [to come later](super::Outcome::Later) came to its end: the reply is the
+    /// [next page](super::next_page), behind the events that wait.
+    pub fn conclude(&mut self, outcome: &Result<Done, Refused>, generation: u64) {
+        if let Some(reply) = self.work.as_ref().and_then(|work| work.outcome(outcome, generation)) {
+            self.work = Some(Work::Ended(reply));
+        }
     }
 
     /// Replaces its filters; none ends the subscription. Events are numbered from `generation` on.
@@ -131,9 +132,14 @@ impl Session {
     pub fn told(&mut self) {
         let Some(subscriber) = &mut self.subscriber else { return };
         if let Some(told) = subscriber.ring.pop_front() {
-            subscriber.misses -= usize::from(told.op == Op::MISS);
+            subscriber.misses -= usize::from(is_by_packets(told.op));
         }
     }
+}
+
+/// Whether packets cause such events, as many as they like: no change of a table is lost for them.
+fn is_by_packets(op: Op) -> bool {
+    matches!(op, Op::MISS | Op::STALE | Op::LSBITS)
 }
 
 impl Subscriber {
@@ -147,23 +153,24 @@ impl Subscriber {
         within.then_some(filter.detail)
     }
 
-    /// Appends an event. In a full ring the oldest MISS gives way, which a gap in the numbers shows; where there is none
+    /// Appends an event. In a full ring the oldest that a packet caused gives way, which a gap in the numbers shows; where there is none
     /// everything goes, and the event that comes instead says OVERRUN.
     fn push(&mut self, event: &Event, body: Arc<[u8]>) {
         self.number += 1;
         let mut told = Told { op: event.op(), flags: event.flags(), number: self.number, body };
         if self.ring.len() >= RING {
             if self.misses > 0 {
-                let oldest = self.ring.iter().position(|told| told.op == Op::MISS && !told.flags.has(Flags::OVERRUN));
+                let oldest =
+                    self.ring.iter().position(|told| is_by_packets(told.op) && !told.flags.has(Flags::OVERRUN));
                 self.misses -= usize::from(oldest.and_then(|at| self.ring.remove(at)).is_some());
-            } else if told.op == Op::MISS {
+            } else if is_by_packets(told.op) {
                 return;
             } else {
                 self.ring.clear();
                 told.flags = told.flags.with(Flags::OVERRUN);
             }
         }
-        self.misses += usize::from(told.op == Op::MISS);
+        self.misses += usize::from(is_by_packets(told.op));
         self.ring.push_back(told);
     }
 }

@@ -27,6 +27,8 @@ pub(super) enum Work {
     Dump(Dump),
     /// The request, with the flags of its reply.
     Change(Header),
+    /// The reply to a change that came to its end; events older than it leave first.
+    Ended(Vec<u8>),
 }
 
 /// A dump, as far as it got.
@@ -78,11 +80,12 @@ fn beginning(instance: Option<InstanceId>) -> Bound<EidPrefix> {
 }
 
 impl Work {
-    /// The next page of a dump; `None` if it is something else that is waited for.
+    /// The next message and whether there are more; `None` if it is the end of a change that is waited for.
     pub(super) fn page(&mut self, view: &dyn View) -> Option<(Vec<u8>, bool)> {
         match self {
             Self::Dump(dump) => Some(dump.page(view)),
             Self::Change(_) => None,
+            Self::Ended(reply) => Some((std::mem::take(reply), false)),
         }
     }
 

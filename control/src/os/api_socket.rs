@@ -309,9 +309,10 @@ impl Connection {
         }
     }
 
-    /// A change that the client waits for came to its end; the next [`serve`](Self::serve) sends the reply.
+    /// A change that the client waits for came to its end; the next [`serve`](Self::serve) sends the reply, behind the events
+    /// that happened before.
     pub fn conclude(&mut self, outcome: &Result<Done, Refused>, generation: u64) {
-        self.replies.extend(self.session.conclude(outcome, generation));
+        self.session.conclude(outcome, generation);
     }
 
     /// Whether the client took no reply for so long that it is to be dropped.

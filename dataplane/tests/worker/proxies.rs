@@ -1,11 +1,15 @@
 //! Between LISP and networks without it: what a PETR lets out, what a PITR takes in, and what neither may.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use altitude_dataplane::{
     cache::Forwarding,
     features::Features,
     mapping::{Eid, MapVersion, Mark},
+    samples::Samples,
     sightings::Seen,
     verdict::{Miss, Reason, Wanted},
 };
@@ -389,4 +393,16 @@ fn a_loop_of_rtrs_ends() {
     }
     assert_eq!(rounds, 63);
     assert_eq!(ring[rounds % 3].drops(), [("inner-ttl-expired", 1)].into());
+}
+
+#[test]
+fn of_a_packet_out_of_a_tunnel_that_misses_the_inner_one_is_copied() {
+    let mut world = world();
+    let (samples, mut taken) = Samples::new(4, Arc::new(AtomicBool::new(true)));
+    world.worker = world.worker.with_samples(samples);
+    world.pass(CORE_PORT, tunnelled(2, "2.2.2.2", "7.7.7.7"));
+    assert_eq!(world.asked(), [miss(Wanted::Mapping, "7.7.7.7", "2.2.2.2")]);
+    assert_eq!(taken.pop().unwrap().octets(), udp("2.2.2.2", "7.7.7.7", (1, 2), 20).octets());
+    assert!(taken.pop().is_err());
+    world.settle_accounts();
 }

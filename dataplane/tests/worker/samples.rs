@@ -48,3 +48,19 @@ fn packets_are_copied_while_wanted_once_for_a_destination_and_counted_when_lost(
     assert!(taken.pop().is_err());
     world.settle_accounts();
 }
+
+#[test]
+fn a_packet_whose_miss_nobody_is_told_of_takes_no_others_place() {
+    let mut world = World::new();
+    let (samples, mut taken) = Samples::new(64, Arc::new(AtomicBool::new(true)));
+    world.worker = world.worker.with_samples(samples);
+    // One destination without an answer, packet after packet.
+    for _ in 0..5 {
+        world.pass(SITE_PORT, to(2));
+    }
+    world.pass(SITE_PORT, to(3));
+    let taken: Vec<_> = std::iter::from_fn(|| taken.pop().ok()).map(|sample| sample.destination).collect();
+    assert_eq!(taken, [2, 3].map(|last| Eid { instance: instance(0), address: [2, 2, 2, last].into() }));
+    assert_eq!(world.asked().len(), 2);
+    world.settle_accounts();
+}

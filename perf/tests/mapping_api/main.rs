@@ -281,6 +281,51 @@ fn a_flush_of_many_lets_others_work_meanwhile_and_subscribers_follow() {
     assert_eq!(table, last);
 }
 
+#[test]
+fn a_flush_holds_from_its_event_on_for_whoever_reads_or_writes_while_it_goes_on() {
+    const ENTRIES: u32 = 30_000;
+    if let Err(why) = lab::available() {
+        return println!("SKIP: {why}");
+    }
+    let lab = Lab::new().unwrap();
+    let router = router(&lab);
+    let (mut writer, mut listener) = (connect(&router), connect(&router));
+    let place = |number: u32| eid(&format!("10.{}.{}.{}/32", number >> 16, number >> 8 & 0xff, number & 0xff));
+    for number in 0..ENTRIES {
+        writer.perform(&Operation::Add(offer(place(number), 20))).unwrap();
+    }
+    let (kept, mark) = (place(ENTRIES - 1), eid("9.9.9.9/32"));
+    let filters = [Filter::of(&[Op::ADD, Op::CHANGE, Op::DELETE, Op::FLUSH])];
+    listener.subscribe(&filters, false).unwrap();
+    let mut flusher = connect(&router);
+    flusher.subscribe(&filters, false).unwrap();
+    let flushing = thread::spawn(move || {
+        let flush = Operation::Flush { table: Table::Cache, instance: None, all: false };
+        (flusher.perform(&flush).unwrap().count, flusher)
+    });
+    assert!(matches!(next_change(&mut listener), Event::Flushed { .. }));
+    // The last of them is the last that it comes to.
+    let change = Operation::Change { offer: offer(kept, 21), unless_after: None };
+    let absent = refused(writer.perform(&change)) == libc_errno("ENOENT");
+    let absent = absent && writer.find(Table::Cache, &kept).unwrap().is_none();
+    writer.perform(&Operation::Add(offer(kept, 22))).unwrap();
+    let mut late = connect(&router);
+    late.subscribe(&filters, false).unwrap();
+    let mut table = read_table(&mut late);
+    let first: Vec<EidPrefix> = table.keys().copied().collect();
+    let (count, mut flusher) = flushing.join().unwrap();
+    writer.perform(&Operation::Add(offer(mark, 20))).unwrap();
+    while apply(&mut table, next(&mut late).event, &mark) {}
+    assert!(absent, "a client finds what was flushed");
+    assert_eq!((first, count), (vec![kept], u64::from(ENTRIES)));
+    let mut last = read_table(&mut late);
+    last.remove(&mark);
+    assert_eq!((last.keys().copied().collect::<Vec<_>>(), table), (vec![kept], last));
+    // Who flushed heard only what others did.
+    assert!(matches!(next_change(&mut flusher), Event::Added(entry) if entry.eid == kept));
+    assert!(matches!(next_change(&mut flusher), Event::Added(entry) if entry.eid == mark));
+}
+
 /// `altitude map …`: exit code, what it printed, what it complained of.
 fn map(api: &Path, arguments: &str) -> (Option<i32>, String, String) {
     let mut command = Command::new(lab::altitude_binary().unwrap());

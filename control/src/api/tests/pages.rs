@@ -175,12 +175,17 @@ fn the_outcome_of_what_takes_long_comes_when_it_is_there() {
     let request = Header { op: Op::FLUSH, flags: Flags::default(), errno: 0, sequence: 9, generation: 0 }.message(&[]);
     assert_eq!(answers(&request, &mut router, &mut asker).1, Vec::<Vec<u8>>::new());
     assert!(asker.is_at_work());
-    let reply = asker.conclude(&Ok(Done { entry: None, count: 258 }), 77).unwrap();
+    assert!(next_page(&router.0, &mut asker).is_none(), "not yet");
+    asker.conclude(&Ok(Done { entry: None, count: 258 }), 77);
+    assert!(asker.is_at_work(), "what happened before is told first");
+    let reply = next_page(&router.0, &mut asker).unwrap();
     let (header, body) = Header::split(&reply).unwrap();
     assert_eq!((header.op, header.sequence, header.generation, header.errno), (Op::FLUSH, 9, 77, 0));
     assert_eq!(body[..14], [11, 0, 10, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]);
-    assert!(!asker.is_at_work() && asker.conclude(&Ok(Done::default()), 77).is_none());
+    asker.conclude(&Ok(Done::default()), 77);
+    assert!(!asker.is_at_work() && next_page(&router.0, &mut asker).is_none());
     answers(&request, &mut router, &mut asker);
-    let reply = asker.conclude(&Err(Refused::Full("no room")), 78).unwrap();
+    asker.conclude(&Err(Refused::Full("no room")), 78);
+    let reply = next_page(&router.0, &mut asker).unwrap();
     assert_eq!(Header::split(&reply).unwrap().0.errno, errno::NO_SPACE);
 }

@@ -258,6 +258,7 @@ impl Driver<'_> {
     fn take_misses(&mut self, now: Instant) -> bool {
         let mut left = false;
         for index in 0..self.workers.len() {
+            self.take_samples(index);
             for _ in 0..ROUND {
                 let Ok(miss) = self.workers[index].misses.pop() else { break };
                 self.take_samples(index);
@@ -265,7 +266,10 @@ impl Driver<'_> {
             }
             left |= !self.workers[index].misses.is_empty();
         }
-        self.news.packets.clear();
+        // What is left to the next round may have its packet here.
+        if !left {
+            self.end_samples();
+        }
         left
     }
 

@@ -1,6 +1,9 @@
 //! Header features: what packets of ours say of our mappings, and what those of others had workers pass on.
 
-use std::{net::IpAddr, time::Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use altitude_control::{
     api::{Event, Stale, Stat},
@@ -8,6 +11,7 @@ use altitude_control::{
     echo_nonce::{self, EchoNonce, NonceFault},
     fault::Tally,
     map_cache::Origin,
+    rate::{Bucket, Rate},
     resolver, smr,
     status_bits::{self, StatusBits, StatusFault},
     versions::{self, VersionFault, Versions},
@@ -22,12 +26,17 @@ use rand_chacha::rand_core::Rng;
 
 use super::{Driver, ROUND};
 
+/// How often subscribers are told what peers' headers say.
+const TOLD: Rate = Rate { burst: 100, every: Duration::from_millis(10) };
+
 /// The machines; each is there if its feature is on.
 pub(super) struct Features {
     pub(super) versions: Option<Versions>,
     pub(super) status: Option<StatusBits>,
     pub(super) nonces: Option<EchoNonce>,
     pub(super) counts: Counts,
+    /// Of events about what peers' headers say.
+    told: Bucket,
     pub(super) version_faults: Tally<VersionFault>,
     pub(super) status_faults: Tally<StatusFault>,
     pub(super) nonce_faults: Tally<NonceFault>,
@@ -42,6 +51,8 @@ pub(super) struct Counts {
     pub(super) versions_asked: u64,
     /// Peers that came by an old version of a mapping of ours.
     pub(super) versions_old: u64,
+    /// Events about what peers' headers say, beyond what subscribers are told.
+    pub(super) untold: u64,
     /// Probes that changed bits asked for.
     pub(super) status_hints: u64,
 }
@@ -54,6 +65,7 @@ impl Features {
             status: on.status.then(|| StatusBits::new(&config.database, now)),
             nonces: on.nonces.then(EchoNonce::default),
             counts: Counts::default(),
+            told: Bucket::default(),
             version_faults: Tally::default(),
             status_faults: Tally::default(),
             nonce_faults: Tally::default(),
@@ -80,7 +92,7 @@ impl Features {
 }
 
 impl Driver<'_> {
-    pub(super) fn feature_stats(&self) -> [Stat; 8] {
+    pub(super) fn feature_stats(&self) -> [Stat; 9] {
         let counts = &self.reachability.features.counts;
         let nonces = self.reachability.features.nonces.as_ref().map(EchoNonce::counts).unwrap_or_default();
         [
@@ -88,6 +100,7 @@ impl Driver<'_> {
             Stat::new("newer-versions-asked-for", counts.versions_asked),
             Stat::new("older-versions-told-of", counts.versions_old),
             Stat::new("status-bit-hints", counts.status_hints),
+            Stat::new("header-events-limited", counts.untold),
             Stat::new("nonces-asked", nonces.asked),
             Stat::new("nonces-echoed", nonces.echoed),
             Stat::new("nonces-lost", nonces.lost),
@@ -117,7 +130,7 @@ impl Driver<'_> {
                 let own = self.publisher.own_prefix(Eid { instance: source.instance, address: destination });
                 if let Some(eid) = own {
                     self.reachability.features.counts.versions_old += 1;
-                    self.old_copy_news(eid, version, rloc);
+                    self.old_copy_news(now, eid, version, rloc);
                     self.solicit(now, smr::Input::Outdated(rloc, eid));
                 }
             }
@@ -126,13 +139,13 @@ impl Driver<'_> {
                 let (eid, fixed) = (cached.eid, matches!(cached.origin, Origin::Static | Origin::Api));
                 let cached = MapVersion::new(cached.version);
                 let (seen, ours) = (said.get(), cached.map_or(0, MapVersion::get));
-                self.tell(Event::Stale { eid, which: Stale::Local, seen, ours, peer: rloc });
+                self.tell_seen(now, Event::Stale { eid, which: Stale::Local, seen, ours, peer: rloc });
                 self.version(now, versions::Input::Newer { eid, cached, said, fixed });
             }
             Seen::Status { bits, width } => {
                 let Some(cached) = self.map_cache.lookup(source) else { return };
                 let (eid, locators) = (cached.eid, cached.locators.to_vec());
-                self.tell(Event::StatusBits { eid, bits, width, peer: rloc });
+                self.tell_seen(now, Event::StatusBits { eid, bits, width, peer: rloc });
                 self.status(now, status_bits::Input::Seen { eid, locators: &locators, bits, width });
             }
             Seen::EchoAsked(_) | Seen::Nonce(_) | Seen::NoNonce => {
@@ -142,9 +155,17 @@ impl Driver<'_> {
     }
 
     /// A peer's packets go by an old version of a mapping of ours.
-    fn old_copy_news(&mut self, eid: EidPrefix, seen: MapVersion, peer: IpAddr) {
+    fn old_copy_news(&mut self, now: Instant, eid: EidPrefix, seen: MapVersion, peer: IpAddr) {
         let ours = self.responder.database().find(|mapping| mapping.eid == eid).map_or(0, |mapping| mapping.version);
-        self.tell(Event::Stale { eid, which: Stale::Remote, seen: seen.get(), ours, peer });
+        self.tell_seen(now, Event::Stale { eid, which: Stale::Remote, seen: seen.get(), ours, peer });
+    }
+
+    /// Has subscribers told what packets caused, within limits.
+    fn tell_seen(&mut self, now: Instant, event: Event) {
+        match self.reachability.features.told.take(now, TOLD) {
+            true => self.tell(event),
+            false => self.reachability.features.counts.untold += 1,
+        }
     }
 
     pub(super) fn wake_features(&mut self, now: Instant) {

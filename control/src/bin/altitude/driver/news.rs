@@ -33,10 +33,38 @@ pub(super) struct News {
     pub(super) about: Option<EidPrefix>,
     /// One event says it all: single ones are not told.
     pub(super) muted: bool,
-    /// Packets of the misses that are being taken, by what they wanted.
-    pub(super) packets: HashMap<EidPrefix, Vec<u8>>,
+    packets: Packets,
     waiting: Vec<(Option<Asker>, Event)>,
     misses: Misses,
+}
+
+/// Packets whose misses are being taken, by what they wanted. A packet comes before its miss, so it stays for one round more.
+#[derive(Default)]
+struct Packets {
+    kept: HashMap<EidPrefix, (u64, Vec<u8>)>,
+    round: u64,
+    /// Those that found no room.
+    lost: u64,
+}
+
+impl Packets {
+    fn keep(&mut self, eid: EidPrefix, packet: &[u8]) {
+        if self.kept.len() < PACKETS_MAX || self.kept.contains_key(&eid) {
+            self.kept.insert(eid, (self.round, packet.to_vec()));
+        } else {
+            self.lost += 1;
+        }
+    }
+
+    fn take(&mut self, eid: &EidPrefix) -> Vec<u8> {
+        self.kept.remove(eid).map(|(_, packet)| packet).unwrap_or_default()
+    }
+
+    /// All misses that were there are taken.
+    fn end_round(&mut self) {
+        self.kept.retain(|_, (round, _)| *round == self.round);
+        self.round += 1;
+    }
 }
 
 /// What became of an entry of the map-cache.
@@ -90,7 +118,7 @@ impl Driver<'_> {
             return;
         }
         if let Some(suppressed) = self.news.misses.tell(now, eid) {
-            let packet = self.news.packets.remove(&eid).unwrap_or_default();
+            let packet = self.news.packets.take(&eid);
             self.tell(Event::Missed { eid, reason, suppressed, from, packet });
         }
     }
@@ -98,10 +126,18 @@ impl Driver<'_> {
     /// Takes the packets of a worker's misses, if anybody wants to see them.
     pub(super) fn take_samples(&mut self, worker: usize) {
         while let Ok(sample) = self.workers[worker].samples.pop() {
-            if self.news.packets.len() < PACKETS_MAX {
-                self.news.packets.insert(EidPrefix::host(sample.destination), sample.octets().to_vec());
-            }
+            self.news.packets.keep(EidPrefix::host(sample.destination), sample.octets());
         }
+    }
+
+    /// Forgets packets whose misses were taken before.
+    pub(super) fn end_samples(&mut self) {
+        self.news.packets.end_round();
+    }
+
+    /// Packets of misses that found no room.
+    pub(super) const fn samples_lost(&self) -> u64 {
+        self.news.packets.lost
     }
 
     /// What clients want to hear of has changed.
@@ -155,5 +191,33 @@ impl Driver<'_> {
                 self.ready.extend(subscribers.map(|(token, _)| *token));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use altitude_dataplane::mapping::{Eid, InstanceId};
+
+    use super::*;
+
+    #[test]
+    fn a_packet_stays_until_its_miss_is_taken_or_the_round_after_and_they_are_bounded() {
+        let eid =
+            |last: u32| EidPrefix::host(Eid { instance: InstanceId::DEFAULT, address: last.to_be_bytes().into() });
+        let mut packets = Packets::default();
+        packets.keep(eid(1), &[1]);
+        packets.keep(eid(2), &[2]);
+        assert_eq!(packets.take(&eid(1)), [1]);
+        packets.end_round();
+        packets.keep(eid(3), &[3]);
+        assert_eq!((packets.take(&eid(2)), packets.take(&eid(2))), (vec![2], vec![]), "it came before its miss");
+        packets.keep(eid(2), &[4]);
+        packets.end_round();
+        packets.end_round();
+        assert_eq!((packets.take(&eid(2)), packets.take(&eid(3))), (vec![], vec![]));
+        for last in 0..=PACKETS_MAX as u32 {
+            packets.keep(eid(last), &[5]);
+        }
+        assert_eq!((packets.kept.len(), packets.lost), (PACKETS_MAX, 1));
     }
 }

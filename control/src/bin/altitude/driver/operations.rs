@@ -113,8 +113,12 @@ impl Driver<'_> {
         let eid = offer.mapping.eid;
         // What was only given up on is no mapping.
         let there = self.map_cache.get(&eid).filter(|cached| cached.origin != map_cache::Origin::GivenUp);
-        if there.is_some() {
-            return Err(Refused::Exists(eid));
+        if let Some(cached) = there {
+            if !self.is_condemned(&cached) {
+                return Err(Refused::Exists(eid));
+            }
+            let origin = cached.origin;
+            self.take_out_condemned(now, &eid, origin);
         }
         self.put(now, asker, offer)
     }
@@ -200,7 +204,7 @@ impl Driver<'_> {
 
     /// Whether there is an entry, and it has not changed since a client saw it.
     fn unchanged(&self, eid: &EidPrefix, unless_after: Option<u64>) -> Result<(), Refused> {
-        if self.map_cache.get(eid).is_none() {
+        if self.map_cache.get(eid).is_none_or(|cached| self.is_condemned(&cached)) {
             return Err(Refused::Missing(format!("no entry for exactly {eid}")));
         }
         match unless_after {

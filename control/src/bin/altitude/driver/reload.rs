@@ -87,7 +87,8 @@ impl Driver<'_> {
                     && cached.version == mapping.version
                     && *cached.locators == *mapping.locators
             };
-            if !self.map_cache.get(&mapping.eid).is_some_and(as_written) {
+            let there = self.map_cache.get(&mapping.eid).filter(|cached| !self.is_condemned(cached));
+            if !there.is_some_and(as_written) {
                 self.operations.disown(&mapping.eid);
                 self.resolver.settle(&mapping.eid);
                 self.cache(now, map_cache::Input::Static(mapping.clone()));

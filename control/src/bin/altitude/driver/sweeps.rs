@@ -1,22 +1,31 @@
 //! Changes of many entries, a slice of them in each round: FLUSH, and the leave of a client whose entries go with it.
 //!
-//! FLUSH is told when it begins. What it takes out from then on is told by itself only where it may have changed since, because
-//! subscribers have it again then. The table's order has less-specifics first, so that no packet takes the way of one whose
-//! more-specific has left.
+//! FLUSH is told when it begins, and holds from then on for clients: what it has still to take out is shown to nobody, and ADD
+//! puts another in its place. What surely came or changed since stays. What only may have, because so many changes are not
+//! remembered, is shown, goes, and is told. The table's order has less-specifics first, so that no packet takes the way of one
+//! whose more-specific has left.
 
-use std::{ops::Bound, time::Instant};
+use std::{
+    ops::{Bound, RangeBounds},
+    time::Instant,
+};
 
 use altitude_control::{
-    api::{Asker, Done, Event, Outcome, Refused, Table},
+    api::{Asker, Changes, Done, Event, Outcome, Refused, Table},
     map_cache,
 };
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
 use mio::Token;
 
-use super::{Driver, operations::writable};
+use super::{
+    Driver,
+    operations::{Operations, writable},
+};
 
 /// Entries that one round looks at: with a million of them in the table it takes about a millisecond.
 const SLICE: usize = 512;
+/// FLUSHes that wait or go on at one time: who asked for one may leave, and ask again.
+const FLUSHES_MAX: usize = 32;
 
 /// Something that goes on in the next round.
 pub(super) enum Sweep {
@@ -38,6 +47,20 @@ pub(super) struct Flush {
     count: u64,
 }
 
+impl Flush {
+    /// Whether it is about such entries.
+    fn means(&self, eid: &EidPrefix, origin: map_cache::Origin) -> bool {
+        let instance = self.instance.is_none_or(|instance| instance == eid.instance);
+        instance && (self.all || origin != map_cache::Origin::Static)
+    }
+
+    /// Whether it has told that this entry is gone, and has still to take it out.
+    fn condemns(&self, eid: &EidPrefix, origin: map_cache::Origin, changes: &Changes) -> bool {
+        let ahead = (self.start, Bound::Unbounded).contains(eid);
+        ahead && self.means(eid, origin) && !changes.since(eid, self.since)
+    }
+}
+
 impl Driver<'_> {
     pub(super) fn flush(
         &mut self,
@@ -47,6 +70,10 @@ impl Driver<'_> {
         all: bool,
     ) -> Result<Outcome, Refused> {
         writable(table)?;
+        let flushes = self.operations.sweeps.iter().filter(|sweep| matches!(sweep, Sweep::Flush(_)));
+        if flushes.count() >= FLUSHES_MAX {
+            return Err(Refused::Full("as many FLUSHes go on as may: ask again when one has ended"));
+        }
         let first = Prefix::new([0; 4].into(), 0).expect("a length of 0 suits every family");
         let start =
             instance.map_or(Bound::Unbounded, |instance| Bound::Included(EidPrefix { instance, prefix: first }));
@@ -54,6 +81,30 @@ impl Driver<'_> {
         let since = self.generation;
         self.operations.sweeps.push_back(Sweep::Flush(Flush { asker, instance, all, start, since, count: 0 }));
         Ok(Outcome::Later)
+    }
+
+    /// Whether a FLUSH that goes on has told that this entry is gone.
+    pub(super) fn is_condemned(&self, cached: &map_cache::Cached<'_>) -> bool {
+        let changes = &self.operations.changes;
+        self.operations
+            .sweeps
+            .iter()
+            .any(|sweep| matches!(sweep, Sweep::Flush(flush) if flush.condemns(&cached.eid, cached.origin, changes)))
+    }
+
+    /// Takes a condemned entry out before it is its turn, as the FLUSH would.
+    pub(super) fn take_out_condemned(&mut self, now: Instant, eid: &EidPrefix, origin: map_cache::Origin) {
+        let Operations { sweeps, changes, .. } = &mut self.operations;
+        let flushes = sweeps.iter_mut().filter_map(|sweep| match sweep {
+            Sweep::Flush(flush) => Some(flush),
+            Sweep::Leave(_) => None,
+        });
+        if let Some(flush) = flushes.into_iter().find(|flush| flush.condemns(eid, origin, changes)) {
+            flush.count += 1;
+            self.news.muted = true;
+            self.cache(now, map_cache::Input::Remove(*eid));
+            self.news.muted = false;
+        }
     }
 
     /// What was to go with a connection goes.
@@ -79,16 +130,20 @@ impl Driver<'_> {
     }
 
     fn sweep_flush(&mut self, now: Instant, mut flush: Flush) -> Option<Sweep> {
-        let meant = |cached: &map_cache::Cached<'_>| flush.all || cached.origin != map_cache::Origin::Static;
+        let changes = &self.operations.changes;
+        let goes = |cached: &map_cache::Cached<'_>| {
+            flush.means(&cached.eid, cached.origin) && !changes.surely_since(&cached.eid, flush.since)
+        };
         let here = self.map_cache.iter_from(flush.start);
         let here = here.take_while(|cached| flush.instance.is_none_or(|instance| cached.eid.instance == instance));
-        let slice: Vec<(EidPrefix, bool)> = here.take(SLICE).map(|cached| (cached.eid, meant(&cached))).collect();
-        for (eid, _) in slice.iter().filter(|(_, meant)| *meant) {
+        let slice: Vec<(EidPrefix, bool)> = here.take(SLICE).map(|cached| (cached.eid, goes(&cached))).collect();
+        self.news.cause = Some(flush.asker);
+        for (eid, _) in slice.iter().filter(|(_, goes)| *goes) {
             self.news.muted = !self.operations.changes.since(eid, flush.since);
             self.cache(now, map_cache::Input::Remove(*eid));
             flush.count += 1;
         }
-        self.news.muted = false;
+        (self.news.muted, self.news.cause) = (false, None);
         match slice.last() {
             Some((last, _)) if slice.len() == SLICE => {
                 flush.start = Bound::Excluded(*last);
@@ -117,6 +172,46 @@ impl Driver<'_> {
         if let Some(connection) = self.connections.get_mut(&token) {
             connection.conclude(outcome, self.generation);
             self.ready.insert(token);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn eid(instance: u32, text: &str) -> EidPrefix {
+        EidPrefix { instance: InstanceId::new(instance).unwrap(), prefix: text.parse().unwrap() }
+    }
+
+    #[test]
+    fn condemned_is_what_it_is_about_and_has_not_reached_and_did_not_change_since() {
+        use map_cache::Origin::{Api, Reply, Static};
+        let mut changes = Changes::default();
+        changes.note(eid(0, "2.0.0.0/16"), 10);
+        changes.note(eid(0, "3.0.0.0/16"), 11);
+        let flush = |instance: Option<u32>, all| Flush {
+            asker: Asker(1),
+            instance: instance.map(|number| InstanceId::new(number).unwrap()),
+            all,
+            start: Bound::Excluded(eid(0, "1.0.0.0/16")),
+            since: 10,
+            count: 0,
+        };
+        let cases = [
+            (flush(None, false), eid(0, "2.0.0.0/16"), Reply, true),
+            (flush(None, false), eid(0, "2.0.0.0/16"), Static, false),
+            (flush(None, true), eid(0, "2.0.0.0/16"), Static, true),
+            // It came or changed since.
+            (flush(None, false), eid(0, "3.0.0.0/16"), Api, false),
+            // Where it has been already.
+            (flush(None, false), eid(0, "1.0.0.0/16"), Api, false),
+            (flush(None, false), eid(7, "1.0.0.0/16"), Api, true),
+            (flush(Some(7), false), eid(7, "1.0.0.0/16"), Api, true),
+            (flush(Some(7), false), eid(0, "2.0.0.0/16"), Api, false),
+        ];
+        for (flush, eid, origin, condemned) in cases {
+            assert_eq!(flush.condemns(&eid, origin, &changes), condemned, "{eid} {origin:?}");
         }
     }
 }

@@ -27,7 +27,7 @@ use altitude_control::{
 };
 use altitude_dataplane::{
     counters::Volume,
-    mapping::{Eid, EidPrefix, PortIndex},
+    mapping::{Eid, EidPrefix, PortIndex, Prefix},
     port::xsk::XskStatistics,
 };
 
@@ -40,7 +40,7 @@ impl View for Driver<'_> {
 
     fn entries(&self, table: Table) -> Box<dyn Iterator<Item = Entry> + '_> {
         match table {
-            Table::Cache => Box::new(self.map_cache.iter().map(|cached| self.cached(&cached))),
+            Table::Cache => self.entries_from(table, Bound::Unbounded),
             Table::Database => Box::new(self.responder.database().map(|mapping| {
                 let up = |address| self.kernel.underlay.own_addresses().contains(&address);
                 let entry = Entry::new(Table::Database, mapping, Origin::Static, self.wall_clock(self.started), up);
@@ -51,7 +51,10 @@ impl View for Driver<'_> {
 
     fn entries_from(&self, table: Table, start: Bound<EidPrefix>) -> Box<dyn Iterator<Item = Entry> + '_> {
         match table {
-            Table::Cache => Box::new(self.map_cache.iter_from(start).map(|cached| self.cached(&cached))),
+            Table::Cache => {
+                let there = self.map_cache.iter_from(start).filter(|cached| !self.is_condemned(cached));
+                Box::new(there.map(|cached| self.cached(&cached)))
+            }
             // Few, and in the same order.
             Table::Database => {
                 Box::new(self.entries(table).filter(move |entry| (start, Bound::Unbounded).contains(&entry.eid)))
@@ -141,14 +144,17 @@ impl View for Driver<'_> {
 
     fn exact(&self, table: Table, eid: &EidPrefix) -> Option<Entry> {
         match table {
-            Table::Cache => self.map_cache.get(eid).map(|cached| self.cached(&cached)),
+            Table::Cache => {
+                let there = self.map_cache.get(eid).filter(|cached| !self.is_condemned(cached));
+                there.map(|cached| self.cached(&cached))
+            }
             Table::Database => self.entries(table).find(|entry| entry.eid == *eid),
         }
     }
 
     fn longest(&self, table: Table, eid: Eid) -> Option<Entry> {
         match table {
-            Table::Cache => self.map_cache.lookup(eid).map(|cached| self.cached(&cached)),
+            Table::Cache => self.longest_left(eid).map(|cached| self.cached(&cached)),
             Table::Database => {
                 let covering = self.entries(table).filter(|entry| entry.eid.contains(eid));
                 covering.max_by_key(|entry| entry.eid.prefix.length())
@@ -174,6 +180,16 @@ impl Driver<'_> {
             locator.bad = self.reachability.banned.contains(&locator.locator.address);
         }
         self.with_hits(entry)
+    }
+
+    /// The longest match among entries that no FLUSH is about to take out.
+    fn longest_left(&self, eid: Eid) -> Option<Cached<'_>> {
+        let longest = self.map_cache.lookup(eid)?;
+        let shorter = (0..longest.eid.prefix.length()).rev().filter_map(|length| {
+            let prefix = Prefix::new(eid.address, length).ok()?;
+            self.map_cache.get(&EidPrefix { instance: eid.instance, prefix })
+        });
+        [longest].into_iter().chain(shorter).find(|cached| !self.is_condemned(cached))
     }
 
     /// Where the EID routes of each instance come from, and how many there are.
@@ -212,6 +228,7 @@ impl Driver<'_> {
         let mut stats = vec![
             Stat::new("misses", traffic.misses),
             Stat::new("misses-limited", traffic.misses_limited),
+            Stat::new("miss-packets-lost", self.samples_lost()),
             Stat::new("map-requests-sent", traffic.map_requests_out),
             Stat::new("map-requests-received", traffic.map_requests_in),
             Stat::new("map-replies-sent", traffic.map_replies_out),
