@@ -7,7 +7,9 @@ use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Locator, Prefix};
 use super::{
     AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, Filter, LocatorStatus, MissDetail, Operation, Outcome,
     PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, SubscriptionStatus, Table,
-    TraceAsk, bgp,
+    TraceAsk,
+    batch::{BATCH_MAX, Failed, Run},
+    bgp,
     entry::{self, Terms},
     event, locators,
     message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind, put},
@@ -95,6 +97,14 @@ pub trait Router {
     /// [`Refused`], why not; nothing has changed then.
     fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Outcome, Refused>;
 
+    /// Carries out a batch of a client that may write: all of it, in one round, or nothing.
+    ///
+    /// # Errors
+    /// [`Failed`]: which operation cannot be done, and why; nothing has changed then.
+    fn perform_all(&mut self, _asker: Asker, _operations: Vec<Operation>) -> Result<Done, Failed> {
+        Err((0, Refused::Unsupported("no batch can be done here")))
+    }
+
     /// Shows a client that may write what becomes of packets; `None` ends that.
     ///
     /// # Errors
@@ -139,6 +149,10 @@ pub fn handle(request: &[u8], router: &mut dyn Router, session: &mut Session, re
         }
     };
     let reply = Header { flags: Flags::REPLY, errno: 0, generation: router.view().generation(), ..asked };
+    if asked.flags.has(Flags::ATOMIC) {
+        replies.extend(batched(&asked, member(&asked, body, session), router, session));
+        return Conduct::Keep;
+    }
     let mut pages = Pages { reply, replies, body: Vec::new() };
     let outcome = answer(&asked, body, router, session, &mut pages);
     match outcome {
@@ -159,11 +173,75 @@ pub fn next_page(view: &dyn View, session: &mut Session) -> Option<Vec<u8>> {
     Some(page)
 }
 
-/// The reply to a request longer than [`MESSAGE_MAX`], of which nothing was read.
+/// The reply to a request longer than [`MESSAGE_MAX`], of which this is the beginning. As a part of a batch it spoils that, and
+/// is answered with it.
 #[must_use]
-pub fn too_long() -> Vec<u8> {
+pub fn too_long(request: &[u8], router: &mut dyn Router, session: &mut Session) -> Option<Vec<u8>> {
     let nobody = Header { op: Op(0), flags: Flags::default(), errno: 0, sequence: 0, generation: 0 };
-    refusal(&nobody, errno::TOO_LONG, &format!("a request has at most {MESSAGE_MAX} octets"))
+    let text = format!("a request has at most {MESSAGE_MAX} octets");
+    match Header::first(request) {
+        Ok(asked) if asked.flags.has(Flags::ATOMIC) => {
+            batched(&asked, Err(Refusal::new(errno::TOO_LONG, text)), router, session)
+        }
+        _ => Some(refusal(&nobody, errno::TOO_LONG, &text)),
+    }
+}
+
+/// What a message adds to a batch.
+fn member(asked: &Header, body: &[u8], session: &Session) -> Result<Operation, Refusal> {
+    if asked.flags.has(Flags::REPLY) || asked.flags.has(Flags::EVENT) {
+        return Err(Refusal::new(errno::INVALID, "a request is neither a reply nor an event"));
+    }
+    if !matches!(asked.op, Op::ADD | Op::CHANGE | Op::DELETE) {
+        return Err(Refusal::new(errno::INVALID, "a batch has ADD, CHANGE and DELETE, and nothing else"));
+    }
+    if session.rights() == Rights::Read {
+        return Err(Refused::Denied.into());
+    }
+    Ok(write::operation(asked, Request::read(body)?)?)
+}
+
+/// Takes in a message of a batch; the last one has it carried out, and is answered for all.
+fn batched(
+    asked: &Header,
+    member: Result<Operation, Refusal>,
+    router: &mut dyn Router,
+    session: &mut Session,
+) -> Option<Vec<u8>> {
+    let mut run = session.run.take().unwrap_or_default();
+    if let Run::Open(operations) = &mut run {
+        let full = || Refused::Full("a batch has at most 256 operations: make several of them").into();
+        let room = operations.len() < BATCH_MAX;
+        match member.and_then(|operation| room.then_some(operation).ok_or_else(full)) {
+            Ok(operation) => operations.push((asked.sequence, operation)),
+            Err(Refusal { errno, text }) => run = Run::Spoilt { sequence: asked.sequence, errno, text },
+        }
+    }
+    if asked.flags.has(Flags::MORE) {
+        session.run = Some(run);
+        return None;
+    }
+    let outcome = match run {
+        Run::Open(run) => {
+            let (sequences, operations): (Vec<u64>, Vec<Operation>) = run.into_iter().unzip();
+            let done = router.perform_all(session.asker(), operations);
+            done.map_err(|(at, refused)| (sequences[at], refused.errno(), refused.to_string()))
+        }
+        Run::Spoilt { sequence, errno, text } => Err((sequence, errno, text)),
+    };
+    let reply = Header { flags: Flags::REPLY, errno: 0, generation: router.view().generation(), ..*asked };
+    let mut body = Vec::new();
+    Some(match outcome {
+        Ok(done) => {
+            status::put_stats(&mut body, &[Stat::new("touched", done.count)], &mut Ids::default());
+            reply.message(&body)
+        }
+        Err((sequence, errno, text)) => {
+            put(&mut body, kind::FAILED, |out| out.extend(sequence.to_le_bytes()));
+            put(&mut body, kind::TEXT, |out| out.extend(text.as_bytes()));
+            Header { errno, ..reply }.message(&body)
+        }
+    })
 }
 
 pub(super) fn refusal(asked: &Header, errno: u32, text: &str) -> Vec<u8> {

@@ -16,7 +16,7 @@ use rand_chacha::{
 use super::*;
 
 use self::{
-    Event::{GiveUp, Install, Look, Put, Remove, Static, Used, Wake},
+    Event::{Batch, GiveUp, Install, Look, Put, Remove, Static, Used, Wake},
     Output::{Fault, Publish, Refresh, Release, Withdraw},
 };
 
@@ -29,6 +29,7 @@ enum Event {
     /// For so many seconds; 0 is for ever.
     Put(Mapping, u64),
     Remove(EidPrefix),
+    Batch(Vec<Mapping>, Vec<EidPrefix>),
     /// Ten packets, and a look at all entries.
     Used(EidPrefix),
     Look,
@@ -80,6 +81,7 @@ impl Stage {
         let input = match event {
             Install(records) => Input::Install(records),
             GiveUp(eid) => Input::GiveUp(eid),
+            Batch(puts, removes) => Input::Batch(puts.into_iter().map(|put| (put, None)).collect(), removes),
             Put(mapping, seconds) => Input::Put(mapping, (seconds > 0).then_some(Duration::from_secs(seconds))),
             Static(mapping) => Input::Static(mapping),
             Remove(eid) => Input::Remove(eid),
@@ -449,6 +451,55 @@ fn a_step_tells_what_ended_by_itself_from_what_it_was_asked_for() {
 }
 
 #[test]
+fn a_batch_goes_in_more_specifics_first_and_leaves_less_specifics_first() {
+    let mut stage = Stage::new(10);
+    let old = ["2.0.0.0/8", "2.2.0.0/16", "2.2.2.0/24"];
+    for prefix in old {
+        stage.step(0, Put(negative(prefix, 1, Action::Drop), 0));
+    }
+    stage.step(0, GiveUp(eid("9.9.9.9/32")));
+    let puts = ["2.0.0.0/8", "9.0.0.0/8", "9.9.0.0/16"].map(|prefix| mapping(prefix, 1)).to_vec();
+    let removes = vec![eid("2.2.2.0/24"), eid("2.2.0.0/16"), eid("7.0.0.0/8")];
+    let order = vec![
+        publish("9.9.0.0/16", 1),
+        publish("2.0.0.0/8", 1),
+        publish("9.0.0.0/8", 1),
+        Withdraw(eid("2.2.0.0/16")),
+        Withdraw(eid("2.2.2.0/24")),
+        Withdraw(eid("9.9.9.9/32")),
+    ];
+    assert_eq!(stage.step(1, Batch(puts, removes)), order, "the short drop too ends when what covers it is there");
+    assert_eq!(stage.cache.len(), 3);
+}
+
+#[test]
+fn a_batch_without_room_does_nothing_and_what_it_names_gives_no_room() {
+    let puts = |prefixes: &[&str]| prefixes.iter().map(|prefix| mapping(prefix, 1)).collect::<Vec<_>>();
+    let named = |prefixes: &[&str]| prefixes.iter().map(|prefix| eid(prefix)).collect::<BTreeSet<_>>();
+    let mut stage = Stage::new(4);
+    stage.step(0, Static(mapping("1.0.0.0/8", 1)));
+    for prefix in ["3.0.0.0/8", "4.0.0.0/8", "5.0.0.0/8"] {
+        stage.step(0, Install(vec![mapping(prefix, 60)]));
+    }
+    assert_eq!(stage.cache.room(&named(&["6.0.0.0/8"]), &[]), 3);
+    assert_eq!(stage.cache.room(&named(&["3.0.0.0/8", "6.0.0.0/8"]), &[eid("4.0.0.0/8")]), 1);
+    let full = Batch(puts(&["3.0.0.0/8", "6.0.0.0/8", "7.0.0.0/8"]), vec![eid("4.0.0.0/8")]);
+    assert_eq!(stage.step(1, full), [Fault(CacheFault::Full)]);
+    let left: Vec<EidPrefix> = stage.cache.iter().map(|cached| cached.eid).collect();
+    assert_eq!(left, ["1.0.0.0/8", "3.0.0.0/8", "4.0.0.0/8", "5.0.0.0/8"].map(eid));
+    // The oldest would have to give way, but is named: the youngest does.
+    let fits = stage.step(1, Batch(puts(&["3.0.0.0/8", "6.0.0.0/8"]), vec![eid("4.0.0.0/8")]));
+    let gone = [Fault(CacheFault::Evicted), Withdraw(eid("5.0.0.0/8"))];
+    assert_eq!(fits[..2], gone);
+    assert_eq!(fits[fits.len() - 1], Withdraw(eid("4.0.0.0/8")));
+    let left: Vec<EidPrefix> = stage.cache.iter().map(|cached| cached.eid).collect();
+    assert_eq!(left, ["1.0.0.0/8", "3.0.0.0/8", "6.0.0.0/8"].map(eid));
+    // Put in for ever, they give way to nothing any more.
+    assert_eq!(stage.cache.room(&named(&["8.0.0.0/8"]), &[]), 1);
+    assert_eq!(stage.step(2, Batch(puts(&["8.0.0.0/8", "9.0.0.0/8"]), vec![])), [Fault(CacheFault::Full)]);
+}
+
+#[test]
 fn a_client_takes_over_what_was_given_up_on() {
     let mut stage = Stage::new(8);
     stage.play([
@@ -563,7 +614,7 @@ impl Model {
                 return;
             }
             Wake => return,
-            Put(..) => unreachable!("no script of the model has one"),
+            Put(..) | Batch(..) => unreachable!("no script of the model has one"),
         };
         for (eid, life) in records {
             let before = self.entries.get(&eid).copied();

@@ -1,0 +1,129 @@
+//! Changes that are made together or not at all: gathered in the session, verified against a table that they are not in yet.
+
+use std::collections::BTreeMap;
+
+use altitude_dataplane::mapping::EidPrefix;
+
+use super::{Offer, Operation, Refused, Table};
+
+/// Operations of one batch. Each has at most [`RLOCS_MAX`](super::RLOCS_MAX) RLOCs, so that a connection holds about half a
+/// megabyte of them.
+pub const BATCH_MAX: usize = 256;
+
+/// What is asked of a table before a change is made.
+pub trait Checks {
+    /// Whether there is a mapping for exactly this prefix.
+    fn holds(&self, eid: &EidPrefix) -> bool;
+
+    /// Whether this table may be changed.
+    ///
+    /// # Errors
+    /// [`Refused::Unsupported`].
+    fn writable(&self, table: Table) -> Result<(), Refused>;
+
+    /// Whether a mapping may stand in its table, whatever is there.
+    ///
+    /// # Errors
+    /// [`Refused`], why not.
+    fn acceptable(&self, offer: &Offer) -> Result<(), Refused>;
+
+    /// Whether there is an entry, and it has not changed since a client saw it.
+    ///
+    /// # Errors
+    /// [`Refused::Missing`], [`Refused::Changed`].
+    fn unchanged(&self, eid: &EidPrefix, unless_after: Option<u64>) -> Result<(), Refused>;
+}
+
+/// What a batch makes of each prefix that it names.
+#[derive(Debug, Default, PartialEq)]
+pub struct Batch {
+    /// With the place of the operation that said so last.
+    last: BTreeMap<EidPrefix, (usize, Option<Offer>)>,
+}
+
+/// Which operation of a batch cannot be done, counted from 0, and why.
+pub type Failed = (usize, Refused);
+
+impl Batch {
+    /// Verifies operations as if each were done when its turn comes; nothing is.
+    ///
+    /// # Errors
+    /// [`Failed`]: the first that cannot be done.
+    pub fn verify(operations: Vec<Operation>, table: &dyn Checks) -> Result<Self, Failed> {
+        let mut batch = Self::default();
+        for (at, operation) in operations.into_iter().enumerate() {
+            let taken = batch.check(&operation, table).map_err(|refused| (at, refused))?;
+            let offer = match operation {
+                Operation::Add(offer) | Operation::Change { offer, .. } => Some(offer),
+                _ => None,
+            };
+            batch.last.insert(taken, (at, offer));
+        }
+        Ok(batch)
+    }
+
+    /// The prefix that an operation is about, if it can be done after those before it.
+    fn check(&self, operation: &Operation, table: &dyn Checks) -> Result<EidPrefix, Refused> {
+        match operation {
+            Operation::Add(offer) => {
+                let eid = offer.mapping.eid;
+                table.acceptable(offer)?;
+                let there = self.last.get(&eid).map_or_else(|| table.holds(&eid), |(_, offer)| offer.is_some());
+                if there { Err(Refused::Exists(eid)) } else { Ok(eid) }
+            }
+            Operation::Change { offer, unless_after } => {
+                table.acceptable(offer)?;
+                self.unchanged(offer.mapping.eid, *unless_after, table)
+            }
+            Operation::Delete { table: of, eid, unless_after } => {
+                table.writable(*of)?;
+                self.unchanged(*eid, *unless_after, table)
+            }
+            Operation::Flush { .. } | Operation::Judge { .. } | Operation::Reload => {
+                Err(Refused::Invalid("a batch has ADD, CHANGE and DELETE, and nothing else".to_owned()))
+            }
+        }
+    }
+
+    fn unchanged(&self, eid: EidPrefix, unless_after: Option<u64>, table: &dyn Checks) -> Result<EidPrefix, Refused> {
+        match self.last.get(&eid) {
+            Some((_, None)) => Err(Refused::Missing(format!("no entry for exactly {eid}: the batch has taken it out"))),
+            // Nobody can have seen what the batch put in.
+            Some((_, Some(_))) if unless_after.is_some() => Err(Refused::Changed(eid)),
+            Some((_, Some(_))) => Ok(eid),
+            None => table.unchanged(&eid, unless_after).map(|()| eid),
+        }
+    }
+
+    /// The prefixes that it names, ascending.
+    #[must_use]
+    pub fn named(&self) -> Vec<EidPrefix> {
+        self.last.keys().copied().collect()
+    }
+
+    /// What it puts in, with the places of the operations.
+    pub fn puts(&self) -> impl Iterator<Item = (usize, &Offer)> {
+        self.last.values().filter_map(|(at, offer)| Some((*at, offer.as_ref()?)))
+    }
+
+    /// What it takes out. Perhaps it is not there: the batch itself had put it in.
+    #[must_use]
+    pub fn removes(&self) -> Vec<EidPrefix> {
+        self.last.iter().filter(|(_, (_, offer))| offer.is_none()).map(|(eid, _)| *eid).collect()
+    }
+}
+
+/// A batch that is coming in.
+#[derive(Debug)]
+pub(super) enum Run {
+    /// Operations so far, with the sequence of their messages.
+    Open(Vec<(u64, Operation)>),
+    /// This message has spoilt it: the others up to the end are read and forgotten.
+    Spoilt { sequence: u64, errno: u32, text: String },
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self::Open(Vec::new())
+    }
+}
