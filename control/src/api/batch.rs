@@ -4,7 +4,13 @@ use std::collections::BTreeMap;
 
 use altitude_dataplane::mapping::EidPrefix;
 
-use super::{Offer, Operation, Refused, Table};
+use super::{
+    Offer, Operation, Refused, Rights, Router, Session, Stat, Table,
+    message::{Flags, Header, Op, errno, kind, put},
+    server::{Refusal, Request},
+    status::{self, Ids},
+    write,
+};
 
 /// Operations of one batch. Each has at most [`RLOCS_MAX`](super::RLOCS_MAX) RLOCs, so that a connection holds about half a
 /// megabyte of them.
@@ -126,4 +132,62 @@ impl Default for Run {
     fn default() -> Self {
         Self::Open(Vec::new())
     }
+}
+
+/// What a message adds to a batch.
+pub(super) fn member(asked: &Header, body: &[u8], session: &Session) -> Result<Operation, Refusal> {
+    if asked.flags.has(Flags::REPLY) || asked.flags.has(Flags::EVENT) {
+        return Err(Refusal::new(errno::INVALID, "a request is neither a reply nor an event"));
+    }
+    if !matches!(asked.op, Op::ADD | Op::CHANGE | Op::DELETE) {
+        return Err(Refusal::new(errno::INVALID, "a batch has ADD, CHANGE and DELETE, and nothing else"));
+    }
+    if session.rights() == Rights::Read {
+        return Err(Refused::Denied.into());
+    }
+    Ok(write::operation(asked, Request::read(body)?)?)
+}
+
+/// Takes in a message of a batch; the last one has it carried out, and is answered for all.
+pub(super) fn batched(
+    asked: &Header,
+    member: Result<Operation, Refusal>,
+    router: &mut dyn Router,
+    session: &mut Session,
+) -> Option<Vec<u8>> {
+    let mut run = session.run.take().unwrap_or_default();
+    if let Run::Open(operations) = &mut run {
+        let full =
+            || Refusal::new(errno::NO_SPACE, format!("a batch has at most {BATCH_MAX} operations: make several"));
+        let room = operations.len() < BATCH_MAX;
+        match member.and_then(|operation| room.then_some(operation).ok_or_else(full)) {
+            Ok(operation) => operations.push((asked.sequence, operation)),
+            Err(Refusal { errno, text }) => run = Run::Spoilt { sequence: asked.sequence, errno, text },
+        }
+    }
+    if asked.flags.has(Flags::MORE) {
+        session.run = Some(run);
+        return None;
+    }
+    let outcome = match run {
+        Run::Open(run) => {
+            let (sequences, operations): (Vec<u64>, Vec<Operation>) = run.into_iter().unzip();
+            let done = router.perform_all(session.asker(), operations);
+            done.map_err(|(at, refused)| (sequences[at], refused.errno(), refused.to_string()))
+        }
+        Run::Spoilt { sequence, errno, text } => Err((sequence, errno, text)),
+    };
+    let reply = Header { flags: Flags::REPLY, errno: 0, generation: router.view().generation(), ..*asked };
+    let mut body = Vec::new();
+    Some(match outcome {
+        Ok(done) => {
+            status::put_stats(&mut body, &[Stat::new("touched", done.count)], &mut Ids::default());
+            reply.message(&body)
+        }
+        Err((sequence, errno, text)) => {
+            put(&mut body, kind::FAILED, |out| out.extend(sequence.to_le_bytes()));
+            put(&mut body, kind::TEXT, |out| out.extend(text.as_bytes()));
+            Header { errno, ..reply }.message(&body)
+        }
+    })
 }

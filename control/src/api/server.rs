@@ -8,7 +8,7 @@ use super::{
     AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, Filter, LocatorStatus, MissDetail, Operation, Outcome,
     PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, SubscriptionStatus, Table,
     TraceAsk,
-    batch::{BATCH_MAX, Failed, Run},
+    batch::{Failed, batched, member},
     bgp,
     entry::{self, Terms},
     event, locators,
@@ -187,63 +187,6 @@ pub fn too_long(request: &[u8], router: &mut dyn Router, session: &mut Session) 
     }
 }
 
-/// What a message adds to a batch.
-fn member(asked: &Header, body: &[u8], session: &Session) -> Result<Operation, Refusal> {
-    if asked.flags.has(Flags::REPLY) || asked.flags.has(Flags::EVENT) {
-        return Err(Refusal::new(errno::INVALID, "a request is neither a reply nor an event"));
-    }
-    if !matches!(asked.op, Op::ADD | Op::CHANGE | Op::DELETE) {
-        return Err(Refusal::new(errno::INVALID, "a batch has ADD, CHANGE and DELETE, and nothing else"));
-    }
-    if session.rights() == Rights::Read {
-        return Err(Refused::Denied.into());
-    }
-    Ok(write::operation(asked, Request::read(body)?)?)
-}
-
-/// Takes in a message of a batch; the last one has it carried out, and is answered for all.
-fn batched(
-    asked: &Header,
-    member: Result<Operation, Refusal>,
-    router: &mut dyn Router,
-    session: &mut Session,
-) -> Option<Vec<u8>> {
-    let mut run = session.run.take().unwrap_or_default();
-    if let Run::Open(operations) = &mut run {
-        let full = || Refused::Full("a batch has at most 256 operations: make several of them").into();
-        let room = operations.len() < BATCH_MAX;
-        match member.and_then(|operation| room.then_some(operation).ok_or_else(full)) {
-            Ok(operation) => operations.push((asked.sequence, operation)),
-            Err(Refusal { errno, text }) => run = Run::Spoilt { sequence: asked.sequence, errno, text },
-        }
-    }
-    if asked.flags.has(Flags::MORE) {
-        session.run = Some(run);
-        return None;
-    }
-    let outcome = match run {
-        Run::Open(run) => {
-            let (sequences, operations): (Vec<u64>, Vec<Operation>) = run.into_iter().unzip();
-            let done = router.perform_all(session.asker(), operations);
-            done.map_err(|(at, refused)| (sequences[at], refused.errno(), refused.to_string()))
-        }
-        Run::Spoilt { sequence, errno, text } => Err((sequence, errno, text)),
-    };
-    let reply = Header { flags: Flags::REPLY, errno: 0, generation: router.view().generation(), ..*asked };
-    let mut body = Vec::new();
-    Some(match outcome {
-        Ok(done) => {
-            status::put_stats(&mut body, &[Stat::new("touched", done.count)], &mut Ids::default());
-            reply.message(&body)
-        }
-        Err((sequence, errno, text)) => {
-            put(&mut body, kind::FAILED, |out| out.extend(sequence.to_le_bytes()));
-            put(&mut body, kind::TEXT, |out| out.extend(text.as_bytes()));
-            Header { errno, ..reply }.message(&body)
-        }
-    })
-}
-
 pub(super) fn refusal(asked: &Header, errno: u32, text: &str) -> Vec<u8> {
     let mut body = Vec::new();
     put(&mut body, kind::TEXT, |out| out.extend(text.as_bytes()));
@@ -251,13 +194,13 @@ pub(super) fn refusal(asked: &Header, errno: u32, text: &str) -> Vec<u8> {
 }
 
 /// Why a request was not done.
-struct Refusal {
-    errno: u32,
-    text: String,
+pub(super) struct Refusal {
+    pub(super) errno: u32,
+    pub(super) text: String,
 }
 
 impl Refusal {
-    fn new(errno: u32, text: impl Into<String>) -> Self {
+    pub(super) fn new(errno: u32, text: impl Into<String>) -> Self {
         Self { errno, text: text.into() }
     }
 }
@@ -314,7 +257,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    fn read(body: &[u8]) -> Result<Self, ProtocolError> {
+    pub(super) fn read(body: &[u8]) -> Result<Self, ProtocolError> {
         fn once<T>(place: &mut Option<T>, value: T) -> Result<(), ProtocolError> {
             match place.replace(value) {
                 None => Ok(()),
