@@ -472,6 +472,63 @@ fn a_batch_goes_in_more_specifics_first_and_leaves_less_specifics_first() {
     assert_eq!(stage.cache.len(), 3);
 }
 
+/// Nested prefixes of 10.0.0.0/28, some of them, in random order.
+fn some_of_a_few(random: &mut ChaCha8Rng) -> Vec<EidPrefix> {
+    let prefix = |random: &mut ChaCha8Rng| {
+        let length = 28 + (random.next_u32() % 5) as u8;
+        let last = random.next_u32() as u8 & 15 & (0xff_u8.checked_shl(u32::from(32 - length)).unwrap_or(0));
+        eid(&format!("10.0.0.{last}/{length}"))
+    };
+    (0..random.next_u32() % 8).map(|_| prefix(random)).collect()
+}
+
+#[test]
+fn amid_a_batch_each_packet_finds_what_the_table_said_before_or_says_after() {
+    type Table = BTreeMap<EidPrefix, Mapping>;
+    let mut random = ChaCha8Rng::from_seed([5; 32]);
+    let ways = |table: &Table| -> Vec<Option<Mapping>> {
+        let way = |last: u8| {
+            let host = host(&format!("10.0.0.{last}"));
+            let found = table.iter().filter(|(eid, _)| eid.contains(host));
+            found.max_by_key(|(eid, _)| eid.prefix.length()).map(|(_, mapping)| mapping.clone())
+        };
+        (0..16).map(way).collect()
+    };
+    let apply = |table: &mut Table, output: &Output| match output {
+        Publish(mapping, _) => drop(table.insert(mapping.eid, mapping.clone())),
+        Withdraw(eid) => drop(table.remove(eid)),
+        _ => {}
+    };
+    let mut turned = 0;
+    for _ in 0..2000 {
+        let mut stage = Stage::new(100);
+        let mut table = Table::new();
+        for eid in some_of_a_few(&mut random) {
+            let event = match random.next_u32() % 4 {
+                0 => GiveUp(eid),
+                _ => Put(Mapping { eid, ..negative("0.0.0.0/0", 1, Action::NoAction) }, 0),
+            };
+            stage.step(0, event).iter().for_each(|output| apply(&mut table, output));
+        }
+        let puts = some_of_a_few(&mut random).into_iter().collect::<BTreeSet<_>>();
+        let removes = some_of_a_few(&mut random).into_iter().filter(|eid| !puts.contains(eid)).collect();
+        let new = |eid| Mapping { eid, ..mapping("0.0.0.0/0", 1) };
+        let outputs = stage.step(1, Batch(puts.into_iter().map(new).collect(), removes));
+        let before = ways(&table);
+        let mut last = table.clone();
+        outputs.iter().for_each(|output| apply(&mut last, output));
+        let after = ways(&last);
+        for output in &outputs {
+            apply(&mut table, output);
+            for (at, way) in ways(&table).iter().enumerate() {
+                assert!(way == &before[at] || way == &after[at], "10.0.0.{at} amid {outputs:?}");
+            }
+        }
+        turned += usize::from(before != after);
+    }
+    assert!(turned > 1000, "{turned}");
+}
+
 #[test]
 fn a_batch_without_room_does_nothing_and_what_it_names_gives_no_room() {
     let puts = |prefixes: &[&str]| prefixes.iter().map(|prefix| mapping(prefix, 1)).collect::<Vec<_>>();
