@@ -6,8 +6,8 @@ use altitude_dataplane::mapping::EidPrefix;
 
 use super::{
     Offer, Operation, Refused, Rights, Router, Session, Stat, Table,
-    message::{Flags, Header, Op, errno, kind, put},
-    server::{Refusal, Request},
+    message::{Flags, Header, MESSAGE_MAX, Op, errno, kind, put},
+    server::{Refusal, Request, refusal},
     status::{self, Ids},
     write,
 };
@@ -190,4 +190,18 @@ pub(super) fn batched(
             Header { errno, ..reply }.message(&body)
         }
     })
+}
+
+/// The reply to a request longer than [`MESSAGE_MAX`], of which this is the beginning. As a part of a batch it spoils that, and
+/// is answered with it.
+#[must_use]
+pub fn too_long(request: &[u8], router: &mut dyn Router, session: &mut Session) -> Option<Vec<u8>> {
+    let nobody = Header { op: Op(0), flags: Flags::default(), errno: 0, sequence: 0, generation: 0 };
+    let text = format!("a request has at most {MESSAGE_MAX} octets");
+    match Header::first(request) {
+        Ok(asked) if asked.flags.has(Flags::ATOMIC) => {
+            batched(&asked, Err(Refusal::new(errno::TOO_LONG, text)), router, session)
+        }
+        _ => Some(refusal(&nobody, errno::TOO_LONG, &text)),
+    }
 }

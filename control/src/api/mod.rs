@@ -178,7 +178,7 @@ use std::{
 
 use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Locator, MacAddress, Mapping, Ttl};
 
-pub use batch::{BATCH_MAX, Batch, Checks, Failed};
+pub use batch::{BATCH_MAX, Batch, Checks, Failed, too_long};
 pub use bgp::{BgpRoute, BgpStatus, NeighborStatus, RouteOrigin, RoutesAsked, STATES, SessionStatus, SpeakerStatus};
 pub use changes::Changes;
 pub use event::{Event, Filter, Method, MissDetail, MissReason, Stale};
@@ -187,7 +187,7 @@ pub use message::{FLAGS, Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError};
 pub use misses::Misses;
 pub use operation::{Asker, Done, Judged, Offer, Operation, Outcome, RLOCS_MAX, Refused, Rights};
 pub use registration::{PREFIX_STANDINGS, PrefixStatus, RegistrationStatus, STANDINGS};
-pub use server::{Conduct, Router, View, handle, next_page, too_long};
+pub use server::{Conduct, Router, View, handle, next_page};
 pub use session::{RING, Session};
 pub use sites::{RefusalStatus, SitePrefix, SiteStatus, SitesPage, XtrStatus};
 pub use subscriptions::{SUBSCRIPTION_STANDINGS, SubscriptionStatus};

@@ -173,20 +173,6 @@ pub fn next_page(view: &dyn View, session: &mut Session) -> Option<Vec<u8>> {
     Some(page)
 }
 
-/// The reply to a request longer than [`MESSAGE_MAX`], of which this is the beginning. As a part of a batch it spoils that, and
-/// is answered with it.
-#[must_use]
-pub fn too_long(request: &[u8], router: &mut dyn Router, session: &mut Session) -> Option<Vec<u8>> {
-    let nobody = Header { op: Op(0), flags: Flags::default(), errno: 0, sequence: 0, generation: 0 };
-    let text = format!("a request has at most {MESSAGE_MAX} octets");
-    match Header::first(request) {
-        Ok(asked) if asked.flags.has(Flags::ATOMIC) => {
-            batched(&asked, Err(Refusal::new(errno::TOO_LONG, text)), router, session)
-        }
-        _ => Some(refusal(&nobody, errno::TOO_LONG, &text)),
-    }
-}
-
 pub(super) fn refusal(asked: &Header, errno: u32, text: &str) -> Vec<u8> {
     let mut body = Vec::new();
     put(&mut body, kind::TEXT, |out| out.extend(text.as_bytes()));

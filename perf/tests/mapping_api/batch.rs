@@ -42,7 +42,10 @@ fn a_batch_is_done_whole_or_not_at_all() {
         (&[add("2.0.0.0/8"), delete("1.0.0.0/8"), delete("1.0.0.0/8")], (2, "ENOENT")),
         (&[add("2.0.0.0/8"), add("1.0.0.0/8"), add("3.0.0.0/8")], (1, "EEXIST")),
         (&[change(21, Some(seen)), change(22, Some(seen))], (1, "EAGAIN")),
-        (&[delete("1.0.0.0/8"), Operation::Add(Offer { table: Table::Database, ..offer(eid("4.0.0.0/8"), 20) })], (1, "")),
+        (
+            &[delete("1.0.0.0/8"), Operation::Add(Offer { table: Table::Database, ..offer(eid("4.0.0.0/8"), 20) })],
+            (1, ""),
+        ),
     ];
     for (operations, (at, name)) in refusals {
         assert_eq!(failed(writer.perform_all(operations)), (at, libc_errno(name)), "{operations:?}");
@@ -91,10 +94,15 @@ fn a_batch_is_done_whole_or_not_at_all() {
     let more: Vec<Operation> = (256..300).map(place).collect();
     assert_eq!(failed(writer.perform_all(&more)), (42, libc_errno("ENOSPC")));
     assert_eq!(read_table(&mut writer).len(), 258);
-    let swap: Vec<Operation> = many.iter().map(|operation| match operation {
-        Operation::Add(offer) => Operation::Delete { table: Table::Cache, eid: offer.mapping.eid, unless_after: None },
-        _ => unreachable!("all are ADD"),
-    }).collect();
+    let swap: Vec<Operation> = many
+        .iter()
+        .map(|operation| match operation {
+            Operation::Add(offer) => {
+                Operation::Delete { table: Table::Cache, eid: offer.mapping.eid, unless_after: None }
+            }
+            _ => unreachable!("all are ADD"),
+        })
+        .collect();
     assert_eq!(writer.perform_all(&swap).unwrap().count, 256);
     assert_eq!(failed(writer.perform_all(&(0..257).map(place).collect::<Vec<_>>())), (256, libc_errno("ENOSPC")));
     assert_eq!(read_table(&mut writer).len(), 2);

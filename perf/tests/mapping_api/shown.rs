@@ -35,7 +35,10 @@ fn packets_have_subscribers_told_what_they_show() {
     assert_eq!(lab.ping(0, to, 3).unwrap().answered, 3);
     let missed = |client: &mut Client| loop {
         if let Event::Missed { eid, packet, from, .. } = next(client).event {
-            assert_eq!(eid, EidPrefix::host(altitude_dataplane::mapping::Eid { instance: InstanceId::DEFAULT, address: to }));
+            assert_eq!(
+                eid,
+                EidPrefix::host(altitude_dataplane::mapping::Eid { instance: InstanceId::DEFAULT, address: to })
+            );
             return (packet, from);
         }
     };
