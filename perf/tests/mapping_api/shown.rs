@@ -49,13 +49,13 @@ fn packets_have_subscribers_told_what_they_show() {
     assert!(from.is_some_and(|from| lab.hosts(0).contains(&from)) && packet.len() > 28);
     assert_eq!(header, packet[..28], "its header and 8 octets for who asked for that");
 
-    // The first packets with bits tell them.
+    // The first packets with bits tell them: 32, as they carry no Instance-ID.
     let (eid, width) = loop {
         if let Event::StatusBits { eid, width, .. } = next(&mut listener).event {
             break (eid, width);
         }
     };
-    assert_eq!((eid.prefix.to_string(), width), (prefix.clone(), 8));
+    assert_eq!((eid.prefix.to_string(), width), (prefix.clone(), 32));
 
     // The other site comes back with a newer mapping: its packets show that ours is old.
     two.stop().unwrap();
