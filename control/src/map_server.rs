@@ -247,7 +247,8 @@ impl MapServer {
                 self.registry.register(now, Arrived { from, local, message, octets }, todo);
             }
             Input::Acknowledge { message, octets } => {
-                todo.extend(self.acknowledge(message, octets).err().map(Output::Drop));
+                let taken = self.acknowledge(message, octets, todo);
+                todo.extend(taken.err().map(Output::Drop));
             }
             Input::Request { eid, request, source, packet, protection } => {
                 let asked = Asked { eid, request, source, packet, protection };
@@ -260,11 +261,12 @@ impl MapServer {
     }
 
     /// Takes in a Map-Notify-Ack, of a subscriber or of an ETR.
-    fn acknowledge(&mut self, message: &MapNotify, octets: &[u8]) -> Result<(), SiteFault> {
-        match self.subscriptions.as_mut().map(|own| own.acknowledge(message, octets)) {
-            Some(Acked::Taken) => Ok(()),
-            Some(Acked::Forged) => Err(SiteFault::SubscriptionAckMac),
-            Some(Acked::Nothing) | None => self.registry.acknowledge(message, octets),
+    fn acknowledge(&mut self, message: &MapNotify, octets: &[u8], todo: &mut Vec<Output>) -> Result<(), SiteFault> {
+        let acked = self.subscriptions.as_mut().map_or(Acked::Nothing, |own| own.acknowledge(message, octets, todo));
+        match acked {
+            Acked::Taken => Ok(()),
+            Acked::Forged => self.registry.acknowledge(message, octets).or(Err(SiteFault::SubscriptionAckMac)),
+            Acked::Nothing => self.registry.acknowledge(message, octets),
         }
     }
 
@@ -289,9 +291,9 @@ impl MapServer {
     /// [`Damaged`]: nothing was taken in.
     pub fn restore(&mut self, now: Instant, octets: &[u8], todo: &mut Vec<Output>) -> Result<Restored, Damaged> {
         let mut restored = self.registry.restore(now, octets, todo)?;
-        self.registry.changed.as_mut().map(Vec::clear);
-        if let Some(own) = &mut self.subscriptions {
-            restored.subscriptions = own.restore(now, octets);
+        if let (Some(own), Some(changed)) = (&mut self.subscriptions, &mut self.registry.changed) {
+            let changed = std::mem::take(changed);
+            restored.subscriptions = own.restore(now, &self.registry, changed, octets);
         }
         Ok(restored)
     }
@@ -312,6 +314,9 @@ impl MapServer {
 
     fn request(&mut self, now: Instant, asked: &Asked<'_>) -> Result<Output, SiteFault> {
         let Asked { eid, request, packet, protection, .. } = *asked;
+        if let Some((found, head)) = self.registry.around(eid, request) {
+            return self.registered(found, head, asked);
+        }
         let Some((whole, site)) = self.registry.site_of(eid) else { return self.outside(asked) };
         if self.registry.sites[site.0].denied {
             return self.negative(asked, self.registry.gap(eid), UNSERVED_MINUTES, Action::DropPolicyDenied);
@@ -324,6 +329,11 @@ impl MapServer {
                 None => self.unserved(now, site, asked),
             };
         };
+        self.registered(found, head, asked)
+    }
+
+    fn registered(&mut self, found: EidPrefix, head: u32, asked: &Asked<'_>) -> Result<Output, SiteFault> {
+        let Asked { request, packet, protection, .. } = *asked;
         // With the A bit an ETR of the site is to answer (RFC 9301 §5.2).
         if !request.authoritative
             && self.registry.proxies(head)

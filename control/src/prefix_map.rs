@@ -243,6 +243,20 @@ impl<V> PrefixMap<V> {
         self.covering(&EidPrefix::host(eid))
     }
 
+    /// All prefixes that cover `eid`, the longest first.
+    pub(crate) fn all_covering<'a>(&'a self, eid: &EidPrefix) -> impl Iterator<Item = (EidPrefix, &'a V)> + use<'a, V> {
+        let mut next = self.covering(eid);
+        std::iter::from_fn(move || {
+            let (found, value) = next?;
+            let shorter = found.prefix.length().checked_sub(1);
+            next = shorter.and_then(|length| {
+                let prefix = Prefix::new(found.prefix.address(), length).ok()?;
+                self.covering(&EidPrefix { prefix, ..found })
+            });
+            Some((found, value))
+        })
+    }
+
     /// The longest prefix that covers all of `inner`, `inner` itself included.
     #[must_use]
     pub fn covering(&self, inner: &EidPrefix) -> Option<(EidPrefix, &V)> {

@@ -20,17 +20,20 @@
 #![forbid(unsafe_code)]
 
 mod receive;
+mod standing;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
-use altitude_dataplane::mapping::{EidPrefix, Mapping};
+use altitude_dataplane::mapping::{Eid, EidPrefix, Mapping};
 
+use self::standing::One;
+pub use self::standing::Standing;
 use crate::{
     fault::faults,
     map_cache::Notice,
@@ -44,7 +47,7 @@ pub const FIRST_AFTER: Duration = Duration::from_secs(1);
 /// From the first try to the second, doubling from there.
 pub const SPACING_FIRST: Duration = Duration::from_secs(2);
 /// Map-Requests without an answer until the prefix is left to look-ups alone.
-pub const TRIES_MAX: u32 = 5;
+pub const TRIES_MAX: usize = 5;
 /// From one renewal to the next, and from a refusal to the next try. Shorter than what a Map-Server keeps a subscription to
 /// nothing for (RFC 9437 §5).
 pub const RENEW_EVERY: Duration = Duration::from_secs(600);
@@ -52,10 +55,9 @@ pub const RENEW_EVERY: Duration = Duration::from_secs(600);
 pub const LOST_SPACING: Duration = Duration::from_secs(60);
 /// Subscriptions at one time, unless told otherwise.
 pub const SUBSCRIPTIONS_MAX: usize = 4096;
-/// How far ahead a nonce may be: more were never sent, so it belongs to another subscription.
-pub const NONCES_AHEAD_MAX: u64 = 1 << 20;
-/// Unsubscriptions that wait for their Map-Notify.
-const LEAVING_MAX: usize = 256;
+/// How far ahead a nonce may be: more were never sent, so it belongs to another subscription, or answers a Map-Request that
+/// somebody forged; that must not be acknowledged, or it would be proven.
+pub const NONCES_AHEAD_MAX: u64 = 64;
 /// Bits of the place in this run's nonces where the first is.
 const FIRST_BITS: u32 = 33;
 
@@ -87,7 +89,7 @@ pub struct Settings {
 pub enum Input<'a> {
     /// A Map-Reply brought these prefixes into the map-cache.
     Learned(&'a [EidPrefix]),
-    /// A Map-Notify came that is not about our own EIDs.
+    /// A Map-Notify came for a subscriber.
     Notify {
         /// Where it came from.
         from: SocketAddr,
@@ -157,57 +159,6 @@ faults! {
     }
 }
 
-/// How things stand with a subscription.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Asked for.
-    Asking,
-    /// Confirmed.
-    Live,
-    /// The Map-Server would not.
-    Refused,
-    /// Nobody answered.
-    Silent,
-}
-
-impl Standing {
-    /// Stable name, as `show subscriptions` prints it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Asking => "asking",
-            Self::Live => "live",
-            Self::Refused => "refused",
-            Self::Silent => "silent",
-        }
-    }
-}
-
-/// One prefix that is subscribed to.
-#[derive(Debug, Clone)]
-struct One {
-    standing: Standing,
-    since: Instant,
-    /// It stays, in use or not.
-    fixed: bool,
-    /// The last nonce that was sent.
-    sent: u64,
-    /// The last one of a Map-Notify, or the one before the first that was sent.
-    seen: u64,
-    /// The start of that Map-Notify's MAC.
-    seen_mac: u64,
-    /// Tries of this asking; 0: none is under way.
-    tries: u32,
-    /// The nonce of the first of them.
-    first_try: u64,
-    due: Instant,
-    /// What the confirmation spoke of, if it is wider.
-    scope: EidPrefix,
-    server: Option<IpAddr>,
-    notifies: u64,
-    lost_at: Option<Instant>,
-}
-
 /// A subscription of ours, for operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subscribed {
@@ -237,8 +188,11 @@ pub struct Subscriber {
     deadlines: BTreeSet<(Instant, EidPrefix)>,
     /// Nonces of Map-Requests that are not answered.
     outstanding: BTreeMap<u64, EidPrefix>,
-    /// Nonces of Map-Requests that unsubscribed, whose Map-Notifies are to be acknowledged yet.
-    leaving: BTreeSet<u64>,
+    /// By what a confirmation spoke of, where that is wider: what was asked for.
+    scopes: PrefixMap<BTreeSet<EidPrefix>>,
+    /// Nonces of Map-Requests that unsubscribed, whose Map-Notifies are to be acknowledged, the oldest first, with whether
+    /// that was done before. As many as there may be subscriptions.
+    leaving: VecDeque<(u64, bool)>,
     /// Nonces of prefixes that are not subscribed to any more.
     forgotten: PrefixMap<u64>,
     /// Above all nonces whose prefixes are not known any more.
@@ -254,7 +208,8 @@ impl Subscriber {
             list: PrefixMap::new(),
             deadlines: BTreeSet::new(),
             outstanding: BTreeMap::new(),
-            leaving: BTreeSet::new(),
+            scopes: PrefixMap::new(),
+            leaving: VecDeque::new(),
             forgotten: PrefixMap::new(),
             floor: settings.first_nonce,
             settings,
@@ -289,6 +244,7 @@ impl Subscriber {
             }
             Input::Refused(nonce) => self.refused(now, nonce, todo),
             Input::Stop => {
+                self.leaving.clear();
                 let all: Vec<EidPrefix> = self.list.iter().map(|(eid, _)| eid).collect();
                 for eid in all {
                     self.leave(&eid, todo);
@@ -312,9 +268,23 @@ impl Subscriber {
         self.outstanding.contains_key(&nonce)
     }
 
-    /// Other EID-Prefixes are ours from now on.
+    /// Whether a Map-Notify is for us, although it may be only about our own EIDs: it is signed with our key, and belongs to a
+    /// subscription.
+    #[must_use]
+    pub fn expects(&self, message: &MapNotify, octets: &[u8]) -> bool {
+        message.verify(octets, &self.settings.keys).is_ok() && self.belongs(message)
+    }
+
+    /// Whether all that was left has been confirmed.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.leaving.iter().all(|(_, confirmed)| *confirmed)
+    }
+
+    /// Other EID-Prefixes are ours from now on. What was subscribed to inside them is left when it would be renewed.
     pub fn set_database(&mut self, database: &[EidPrefix]) {
         self.database = database.iter().map(|eid| (*eid, ())).collect();
+        self.settings.database = database.to_vec();
     }
 
     /// All subscriptions.
@@ -345,10 +315,6 @@ impl Subscriber {
         if self.list.get(&eid).is_some() || self.database.covering(&eid).is_some() {
             return;
         }
-        // What lies inside a live subscription is published with it.
-        if self.list.covering(&eid).is_some_and(|(_, one)| one.standing == Standing::Live) {
-            return;
-        }
         if self.list.len() >= self.settings.subscriptions_max {
             return todo.push(Output::Drop(PubSubFault::Full));
         }
@@ -369,8 +335,7 @@ impl Subscriber {
             sent: before,
             seen: before,
             seen_mac: 0,
-            tries: 0,
-            first_try: before,
+            tries: Vec::new(),
             due,
             scope: eid,
             server: None,
@@ -391,22 +356,20 @@ impl Subscriber {
     /// Its time has come: it is asked for, given up, or ended.
     fn turn(&mut self, now: Instant, eid: EidPrefix, in_use: InUse<'_>, todo: &mut Vec<Output>) {
         let Some(one) = self.list.get_mut(&eid) else { return };
-        if one.tries >= TRIES_MAX {
+        if one.tries.len() >= TRIES_MAX {
             self.settle(&eid);
             self.stand(now, &eid, Standing::Silent, todo);
             self.set_due(&eid, now + RENEW_EVERY);
             return todo.push(Output::Drop(PubSubFault::Unanswered));
         }
-        if one.tries == 0 && !one.fixed && !in_use(&eid) {
+        let unwanted = !one.fixed && (!in_use(&eid) || self.database.covering(&eid).is_some());
+        if one.tries.is_empty() && unwanted {
             return self.leave(&eid, todo);
         }
         let nonce = one.next_nonce();
-        if one.tries == 0 {
-            one.first_try = nonce;
-        }
-        one.tries += 1;
+        let wait = SPACING_FIRST.saturating_mul(1 << one.tries.len());
+        one.tries.push(nonce);
         one.sent = nonce;
-        let wait = SPACING_FIRST.saturating_mul(1 << (one.tries - 1));
         if one.standing != Standing::Live {
             one.standing = Standing::Asking;
         }
@@ -417,20 +380,27 @@ impl Subscriber {
 
     fn request(&self, eid: EidPrefix, nonce: u64, itr_rlocs: &[IpAddr]) -> MapRequest {
         let records = vec![RequestRecord { notify: true, eid }];
-        MapRequest { xtr: Some(self.settings.xtr), records, ..MapRequest::lookup(nonce, None, itr_rlocs, eid) }
+        // Where we have no RLOC of the EID's family, an EID of ours is what the packet inside the ECM comes from.
+        let like = |own: &&EidPrefix| {
+            own.instance == eid.instance && own.prefix.address().is_ipv4() == eid.prefix.address().is_ipv4()
+        };
+        let own = self.settings.database.iter().find(like);
+        let source = own.map(|own| Eid { instance: own.instance, address: own.prefix.address() });
+        MapRequest { xtr: Some(self.settings.xtr), records, ..MapRequest::lookup(nonce, source, itr_rlocs, eid) }
     }
 
     /// Unsubscribes and forgets, all but the nonce (RFC 9437 §5).
     fn leave(&mut self, eid: &EidPrefix, todo: &mut Vec<Output>) {
         self.settle(eid);
+        self.set_scope(eid, *eid);
         let Some(one) = self.list.remove(eid) else { return };
         self.deadlines.remove(&(one.due, *eid));
         let mut last = one.next_nonce().wrapping_sub(1);
         if one.standing == Standing::Live {
             last = last.wrapping_add(1);
-            self.leaving.insert(last);
-            if self.leaving.len() > LEAVING_MAX {
-                self.leaving.pop_first();
+            self.leaving.push_back((last, false));
+            if self.leaving.len() > self.settings.subscriptions_max.max(self.settings.fixed.len()) {
+                self.leaving.pop_front();
             }
             todo.push(Output::Request(Box::new(self.request(*eid, last, &[]))));
         }
@@ -445,10 +415,27 @@ impl Subscriber {
     /// No answer is waited for any more.
     fn settle(&mut self, eid: &EidPrefix) {
         if let Some(one) = self.list.get_mut(eid) {
-            for back in 0..u64::from(one.tries) {
-                self.outstanding.remove(&one.sent.wrapping_sub(back));
+            for nonce in one.tries.drain(..) {
+                self.outstanding.remove(&nonce);
             }
-            one.tries = 0;
+        }
+    }
+
+    /// What the Map-Server tells us of from now on, for having been asked about `eid`.
+    fn set_scope(&mut self, eid: &EidPrefix, scope: EidPrefix) {
+        let Some(one) = self.list.get_mut(eid) else { return };
+        let before = std::mem::replace(&mut one.scope, scope);
+        if let Some(asked) = self.scopes.get_mut(&before) {
+            asked.remove(eid);
+            if asked.is_empty() {
+                self.scopes.remove(&before);
+            }
+        }
+        if scope != *eid {
+            match self.scopes.get_mut(&scope) {
+                Some(asked) => drop(asked.insert(*eid)),
+                None => drop(self.scopes.insert(scope, BTreeSet::from([*eid]))),
+            }
         }
     }
 
@@ -467,13 +454,5 @@ impl Subscriber {
         self.stand(now, &eid, Standing::Refused, todo);
         self.set_due(&eid, now + RENEW_EVERY);
         todo.push(Output::Drop(PubSubFault::Refused));
-    }
-}
-
-impl One {
-    /// One more than the last of either side (RFC 9437 §5).
-    const fn next_nonce(&self) -> u64 {
-        let last = if is_newer(self.seen, self.sent) { self.seen } else { self.sent };
-        last.wrapping_add(1)
     }
 }

@@ -130,6 +130,8 @@ pub enum Output {
     /// Put all of these into the map-cache in one step; a record of [`Ttl::Remove`](altitude_dataplane::mapping::Ttl)
     /// takes its entry out.
     Install(Vec<Mapping>),
+    /// Count this: what is installed next was signed by its sender.
+    Proven,
     /// Nobody answered: drop what goes there for 30 s. Only ever a host.
     GiveUp(EidPrefix),
     /// Count this.
@@ -418,7 +420,7 @@ impl Resolver {
         if reply.probe && !(refreshed && reply.probe_is_authoritative()) {
             return Err(ResolverFault::ProbeReply.into());
         }
-        self.prove(now, &mut reply, octets, todo)?;
+        let is_proven = self.prove(now, &mut reply, octets, todo)?;
         self.spend(reply.nonce);
         let records = admission::admit(&self.settings, &self.database, &asked, reply.records)?;
         for record in &records {
@@ -431,6 +433,7 @@ impl Resolver {
                 self.exhausted.forget(eid);
             }
         }
+        todo.extend(is_proven.then_some(Output::Proven));
         todo.push(Output::Install(records));
         Ok(())
     }

@@ -131,6 +131,7 @@ impl Node {
                 }
                 resolver::Output::Discard(fault) => panic!("{fault:?}"),
                 resolver::Output::Insecure(fault) => panic!("{fault:?}"),
+                resolver::Output::Proven => panic!("nobody signs"),
             }
         }
         self.perform(now, into_alt, &[])

@@ -311,7 +311,7 @@ impl Worker {
 
     fn split(&mut self, mut frame: Frame, ingress: PortIndex, cache: &Snapshot<'_>, now: Instant) -> bool {
         let Some(second) = fragment::split(&mut self.umem, &mut frame, &self.counters) else {
-            self.drop(frame, Reason::TooBig);
+            self.drop_late(frame, (ingress, Side::In, Came::Arrived), Reason::TooBig, now);
             return false;
         };
         let first = self.forward(frame, ingress, Came::Part, cache, now);
@@ -337,7 +337,7 @@ impl Worker {
         match self.outgoing.get_mut(usize::from(egress)) {
             Some(outgoing) if outgoing.frames.len() < outgoing.frames.capacity() => outgoing.frames.push(frame),
             // No room, or a port that is not there: nothing can take it.
-            _ => self.drop_late(frame, (egress, Side::Out), Reason::TransmitFull, now),
+            _ => self.drop_late(frame, (egress, Side::Out, Came::Arrived), Reason::TransmitFull, now),
         }
     }
 
@@ -375,7 +375,7 @@ impl Worker {
                     self.counters.misses_unasked.add(1);
                 }
                 if let Some(oldest) = displaced {
-                    self.drop_late(oldest.frame, (oldest.ingress, Side::In), Reason::HoldDisplaced, now);
+                    self.drop_late(oldest.frame, (oldest.ingress, Side::In, Came::Waited), Reason::HoldDisplaced, now);
                 }
             }
             Place::Full(frame) => self.drop_asking(miss, frame, Reason::HoldFull),
@@ -418,7 +418,7 @@ impl Worker {
 
         let frames = freed.len();
         for Held { frame, ingress, .. } in freed.drain(answered..) {
-            self.drop_late(frame, (ingress, Side::In), Reason::HoldExpired, now);
+            self.drop_late(frame, (ingress, Side::In, Came::Waited), Reason::HoldExpired, now);
         }
         for Held { frame, ingress, .. } in freed.drain(..) {
             let sent = self.forward(frame, ingress, Came::Waited, cache, now);
@@ -430,7 +430,8 @@ impl Worker {
 
     /// Gives a port what is for it; what it refuses a second time is dropped.
     fn transmit<P: Port>(&mut self, egress: PortIndex, port: &mut P, now: Instant) {
-        let Self { outgoing, umem, counters, tap, .. } = self;
+        let Self { outgoing, umem, counters, tap, setup, .. } = self;
+        let instance = setup.ports[usize::from(egress)].instance;
         let counters: &Counters = counters;
         let Outgoing { frames, refused } = &mut outgoing[usize::from(egress)];
         let octets = |frames: &[Frame]| frames.iter().map(|frame| frame.len() as u64).sum::<u64>();
@@ -441,7 +442,7 @@ impl Worker {
         sent.packets.add(taken as u64);
         sent.octets.add(before - octets(frames));
         for frame in frames.drain(..refused.saturating_sub(taken)) {
-            traced::unsent(tap, now, egress, umem.octets(&frame), counters);
+            traced::unsent(tap, now, (egress, instance), umem.octets(&frame), counters);
             counters.drop(Reason::TransmitFull);
             umem.release(frame);
         }

@@ -8,7 +8,7 @@
 
 use std::{
     fs, io,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
@@ -29,6 +29,9 @@ const MR: &str = "240.0.254.40";
 const MS: &str = "240.0.254.50";
 const LIAR: Ipv4Addr = Ipv4Addr::new(240, 0, 254, 66);
 const MTU: u16 = 1600;
+/// Files of secrets, and what is in them.
+const SECRETS: [(&str, &str); 3] =
+    [("itr.key", "quince of the ITRs"), ("mr.key", "medlar of the resolver"), ("site.key", "sloe of the sites")];
 
 /// A router more on the core.
 fn join(lab: &Lab, role: &'static str, rloc: &str) -> Namespace {
@@ -57,7 +60,7 @@ fn xtr(lab: &Lab, index: usize, resolver: &str, more: &str) -> Router {
     let server = format!("--map-server {MS},algorithm=sha256-hkdf,key-file={}", key(lab, "site.key"));
     let flags = format!(
         "--site-port site --core-port core --rloc {} --eid-prefix {v4} --eid-prefix {v6} --workers 0 {server} \
-         --map-resolver {resolver} --state-dir {} {more}",
+         --map-resolver {resolver} --state-dir {} --log debug {more}",
         SITES[index].rloc.0,
         key(lab, name)
     );
@@ -82,7 +85,7 @@ fn wait_shown(router: &Router, table: &str, text: &str) -> String {
 fn map_resolver(lab: &Lab) -> String {
     let eids: Vec<String> = SITES.iter().flat_map(lab::Site::eid_prefixes).map(|eid| format!("\"{eid}\"")).collect();
     format!(
-        "rlocs = [\"{MR}\"]\n[map-resolver]\nclients = [\"240.0.254.0/24\"]\n[lisp-sec]\nstrict = true\n\
+        "rlocs = [\"{MR}\"]\nlog = \"debug\"\n[map-resolver]\nclients = [\"240.0.254.0/24\"]\n[lisp-sec]\nstrict = true\n\
          [[lisp-sec.client]]\nfrom = [\"240.0.254.0/24\"]\nkey = {{ secret-file = \"{}\" }}\n\
          [[lisp-sec.map-server]]\naddress = \"{MS}\"\neid-prefixes = [{}]\nkey = {{ id = 2, secret-file = \"{}\" }}\n",
         key(lab, "itr.key"),
@@ -98,13 +101,36 @@ fn map_server(lab: &Lab) -> String {
         format!("[[site]]\nname = \"site{index}\"\neid-prefixes = [\"{v4}\", \"{v6}\"]\nkey = {key}\n")
     };
     format!(
-        "rlocs = [\"{MS}\"]\nstate-dir = \"{}\"\n{}{}[lisp-sec]\n[[lisp-sec.client]]\nfrom = [\"{MR}/32\"]\n\
+        "rlocs = [\"{MS}\"]\nlog = \"debug\"\nstate-dir = \"{}\"\n{}{}[lisp-sec]\n[[lisp-sec.client]]\nfrom = [\"{MR}/32\"]\n\
          key = {{ id = 2, secret-file = \"{}\" }}\n",
         key(lab, "ms"),
         site(0),
         site(1),
         key(lab, "mr.key")
     )
+}
+
+/// No secret is in the log of a router that says everything, as text or as octets; `said` is in it.
+fn tells_no_secret(lab: &Lab, name: &str, said: &str) {
+    let file = lab.folder().join(format!("{name}.log"));
+    let read = || Ok(Some(fs::read_to_string(&file).unwrap()).filter(|log| log.contains(said)));
+    let log = lab::wait_until(said, LIMIT, read).unwrap().to_lowercase();
+    for (_, secret) in SECRETS {
+        let hex: String = secret.bytes().map(|octet| format!("{octet:02x}")).collect();
+        let list = format!("{:?}", secret.as_bytes());
+        let list = list.trim_matches(['[', ']']);
+        for form in [secret, &hex, list] {
+            assert!(!log.contains(&form.to_lowercase()), "{name}: {form}");
+        }
+    }
+}
+
+/// Asks without an ECM; nobody waits for an answer.
+fn ask_natively(to: IpAddr, asked: &str) -> io::Result<()> {
+    let socket = UdpSocket::bind((LIAR, 0))?;
+    let eid = EidPrefix { instance: InstanceId::DEFAULT, prefix: asked.parse().expect("a prefix") };
+    let request = MapRequest::lookup(9, None, &[LIAR.into()], eid);
+    socket.send_to(&request.encode(), (to, 4342)).map(drop)
 }
 
 /// Answers as many Map-Requests as given in place of a Map-Resolver, each three times: with a record in a request, without any
@@ -162,7 +188,7 @@ fn pings_pass_and_lies_do_not() {
     let lab = Lab::new().unwrap();
     let (mr, ms) = (join(&lab, "mr", MR), join(&lab, "ms", MS));
     let liar = join(&lab, "liar", &LIAR.to_string());
-    for (name, secret) in [("itr.key", "of the ITRs"), ("mr.key", "of the resolver"), ("site.key", "of the sites")] {
+    for (name, secret) in SECRETS {
         fs::write(lab.folder().join(name), secret).unwrap();
     }
     let server = start(&lab, "ms", &ms, &map_server(&lab));
@@ -177,14 +203,33 @@ fn pings_pass_and_lies_do_not() {
         }
     }
     for xtr in &xtrs {
-        assert!(counter(xtr, "lisp_sec_requests_sent") >= 2);
-        assert_eq!(counter(xtr, "lisp_sec_replies_proven"), counter(xtr, "lisp_sec_requests_sent"));
-        for refused in ["reply_lisp_sec_stripped", "reply_lisp_sec_bad_packet_mac", "lisp_sec_unprotected"] {
+        // Each try has an answer of its own, and only the first counts.
+        assert!(counter(xtr, "lisp_sec_replies_proven") >= 2);
+        for refused in [
+            "reply_lisp_sec_stripped",
+            "reply_lisp_sec_bad_eid_mac",
+            "reply_lisp_sec_bad_packet_mac",
+            "lisp_sec_unprotected",
+        ] {
             assert_eq!(counter(xtr, refused), 0, "{refused}");
         }
     }
     assert!(counter(&resolver, "map_requests_to_sites") >= 4 && counter(&server, "map_requests_to_sites") >= 4);
-    assert!(!resolver.show(&["counters"]).unwrap().contains("of the"), "no secret is shown");
+    for (name, said) in [
+        ("xtr1", "Map-Request to a Map-Resolver"),
+        ("xtr2", "Map-Request to a Map-Resolver"),
+        ("mr", "Map-Request of a client"),
+        ("ms", "registered"),
+    ] {
+        tells_no_secret(&lab, name, said);
+    }
+
+    // A strict ETR is not asked behind its Map-Server's back.
+    let replies = counter(&xtrs[1], "map_replies_sent");
+    let to = SITES[1].rloc.0;
+    liar.spawn(move || ask_natively(to.into(), "2.2.2.2/32")).unwrap().join().unwrap().unwrap().unwrap();
+    wait_counter(&xtrs[1], "lisp_sec_unprotected", |count| count == 1);
+    assert_eq!(counter(&xtrs[1], "map_replies_sent"), replies);
 
     // Somebody else's Map-Resolver: it knows the nonces, and no key.
     xtrs[0].stop().unwrap();
@@ -211,4 +256,11 @@ fn pings_pass_and_lies_do_not() {
     // It asks without protection, and the strict Map-Resolver does not listen.
     assert_eq!(lab.ping(1, lab.hosts(0)[0], 1).unwrap(), Pings { sent: 1, answered: 0 });
     wait_counter(&resolver, "lisp_sec_unprotected", |count| count > 0);
+    for (name, said) in [
+        ("xtr1", "Map-Request to a Map-Resolver"),
+        ("xtr2", "Map-Request to a Map-Resolver"),
+        ("mr", "lisp-sec-unprotected"),
+    ] {
+        tells_no_secret(&lab, name, said);
+    }
 }

@@ -1,6 +1,7 @@
 //! `altitude trace` beside a running router; its files are read by tshark.
 
 use std::{
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -60,6 +61,8 @@ fn each_packet_has_its_verdict_as_a_comment() {
     ping("-c 1 -W 1 9.9.9.9");
     tracer.signal(Signal::SIGINT).unwrap();
     let printed = tracer.finish(LIMIT).unwrap();
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "packets are private");
 
     let found = comments(&file);
     let forth = "encapsulated to 240.0.254.20";
@@ -98,6 +101,12 @@ fn one_trace_at_a_time_and_a_killed_client_ends_its_own() {
         Err(ClientError::Refused { errno, .. }) => assert_eq!(errno, nix::errno::Errno::EBUSY as u32),
         began => panic!("a second trace: {began:?}"),
     }
+    let kept = lab.folder().join("kept.pcapng");
+    std::fs::write(&kept, "of the day before").unwrap();
+    let mut refused = Command::new(lab::altitude_binary().unwrap());
+    refused.args(["trace", "--write"]).arg(&kept).arg("--api").arg(&routers[0].api);
+    assert!(lab::run(&mut refused).is_err());
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "of the day before");
     tracer.kill().unwrap();
     routers[0].process.wait_line(LIMIT, |line| line.contains("a trace ended")).unwrap();
     let another = ["--drops", "--count", "2", "--seconds", "20"];

@@ -10,12 +10,15 @@ use super::{
     keys::{OneTimeKey, SharedKey},
 };
 use crate::wire::{
-    MapReply,
+    MapReply, MapRequest,
     lisp_sec::{EidData, Hash, ReplyData, RequestData, wrapping},
 };
 
 /// Most octets that a Map-Reply grows by, where we say what its EIDs are: one IPv6 prefix in an instance.
 const GROWTH: usize = 4 + 8 + 32 + 16 + 20;
+
+/// Keys tried at most on one message: as many as an ETR's Map-Servers can have of one Key ID.
+const TRIALS_MAX: usize = 16;
 
 /// Who may ask with a One-Time Key, and who is asked with one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -79,6 +82,15 @@ impl Gate {
         matches!(&self.settings, Some(settings) if settings.strict)
     }
 
+    /// Whether a Map-Request for our EIDs or sites may be answered, however it came.
+    ///
+    /// # Errors
+    /// [`SecurityFault::Unprotected`]: drop and count.
+    pub fn permit(&self, request: &MapRequest, protection: Option<&Protection>) -> Result<(), SecurityFault> {
+        let refused = self.is_strict() && protection.is_none() && !request.probe;
+        if refused { Err(SecurityFault::Unprotected) } else { Ok(()) }
+    }
+
     /// What protects the Map-Request with this nonce that came in an ECM, with these authentication data or none.
     ///
     /// # Errors
@@ -107,7 +119,7 @@ impl Gate {
             Some(_) => (settings.site_keys.iter().collect(), Some(data.eids.octets().to_vec())),
         };
         let mut fault = SecurityFault::UnknownKey;
-        for key in keys.into_iter().filter(|key| key.id == data.key_id) {
+        for key in keys.into_iter().filter(|key| key.id == data.key_id).take(TRIALS_MAX) {
             match OneTimeKey::unwrapped(nonce, &data.wrapped, key) {
                 Ok(otk) => return Ok(Some(Protection { otk, ids: (data.hmac, data.eids.kdf), granted })),
                 Err(_) => fault = SecurityFault::NotOurKey,
@@ -131,6 +143,14 @@ impl Gate {
 }
 
 impl Client {
+    /// Whether somebody is in both.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let meet = |one: &Prefix, other: &Prefix| one.contains(other.address()) || other.contains(one.address());
+        let anywhere = self.from.is_empty() || other.from.is_empty();
+        anywhere || self.from.iter().any(|one| other.from.iter().any(|other| meet(one, other)))
+    }
+
     fn has(&self, address: IpAddr) -> bool {
         self.from.is_empty() || self.from.iter().any(|prefix| prefix.contains(address))
     }

@@ -1,4 +1,5 @@
-//! Keys of LISP-SEC: made, derived, wrapped and used. None of them is ever printed, and all are wiped when they go.
+//! Keys of LISP-SEC: made, derived, wrapped and used. None of them is ever printed. What is kept of them is wiped when it goes, and
+//! so is what hashes and ciphers keep; copies that the compiler leaves on the stack are not.
 //!
 //! ```text
 //! per-msg-key = HKDF-SHA256(nonce | "OTK-Key-Wrap" | shared key)     RFC 9303 §6.5

@@ -11,7 +11,7 @@ use super::{
     keys::SharedKey,
 };
 use crate::wire::{
-    MapReply, Message,
+    MapReply, MapRequest, Message,
     lisp_sec::{EidData, Hash, ReplyData, RequestData},
 };
 
@@ -178,7 +178,7 @@ fn another_algorithm_is_refused_and_each_is_kept_to() {
 /// SEC-9: of the RFC's example one record is left: the first is not granted, the last is wider than what is.
 #[test]
 fn only_records_within_what_is_granted_count() {
-    let (sealed, by_itr) = sealed(&[Hash::Sha256]);
+    let sealed = sealed(&[Hash::Sha256]).0;
     let granted = [eid("2001:db8:103::/48"), eid("2001:db8:203::/48")];
     let mut eids = EidData::unsigned(2, Hash::Sha256, false, &granted);
     let octets: [u8; 16] = hex("00112233445566778899aabbccddeeff").try_into().unwrap();
@@ -194,7 +194,6 @@ fn only_records_within_what_is_granted_count() {
     reply.records.retain(|record| proof.covers(record));
     assert_eq!(reply.records, [record("2001:db8:103::/48")]);
     assert!(proof.covers(&record("2001:db8:203:8000::/49")), "a part of what is granted");
-    assert!(!by_itr.is_empty());
 }
 
 /// SEC-2, MR-12: what an ITR may not ask with, and what goes on to a Map-Server: the same key, under theirs.
@@ -242,6 +241,29 @@ fn a_message_without_protection_passes_unless_the_gate_is_strict() {
     assert_eq!((on.admit(from, NONCE, None), on.is_strict()), (Ok(None), false));
     assert_eq!((strict.admit(from, NONCE, None), strict.is_strict()), (Err(SecurityFault::Unprotected), true));
     assert!(strict.admit(from, NONCE, Some(&hex(E04))).unwrap().is_some());
+}
+
+/// SEC-13: what comes by itself or over the ALT has no protection; probes are taken all the same.
+#[test]
+fn a_strict_gate_lets_nothing_but_probes_pass_without_protection() {
+    let (on, strict) = (gate(&[], vec![], false), gate(&[("", key(1, "itr-mr-psk"))], vec![], true));
+    let request = MapRequest::lookup(NONCE, None, &[ITR.parse().unwrap()], eid("198.51.100.20/32"));
+    let probe = MapRequest { probe: true, ..request.clone() };
+    assert_eq!(strict.permit(&request, None), Err(SecurityFault::Unprotected));
+    assert_eq!((strict.permit(&probe, None), on.permit(&request, None)), (Ok(()), Ok(())));
+    assert_eq!(strict.permit(&request, Some(&admit(&strict, &hex(E04)))), Ok(()));
+}
+
+/// Whoever sends it, a message costs no more than some trials.
+#[test]
+fn no_more_keys_are_tried_than_may_be() {
+    let among = |others: usize| {
+        let mut clients: Vec<_> = (0..others).map(|other| ("", key(1, &other.to_string()))).collect();
+        clients.push(("", key(1, "itr-mr-psk")));
+        gate(&clients, vec![], false).admit(ITR.parse().unwrap(), NONCE, Some(&hex(E04)))
+    };
+    assert!(among(15).is_ok());
+    assert_eq!(among(16), Err(SecurityFault::NotOurKey));
 }
 
 #[test]

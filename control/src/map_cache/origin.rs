@@ -1,5 +1,7 @@
 //! Where entries come from.
 
+use altitude_dataplane::mapping::EidPrefix;
+
 /// Who is responsible for an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Origin {
@@ -35,7 +37,10 @@ pub enum Notice {
     /// News: it says nothing about what it does not list.
     Change,
     /// The answer to a subscription, complete as a Map-Reply is.
-    Answer,
+    Answer {
+        /// What it is about: what is inside and not listed is in doubt.
+        scope: EidPrefix,
+    },
     /// The answer to a renewal: complete, but what it only says again begins no new life, or it would never end.
     Again,
 }

@@ -25,7 +25,8 @@ impl MapCache {
     ) {
         let records: BTreeMap<EidPrefix, Mapping> = records.into_iter().map(|record| (record.eid, record)).collect();
         if heard != Heard::Notify(Notice::Change) {
-            self.doubt_beneath(&records, todo);
+            let scope = if let Heard::Notify(Notice::Answer { scope }) = heard { Some(scope) } else { None };
+            self.doubt_beneath(scope, &records, todo);
         }
         let mut records = records;
         if heard == Heard::Notify(Notice::Again) {
@@ -66,18 +67,25 @@ impl MapCache {
         (&cached.locators, cached.action, cached.version) == (&record.locators, record.action, record.version)
     }
 
-    /// Asks again for the learned more-specifics that a reply does not list, or takes them out if that was done before.
-    fn doubt_beneath(&mut self, records: &BTreeMap<EidPrefix, Mapping>, todo: &mut Vec<Output>) {
+    /// Asks again for the learned more-specifics of its records, and of its scope if it has one, that a reply does not list, or
+    /// takes them out if that was done before.
+    fn doubt_beneath(
+        &mut self,
+        scope: Option<EidPrefix>,
+        records: &BTreeMap<EidPrefix, Mapping>,
+        todo: &mut Vec<Output>,
+    ) {
         let mut beneath: Vec<(u32, bool)> = Vec::new();
         let mut doubts = 0;
         let mut outermost: Option<EidPrefix> = None;
-        for (eid, record) in records {
+        let lasting = records.values().filter(|record| life(record.ttl).is_some()).map(|record| record.eid);
+        for eid in scope.into_iter().chain(lasting) {
             // In this order whatever covers a record comes before it, and covers all that is beneath it too.
-            if life(record.ttl).is_none() || outermost.is_some_and(|outer| outer.covers(eid)) {
+            if outermost.is_some_and(|outer| outer.covers(&eid)) {
                 continue;
             }
-            outermost = Some(*eid);
-            for (number, entry) in self.unlisted(eid, records) {
+            outermost = Some(eid);
+            for (number, entry) in self.unlisted(&eid, records) {
                 doubts += usize::from(!entry.doubted);
                 beneath.push((number, entry.doubted));
                 if doubts > DOUBTS_MAX {

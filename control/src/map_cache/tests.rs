@@ -429,10 +429,16 @@ fn publications_are_installed_by_what_they_are() {
     let same = || vec![negative("10.0.0.0/16", 60, Action::Drop)];
     let (todo, ends) = step(600, Input::Published(same(), Notice::Again));
     assert_eq!((todo, ends), (vec![Refresh(eid("10.0.1.0/24"))], 3600));
-    let (todo, ends) = step(601, Input::Published(same(), Notice::Answer));
+    let (todo, ends) = step(601, Input::Published(same(), Notice::Answer { scope: eid("10.0.0.0/16") }));
     assert_eq!((todo, ends), (vec![Withdraw(eid("10.0.1.0/24"))], 4201));
-    let gone = vec![Mapping::negative(eid("10.0.0.0/16"), Ttl::Remove, Action::NoAction)];
-    assert_eq!(step(602, Input::Published(gone, Notice::Change)).0, [Withdraw(eid("10.0.0.0/16"))]);
+    // An answer about a wider prefix doubts what is inside of that.
+    let parts = vec![mapping("10.5.0.0/24", 60)];
+    let (todo, _) = step(601, Input::Published(parts, Notice::Answer { scope: eid("10.0.0.0/8") }));
+    assert!(todo.contains(&Refresh(eid("10.0.0.0/16"))) && asked(&todo) == 1, "{todo:?}");
+    let gone = ["10.0.0.0/16", "10.5.0.0/24"];
+    let gone = gone.into_iter().map(|text| Mapping::negative(eid(text), Ttl::Remove, Action::NoAction)).collect();
+    let ended = [Withdraw(eid("10.0.0.0/16")), Withdraw(eid("10.5.0.0/24"))];
+    assert_eq!(step(602, Input::Published(gone, Notice::Change)).0, ended);
     assert_eq!(cache.iter().map(|cached| cached.origin).collect::<Vec<_>>(), [Origin::Static]);
 }
 

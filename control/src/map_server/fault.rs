@@ -73,6 +73,8 @@ faults! {
         SubscriptionsFull = "subscription-table-full",
         /// A subscription that ended because its xTR acknowledged nothing, or could not be told of everything.
         SubscriptionLost = "subscription-lost",
+        /// A subscription that nobody proved by a Map-Notify-Ack to want.
+        SubscriptionUnproven = "subscription-unproven",
         /// A Map-Notify-Ack of a subscriber, signed by another key, or changed on the way.
         SubscriptionAckMac = "subscription-ack-bad-authentication",
     }

@@ -415,7 +415,7 @@ impl Registry {
         let (eid, registrant) = (new.mapping.eid, new.registrant);
         let head = self.table.index.get(&eid).copied();
         let before = head.filter(|_| self.is_merged(&eid, registrant)).and_then(|head| self.table.merged(head));
-        let said = self.said(head);
+        let said = self.said(eid);
         let size = self.table.len();
         let put = self.table.put(new);
         if self.table.len() > size {
@@ -441,7 +441,7 @@ impl Registry {
         let site = SiteId(self.table.registrants[registrant].site as usize);
         let head = self.table.index.get(&eid).copied().unwrap_or(END);
         let before = if self.is_merged(&eid, registrant) { self.table.merged(head) } else { None };
-        let said = self.said(Some(head));
+        let said = self.said(eid);
         if let Some(journal) = &mut self.journal {
             let xtr = &self.table.registrants[registrant];
             saved::put_gone(self.states[site.0].mark, xtr.who, &eid, journal);

@@ -15,7 +15,11 @@ impl MapServer {
     /// Hands a protected Map-Request to an ETR that can sign, or says that there is none.
     pub(super) fn secured(&mut self, head: u32, found: EidPrefix, asked: &Asked<'_>) -> Result<Output, SiteFault> {
         let Some(protection) = asked.protection else { return Err(SiteFault::NoEtr) };
-        let Some(signer) = self.registry.signer(head, self.families)? else { return self.unsigned(asked) };
+        let Some(signer) = self.registry.signer(head, self.families)? else {
+            // Whoever serves the first address of what is asked for may be able to sign.
+            let serving = self.registry.serving(asked.eid, &found);
+            return if serving == Some((found, head)) { self.unsigned(asked) } else { Err(SiteFault::NoEtr) };
+        };
         let key = SharedKey::from(&signer.key);
         let security = protection.to_etr(asked.request.nonce, &key, found, signer.others_cant);
         Ok(Output::Encapsulate { to: signer.rloc, message: ecm::encapsulate_secured(&security, asked.packet) })

@@ -37,7 +37,7 @@ impl MapServer {
         if !ends && rlocs.is_empty() {
             return Err(SiteFault::NoItrRloc);
         }
-        let ask = Ask { xtr, eid: record.eid, nonce: request.nonce, rlocs: &rlocs, source: source.ip() };
+        let ask = Ask { xtr, eid: record.eid, nonce: request.nonce, ends, rlocs: &rlocs, source: source.ip() };
         let denied = self.registry.site_of(first(&ask.eid)).is_some_and(|(_, site)| self.registry.sites[site.0].denied);
         let permitted = own.permit(&ask).and(if denied { Err(SiteFault::SubscriptionDenied) } else { Ok(()) });
         if let Err(fault) = permitted {
@@ -45,6 +45,8 @@ impl MapServer {
         }
         let said = match self.said(now, &ask, own.settings().temporary_minutes) {
             Ok(said) => said,
+            // Whatever may be said of it, it ends.
+            Err(_) if ends => Said { records: Vec::new(), rest: Vec::new(), temporary: false },
             Err(fault) => return self.turn_away(fault, &ask, asked, todo),
         };
         let Some(own) = &mut self.subscriptions else { return Ok(false) };
@@ -93,7 +95,9 @@ impl MapServer {
             let records = registry.proxies(*head).then(|| registry.records(eid, found, fits)).flatten();
             return Ok(Said { records: records.ok_or(NOT_OURS)?, rest: Vec::new(), temporary: false });
         }
-        let mut within = registry.table.index.within(&ask.eid).map(|(found, _)| found);
+        // What its ETRs answer for is looked up at them, as before.
+        let told = |(found, head): &(EidPrefix, &u32)| registry.proxies(**head) && !registry.denies(found);
+        let mut within = registry.table.index.within(&ask.eid).filter(told).map(|(found, _)| found);
         let mut records: Vec<Mapping> = Vec::new();
         let mut rest: Vec<EidPrefix> = Vec::new();
         for found in within.by_ref() {
@@ -110,6 +114,9 @@ impl MapServer {
         }
         if !records.is_empty() || !rest.is_empty() {
             return Ok(Said { records, rest, temporary: false });
+        }
+        if registry.table.index.within(&ask.eid).next().is_some() {
+            return Err(NOT_OURS);
         }
         let negative = match whole {
             Some((_, site)) if !registry.sites[site.0].etrs.is_empty() => return Err(NOT_OURS),

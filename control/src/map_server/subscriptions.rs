@@ -2,19 +2,22 @@
 //!
 //! ```text
 //!                    asked ─▶ Map-Notify with its nonce ──▶ acknowledged ─▶ live ── something changes ─▶ Map-Notify, nonce + 1
-//!                              │ nobody acknowledges: again after 3 × 3, 6, 12, 24 s, each time to the next ITR-RLOC
-//!                              └─▶ lost: one Map-Notify with action 5, once
-//! asked without an ITR-RLOC ─▶ ended ◀── nothing registered in 15 minutes
+//!                              │ nobody acknowledges: twice more    │ nobody acknowledges: again after 3 × 3, 6, 12, 24 s,
+//!                              └─▶ forgotten                        │ each time to the next ITR-RLOC
+//!                                                                   └─▶ lost: one Map-Notify with action 5, once
+//! asked without an ITR-RLOC, acknowledged ─▶ ended ◀── nothing registered in 15 minutes
 //! ```
 //!
 //! Of one subscription one Map-Notify is under way at a time: a subscriber takes none that is older than another, so none may
 //! overtake. What changes meanwhile waits as a set of prefixes, and goes out as it is then, as many records as fit.
 //!
-//! A Map-Request proves nothing of who sent it, the Map-Notify-Ack does. So a subscription that is overwritten goes back to
-//! what was acknowledged last when the new one is not. Of one that has ended, the nonce is kept.
+//! A Map-Request proves nothing of who sent it, the Map-Notify-Ack does. So what it wants is kept beside what is there
+//! ([`asks`]), and takes its place when the Map-Notify that answers it is acknowledged: nobody else can overwrite or end a
+//! subscription, or use up its nonces. Of one that has ended, the nonce is kept.
 //!
 //! Sources: RFC 9437 §5 (subscribing), §6 (publishing), §7.2 (limits); RFC 9301 §5.7 (retransmission).
 
+mod asks;
 mod publish;
 pub(super) mod saved;
 
@@ -26,6 +29,7 @@ use std::{
 
 use altitude_dataplane::mapping::{Eid, EidPrefix, Mapping};
 
+use self::asks::Asks;
 use super::{
     Output, SiteFault,
     registry::{
@@ -95,15 +99,17 @@ struct Sent {
     octets: Vec<u8>,
     again_at: Instant,
     times: usize,
-    /// It answers a Map-Request.
-    confirms: bool,
 }
 
-/// What an xTR has proven by a Map-Notify-Ack to have said.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Proven {
-    nonce: u64,
-    rlocs: Vec<IpAddr>,
+/// How a subscription stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Nobody has proven yet to have asked for it, or for its end; its place by age.
+    Asked { place: u64, ends: bool },
+    /// Its xTR has acknowledged it.
+    Live,
+    /// It is over; its place by age.
+    Ended { place: u64 },
 }
 
 /// One xTR's interest in one prefix.
@@ -119,12 +125,10 @@ struct Subscription {
     turn: usize,
     /// The last one, of either side.
     nonce: u64,
-    proven: Option<Proven>,
+    standing: Standing,
     since: Instant,
     /// When it ends because nothing is registered.
     until: Option<Instant>,
-    /// Its place among those that have ended; `None` while it lives.
-    ended: Option<u64>,
     pending: BTreeSet<EidPrefix>,
     queued: bool,
     sent: Option<Sent>,
@@ -136,7 +140,9 @@ pub(super) struct Ask<'a> {
     pub(super) xtr: XtrIdentity,
     pub(super) eid: EidPrefix,
     pub(super) nonce: u64,
-    /// None: it is to end.
+    /// It is to end.
+    pub(super) ends: bool,
+    /// Where Map-Notifies shall go: one or more, unless it is to end.
     pub(super) rlocs: &'a [IpAddr],
     /// Where the Map-Request came from.
     pub(super) source: IpAddr,
@@ -167,7 +173,9 @@ pub(super) struct Subscriptions {
     /// Our RLOCs: what Map-Notifies are sent from.
     rlocs: Vec<IpAddr>,
     table: Slab<Subscription>,
+    /// Those that live or have ended.
     by_name: BTreeMap<Name, u32>,
+    asks: Asks,
     by_scope: PrefixMap<BTreeSet<u32>>,
     /// How many of each xTR live.
     live: BTreeMap<XtrIdentity, usize>,
@@ -178,9 +186,13 @@ pub(super) struct Subscriptions {
     retries: BTreeSet<(Instant, u32)>,
     temporary: BTreeSet<(Instant, u32)>,
     queue: VecDeque<u32>,
+    /// Whether what is sent again goes first, when the next token comes.
+    again_first: bool,
     bucket: Bucket,
     /// When what was there before a restart is published anew.
     resync: Option<Instant>,
+    /// What was registered before a restart, and was not after it.
+    missing: Vec<EidPrefix>,
     /// What has changed, as [`saved`] writes it.
     pub(super) journal: Vec<u8>,
 }
@@ -192,6 +204,7 @@ impl Subscriptions {
             rlocs,
             table: Slab::new(),
             by_name: BTreeMap::new(),
+            asks: Asks::new(),
             by_scope: PrefixMap::new(),
             live: BTreeMap::new(),
             ended: BTreeSet::new(),
@@ -200,8 +213,10 @@ impl Subscriptions {
             retries: BTreeSet::new(),
             temporary: BTreeSet::new(),
             queue: VecDeque::new(),
+            again_first: false,
             bucket: Bucket::new(),
             resync: None,
+            missing: Vec::new(),
             journal: Vec::new(),
         }
     }
@@ -221,7 +236,7 @@ impl Subscriptions {
         let retry = self.retries.first().map(|(at, _)| token.map_or(*at, |token| token.max(*at)));
         let queued = if self.queue.is_empty() { None } else { token };
         let temporary = self.temporary.first().map(|(at, _)| *at);
-        [retry, queued, temporary, self.resync].into_iter().flatten().min()
+        [retry, queued, temporary, self.resync, self.asks.due()].into_iter().flatten().min()
     }
 
     fn peer(&self, xtr: XtrIdentity) -> Option<usize> {
@@ -233,96 +248,28 @@ impl Subscriptions {
     pub(super) fn permit(&self, ask: &Ask<'_>) -> Result<(), SiteFault> {
         let peer = self.peer(ask.xtr).ok_or(SiteFault::SubscriptionUnknown)?;
         let known = self.by_name.get(&(ask.xtr, ask.eid)).map(|number| &self.table[*number]);
-        if known.is_some_and(|known| !is_newer(ask.nonce, known.nonce)) {
+        if known.is_some_and(|known| !is_newer(ask.nonce, known.nonce)) || self.has_asked(ask) {
             return Err(SiteFault::SubscriptionReplayed);
         }
-        let allowed = &self.settings.peers[peer].eids;
-        if !allowed.is_empty() && !allowed.iter().any(|eid| eid.covers(&ask.eid)) {
+        if !self.allows(peer, &ask.eid) {
             return Err(SiteFault::SubscriptionDenied);
         }
-        if ask.rlocs.is_empty() || known.is_some_and(|known| known.ended.is_none()) {
-            return Ok(());
-        }
-        if self.live.get(&ask.xtr).is_some_and(|count| *count >= self.settings.each_max) {
+        let lives = known.is_some_and(|known| known.standing == Standing::Live);
+        if ask.ends || lives { Ok(()) } else { self.room(ask.xtr) }
+    }
+
+    /// Whether one more may live.
+    fn room(&self, xtr: XtrIdentity) -> Result<(), SiteFault> {
+        if self.live.get(&xtr).copied().unwrap_or(0) >= self.settings.each_max {
             return Err(SiteFault::SubscriptionsOfXtr);
         }
         if self.len() >= self.settings.all_max { Err(SiteFault::SubscriptionsFull) } else { Ok(()) }
     }
 
-    /// Takes in a subscription that was [permitted](Self::permit), and confirms it.
-    pub(super) fn subscribe(&mut self, now: Instant, ask: &Ask<'_>, said: Said, todo: &mut Vec<Output>) {
-        let Some(number) = self.enter(now, ask) else { return };
-        let wider = said.records.iter().find(|record| record.eid.covers(&ask.eid)).map(|record| record.eid);
-        self.set_scope(number, wider.unwrap_or(ask.eid));
-        let until = said.temporary.then(|| now + self.settings.temporary());
-        self.set_until(number, until);
-        let one = &mut self.table[number];
-        one.rlocs = ask.rlocs.iter().take(RLOCS_MAX).copied().collect();
-        // Whoever asks is best reached where it asked from.
-        one.turn = one.rlocs.iter().position(|rloc| *rloc == ask.source).unwrap_or(0);
-        one.nonce = ask.nonce;
-        one.pending.extend(said.rest);
-        for record in &said.records {
-            one.pending.remove(&record.eid);
-        }
-        todo.push(Output::Subscribed { xtr: ask.xtr, eid: ask.eid, by: ask.source });
-        self.send(now, number, said.records, true, todo);
-        self.note(number);
-    }
-
-    /// Ends a subscription at its xTR's wish; the confirmation goes to where the wish came from (RFC 9437 §5).
-    pub(super) fn unsubscribe(&mut self, now: Instant, ask: &Ask<'_>, record: Mapping, todo: &mut Vec<Output>) {
-        let Some(number) = self.enter(now, ask) else { return };
-        self.end(number, todo);
-        let one = &mut self.table[number];
-        (one.rlocs, one.turn, one.nonce, one.proven) = (vec![ask.source], 0, ask.nonce, None);
-        self.send(now, number, vec![record], true, todo);
-        self.note(number);
-    }
-
-    /// The place of a subscription that lives from now on.
-    fn enter(&mut self, now: Instant, ask: &Ask<'_>) -> Option<u32> {
-        let peer = self.peer(ask.xtr)?;
-        let name = (ask.xtr, ask.eid);
-        let number = match self.by_name.get(&name).copied() {
-            Some(number) => {
-                if let Some(place) = self.table[number].ended.take() {
-                    self.ended.remove(&(place, number));
-                    self.table[number].since = now;
-                    self.revive(number);
-                }
-                number
-            }
-            None => {
-                let number = self.table.insert(Subscription {
-                    name,
-                    scope: ask.eid,
-                    peer,
-                    rlocs: Vec::new(),
-                    turn: 0,
-                    nonce: ask.nonce,
-                    proven: None,
-                    since: now,
-                    until: None,
-                    ended: None,
-                    pending: BTreeSet::new(),
-                    queued: false,
-                    sent: None,
-                });
-                self.by_name.insert(name, number);
-                self.revive(number);
-                number
-            }
-        };
-        self.table[number].peer = peer;
-        Some(number)
-    }
-
-    fn revive(&mut self, number: u32) {
-        let (xtr, _) = self.table[number].name;
-        *self.live.entry(xtr).or_default() += 1;
-        let scope = self.table[number].scope;
-        self.watch(scope, number);
+    /// Whether the xTR may subscribe to it at all.
+    fn allows(&self, peer: usize, eid: &EidPrefix) -> bool {
+        let allowed = &self.settings.peers[peer].eids;
+        allowed.is_empty() || allowed.iter().any(|wide| wide.covers(eid))
     }
 
     fn watch(&mut self, scope: EidPrefix, number: u32) {
@@ -342,12 +289,6 @@ impl Subscriptions {
         }
     }
 
-    fn set_scope(&mut self, number: u32, scope: EidPrefix) {
-        self.unwatch(number);
-        self.table[number].scope = scope;
-        self.watch(scope, number);
-    }
-
     fn set_until(&mut self, number: u32, until: Option<Instant>) {
         if let Some(before) = std::mem::replace(&mut self.table[number].until, until) {
             self.temporary.remove(&(before, number));
@@ -355,50 +296,65 @@ impl Subscriptions {
         self.temporary.extend(until.map(|until| (until, number)));
     }
 
-    /// Nothing is published to it any more; its nonce is kept, as long as there is room.
-    fn end(&mut self, number: u32, todo: &mut Vec<Output>) {
-        self.set_until(number, None);
-        self.drop_sent(number);
-        if self.table[number].ended.is_some() {
-            return;
-        }
-        self.unwatch(number);
-        self.ends += 1;
-        let one = &mut self.table[number];
-        one.pending.clear();
-        one.ended = Some(self.ends);
-        let (xtr, eid) = one.name;
-        todo.push(Output::Unsubscribed { xtr, eid });
+    fn count_down(&mut self, xtr: XtrIdentity) {
         if let Some(count) = self.live.get_mut(&xtr) {
             *count -= 1;
             if *count == 0 {
                 self.live.remove(&xtr);
             }
         }
+    }
+
+    /// Nothing is published to it any more; its nonce is kept, as long as there is room.
+    fn end(&mut self, number: u32, todo: &mut Vec<Output>) {
+        self.set_until(number, None);
+        self.drop_sent(number);
+        if self.table[number].standing != Standing::Live {
+            return;
+        }
+        self.unwatch(number);
+        self.ends += 1;
+        let one = &mut self.table[number];
+        one.pending.clear();
+        one.standing = Standing::Ended { place: self.ends };
+        let (xtr, eid) = one.name;
+        todo.push(Output::Unsubscribed { xtr, eid });
+        self.count_down(xtr);
         self.ended.insert((self.ends, number));
         if self.ended.len() > self.settings.all_max
-            && let Some((_, oldest)) = self.ended.pop_first()
+            && let Some((_, oldest)) = self.ended.first().copied()
         {
             self.remove(oldest);
         }
     }
 
-    /// Forgets one that has ended, its nonce too.
+    /// Forgets one, its nonce too. Where it is queued, nobody is found at its turn.
     fn remove(&mut self, number: u32) {
+        self.set_until(number, None);
         self.drop_sent(number);
-        if let Some(one) = self.table.remove(number) {
-            self.by_name.remove(&one.name);
-            self.queue.retain(|queued| *queued != number);
-            if let Some(place) = one.ended {
-                self.ended.remove(&(place, number));
+        let (name, standing) = (self.table[number].name, self.table[number].standing);
+        match standing {
+            Standing::Ended { place } => drop(self.ended.remove(&(place, number))),
+            Standing::Live => {
+                self.unwatch(number);
+                self.count_down(name.0);
+            }
+            Standing::Asked { place, .. } => {
+                self.unwatch(number);
+                self.asks.remove(&name, place);
             }
         }
+        if self.by_name.get(&name) == Some(&number) {
+            self.by_name.remove(&name);
+        }
+        self.table.remove(number);
     }
 
     fn drop_sent(&mut self, number: u32) {
         if let Some(sent) = self.table[number].sent.take() {
             self.by_nonce.remove(&(sent.nonce, number));
             self.retries.remove(&(sent.again_at, number));
+            self.asks.retries.remove(&(sent.again_at, number));
         }
     }
 
@@ -406,17 +362,18 @@ impl Subscriptions {
         saved::put(&self.table[number], &mut self.journal);
     }
 
-    /// All that live.
+    /// All that live, and those that nobody has proven yet to want.
     pub(super) fn iter(&self) -> impl Iterator<Item = Subscriber<'_>> {
-        let live = self.by_name.values().map(|number| &self.table[*number]).filter(|one| one.ended.is_none());
-        live.map(|one| Subscriber {
+        let wanted = |one: &&Subscription| matches!(one.standing, Standing::Live | Standing::Asked { ends: false, .. });
+        let all = self.by_name.values().copied().chain(self.asks.numbers());
+        all.map(|number| &self.table[number]).filter(wanted).map(|one| Subscriber {
             xtr: one.name.0,
             eid: one.name.1,
             rlocs: &one.rlocs,
             nonce: one.nonce,
             since: one.since,
             until: one.until,
-            confirmed: one.proven.is_some(),
+            confirmed: one.standing == Standing::Live,
             unacknowledged: one.sent.is_some(),
             pending: one.pending.len(),
         })
@@ -450,20 +407,6 @@ pub struct Subscriber<'a> {
 pub(crate) const fn is_newer(nonce: u64, than: u64) -> bool {
     let ahead = nonce.wrapping_sub(than);
     ahead != 0 && ahead < 1 << 63
-}
-
-/// All prefixes of `map` that cover `eid`, the longest first.
-fn covering<'a, V>(map: &'a PrefixMap<V>, eid: &EidPrefix) -> impl Iterator<Item = &'a V> {
-    let mut next = map.covering(eid);
-    std::iter::from_fn(move || {
-        let (found, value) = next?;
-        let shorter = found.prefix.length().checked_sub(1);
-        next = shorter.and_then(|length| {
-            let prefix = altitude_dataplane::mapping::Prefix::new(found.prefix.address(), length).ok()?;
-            map.covering(&EidPrefix { prefix, ..found })
-        });
-        Some(value)
-    })
 }
 
 /// The first EID of a prefix.

@@ -1,7 +1,7 @@
 //! What goes out natively: by one next hop for a whole prefix, or host by host.
 //!
 //! A prefix that the mapping system calls no EID-prefix is a hole between EID-prefixes, not a route of the underlay. Where
-//! one port leads out of a site, the route of one address stands for all; with several, and in a PETR or PITR, each
+//! one gateway leads out of a site, the route of one address stands for all; in a PETR or PITR, which may have many, each
 //! destination is asked for when a worker meets it.
 
 use std::{net::IpAddr, ops::Bound};

@@ -27,8 +27,9 @@ impl Subscriber {
             _ => PubSubFault::Mac,
         })?;
         let key = key.clone();
-        let mac = message.authentication.data.first_chunk().map_or(0, |start| u64::from_be_bytes(*start));
-        if self.leaving.contains(&message.nonce) {
+        let mac = start_of(&message);
+        if let Some((_, confirmed)) = self.leaving.iter_mut().find(|(nonce, _)| *nonce == message.nonce) {
+            *confirmed = true;
             // It may come again, as these thanks may be lost.
             todo.push(acknowledgement(message, &key, from));
             return Ok(());
@@ -43,12 +44,17 @@ impl Subscriber {
         };
         let one = self.list.get(&eid).ok_or(PubSubFault::Unrelated)?;
         let (confirms, lost) = (one.confirms(message.nonce), is_lost(&message.records, &eid));
+        let wide = message.records.iter().map(|record| record.eid).find(|wide| wide.covers(&eid));
+        // A publication may cross a renewal and have its nonce: then it is about a part. The next try is answered.
+        let crosses = one.standing == Standing::Live && wide.is_none() && one.scope != eid && one.tries.len() == 1;
+        let confirms = confirms && !crosses;
+        let scope = if confirms { wide.unwrap_or(eid) } else { one.scope };
         let notice = match (confirms, one.standing) {
             (false, _) => Notice::Change,
             (true, Standing::Live) => Notice::Again,
-            (true, _) => Notice::Answer,
+            (true, _) => Notice::Answer { scope },
         };
-        let records = if lost { Vec::new() } else { self.admit(&eid, one.scope, &message.records)? };
+        let records = if lost { Vec::new() } else { self.admit(&eid, scope, &message.records, todo)? };
         let one = self.list.get_mut(&eid).ok_or(PubSubFault::Unrelated)?;
         (one.seen, one.seen_mac, one.server) = (message.nonce, mac, Some(from.ip()));
         todo.push(acknowledgement(message, &key, from));
@@ -58,13 +64,19 @@ impl Subscriber {
         }
         one.notifies += 1;
         if confirms {
-            one.scope = records.iter().map(|record| record.eid).find(|wide| wide.covers(&eid)).unwrap_or(eid);
+            self.set_scope(&eid, scope);
             self.settle(&eid);
             self.set_due(&eid, now + RENEW_EVERY);
         }
         self.stand(now, &eid, Standing::Live, todo);
         todo.push(Output::Install { records, notice });
         Ok(())
+    }
+
+    /// Whether a Map-Notify, which verified, is one that is waited for.
+    pub(super) fn belongs(&self, message: &MapNotify) -> bool {
+        let leaves = self.leaving.iter().any(|(nonce, _)| *nonce == message.nonce);
+        leaves || matches!(self.subscription(message, start_of(message)), Ok(_) | Err(PubSubFault::Repeated))
     }
 
     /// Which subscription a Map-Notify belongs to: the one that waits for its nonce, or of those that its records are about
@@ -102,50 +114,56 @@ impl Subscriber {
 
     /// Subscriptions that a record of `eid` may be about: those around it, those inside, and the one that asked with this nonce.
     fn candidates(&self, eid: &EidPrefix, nonce: u64) -> Vec<(EidPrefix, &One)> {
-        let mut candidates: Vec<(EidPrefix, &One)> = Vec::new();
-        let mut around = *eid;
-        while let Some((found, one)) = self.list.covering(&around) {
-            candidates.push((found, one));
-            let shorter = found.prefix.length().checked_sub(1);
-            let Some(prefix) = shorter.and_then(|length| Prefix::new(found.prefix.address(), length).ok()) else {
-                break;
-            };
-            around = EidPrefix { prefix, ..found };
-        }
+        let mut candidates: Vec<(EidPrefix, &One)> = self.list.all_covering(eid).collect();
         candidates.extend(self.list.within(eid).filter(|(inside, _)| inside != eid));
-        let asked = self.outstanding.get(&nonce).and_then(|asked| Some((*asked, self.list.get(asked)?)));
         // A publication may be of a prefix beside the one asked for, where the answer spoke of a wider one.
-        let wide = self.list.iter().filter(|(asked, one)| one.scope != *asked && one.scope.covers(eid));
-        candidates.extend(wide);
-        candidates.extend(asked);
+        let beside = self.scopes.all_covering(eid).flat_map(|(_, asked)| asked);
+        let asked = beside.chain(self.outstanding.get(&nonce));
+        candidates.extend(asked.filter_map(|asked| Some((*asked, self.list.get(asked)?))));
         candidates
     }
 
-    /// The records as they may be installed: none of our own prefixes, none that is too wide to be true.
-    fn admit(&self, asked: &EidPrefix, scope: EidPrefix, records: &[Mapping]) -> Result<Vec<Mapping>, PubSubFault> {
+    /// The records as they may be installed: without those of our own prefixes, and those that are too wide to be true. What
+    /// the Map-Server says of these it must say to whoever asks for what is around them, so the rest is believed.
+    fn admit(
+        &self,
+        asked: &EidPrefix,
+        scope: EidPrefix,
+        records: &[Mapping],
+        todo: &mut Vec<Output>,
+    ) -> Result<Vec<Mapping>, PubSubFault> {
         let wide = records.iter().map(|record| record.eid).find(|eid| eid.covers(asked)).unwrap_or(scope);
-        let shortest = self.settings.shortest[usize::from(!asked.prefix.address().is_ipv4())];
-        let mut admitted = records.to_vec();
-        for record in &mut admitted {
-            if !(wide.covers(&record.eid) || scope.covers(&record.eid) || asked.covers(&record.eid)) {
-                return Err(PubSubFault::Unrelated);
+        let inside = |eid: &EidPrefix| wide.covers(eid) || scope.covers(eid) || asked.covers(eid);
+        if !records.iter().all(|record| inside(&record.eid)) {
+            return Err(PubSubFault::Unrelated);
+        }
+        let mut admitted = Vec::with_capacity(records.len());
+        for record in records {
+            match self.admit_one(asked, record.clone()) {
+                Ok(record) => admitted.push(record),
+                Err(fault) => todo.push(Output::Drop(fault)),
             }
-            if self.database.covering(&record.eid).is_some() {
-                return Err(PubSubFault::OwnPrefix);
-            }
-            if record.eid.prefix.length() < shortest {
-                // A wide hole is believed for what was asked about.
-                let floor = Prefix::new(asked.prefix.address(), shortest).map(|prefix| EidPrefix { prefix, ..*asked });
-                let floor = floor.ok().filter(|floor| record.is_negative() && floor.covers(asked));
-                record.eid = floor.ok_or(PubSubFault::TooShort)?;
-            }
-            for locator in &mut record.locators {
-                locator.reachable &= rloc::routable(locator.address);
-                locator.probed = false;
-            }
-            sort_locators(&mut record.locators);
         }
         Ok(admitted)
+    }
+
+    fn admit_one(&self, asked: &EidPrefix, mut record: Mapping) -> Result<Mapping, PubSubFault> {
+        if self.database.covering(&record.eid).is_some() {
+            return Err(PubSubFault::OwnPrefix);
+        }
+        let shortest = self.settings.shortest[usize::from(!asked.prefix.address().is_ipv4())];
+        if record.eid.prefix.length() < shortest {
+            // A wide hole is believed for what was asked about.
+            let floor = Prefix::new(asked.prefix.address(), shortest).map(|prefix| EidPrefix { prefix, ..*asked });
+            let floor = floor.ok().filter(|floor| record.is_negative() && floor.covers(asked));
+            record.eid = floor.ok_or(PubSubFault::TooShort)?;
+        }
+        for locator in &mut record.locators {
+            locator.reachable &= rloc::routable(locator.address);
+            locator.probed = false;
+        }
+        sort_locators(&mut record.locators);
+        Ok(record)
     }
 
     /// The Map-Server has given the subscription up: it is asked for anew, soon, but not again and again.
@@ -159,11 +177,9 @@ impl Subscriber {
     }
 }
 
-impl One {
-    /// Whether the nonce is one of those that are waited for.
-    const fn confirms(&self, nonce: u64) -> bool {
-        self.tries > 0 && !is_newer(self.first_try, nonce) && !is_newer(nonce, self.sent)
-    }
+/// The start of its MAC: what tells one message from another.
+fn start_of(message: &MapNotify) -> u64 {
+    message.authentication.data.first_chunk().map_or(0, |start| u64::from_be_bytes(*start))
 }
 
 /// Whether the records say that the subscription is no more (RFC 9437 §5).

@@ -139,6 +139,12 @@ fn thanks(outputs: &[Output]) -> Vec<MapNotify> {
     outputs.iter().filter_map(read).collect()
 }
 
+/// The Map-Request of a vector, with an EID of ours as its source.
+fn of_ours(vector: MapRequest) -> MapRequest {
+    let own = Eid { instance: InstanceId::DEFAULT, address: [192, 0, 2, 0].into() };
+    MapRequest { source_eid: Some(own), ..vector }
+}
+
 /// PS-1: the vector, octet for octet but for its source EID; each try and each renewal has the nonce after the last.
 #[test]
 fn what_is_looked_up_is_subscribed_to() {
@@ -158,7 +164,7 @@ fn what_is_looked_up_is_subscribed_to() {
     assert_eq!(seen, [(1, 0x101), (3, 0x102), (7, 0x103), (15, 0x104), (31, 0x105)]);
     assert_eq!(faults(&all), [PubSubFault::Unanswered]);
     let Ok(Message::MapRequest(vector)) = Message::parse(&octets(Q08)) else { panic!() };
-    assert_eq!(requests(&all)[0], &MapRequest { source_eid: None, ..vector });
+    assert_eq!(requests(&all)[0], &of_ours(vector));
     assert_eq!(world.subscriber.due(), Some(world.now + RENEW_EVERY), "left to look-ups, and tried again");
     world.now += RENEW_EVERY;
     assert_eq!(requests(&world.step(Input::Wake))[0].nonce, 0x106);
@@ -238,7 +244,9 @@ fn publications_are_taken_once() {
     for (nonce, last) in [(0x103, 3), (0x101, 21), (0x104, 99), (0x104 + (1 << 63), 7)] {
         assert_eq!(world.notify(nonce, vec![mapping(last)]), [Output::Drop(PubSubFault::Replayed)], "{nonce:#x}");
     }
-    assert_eq!(faults(&world.notify(0x104 + (1 << 40), vec![mapping(7)])), [PubSubFault::Unrelated], "another's");
+    for ahead in [NONCES_AHEAD_MAX + 1, 1 << 20, 1 << 40] {
+        assert_eq!(world.notify(0x104 + ahead, vec![mapping(7)]), [Output::Drop(PubSubFault::Unrelated)], "another's");
+    }
     let outputs = world.notify(0x104, vec![mapping(4)]);
     assert_eq!((thanks(&outputs).len(), faults(&outputs)), (1, vec![PubSubFault::Repeated]));
     assert!(installed(&outputs).is_empty());
@@ -257,25 +265,101 @@ fn a_withdrawn_prefix_leaves_the_map_cache() {
     assert_eq!(world.standing(), Standing::Live);
 }
 
-/// PS-8: longer prefixes inside are taken in, others are not, nor are our own or too wide ones; nothing of such a message is.
+/// PS-8: longer prefixes inside are taken in, and a message with others is not. One that is too wide is left out alone, or the
+/// subscription around it could never live.
 #[test]
 fn more_specifics_inside_are_taken_in() {
     let mut world = World::live();
     let outputs = world.notify(0x102, vec![at("198.51.100.7/32", [240, 0, 254, 22]), gone("198.51.100.8/32")]);
     assert_eq!(installed(&outputs).len(), 2);
-    for (records, fault) in [
-        (vec![at(PREFIX, [1, 2, 3, 4]), at("10.0.0.0/24", [1, 2, 3, 4])], PubSubFault::Unrelated),
-        (vec![at("198.0.0.0/7", [1, 2, 3, 4])], PubSubFault::TooShort),
-    ] {
-        assert_eq!(world.notify(0x103, records), [Output::Drop(fault)]);
-    }
+    let records = vec![at(PREFIX, [1, 2, 3, 4]), at("10.0.0.0/24", [1, 2, 3, 4])];
+    assert_eq!(world.notify(0x103, records), [Output::Drop(PubSubFault::Unrelated)]);
+    let outputs = world.notify(0x103, vec![at("198.0.0.0/7", [1, 2, 3, 4])]);
+    let counts = (faults(&outputs), thanks(&outputs).len(), installed(&outputs).len());
+    assert_eq!(counts, (vec![PubSubFault::TooShort], 1, 0));
     // A wide hole is believed for the first eight bits.
     let hole = Mapping::negative(eid("192.0.0.0/3"), Ttl::Minutes(15), Action::NativelyForward);
-    assert_eq!(installed(&world.notify(0x103, vec![hole]))[0].eid, eid("198.0.0.0/8"));
-    let mut world = World::new(Settings { fixed: vec![eid("192.0.0.0/16")], ..settings() });
+    assert_eq!(installed(&world.notify(0x104, vec![hole]))[0].eid, eid("198.0.0.0/8"));
+}
+
+/// PS-3, PS-5: a subscription around a prefix of ours lives: what is said of ours is thanked for, and not believed.
+#[test]
+fn a_subscription_around_our_own_prefix_lives() {
+    let fixed = vec![eid("192.0.0.0/16")];
+    let mut world = World::new(Settings { fixed, lookups: false, ..settings() });
     world.at(1).step(Input::Wake);
-    let own = vec![at("192.0.2.7/32", [1, 2, 3, 4])];
-    assert_eq!(world.notify(0x101, own), [Output::Drop(PubSubFault::OwnPrefix)]);
+    let (own, other) = (at("192.0.2.7/32", [1, 2, 3, 4]), at("192.0.3.0/24", [240, 0, 254, 21]));
+    let outputs = world.notify(0x101, vec![own.clone(), other.clone()]);
+    assert_eq!((faults(&outputs), installed(&outputs)), (vec![PubSubFault::OwnPrefix], vec![other]));
+    assert_eq!((world.standing(), thanks(&outputs).len()), (Standing::Live, 1));
+    // One that is about nothing but ours is for the subscriber all the same, unless it is of another key or to be told elsewhere.
+    let expects = |world: &World, octets: &[u8]| {
+        let Ok(Message::MapNotify(message)) = Message::parse(octets) else { panic!("{octets:?}") };
+        world.subscriber.expects(&message, octets)
+    };
+    assert!(expects(&world, &notify(0x102, vec![own.clone()])));
+    let signed = |nonce, secret: &[u8]| {
+        let key = Key::new(1, Algorithm::Sha256, secret);
+        MapNotify { nonce, records: vec![own.clone()], ..MapNotify::default() }.signed(&key, Form::default())
+    };
+    assert!(!expects(&world, &signed(0x102, b"of the registrar")));
+    assert!(!expects(&world, &signed(0x102 + (1 << 40), b"lisp-psk-1")));
+    let outputs = world.notify(0x102, vec![own]);
+    assert_eq!((thanks(&outputs).len(), installed(&outputs).len()), (1, 0));
+}
+
+/// A look-up inside of what is subscribed to is subscribed to by itself: the wider one may not be told of it.
+#[test]
+fn what_is_inside_is_subscribed_to_as_well() {
+    let mut world = World::live();
+    world.learn("198.51.100.128/25");
+    assert_eq!(world.subscriber.len(), 2);
+}
+
+/// A prefix that has become ours is not subscribed to any longer than until its renewal.
+#[test]
+fn what_becomes_ours_is_left() {
+    let mut world = World::live();
+    world.subscriber.set_database(&[eid("198.51.0.0/16")]);
+    world.now += RENEW_EVERY;
+    let outputs = world.step(Input::Wake);
+    assert_eq!((requests(&outputs)[0].itr_rlocs.len(), world.subscriber.len()), (0, 0));
+}
+
+/// PS-5: a publication that is under way while a renewal is asked for confirms nothing.
+#[test]
+fn a_publication_between_two_tries_is_none_of_them() {
+    let mut world = World::live();
+    world.now += RENEW_EVERY;
+    assert_eq!(requests(&world.step(Input::Wake))[0].nonce, 0x102);
+    // One with a nonce beyond it, then the next try, whose nonce lies beyond both.
+    world.notify(0x105, vec![at(PREFIX, [240, 0, 254, 22])]);
+    world.now = world.subscriber.due().unwrap();
+    assert_eq!(requests(&world.step(Input::Wake))[0].nonce, 0x106);
+    world.notify(0x106, vec![at(PREFIX, [240, 0, 254, 22])]);
+    assert_eq!(world.subscriber.due(), Some(world.now + RENEW_EVERY));
+    assert!((0x100..0x110).all(|nonce| !world.subscriber.asked(nonce)), "nothing is waited for any more");
+}
+
+/// A publication beside what was asked for belongs to the subscription whose answer spoke of a wider prefix.
+#[test]
+fn a_publication_beside_what_was_asked_for_is_taken() {
+    let mut world = World::new(settings());
+    world.learn(PREFIX);
+    world.at(1).step(Input::Wake);
+    world.notify(0x101, vec![at("198.51.0.0/16", [240, 0, 254, 21])]);
+    let beside = vec![at("198.51.7.0/24", [240, 0, 254, 22])];
+    assert_eq!(installed(&world.notify(0x102, beside.clone())), beside);
+    // One that crosses a renewal does not confirm it, or what is beside would be forgotten.
+    world.now += RENEW_EVERY;
+    world.step(Input::Wake);
+    assert_eq!(installed(&world.notify(0x103, beside.clone())), beside);
+    assert!(world.subscriber.asked(0x103));
+    // And not any more when the answer speaks of the prefix alone.
+    world.now = world.subscriber.due().unwrap();
+    assert_eq!(requests(&world.step(Input::Wake))[0].nonce, 0x104);
+    world.notify(0x104, vec![at(PREFIX, [240, 0, 254, 21])]);
+    assert_eq!(faults(&world.notify(0x105, beside)), [PubSubFault::Unrelated]);
 }
 
 /// PS-4: a Map-Reply refuses; the entry then lives by look-ups, and the next try comes after a while.
@@ -296,7 +380,7 @@ fn a_map_reply_refuses() {
 #[test]
 fn what_is_not_in_use_is_unsubscribed_from() {
     let Ok(Message::MapRequest(vector)) = Message::parse(&octets(Q10)) else { panic!() };
-    let expected = MapRequest { source_eid: None, ..vector };
+    let expected = of_ours(vector);
     let mut world = World::live();
     world.unused = true;
     world.now += RENEW_EVERY;
@@ -304,7 +388,12 @@ fn what_is_not_in_use_is_unsubscribed_from() {
     assert_eq!((requests(&outputs), world.subscriber.len()), (vec![&expected], 0));
     let outputs = world.notify(0x102, vec![at(PREFIX, [240, 0, 254, 21])]);
     assert_eq!((thanks(&outputs).len(), outputs.len()), (1, 1), "its confirmation is thanked for, and nothing else");
-    assert_eq!(requests(&World::live().step(Input::Stop)), [&expected]);
+    assert!(world.subscriber.has_left());
+    let mut ending = World::live();
+    assert_eq!(requests(&ending.step(Input::Stop)), [&expected]);
+    assert!(!ending.subscriber.has_left(), "it is to be thanked for yet");
+    ending.notify(0x102, vec![at(PREFIX, [240, 0, 254, 21])]);
+    assert!(ending.subscriber.has_left());
     // It comes back with a greater nonce.
     world.unused = false;
     world.learn(PREFIX);

@@ -537,6 +537,7 @@ proptest! {
                     GiveUp(prefix) => prop_assert!(prefix.prefix.is_host()),
                     Discard(_) => {}
                     Output::Insecure(fault) => prop_assert!(false, "{fault:?} without LISP-SEC"),
+                    Output::Proven => prop_assert!(false, "proven without LISP-SEC"),
                 }
             }
             let resolver = &stage.resolver;

@@ -86,7 +86,8 @@ impl Worker {
         cache: &Snapshot<'_>,
     ) -> bool {
         let (ingress, now) = (note.port, note.at);
-        let (held, icmp) = (self.counters.held.get(), self.counters.icmp_sent.get());
+        let queued = |worker: &Self| worker.outgoing.get(usize::from(ingress)).map(|outgoing| outgoing.frames.len());
+        let (held, waiting) = (self.counters.held.get(), queued(self));
         let dropped = NOT_HELD.map(|reason| self.counters.dropped(reason));
         // What carrying it out decides is told afterwards, all else before: its parts and its losses come behind it.
         match verdict {
@@ -107,7 +108,7 @@ impl Worker {
                 let reason = reasons.find(|(reason, before)| self.counters.dropped(*reason) != *before);
                 self.note(note, place, Fate::Dropped(reason.map_or(Reason::HoldFull, |(reason, _)| reason)));
             }
-            Verdict::Refuse(..) if self.counters.icmp_sent.get() != icmp => self.note_error(note),
+            Verdict::Refuse(..) if queued(self) != waiting => self.note_error(note),
             _ => {}
         }
         sent
@@ -146,10 +147,15 @@ impl Worker {
     }
 
     /// Drops a frame that was decided on before.
-    pub(super) fn drop_late(&mut self, frame: Frame, (port, side): (PortIndex, Side), reason: Reason, now: Instant) {
+    pub(super) fn drop_late(
+        &mut self,
+        frame: Frame,
+        (port, side, came): (PortIndex, Side, Came),
+        reason: Reason,
+        now: Instant,
+    ) {
         let instance = self.instance(port);
         if let Some(tap) = self.tap.as_mut().filter(|tap| tap.is_on()) {
-            let came = if side == Side::In { Came::Waited } else { Came::Arrived };
             let note = Note { side, fate: Fate::Dropped(reason), ..Note::of(now, port, came) };
             tap.note_octets(note, self.umem.octets(&frame), instance, &self.counters);
         }
@@ -158,11 +164,17 @@ impl Worker {
 }
 
 /// Notes that a transmit ring refused a packet for good.
-pub(super) fn unsent(tap: &mut Option<Tap>, now: Instant, egress: PortIndex, octets: &[u8], counters: &Counters) {
+pub(super) fn unsent(
+    tap: &mut Option<Tap>,
+    now: Instant,
+    (egress, instance): (PortIndex, InstanceId),
+    octets: &[u8],
+    counters: &Counters,
+) {
     if let Some(tap) = tap.as_mut().filter(|tap| tap.is_on()) {
         let fate = Fate::Dropped(Reason::TransmitFull);
         let note = Note { side: Side::Out, fate, ..Note::of(now, egress, Came::Arrived) };
-        tap.note_octets(note, octets, InstanceId::DEFAULT, counters);
+        tap.note_octets(note, octets, instance, counters);
     }
 }
 

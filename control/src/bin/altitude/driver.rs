@@ -206,7 +206,7 @@ impl Driver<'_> {
             self.wake(now);
             self.publish(now);
             self.distribute(now);
-            if until.is_some_and(|until| until <= now || self.sessions_ended()) {
+            if until.is_some_and(|until| until <= now || (self.sessions_ended() && self.subscriptions_ended())) {
                 return Ok(());
             }
             if ended.load(Ordering::Relaxed) {

@@ -49,7 +49,10 @@ pub(crate) enum LigError {
     #[error("{0}: {1}")]
     Socket(String, io::Error),
     /// Nobody answered.
-    #[error("no answer about {0}: is {1} a Map-Resolver that serves {2}, and does it know the EID?")]
+    #[error(
+        "no answer about {0}: is {1} a Map-Resolver that serves {2}, and does it know the EID? \
+         With strict LISP-SEC it takes no questions of lig, which has no key"
+    )]
     Silence(String, IpAddr, IpAddr),
     /// Standard output.
     #[error("cannot print: {0}")]

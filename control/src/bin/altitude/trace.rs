@@ -5,12 +5,13 @@ mod capture;
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use altitude_control::api::{
@@ -21,6 +22,7 @@ use altitude_dataplane::{
     classify::IpHeader,
     tap::{Came, Side},
 };
+use nix::libc;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use self::capture::Capture;
@@ -28,8 +30,8 @@ use crate::{cli::Trace, map::clock};
 
 /// How long a signal may go unseen.
 const LOOK: Duration = Duration::from_millis(200);
-/// How long the end may take after it was asked for, in looks.
-const LOOKS_TO_END: u32 = 25;
+/// How long the end may take after it was asked for: packets may still be on their way.
+const END: Duration = Duration::from_secs(5);
 
 /// Why `altitude trace` failed.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +44,7 @@ pub(crate) enum TraceError {
     Write { path: String, error: io::Error },
     #[error("signals cannot be caught: {0}")]
     Signals(io::Error),
-    #[error("the router does not end the trace")]
+    #[error("the router has not told of the trace's end; it ends with this connection")]
     NoEnd,
 }
 
@@ -63,8 +65,9 @@ pub(crate) fn trace(arguments: &Trace) -> Result<(), TraceError> {
     let ask = ask(arguments, &names)?;
     let name = arguments.write.as_deref().map_or("standard output".to_owned(), |path| path.display().to_string());
     let told = |error| TraceError::Write { path: name.clone(), error };
-    let mut sink = open(arguments.write.as_deref(), &names, ask.snaplen).map_err(told)?;
+    // A trace that is not granted leaves the file of the one before alone.
     client.trace(&ask)?;
+    let mut sink = open(arguments.write.as_deref(), &names, ask.snaplen).map_err(told)?;
     match follow(&mut client, &mut sink, &names, &stop) {
         Ok(end) => {
             // Not among the packets, whoever reads them.
@@ -103,9 +106,16 @@ fn open(path: Option<&Path>, names: &[String], snaplen: u16) -> io::Result<Sink>
     let out: Box<dyn Write> = match path {
         None => return Ok(Sink::Lines(stdout())),
         Some(path) if path == Path::new("-") => stdout(),
-        Some(path) => Box::new(BufWriter::new(File::create(path)?)),
+        Some(path) => Box::new(BufWriter::new(private(path)?)),
     };
     Capture::begin(out, names, snaplen).map(Sink::Capture)
+}
+
+/// A file for its owner's eyes alone, as packets are private; not one that somebody's link leads to.
+fn private(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    options.open(path)
 }
 
 /// Why it came to no good end.
@@ -123,11 +133,14 @@ impl From<io::Error> for Failed {
 
 /// Writes packets as they come, until the end, which a signal brings about.
 fn follow(client: &mut Client, sink: &mut Sink, names: &[String], stop: &AtomicBool) -> Result<TraceEnd, Failed> {
-    let mut looks_left = None;
+    let mut until: Option<Instant> = None;
     loop {
-        if stop.load(Ordering::Relaxed) && looks_left.is_none() {
+        if stop.load(Ordering::Relaxed) && until.is_none() {
             client.end_trace().map_err(Failed::Client)?;
-            looks_left = Some(LOOKS_TO_END);
+            until = Some(Instant::now() + END);
+        }
+        if until.is_some_and(|until| Instant::now() > until) {
+            return Err(Failed::NoEnd);
         }
         match client.next_traced(LOOK).map_err(Failed::Client)? {
             Some(TraceNews::Packets(packets)) => {
@@ -145,11 +158,7 @@ fn follow(client: &mut Client, sink: &mut Sink, names: &[String], stop: &AtomicB
                 }
             }
             Some(TraceNews::End(end)) => return Ok(end),
-            None => match &mut looks_left {
-                Some(0) => return Err(Failed::NoEnd),
-                Some(left) => *left -= 1,
-                None => {}
-            },
+            None => {}
         }
     }
 }

@@ -4,10 +4,13 @@ use serde::Deserialize;
 
 use super::{Given, KeyDraft};
 
-/// `[lisp-sec]`: its presence switches it on.
+/// `[lisp-sec]`: in a file its presence switches it on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct LispSecDraft {
+    /// Whether it is on; `None`: nothing is said of it. A flag may switch off what is in the file.
+    #[serde(skip, default = "on")]
+    pub enabled: Option<bool>,
     /// Shared with the Map-Resolvers that we ask.
     pub key: Option<KeyDraft>,
     /// Names of [`SignatureName`](crate::config::SignatureName).
@@ -51,11 +54,16 @@ pub struct ServerDraft {
     pub key: KeyDraft,
 }
 
+const fn on() -> Option<bool> {
+    Some(true)
+}
+
 impl LispSecDraft {
     /// What is given here, and from `other` what is not given here.
     #[must_use]
     pub fn over(self, other: Self) -> Self {
         Self {
+            enabled: self.enabled.or(other.enabled),
             key: self.key.or(other.key),
             algorithms: self.algorithms.or(other.algorithms),
             downgrade: self.downgrade.or(other.downgrade),

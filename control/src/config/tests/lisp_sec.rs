@@ -90,6 +90,12 @@ fn each_mistake_has_its_remedy() {
             "x.toml:10: a key of our Map-Resolvers has an algorithm; take it away",
         ),
         (with("[lisp-sec]\n[[lisp-sec.client]]\nfrom = []"), "a client of LISP-SEC has no key; add key"),
+        (
+            with(&format!(
+                "[lisp-sec]\n[[lisp-sec.client]]\nfrom = [\"240.0.254.0/24\"]\n{key}[[lisp-sec.client]]\n{key}"
+            )),
+            "x.toml:14: Key ID 1 is that of two clients of LISP-SEC whose addresses overlap; give them keys of other IDs",
+        ),
         (with("[lisp-sec]\nkey = { id = 1 }"), "a key of our Map-Resolvers has no secret; add secret-file"),
         (
             with("[lisp-sec]\nalgorithms = [\"md5\"]"),
@@ -123,6 +129,15 @@ fn each_mistake_has_its_remedy() {
         assert!(problems.contains(said), "{said}\n{problems}\n{text}");
         assert_eq!(problems.lines().count(), 1, "{problems}");
     }
+}
+
+/// One Key ID may serve clients elsewhere.
+#[test]
+fn clients_in_other_places_may_use_one_key_id() {
+    let client = |from: &str| format!("[[lisp-sec.client]]\nfrom = [\"{from}\"]\nkey = {{ secret = \"of {from}\" }}\n");
+    let both = |one: &str, other: &str| read(&with(&format!("[lisp-sec]\n{}{}", client(one), client(other))));
+    assert!(both("240.0.0.0/9", "240.128.0.0/9").is_ok() && both("240.0.0.0/8", "2001:db8::/32").is_ok());
+    assert!(both("240.1.0.0/16", "240.0.0.0/8").is_err() && both("240.0.0.0/8", "240.1.0.0/16").is_err());
 }
 
 #[test]

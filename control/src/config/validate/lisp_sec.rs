@@ -29,7 +29,7 @@ pub(super) fn lisp_sec(
     folder: &Path,
     findings: &mut Findings,
 ) -> Option<Settings> {
-    let given = draft.lisp_sec.as_ref()?;
+    let given = draft.lisp_sec.as_ref().filter(|given| given.enabled == Some(true))?;
     let of_servers = map_servers.iter().flat_map(|server| {
         server.keys.iter().map(move |key| (format!("Map-Server {}", server.address), SharedKey::from(key)))
     });
@@ -47,17 +47,19 @@ pub(super) fn lisp_sec(
         let keys = reading.keys("a client of LISP-SEC", given, findings);
         Some(Client { from: from?, keys: keys? })
     });
-    let clients = clients.collect::<Vec<_>>().into_iter().flatten().collect();
+    let clients = clients.collect::<Vec<Option<Client>>>();
     let servers = given.map_server.iter().map(|item| server(item, reading, findings)).collect::<Vec<_>>();
     if given.client.len().max(given.map_server.len()) > GROUPS_MAX {
         let what = format!("more than {GROUPS_MAX} clients or Map-Servers of LISP-SEC");
         findings.wrong(&Place::Whole, what, "share one key by several: keys = [...] takes up to 8");
+    } else {
+        ambiguous(given, &clients, findings);
     }
     let strict = given.strict.as_ref().is_some_and(|strict| strict.value);
     fits(draft, given, roles, findings);
     let own = map_servers.iter().flat_map(|server| &server.keys);
     let gate = gate::Settings {
-        clients,
+        clients: clients.into_iter().flatten().collect(),
         site_keys: own.map(SharedKey::from).collect(),
         servers: servers.into_iter().flatten().collect(),
         strict,
@@ -80,11 +82,7 @@ impl Reading<'_> {
         findings: &mut Findings,
     ) -> Option<Vec<SharedKey>> {
         let drafts = || given.0.into_iter().chain(given.1.into_iter().flatten());
-        let place = drafts().find_map(|draft| {
-            let secret = draft.secret.as_ref().map(|secret| &secret.place);
-            secret.or(draft.secret_file.as_ref().map(|file| &file.place)).or(draft.id.as_ref().map(|id| &id.place))
-        });
-        let place = place.cloned().unwrap_or(Place::Whole);
+        let place = place_of(drafts());
         for algorithm in drafts().filter_map(|draft| draft.algorithm.as_ref()) {
             let remedy = "take it away: [lisp-sec] algorithms says what answers are signed with";
             findings.wrong(&algorithm.place, format!("a key of {owner} has an algorithm"), remedy);
@@ -103,6 +101,35 @@ impl Reading<'_> {
             }
         }
         Some(keys)
+    }
+}
+
+/// Where keys are given.
+fn place_of<'a>(mut drafts: impl Iterator<Item = &'a KeyDraft>) -> Place {
+    let place = drafts.find_map(|draft| {
+        let secret = draft.secret.as_ref().map(|secret| &secret.place);
+        secret.or(draft.secret_file.as_ref().map(|file| &file.place)).or(draft.id.as_ref().map(|id| &id.place))
+    });
+    place.cloned().unwrap_or(Place::Whole)
+}
+
+/// Two groups with keys of one ID whose addresses overlap: each message would have all such keys tried, and no more than
+/// some are.
+fn ambiguous(given: &LispSecDraft, clients: &[Option<Client>], findings: &mut Findings) {
+    for (index, (client, item)) in clients.iter().zip(&given.client).enumerate() {
+        let Some(client) = client else { continue };
+        let before = clients[..index].iter().flatten().filter(|before| before.overlaps(client));
+        let mut same =
+            before.flat_map(|before| &before.keys).filter(|key| client.keys.iter().any(|own| own.id == key.id));
+        if let Some(same) = same.next() {
+            let what = format!("Key ID {} is that of two clients of LISP-SEC whose addresses overlap", same.id);
+            let place = place_of(item.key.iter().chain(item.keys.iter().flatten()));
+            findings.wrong(
+                &place,
+                what,
+                "give them keys of other IDs, or narrow from: messages name their key by its ID",
+            );
+        }
     }
 }
 

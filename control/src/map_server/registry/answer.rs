@@ -6,12 +6,12 @@ use altitude_dataplane::mapping::{Action, Eid, EidPrefix, Mapping, Ttl};
 
 use super::{
     super::{Proxying, SiteFault, SiteId},
-    Registry,
+    Configured, Registry,
     table::flag,
 };
 use crate::{
     rloc::{Families, routable},
-    wire::{Key, MapReply},
+    wire::{Key, MapReply, MapRequest},
 };
 
 /// Most records of an answer.
@@ -41,12 +41,14 @@ impl Registry {
                 continue;
             };
             any = true;
-            let locators = self.table.locators(one).iter();
-            let usable = locators.filter(|locator| locator.usable() && locator.is_end() && reachable(locator.address));
+            // A locator-set names all xTRs of the site, and another one may not sign: its own have the L bit (RFC 9301 §5.4).
+            let source = xtr.source.ip();
+            let own = self.table.locators(one).iter().filter(|locator| locator.local || locator.address == source);
+            let usable = own.filter(|locator| locator.usable() && locator.is_end() && reachable(locator.address));
             let before = etrs.len();
             etrs.extend(usable.map(|locator| (locator.address, key)));
-            if etrs.len() == before && reachable(xtr.source.ip()) {
-                etrs.push((xtr.source.ip(), key));
+            if etrs.len() == before && reachable(source) {
+                etrs.push((source, key));
             }
         }
         if !any {
@@ -61,6 +63,17 @@ impl Registry {
     pub(in crate::map_server) fn serving(&self, eid: Eid, whole: &EidPrefix) -> Option<(EidPrefix, u32)> {
         let (part, head) = self.table.index.longest(eid)?;
         (part.prefix.length() >= whole.prefix.length()).then_some((part, *head))
+    }
+
+    /// What is registered around the prefix that is asked for: its first address may be in a more-specific, which others serve.
+    /// `None`: not registered as a whole.
+    pub(in crate::map_server) fn around(&self, eid: Eid, request: &MapRequest) -> Option<(EidPrefix, u32)> {
+        let host = EidPrefix::host(eid);
+        let asked = request.records.iter().map(|record| record.eid).find(|asked| asked.covers(&host))?;
+        let (whole, configured) = self.configured.covering(&asked)?;
+        let (found, head) = self.table.index.covering(&asked)?;
+        let served = found.prefix.length() >= whole.prefix.length() && !self.sites[configured.site.0].denied;
+        served.then_some((found, *head))
     }
 
     /// Whether we answer for the registration instead of its ETRs (RFC 9301 §8.3).
@@ -84,9 +97,10 @@ impl Registry {
         fits: impl Fn(&[Mapping]) -> bool,
     ) -> Option<Vec<Mapping>> {
         let mut records: Vec<Mapping> = Vec::new();
-        // Of a site inside that nobody serves there is no record: a wider one would speak for it.
+        // Of a site inside that nobody serves, or hears of, there is no record: a wider one would speak for it.
         let sites = self.configured.within(&found).filter(|(eid, _)| *eid != found);
-        let mut whole = sites.take(RECORDS_MAX).all(|(_, inside)| inside.live > 0);
+        let told = |inside: &Configured| inside.live > 0 && !self.sites[inside.site.0].denied;
+        let mut whole = sites.take(RECORDS_MAX).all(|(_, inside)| told(inside));
         for (_, head) in self.table.index.within(&found) {
             whole = whole && records.len() < RECORDS_MAX && self.proxies(*head);
             if !whole {
@@ -104,7 +118,8 @@ impl Registry {
             records.iter_mut().for_each(|record| record.ttl = Ttl::from_wire(ttl));
             return Some(records);
         }
-        let head = self.table.index.get(&found)?;
+        // Of a wider prefix that was asked for, the part that its first address is in.
+        let (_, head) = self.table.index.longest(eid).filter(|(_, head)| self.proxies(**head))?;
         let mut record = self.told(*head)?;
         record.eid = self.gap(eid);
         let narrowed = vec![record];
@@ -127,6 +142,20 @@ impl Registry {
             None => None,
         }
         .unwrap_or_else(|| Mapping::negative(eid, Ttl::Remove, Action::NoAction))
+    }
+
+    /// The whole of what a subscriber hears of: where it is not registered as such, as the wider prefix around it, which may
+    /// have more inside than it knows of.
+    pub(in crate::map_server) fn published_whole(&self, scope: EidPrefix) -> Mapping {
+        let of_site = self.configured.covering(&scope).map(|(whole, _)| whole);
+        let serving = self.table.index.covering(&scope).map(|(found, _)| found);
+        let serving = serving.filter(|found| of_site.is_some_and(|whole| whole.covers(found)));
+        Mapping { eid: scope, ..self.published(serving.unwrap_or(scope)) }
+    }
+
+    /// Whether nobody is told of the prefix, by the site's configuration.
+    pub(in crate::map_server) fn denies(&self, eid: &EidPrefix) -> bool {
+        self.configured.covering(eid).is_some_and(|(_, configured)| self.sites[configured.site.0].denied)
     }
 
     /// Whether anything is registered that covers the prefix or lies in it.

@@ -5,16 +5,16 @@ use altitude_dataplane::mapping::{EidPrefix, Mapping};
 use super::Registry;
 
 impl Registry {
-    /// What is registered, where anybody may have subscribed to it.
-    pub(super) fn said(&self, head: Option<u32>) -> Option<Mapping> {
-        self.changed.as_ref().and(head).and_then(|head| self.table.merged(head))
+    /// What subscribers are told of the prefix now, where anybody may have subscribed to it.
+    pub(super) fn said(&self, eid: EidPrefix) -> Option<Mapping> {
+        self.changed.as_ref().map(|_| self.published(eid))
     }
 
-    /// Notes that something else is registered than was `said` before, if it is.
+    /// Notes that they are told something else than was `said` before, if they are.
     pub(super) fn note_change(&mut self, eid: EidPrefix, said: Option<&Mapping>) {
-        let Some(changed) = &mut self.changed else { return };
-        let head = self.table.index.get(&eid).copied();
-        if said != head.and_then(|head| self.table.merged(head)).as_ref() {
+        if said != self.said(eid).as_ref()
+            && let Some(changed) = &mut self.changed
+        {
             changed.push(eid);
         }
     }

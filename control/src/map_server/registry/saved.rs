@@ -388,6 +388,8 @@ impl Registry {
         let Ok(Message::MapRegister(message)) = Message::parse(fields.0) else { return None };
         let registrant = self.table.registrant(site.0 as u32, who)?;
         let (mapping, second) = (message.records.first()?, self.clock.second(now));
+        // What has run out since is news to subscribers.
+        self.changed.as_mut().into_iter().for_each(|changed| changed.push(mapping.eid));
         if expires <= second || !self.sites[site.0].keys.iter().any(|known| known.id == key) {
             return None;
         }

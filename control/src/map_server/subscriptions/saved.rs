@@ -2,10 +2,12 @@
 
 use std::{net::IpAddr, time::Instant};
 
-use super::{Name, Proven, RLOCS_MAX, Subscription, Subscriptions};
+use altitude_dataplane::mapping::EidPrefix;
+
+use super::{Name, RLOCS_MAX, Standing, Subscription, Subscriptions};
 use crate::{
     map_server::registry::{
-        TIMEOUT,
+        Registry, TIMEOUT,
         saved::{Fields, SUBSCRIPTION, frame, frames, put_address, put_eid},
     },
     wire::XtrIdentity,
@@ -13,8 +15,6 @@ use crate::{
 
 /// Flag: it has ended, and only its nonce is kept.
 const ENDED: u8 = 1;
-/// Flag: its xTR has acknowledged something.
-const PROVEN: u8 = 2;
 
 pub(super) fn put(one: &Subscription, out: &mut Vec<u8>) {
     let (xtr, eid) = &one.name;
@@ -24,8 +24,7 @@ pub(super) fn put(one: &Subscription, out: &mut Vec<u8>) {
         put_eid(out, eid);
         put_eid(out, &one.scope);
         out.extend(one.nonce.to_be_bytes());
-        let flag = |is: bool, flag: u8| if is { flag } else { 0 };
-        out.push(flag(one.ended.is_some(), ENDED) | flag(one.proven.is_some(), PROVEN));
+        out.push(if one.standing == Standing::Live { 0 } else { ENDED });
         for rloc in &one.rlocs {
             put_address(out, *rloc);
         }
@@ -35,7 +34,7 @@ pub(super) fn put(one: &Subscription, out: &mut Vec<u8>) {
 /// One subscription as it was written.
 struct Read {
     name: Name,
-    scope: altitude_dataplane::mapping::EidPrefix,
+    scope: EidPrefix,
     nonce: u64,
     flags: u8,
     rlocs: Vec<IpAddr>,
@@ -58,7 +57,8 @@ impl Subscriptions {
             if *at >= self.table.places() {
                 return true;
             }
-            if let Some(one) = self.table.get(*at) {
+            // What nobody has proven to want is not worth keeping.
+            if let Some(one) = self.table.get(*at).filter(|one| !matches!(one.standing, Standing::Asked { .. })) {
                 put(one, out);
             }
             *at += 1;
@@ -66,37 +66,46 @@ impl Subscriptions {
         *at >= self.table.places()
     }
 
-    /// Takes in those of a file that is not damaged; returns how many live. What happened to their prefixes meanwhile they are
-    /// told when the registrations have had time to come back.
-    pub(in crate::map_server) fn restore(&mut self, now: Instant, octets: &[u8]) -> usize {
+    /// Takes in those of a file that is not damaged; returns how many live. What happened to their prefixes meanwhile, and to
+    /// those of the file that are not registered any more, they are told when the registrations have had time to come back.
+    pub(in crate::map_server) fn restore(
+        &mut self,
+        now: Instant,
+        registry: &Registry,
+        mut known: Vec<EidPrefix>,
+        octets: &[u8],
+    ) -> usize {
         for (_, kind, fields) in frames(octets) {
             if kind == SUBSCRIPTION
                 && let Some(read) = read(fields)
             {
-                self.take_back(now, read);
+                self.take_back(now, registry, read);
             }
         }
         self.journal.clear();
         if self.len() > 0 {
             self.resync = Some(now + TIMEOUT);
+            known.retain(|eid| registry.table.index.get(eid).is_none());
+            known.sort_unstable();
+            known.dedup();
+            self.missing = known;
         }
         self.len()
     }
 
-    fn take_back(&mut self, now: Instant, read: Read) {
-        let Read { name: (xtr, eid), scope, nonce, flags, rlocs } = read;
-        let known = self.by_name.contains_key(&(xtr, eid));
-        if !known && self.by_name.len() >= self.settings.all_max * 2 {
-            return;
+    /// Of one that may not be any more the nonce is kept: the configuration may be another one than before.
+    fn take_back(&mut self, now: Instant, registry: &Registry, read: Read) {
+        let Read { name, scope, nonce, flags, rlocs } = read;
+        let Some(peer) = self.peer(name.0) else { return };
+        if let Some(before) = self.by_name.get(&name).copied() {
+            self.remove(before);
         }
-        let ask = super::Ask { xtr, eid, nonce, rlocs: &[], source: IpAddr::from([0; 4]) };
-        let Some(number) = self.enter(now, &ask) else { return };
-        self.set_scope(number, scope);
-        let one = &mut self.table[number];
-        one.nonce = nonce;
-        one.proven = (flags & PROVEN != 0).then(|| Proven { nonce, rlocs: rlocs.clone() });
-        one.rlocs = rlocs;
-        if flags & ENDED != 0 {
+        let allowed = self.allows(peer, &name.1) && !registry.denies(&name.1) && self.room(name.0).is_ok();
+        let one = Subscription { nonce, rlocs, ..Subscription::new(now, name, peer, scope, Standing::Live) };
+        let number = self.table.insert(one);
+        self.watch(scope, number);
+        self.go_live(number);
+        if flags & ENDED != 0 || !allowed {
             self.end(number, &mut Vec::new());
         }
     }

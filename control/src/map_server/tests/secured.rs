@@ -97,6 +97,98 @@ fn the_three_cases_of_the_rfc() {
     assert!(!message.records[0].is_negative());
 }
 
+/// SEC-4: xTRs of one site name each other in their locator-sets; only the one that signs is asked.
+#[test]
+fn of_a_shared_locator_set_only_the_own_locators_of_who_signs_are_asked() {
+    let mut world = World::new(settings());
+    let mut shared = |etr: u8, own: &[&str], flags: MapRegister| {
+        let mut mapping = record("10.1.0.0/16", &["240.0.254.21", "240.0.254.22"]);
+        for locator in &mut mapping.locators {
+            locator.local = own.contains(&locator.address.to_string().as_str());
+        }
+        let xtr = Some(XtrIdentity { xtr_id: [etr; 16], site_id: 0 });
+        let message = MapRegister { records: vec![mapping], xtr, ..flags };
+        world.register(&format!("240.0.254.{etr}"), &key(ONE), message);
+        world.now += Duration::from_secs(5);
+        let mut asked = || {
+            world.now += Duration::from_secs(1);
+            handed(&ask(&mut world, "10.1.1.1").0)
+        };
+        [asked(), asked(), asked()]
+    };
+    let handed_to = |etr: &str, cant_sign| {
+        let one = || (format!("240.0.254.{etr}"), vec![eid("10.1.0.0/16")], cant_sign);
+        [one(), one(), one()]
+    };
+    // L bits, and without any the address that it registers from, in the locator-set or not.
+    assert_eq!(shared(21, &["240.0.254.21"], signs()), handed_to("21", false));
+    assert_eq!(shared(22, &["240.0.254.22"], MapRegister::default()), handed_to("21", true));
+    assert_eq!(shared(21, &[], signs()), handed_to("21", true));
+    let mut world = World::new(settings());
+    let message = MapRegister { records: vec![record("10.1.0.0/16", &["240.0.254.22"])], ..signs() };
+    let not_local = |mut message: MapRegister| {
+        message.records[0].locators[0].local = false;
+        message
+    };
+    world.register("240.0.254.21", &key(ONE), not_local(message));
+    assert_eq!(handed(&ask(&mut world, "10.1.1.1").0), handed_to("21", false)[0]);
+}
+
+/// SEC-5: what is asked for again is a prefix, and more-specifics at its first address are somebody else's.
+#[test]
+fn a_whole_prefix_is_looked_up_as_a_whole() {
+    let mut world = World::new(settings());
+    register(&mut world, 21, "10.1.0.0/16", signs());
+    register(&mut world, 22, "10.1.0.0/24", signs());
+    let whole = |world: &mut World, asked_for: &str| {
+        let (sealed, protection) = asked();
+        let (address, _) = asked_for.split_once('/').unwrap();
+        world.now += Duration::from_secs(1);
+        let change =
+            |request| MapRequest { records: MapRequest::lookup(7, None, &[], eid(asked_for)).records, ..request };
+        (sealed, world.ask_protected(ITR, address, Some(&protection), change))
+    };
+    for (asked_for, etr, granted) in [
+        ("10.1.0.0/16", "240.0.254.21", "10.1.0.0/16"),
+        ("10.1.0.0/20", "240.0.254.21", "10.1.0.0/16"),
+        ("10.1.0.0/24", "240.0.254.22", "10.1.0.0/24"),
+        ("10.1.0.0/25", "240.0.254.22", "10.1.0.0/24"),
+        // Wider than the site: what its first address is in.
+        ("10.0.0.0/8", "240.0.254.21", ""),
+    ] {
+        let (sealed, output) = whole(&mut world, asked_for);
+        if granted.is_empty() {
+            let Output::Reply { message, .. } = &output else { panic!("{output:?}") };
+            assert!(sealed.verify(message, &message.encode()).unwrap().covers(&message.records[0]));
+            continue;
+        }
+        assert_eq!(handed(&output), (etr.to_owned(), vec![eid(granted)], false), "{asked_for}");
+    }
+
+    // Nobody can sign for the whole, but somebody for the part.
+    register(&mut world, 21, "10.1.0.0/16", MapRegister::default());
+    assert_eq!(whole(&mut world, "10.1.0.0/16").1, Output::Drop(SiteFault::NoEtr));
+    assert_eq!(handed(&whole(&mut world, "10.1.0.0/24").1).0, "240.0.254.22");
+
+    // As a whole from us, too, with its more-specifics.
+    for (etr, prefix) in [(21, "10.1.0.0/18"), (22, "10.1.0.0/24")] {
+        register(&mut world, etr, prefix, MapRegister { proxy: true, ..signs() });
+    }
+    let (sealed, output) = whole(&mut world, "10.1.0.0/18");
+    let Output::Reply { message, .. } = &output else { panic!("{output:?}") };
+    let proof = sealed.verify(message, &message.encode()).unwrap();
+    let eids: Vec<EidPrefix> = message.records.iter().map(|record| record.eid).collect();
+    assert_eq!(eids, [eid("10.1.0.0/18"), eid("10.1.0.0/24")]);
+    assert!(message.records.iter().all(|record| proof.covers(record)));
+
+    // Nobody serves the site inside: of the whole we say no more than a part, as who serves that part has it.
+    register(&mut world, 21, "10.1.0.0/16", MapRegister { proxy: true, ..signs() });
+    let (_, output) = whole(&mut world, "10.1.0.0/16");
+    let Output::Reply { message, .. } = &output else { panic!("{output:?}") };
+    let told: Vec<_> = message.records.iter().map(|record| (record.eid, record.locators[0].address)).collect();
+    assert_eq!(told, [(eid("10.1.0.0/24"), address("240.0.254.22"))]);
+}
+
 /// SEC-5: a part that is registered by itself is granted by itself.
 #[test]
 fn the_longest_registered_match_is_granted() {

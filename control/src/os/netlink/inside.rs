@@ -54,7 +54,12 @@ pub fn prefixes_by(interface: u32) -> io::Result<Vec<Prefix>> {
 /// Takes in one datagram; false if it was the dump's last.
 fn read(socket: &Socket, sequence: u32, interface: u32, prefixes: &mut Vec<Prefix>) -> io::Result<bool> {
     let mut buffer = vec![0; DATAGRAM];
-    let (length, _) = socket.recv_from(&mut &mut buffer[..], 0)?;
+    let (length, _) = loop {
+        match socket.recv_from(&mut &mut buffer[..], 0) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => break received?,
+        }
+    };
     let mut rest = &buffer[..length];
     while let Ok(message) = NetlinkBuffer::new_checked(rest) {
         let length = message.length() as usize;
@@ -93,18 +98,23 @@ fn prefix(octets: &[u8], interface: u32) -> Option<Prefix> {
         AddressFamily::Inet6 => [0; 16].into(),
         _ => return None,
     };
-    let mut leads = false;
+    let (mut leads, mut named) = (false, false);
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = (*address).into(),
             RouteAttribute::Destination(RouteAddress::Inet6(address)) => destination = (*address).into(),
-            RouteAttribute::Oif(index) => leads |= *index == interface,
+            RouteAttribute::Oif(index) => {
+                named = true;
+                leads |= *index == interface;
+            }
             RouteAttribute::MultiPath(hops) => {
+                named = true;
                 let down = RouteNextHopFlags::Dead | RouteNextHopFlags::Linkdown;
                 leads |= hops.iter().any(|hop| hop.interface_index == interface && !hop.flags.intersects(down));
             }
             _ => {}
         }
     }
-    leads.then(|| Prefix::new(destination, header.destination_prefix_length).ok()).flatten()
+    // A route by a next-hop object alone names no interface; the kernel chose it by the one asked for.
+    (leads || !named).then(|| Prefix::new(destination, header.destination_prefix_length).ok()).flatten()
 }

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-use self::Output::Insecure;
+use self::Output::{Insecure, Proven};
 
 fn key() -> SharedKey {
     SharedKey::new(1, b"of the ITR and its Map-Resolver")
@@ -77,7 +77,7 @@ fn only_an_answer_with_proof_is_installed_and_only_once() {
     assert_eq!(stage.resolver.pending().count(), 1, "still asked for");
 
     let answer = || signed(first, &of_first, "2.2.0.0/16", good(), false);
-    assert_eq!(stage.step(1400, answer()), [Install(good())]);
+    assert_eq!(stage.step(1400, answer()), [Proven, Install(good())]);
     assert_eq!(stage.step(1500, answer()), [Discard(ResolverFault::NonceUnknown)], "replayed");
     let late = signed(second, &of_second, "2.2.0.0/16", good(), false);
     assert_eq!(stage.step(1600, late), [Discard(ResolverFault::NonceUnknown)], "its key went with the first");
@@ -125,7 +125,7 @@ fn the_next_try_asks_for_another_algorithm() {
     assert_eq!(asked_for(&outputs), (2, 2));
     let (nonce, protection) = sent(&outputs);
     let answer = signed(nonce, &protection.unwrap(), "2.2.0.0/16", vec![mapping("2.2.0.0/16")], false);
-    assert_eq!(stage.step(1100, answer), [Install(vec![mapping("2.2.0.0/16")])]);
+    assert_eq!(stage.step(1100, answer), [Proven, Install(vec![mapping("2.2.0.0/16")])]);
 }
 
 /// SEC-9: a record beyond what is granted is left out and counted, a wider one too; the rest counts.
@@ -136,7 +136,7 @@ fn an_overclaim_is_left_out() {
     let records = vec![mapping("2.2.0.0/16"), mapping("2.2.2.0/24"), mapping("2.0.0.0/8")];
     let answer = signed(nonce, &protection.unwrap(), "2.2.0.0/16", records, false);
     let installed = Install(vec![mapping("2.2.0.0/16"), mapping("2.2.2.0/24")]);
-    assert_eq!(stage.step(1, answer), [Insecure(SecurityFault::Overclaim), installed]);
+    assert_eq!(stage.step(1, answer), [Insecure(SecurityFault::Overclaim), Proven, installed]);
 
     let (nonce, protection) = sent(&stage.step(2000, miss("3.3.3.3")));
     let answer = signed(nonce, &protection.unwrap(), "3.3.0.0/16", vec![mapping("3.0.0.0/8")], false);
@@ -161,7 +161,7 @@ fn who_cannot_sign_is_believed_only_where_that_is_allowed() {
     let mut taking = stage(BEST, true);
     let (nonce, protection) = sent(&taking.step(0, miss("2.2.2.2")));
     let taken =
-        [Insecure(SecurityFault::Downgraded), Insecure(SecurityFault::Overclaim), Install(vec![mapping("2.2.0.0/16")])];
+        [Insecure(SecurityFault::Overclaim), Insecure(SecurityFault::Downgraded), Install(vec![mapping("2.2.0.0/16")])];
     assert_eq!(taking.step(1, unsigned(nonce, &protection.unwrap())), taken);
 }
 
@@ -173,7 +173,7 @@ fn where_no_etr_can_sign_the_request_is_dropped_or_goes_without_protection() {
     let mut refusing = stage(BEST, false);
     let (nonce, protection) = sent(&refusing.step(0, miss("2.2.2.2")));
     let said = signed(nonce, &protection.unwrap(), "2.2.0.0/16", vec![none.clone()], true);
-    assert_eq!(refusing.step(1, said), [Install(vec![none.clone()])]);
+    assert_eq!(refusing.step(1, said), [Proven, Install(vec![none.clone()])]);
 
     let mut asking_again = stage(BEST, true);
     let (nonce, protection) = sent(&asking_again.step(0, miss("2.2.2.2")));
@@ -188,6 +188,55 @@ fn where_no_etr_can_sign_the_request_is_dropped_or_goes_without_protection() {
     );
 }
 
+/// SEC-7, SEC-12: who changes the EID of a Map-Request on its way gets a true answer about another one: it neither spends the
+/// nonce, nor has anything asked for without protection.
+#[test]
+fn a_true_answer_about_another_eid_changes_nothing() {
+    for (cant_sign, downgrade) in [(true, true), (true, false), (false, false)] {
+        let mut stage = stage(BEST, downgrade);
+        let (nonce, protection) = sent(&stage.step(0, miss("2.2.2.2")));
+        let protection = protection.unwrap();
+        let other = Mapping::negative(eid("3.3.0.0/16"), Ttl::Minutes(1), Action::DropAuthFailure);
+        for records in [vec![other], vec![]] {
+            let answer = signed(nonce, &protection, "3.3.0.0/16", records, cant_sign);
+            assert_eq!(stage.step(1, answer), [Discard(ResolverFault::NotCovering)]);
+        }
+        let (_, second) = sent(&stage.step(1000, Input::Wake));
+        assert!(second.is_some(), "still protected");
+        let answer = signed(nonce, &protection, "2.2.0.0/16", vec![mapping("2.2.0.0/16")], false);
+        assert_eq!(stage.step(1001, answer), [Proven, Install(vec![mapping("2.2.0.0/16")])], "its nonce is still good");
+    }
+}
+
+/// SEC-8, SEC-12: an EID that was given up lately is asked for once more all the same, with another algorithm or without protection.
+#[test]
+fn an_exhausted_eid_is_asked_for_otherwise_too() {
+    let exhausted = |algorithms: &[Hash], downgrade| {
+        let mut stage = stage(algorithms, downgrade);
+        stage.step(0, miss("2.2.2.2"));
+        while let Some(due) = stage.due() {
+            stage.step(due as u64, Input::Wake);
+        }
+        let (nonce, protection) = sent(&stage.step(400_000, miss("2.2.2.2")));
+        assert_eq!(stage.due(), Some(403_000), "one try");
+        (stage, nonce, protection.unwrap())
+    };
+    let (mut stage, nonce, protection) = exhausted(BEST, true);
+    let none = Mapping::negative(eid("2.2.0.0/16"), Ttl::Minutes(1), Action::DropAuthFailure);
+    let said = signed(nonce, &protection, "2.2.0.0/16", vec![none], true);
+    assert_eq!(stage.step(400_001, said), [Insecure(SecurityFault::Downgraded)]);
+    assert_eq!(sent(&stage.step(401_000, Input::Wake)).1, None);
+
+    let (mut stage, nonce, _) = exhausted(&[Hash::Sha1, Hash::Sha256], false);
+    let eids = EidData::unsigned(2, Hash::Sha256, false, &[eid("2.2.0.0/16")]);
+    let security = Some(ReplyData::unsigned(&eids, Some(Hash::Sha256)));
+    let said = secured(&MapReply { security, ..plain(nonce, vec![]) }.encode());
+    assert_eq!(stage.step(400_001, said), [Insecure(SecurityFault::Algorithm)]);
+    let (nonce, protection) = sent(&stage.step(401_000, Input::Wake));
+    let answer = signed(nonce, &protection.unwrap(), "2.2.0.0/16", vec![mapping("2.2.0.0/16")], false);
+    assert_eq!(stage.step(401_001, answer), [Proven, Install(vec![mapping("2.2.0.0/16")])]);
+}
+
 /// RCH-6, SEC-7: an answer to a probe proves nothing, not even to a refresh.
 #[test]
 fn probes_do_not_answer_protected_requests() {
@@ -197,7 +246,7 @@ fn probes_do_not_answer_protected_requests() {
     let probe = MapReply { probe: true, ..plain(nonce, vec![mapping("2.2.0.0/16")]) };
     assert_eq!(stage.step(1, Input::Reply(probe)), [Discard(ResolverFault::ProbeReply)]);
     let answer = signed(nonce, &protection.unwrap(), "2.2.0.0/16", vec![mapping("2.2.0.0/16")], false);
-    assert_eq!(stage.step(2, answer), [Install(vec![mapping("2.2.0.0/16")])]);
+    assert_eq!(stage.step(2, answer), [Proven, Install(vec![mapping("2.2.0.0/16")])]);
 }
 
 /// RCH-6: what a probe says of weights has the mapping system asked; R bits and what is cached have not.

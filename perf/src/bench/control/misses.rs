@@ -218,7 +218,7 @@ impl Control {
                     self.cache.step(self.start + clock, install, &|_| 0, &mut published);
                     published.clear();
                 }
-                Output::GiveUp(_) | Output::Insecure(_) => {}
+                Output::GiveUp(_) | Output::Insecure(_) | Output::Proven => {}
                 Output::Discard(_) => self.discarded += 1,
             }
         }

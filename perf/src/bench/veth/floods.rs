@@ -37,7 +37,7 @@ use super::{Cable, Cores, Load, cable::mac};
 use crate::{
     bench::{
         Direction, Effort, Families, Report, Row, Size, Traffic,
-        generator::{Source, Stream},
+        generator::{Replay, Source, Stream},
         median,
         meter::Meter,
         packets::{CORE_MAC, OUR_MAC, SITE_MAC, rloc},
@@ -150,7 +150,7 @@ impl Stand {
             return Load::of(&self.side, Cable::OUT, Source::Stream(stream), core);
         }
         let frames = if case == "malformed" { frames::malformed() } else { frames::map_requests() };
-        let source = Source::Replay(frames::replay(&frames)?);
+        let source = Source::Replay(Replay::of(frames));
         Load::of(&self.cable.sink, Cable::IN, source, core)
     }
 
@@ -288,7 +288,8 @@ impl Stand {
 /// What is no loss.
 fn is_plain(name: &str) -> bool {
     const PLAIN: [&str; 6] = ["encapsulated", "turns", "idle-turns", "received", "sent", "steered"];
-    PLAIN.iter().any(|plain| name.contains(plain))
+    // A port's counters have its name in front.
+    name.split(' ').next_back().is_some_and(|own| PLAIN.contains(&own))
 }
 
 fn row(case: String, value: f64, unit: &'static str) -> Row {

@@ -16,7 +16,7 @@ pub(crate) struct Lig {
     #[arg(value_name = "EID|self", value_parser = eid_or_self)]
     pub(crate) eid: EidOrSelf,
 
-    /// Address of the Map-Resolver to ask.
+    /// Address of the Map-Resolver to ask. One with strict LISP-SEC does not answer: lig asks without a key.
     #[arg(long, short, value_name = "ADDR")]
     pub(crate) map_resolver: IpAddr,
 

@@ -249,7 +249,8 @@ pub(crate) struct Run {
     /// Speak LISP-SEC: answers prove that their sender may give them [default: false].
     ///
     /// Our Map-Servers are told, and send us Map-Requests that only we can answer. Our own Map-Requests are protected with
-    /// --lisp-sec-key-file. The file's [lisp-sec] has the rest: who may ask us, and what is done where somebody cannot sign.
+    /// --lisp-sec-key-file. The file's [lisp-sec] has the rest: who may ask us, and what is done where somebody cannot sign;
+    /// --lisp-sec=false switches it off.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(help_heading = "LISP-SEC")]
     lisp_sec: Option<bool>,
@@ -476,13 +477,15 @@ impl Run {
         }
     }
 
-    /// Any of the three switches it on.
+    /// A key and strictness switch it on, unless it is said to be off; strictness that is taken away switches nothing.
     fn lisp_sec(&self) -> Option<LispSecDraft> {
         let file = given("lisp-sec-key-file", self.lisp_sec_key_file.as_ref());
         let key = file.map(|file| KeyDraft { secret_file: Some(file), ..KeyDraft::default() });
         let strict = given("lisp-sec-strict", self.lisp_sec_strict.as_ref());
-        let on = key.is_some() || strict.is_some() || self.lisp_sec == Some(true);
-        on.then(|| LispSecDraft { key, strict, ..LispSecDraft::default() })
+        let implied = key.is_some() || self.lisp_sec_strict == Some(true);
+        let enabled = self.lisp_sec.or(implied.then_some(true));
+        let any = enabled.is_some() || strict.is_some();
+        any.then(|| LispSecDraft { enabled, key, strict, ..LispSecDraft::default() })
     }
 }
 

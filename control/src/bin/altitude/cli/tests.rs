@@ -188,3 +188,31 @@ fn wrong_usage_is_refused_by_the_command_line() {
         assert!(error.to_string().contains(said), "{error}");
     }
 }
+
+/// G-10, SEC-13: what a flag says of LISP-SEC wins over the file, and strictness that is taken away switches nothing on.
+#[test]
+fn flags_of_lisp_sec_win_over_the_file() {
+    let site = "rlocs = [\"240.0.254.10\"]\nmap-resolvers = [\"240.0.254.40\"]\n[[site-port]]\nname = \"eth1\"\n\
+                [[core-port]]\nname = \"eth0\"\n[[eid-prefix]]\nprefix = \"1.1.0.0/16\"\n";
+    let on = "[lisp-sec]\nkey = { id = 7, secret = \"s\" }\nstrict = true\n";
+    let key = concat!("--lisp-sec-key-file=", env!("CARGO_MANIFEST_DIR"), "/src/lib.rs");
+    let strict = |file: &str, flags: &[&str]| {
+        let machine = Machine { cores: vec![0, 1] };
+        let config = config::parse("x.toml".as_ref(), &format!("{site}{file}"), run(flags).unwrap(), &machine).unwrap();
+        config.lisp_sec.map(|settings| settings.gate.strict)
+    };
+    for (file, flags, expected) in [
+        (on, &[][..], Some(true)),
+        (on, &["--lisp-sec=false"], None),
+        (on, &["--lisp-sec=false", key], None),
+        (on, &["--lisp-sec-strict=false"], Some(false)),
+        ("", &["--lisp-sec-strict=false"], None),
+        ("", &["--lisp-sec=false"], None),
+        ("", &["--lisp-sec"], Some(false)),
+        ("", &[key], Some(false)),
+        ("", &[key, "--lisp-sec-strict"], Some(true)),
+        ("[lisp-sec]\n", &[key, "--lisp-sec-strict"], Some(true)),
+    ] {
+        assert_eq!(strict(file, flags), expected, "{file} {flags:?}");
+    }
+}

@@ -51,12 +51,11 @@ use crate::{
 
 /// What the publisher goes by.
 fn publisher_settings(config: &Config) -> publisher::Settings {
-    let ways_out = config.ports.iter().filter(|port| port.core || port.native).count();
     publisher::Settings {
         rlocs: config.rlocs.clone(),
         petrs: config.roles.petrs.clone(),
         hosts_max: SITE_HOSTS_MAX,
-        native_by_host: config.roles.proxies.is_on() || ways_out > 1,
+        native_by_host: config.roles.proxies.is_on(),
         features: config.features,
     }
 }

@@ -17,8 +17,9 @@ use nix::net::if_::if_nametoindex;
 
 use super::Driver;
 
-/// Routes are looked at no more often: a routing protocol may change many, one after the other.
-const PACE: Duration = Duration::from_secs(1);
+/// Routes are looked at no more often: a routing protocol may change many, one after the other, and the kernel goes through
+/// all that it has to find those of one port.
+const PACE: Duration = Duration::from_secs(2);
 
 /// What is known of the ways inside.
 pub(super) struct Inside {
@@ -70,6 +71,7 @@ impl Driver<'_> {
         (self.inside.due, self.inside.looked) = (None, Some(now));
         let own: Vec<EidPrefix> = self.config.database.iter().map(|mapping| mapping.eid).collect();
         if own.is_empty() {
+            self.inside.cut_off.clear();
             return;
         }
         let routes = match self.routes_inside() {

@@ -9,7 +9,7 @@ use std::{
 use altitude_control::{
     config::{Config, ResolverName},
     fault::ControlFault,
-    lisp_sec::{SecurityFault, gate::Protection},
+    lisp_sec::gate::Protection,
     map_resolver::enclose,
     resolver,
     responder::Arrival,
@@ -92,7 +92,7 @@ impl Driver<'_> {
             Ok(Message::Other(ecm::TYPE)) => self.encapsulated(now, from, octets),
             Ok(Message::MapRegister(message)) => self.registered(now, from, local, &message, octets),
             Ok(Message::MapNotify(message)) if message.ack => self.acknowledged(now, &message, octets),
-            Ok(Message::MapNotify(message)) if self.is_publication(&message) => {
+            Ok(Message::MapNotify(message)) if self.is_publication(&message, octets) => {
                 self.published(now, from, message, octets);
             }
             Ok(Message::MapNotify(message)) => self.notified(now, from, message, octets),
@@ -114,10 +114,9 @@ impl Driver<'_> {
             return;
         }
         let mut todo = Vec::new();
-        let (echoes, proven) = match &input {
-            resolver::Input::Reply(reply) => (reply.echo_nonce, false),
-            resolver::Input::SecuredReply { reply, .. } => (reply.echo_nonce, self.resolver.is_secured()),
-            _ => (false, false),
+        let echoes = match &input {
+            resolver::Input::Reply(reply) | resolver::Input::SecuredReply { reply, .. } => reply.echo_nonce,
+            _ => false,
         };
         self.resolver.step(now, input, &mut || self.nonces.next_u64(), &mut todo);
         for output in todo {
@@ -130,13 +129,13 @@ impl Driver<'_> {
                 }
                 resolver::Output::Request { target, message, .. } => self.refresh(now, target, &message),
                 resolver::Output::Install(mappings) => {
-                    self.traffic.replies_proven += u64::from(proven);
                     self.hear_echoes(now, &mappings, echoes);
                     let there = mappings.iter().filter(|mapping| mapping.ttl != Ttl::Remove);
                     let eids: Vec<EidPrefix> = there.map(|mapping| mapping.eid).collect();
                     self.cache(now, altitude_control::map_cache::Input::Install(mappings));
                     self.learned(now, &eids);
                 }
+                resolver::Output::Proven => self.traffic.replies_proven += 1,
                 resolver::Output::GiveUp(eid) => {
                     self.traffic.given_up += 1;
                     tracing::debug!(%eid, "nobody answers for this EID; its packets are dropped for 30 s");
@@ -223,8 +222,8 @@ impl Driver<'_> {
         arrival: Arrival,
         protection: Option<&Protection>,
     ) {
-        if protection.is_none() && !request.probe && self.gate.is_strict() {
-            return self.insecure(SecurityFault::Unprotected, "Map-Request for our EIDs");
+        if let Err(fault) = self.gate.permit(request, protection) {
+            return self.insecure(fault, "Map-Request for our EIDs");
         }
         self.doubt_death(now, &request.itr_rlocs);
         if request.smr_invoked {

@@ -77,10 +77,17 @@ impl Driver<'_> {
         ours
     }
 
-    /// Whether a Map-Notify is for the subscriber: it speaks of EIDs that are not ours (RFC 9437 §6).
-    pub(super) fn is_publication(&self, message: &MapNotify) -> bool {
+    /// Whether a Map-Notify is for the subscriber: it speaks of EIDs that are not ours, or of ours inside of what was subscribed
+    /// to (RFC 9437 §6).
+    pub(super) fn is_publication(&self, message: &MapNotify, octets: &[u8]) -> bool {
         let ours = |record: &Mapping| self.responder.database().any(|own| own.eid.covers(&record.eid));
-        self.pubsub.subscriber.is_some() && message.records.iter().any(|record| !ours(record))
+        let subscriber = self.pubsub.subscriber.as_ref();
+        subscriber.is_some_and(|own| !message.records.iter().all(ours) || own.expects(message, octets))
+    }
+
+    /// Whether all unsubscriptions were confirmed.
+    pub(super) fn subscriptions_ended(&self) -> bool {
+        self.pubsub.subscriber.as_ref().is_none_or(Subscriber::has_left)
     }
 
     /// Takes in such a Map-Notify.

@@ -9,7 +9,7 @@ use altitude_control::{
     alt::bgp::speaker,
     config::{Config, Hop},
     fault::ControlFault,
-    lisp_sec::{SecurityFault, gate::Protection},
+    lisp_sec::gate::Protection,
     map_resolver::{self, EcmFault, Opened, open},
     map_server::{self, SiteId},
     responder::Arrival,
@@ -115,8 +115,8 @@ impl Driver<'_> {
         packet: &[u8],
         protection: Option<&Protection>,
     ) {
-        if protection.is_none() && self.gate.is_strict() {
-            return self.insecure(SecurityFault::Unprotected, "Map-Request for a site");
+        if let Err(fault) = self.gate.permit(request, protection) {
+            return self.insecure(fault, "Map-Request for a site");
         }
         self.map_server_step(now, map_server::Input::Request { eid, request, source, packet, protection });
     }

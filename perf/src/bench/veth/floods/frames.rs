@@ -1,21 +1,16 @@
 //! Frames that come from the core and do no good.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use altitude_control::wire::{MapRequest, packet::UdpPacket};
 use altitude_dataplane::{
     mapping::{Eid, EidPrefix, InstanceId},
     wire::ethernet::{self, EthernetHeader},
 };
-use pcap_file::pcap::{PcapPacket, PcapWriter};
 
-use crate::{
-    bench::{
-        Direction, Families,
-        generator::Replay,
-        packets::{CORE_MAC, Ends, OUR_MAC, local, rloc, template},
-    },
-    lab::LabError,
+use crate::bench::{
+    Direction, Families,
+    packets::{CORE_MAC, Ends, OUR_MAC, local, rloc, template},
 };
 
 /// Frames of each kind: their flows differ.
@@ -61,21 +56,6 @@ pub(super) fn map_requests() -> Vec<Vec<u8>> {
     (0..EACH).map(frame).collect()
 }
 
-/// The frames as the generator takes them: a capture.
-pub(super) fn replay(frames: &[Vec<u8>]) -> Result<Replay, LabError> {
-    let mut file = Vec::new();
-    let mut writer = PcapWriter::new(&mut file).map_err(|error| LabError::Wrong(error.to_string()))?;
-    for octets in frames {
-        let packet = PcapPacket::new(Duration::ZERO, octets.len() as u32, octets);
-        writer.write_packet(&packet).map_err(|error| LabError::Wrong(error.to_string()))?;
-    }
-    let path = std::env::temp_dir().join(format!("altitude-flood-{}.pcap", std::process::id()));
-    std::fs::write(&path, file).map_err(LabError::os(path.display().to_string()))?;
-    let replay = Replay::read(&path).map_err(LabError::Wrong);
-    let _ = std::fs::remove_file(&path);
-    replay
-}
-
 #[cfg(test)]
 mod tests {
     use altitude_control::wire::Message;
@@ -96,6 +76,5 @@ mod tests {
             let packet = UdpPacket::parse(&octets[14..]).unwrap();
             assert!(matches!(Message::parse(packet.payload), Ok(Message::MapRequest(_))));
         }
-        assert_eq!(replay(&malformed()).unwrap().packets(), malformed());
     }
 }
