@@ -19,8 +19,8 @@ use altitude_control::{
         tunnels::TunnelId,
     },
     api::{
-        self, AltStatus, Asker, Counts, Done, Entry, Event, Flags, Header, MESSAGE_MAX, Operation, Origin, Outcome,
-        PortStatus, Refused, Rights, Router, Session, Table, View,
+        self, AltStatus, Asker, BATCH_MAX, Counts, Done, Entry, Event, Failed, Flags, Header, MESSAGE_MAX, Operation,
+        Origin, Outcome, PortStatus, Refused, Rights, Router, Session, Table, View,
     },
     lisp_sec::keys::{OneTimeKey, SharedKey},
     wire::{
@@ -94,6 +94,16 @@ impl Router for Obedient {
         self.asked = Some(operation);
         Ok(Outcome::Done(Done { entry: Some(self.entry.clone()), count: 1 }))
     }
+
+    fn perform_all(&mut self, asker: Asker, operations: Vec<Operation>) -> Result<Done, Failed> {
+        assert!((1..=BATCH_MAX).contains(&operations.len()), "no more than may be");
+        for operation in operations {
+            let changes = matches!(operation, Operation::Add(_) | Operation::Change { .. } | Operation::Delete { .. });
+            assert!(changes, "nothing else comes in a batch");
+            let _ = self.perform(asker, operation);
+        }
+        Ok(Done::default())
+    }
 }
 
 /// Reads a request of the mapping API, with its length put right.
@@ -115,6 +125,7 @@ pub(crate) fn api(octets: &[u8]) -> bool {
     let mut session = Session::new(Asker(2), Rights::Write);
     api::handle(&request, &mut router, &mut session, &mut replies);
     replies.extend(std::iter::from_fn(|| api::next_page(&router, &mut session)));
+    replies.extend(batch(&request, &mut router, &mut session));
     let mut done = false;
     for reply in &replies {
         let (header, body) = Header::split(reply).expect("a reply can be read");
@@ -133,6 +144,22 @@ pub(crate) fn api(octets: &[u8]) -> bool {
         done = true;
     }
     done
+}
+
+/// The same request twice as a batch: one reply, or none to what is no message.
+fn batch(request: &[u8], router: &mut Obedient, session: &mut Session) -> Vec<Vec<u8>> {
+    let mut replies = Vec::new();
+    let Ok((asked, body)) = Header::split(request) else { return replies };
+    // Ends the run that it may have begun.
+    let last = Header { flags: Flags::ATOMIC, ..asked };
+    api::handle(&last.message(body), router, session, &mut replies);
+    replies.clear();
+    let first = Header { flags: Flags::ATOMIC.with(Flags::MORE), ..asked };
+    api::handle(&first.message(body), router, session, &mut replies);
+    assert!(replies.is_empty(), "only the last one is answered");
+    api::handle(&last.message(body), router, session, &mut replies);
+    assert_eq!(replies.len(), 1, "a batch has one answer");
+    replies
 }
 
 /// Reads a control message.

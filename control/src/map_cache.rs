@@ -23,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+mod batch;
 mod lookup;
 mod order;
 mod origin;
@@ -90,6 +91,9 @@ pub enum Input {
     Static(Mapping),
     /// A mapping of a client of the mapping API, whatever is there: for so long, or until it is taken out.
     Put(Mapping, Option<Duration>),
+    /// Mappings of a client of the mapping API as in `Put`, and prefixes that leave: all, or nothing if there is no
+    /// [room](MapCache::room) for them.
+    Batch(Vec<(Mapping, Option<Duration>)>, Vec<EidPrefix>),
     /// The operator wants exactly this entry out.
     Remove(EidPrefix),
     /// Look at the use of the next entries, [`MapCache::look_every`] after the last time.
@@ -182,6 +186,7 @@ impl MapCache {
                 let expires = life.map_or(NEVER, |life| self.clock.tick_after(now + life));
                 self.put(now, mapping, Origin::Api, expires, meter, todo);
             }
+            Input::Batch(puts, removes) => self.batch(now, puts, &removes, meter, todo),
             Input::Remove(eid) => self.withdraw_exact(&eid, todo),
             Input::Look => self.look_on(meter, todo),
             Input::Wake => {}
@@ -379,7 +384,7 @@ impl MapCache {
             return;
         }
         let known = self.store.number(&eid);
-        if known.is_none() && !self.make_room(meter, todo) {
+        if known.is_none() && !self.make_room(1, meter, todo) {
             todo.push(Output::Fault(CacheFault::Full));
             return;
         }
@@ -434,10 +439,10 @@ impl MapCache {
         }
     }
 
-    /// Whether one more entry fits, if need be after the least recently used one gave way.
-    fn make_room(&mut self, meter: Meter<'_>, todo: &mut Vec<Output>) -> bool {
+    /// Whether so many more entries fit, if need be after the least recently used ones gave way.
+    fn make_room(&mut self, new: usize, meter: Meter<'_>, todo: &mut Vec<Output>) -> bool {
         let mut looks = 0;
-        while self.len() >= self.settings.capacity {
+        while self.len() + new > self.settings.capacity {
             let oldest = self.order.oldest(Segment::Cold).or_else(|| self.order.oldest(Segment::Hot));
             let Some(oldest) = oldest else { return false };
             looks += 1;

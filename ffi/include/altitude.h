@@ -13,6 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// Changes of one batch at most.
+#define ALTMAP_BATCH_MAX 256
+
 // Operation: a mapping came; `entry` and `rlocs` are there.
 #define ALTMAP_OP_ADD 1
 
@@ -373,6 +376,39 @@ typedef struct altitude_config {
 extern "C" {
 #endif // __cplusplus
 
+// Begins a batch: from now on altmap_add, altmap_change and altmap_delete with this handle check their arguments and keep what
+// they are to do, which altmap_batch_commit has done. Their 0 means no more than that; beyond ALTMAP_BATCH_MAX they are
+// -ENOSPC, and the batch stays as it was. All other functions do at once what they do.
+//
+// -EBUSY: one has begun already; -EINVAL: a NULL.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread.
+int altmap_batch_begin(struct altmap *handle);
+
+// Has the router make all changes of the batch, or none, and ends it either way. Each is verified as if those before it were made;
+// a packet takes the way of before or of after. Subscribers hear of what became of each prefix.
+//
+// On an error of the router's `*failed`, unless `failed` is NULL, is the change that could not be made, the first one being 0;
+// else it is not written. Blocks at most 5 seconds for each message.
+//
+// -EINVAL: a NULL, or no batch; -EEXIST, -ENOENT, -EAGAIN, -EINVAL, -ENOSPC, -EPERM, -EOPNOTSUPP: as for the function of that
+// change; what the batch puts in must find room before what it takes out leaves; and what happens to the connection, as
+// for `altmap_get`.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread; `failed` is NULL or writable.
+int altmap_batch_commit(struct altmap *handle,
+                        size_t *failed);
+
+// Ends a batch without any of its changes.
+//
+// -EINVAL: a NULL, or no batch.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread.
+int altmap_batch_abort(struct altmap *handle);
+
 // Has events told from now on: those whose bit `1 << ALTMAP_OP_*` is set in `ops`, inside `only` if that is not NULL. It
 // replaces what was subscribed to before; `ops` 0 ends it. What this handle does itself is not told.
 //
@@ -475,6 +511,39 @@ const char *altmap_version(void);
 
 // What a result means, for people: 0 or a negative error number. The text is static: never freed. Any thread may call.
 const char *altmap_strerror(int result);
+
+// Begins a batch: from now on altmap_add, altmap_change and altmap_delete with this handle check their arguments and keep what
+// they are to do, which altmap_batch_commit has done. Their 0 means no more than that; beyond ALTMAP_BATCH_MAX they are
+// -ENOSPC, and the batch stays as it was. All other functions do at once what they do.
+//
+// -EBUSY: one has begun already; -EINVAL: a NULL.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread.
+int altmap_batch_begin(struct altmap *handle);
+
+// Has the router make all changes of the batch, or none, and ends it either way. Each is verified as if those before it were made;
+// a packet takes the way of before or of after. Subscribers hear of what became of each prefix.
+//
+// On an error of the router's `*failed`, unless `failed` is NULL, is the change that could not be made, the first one being 0;
+// else it is not written. Blocks at most 5 seconds for each message.
+//
+// -EINVAL: a NULL, or no batch; -EEXIST, -ENOENT, -EAGAIN, -EINVAL, -ENOSPC, -EPERM, -EOPNOTSUPP: as for the function of that
+// change; what the batch puts in must find room before what it takes out leaves; and what happens to the connection, as
+// for `altmap_get`.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread; `failed` is NULL or writable.
+int altmap_batch_commit(struct altmap *handle,
+                        size_t *failed);
+
+// Ends a batch without any of its changes.
+//
+// -EINVAL: a NULL, or no batch.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread.
+int altmap_batch_abort(struct altmap *handle);
 
 // Has events told from now on: those whose bit `1 << ALTMAP_OP_*` is set in `ops`, inside `only` if that is not NULL. It
 // replaces what was subscribed to before; `ops` 0 ends it. What this handle does itself is not told.

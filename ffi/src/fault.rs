@@ -23,7 +23,7 @@ pub(crate) fn boundary(body: impl FnOnce() -> Result<c_int, Errno>) -> c_int {
 
 /// Whether the connection can be asked again after this error: the answer was read to its end.
 pub(crate) const fn keeps_connection(error: &ClientError) -> bool {
-    matches!(error, ClientError::Refused { .. })
+    matches!(error, ClientError::Refused { .. } | ClientError::BatchRefused { .. })
 }
 
 /// The number of an error.
@@ -32,7 +32,7 @@ pub(crate) fn errno(error: &ClientError) -> Errno {
         ClientError::NotRunning { error, .. } | ClientError::Socket { error, .. } => of_socket(error),
         ClientError::Forbidden(_) => libc::EACCES,
         // A number that is none would turn into success, or into another sign.
-        ClientError::Refused { errno, .. } => {
+        ClientError::Refused { errno, .. } | ClientError::BatchRefused { errno, .. } => {
             Errno::try_from(*errno).ok().filter(|errno| (1..4096).contains(errno)).unwrap_or(libc::EPROTO)
         }
         ClientError::Answer(_) => libc::EPROTO,
@@ -53,9 +53,10 @@ pub(crate) const fn text(result: c_int) -> &'static CStr {
     match result.wrapping_neg() {
         0 => c"done",
         libc::EACCES => c"the socket may not be opened: be root, or join the socket's group",
+        libc::EBUSY => c"a batch has begun already: commit it or abort it",
         libc::EAGAIN => c"the entry has changed meanwhile, or there was no event in time",
         libc::EEXIST => c"there is an entry for exactly this prefix",
-        libc::ENOSPC => c"the router's table is full",
+        libc::ENOSPC => c"the router's table is full, or the batch",
         libc::EPERM => c"this client may only read: be root or in the group altitude, and use the socket for writing",
         libc::EAFNOSUPPORT => c"the address family is neither IPv4 nor IPv6",
         libc::ECONNREFUSED => c"no router answers at this socket: start it with `altitude run`",

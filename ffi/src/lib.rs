@@ -9,6 +9,7 @@
 // The border to C is made of raw pointers: every block says whose promise it rests on.
 #![allow(unsafe_code)]
 
+mod batch;
 mod events;
 mod fault;
 mod packet;
@@ -23,10 +24,11 @@ use std::{
 };
 
 use altitude_control::api::{
-    Table,
+    Operation, Table,
     client::{Client, ClientError},
 };
 
+pub use batch::*;
 pub use events::*;
 pub use packet::*;
 pub use records::*;
@@ -56,6 +58,8 @@ pub struct Altmap {
     /// `None` once an answer was lost: what comes next on the socket can no longer be told apart.
     client: Option<Client>,
     last: events::Last,
+    /// Changes that wait for `altmap_batch_commit`, after `altmap_batch_begin`.
+    batch: Option<Vec<Operation>>,
 }
 
 impl Altmap {
@@ -109,7 +113,8 @@ pub unsafe extern "C" fn altmap_open(path: *const c_char, abi: c_int, out: *mut 
             return Err(libc::EINVAL);
         }
         let client = Client::connect(Path::new(OsStr::from_bytes(path))).map_err(|error| fault::errno(&error))?;
-        let handle = Box::into_raw(Box::new(Altmap { client: Some(client), last: events::Last::default() }));
+        let handle =
+            Box::into_raw(Box::new(Altmap { client: Some(client), last: events::Last::default(), batch: None }));
         // SAFETY: not NULL, so writable by the caller's promise.
         unsafe { out.write(handle) };
         Ok(0)

@@ -44,7 +44,7 @@ pub unsafe extern "C" fn altmap_add(
         // SAFETY: the caller's promise for each pointer.
         let offer = unsafe { offer(table, eid, entry, rlocs, n)? };
         // SAFETY: NULL or open and in use by nobody else, by the caller's promise.
-        unsafe { perform(handle, &Operation::Add(offer)) }
+        unsafe { change(handle, Operation::Add(offer)) }
     })
 }
 
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn altmap_change(
         let offer = unsafe { offer(table, eid, entry, rlocs, n)? };
         let unless_after = Some(must_gen).filter(|&must_gen| must_gen != 0);
         // SAFETY: NULL or open and in use by nobody else, by the caller's promise.
-        unsafe { perform(handle, &Operation::Change { offer, unless_after }) }
+        unsafe { change(handle, Operation::Change { offer, unless_after }) }
     })
 }
 
@@ -88,7 +88,7 @@ pub unsafe extern "C" fn altmap_delete(handle: *mut Altmap, table: c_int, eid: *
         // SAFETY: NULL or readable, by the caller's promise.
         let eid = unsafe { eid.as_ref() }.ok_or(libc::EINVAL)?.prefix()?;
         // SAFETY: NULL or open and in use by nobody else, by the caller's promise.
-        unsafe { perform(handle, &Operation::Delete { table: table_of(table)?, eid, unless_after: None }) }
+        unsafe { change(handle, Operation::Delete { table: table_of(table)?, eid, unless_after: None }) }
     })
 }
 
@@ -131,6 +131,13 @@ unsafe fn perform(handle: *mut Altmap, operation: &Operation) -> Result<c_int, E
     // SAFETY: the caller's promise.
     let handle = unsafe { handle.as_mut() }.ok_or(libc::EINVAL)?;
     handle.ask(|client| client.perform(operation)).map(|_| 0)
+}
+
+/// # Safety
+/// `handle` is NULL or open, and in use by no other thread.
+unsafe fn change(handle: *mut Altmap, operation: Operation) -> Result<c_int, Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { handle.as_mut() }.ok_or(libc::EINVAL)?.change(operation)
 }
 
 /// The address at `addr`.

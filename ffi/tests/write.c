@@ -101,6 +101,57 @@ static void changing(void) {
     CHECK(next(__LINE__).flags, ALTMAP_EVENT_EXPIRED);
 }
 
+static void batching(void) {
+    altmap_eid eid = {.afi = ALTMAP_AFI_IPV4, .plen = 16, .addr = {7, 1}}, gone = place;
+    altmap_rloc one = rloc(20);
+    size_t failed = 99;
+    gone.addr[0] = 8;
+    CHECK(altmap_batch_commit(writer, &failed), -EINVAL);
+    CHECK(altmap_batch_abort(writer), -EINVAL);
+    CHECK(altmap_batch_begin(NULL), -EINVAL);
+    CHECK(altmap_batch_begin(writer), 0);
+    CHECK(altmap_batch_begin(writer), -EBUSY);
+    CHECK(altmap_add(writer, ALTMAP_CACHE, &eid, NULL, &one, 1), 0);
+    CHECK(altmap_add(writer, ALTMAP_CACHE, &eid, NULL, NULL, 1), -EINVAL); /* is no part of it */
+    CHECK(altmap_change(writer, ALTMAP_CACHE, &eid, NULL, &one, 1, 0), 0);
+    CHECK(altmap_delete(writer, ALTMAP_CACHE, &gone), 0);
+    /* Nothing is there yet. */
+    altmap_entry entry = {.size = sizeof entry};
+    size_t n = 0;
+    CHECK(altmap_get(writer, ALTMAP_CACHE, &eid, &entry, NULL, &n), -ENOENT);
+    CHECK(altmap_batch_commit(writer, &failed), -ENOENT);
+    CHECK(failed, 2);
+    CHECK(altmap_batch_commit(writer, NULL), -EINVAL);
+    CHECK(altmap_get(writer, ALTMAP_CACHE, &eid, &entry, NULL, &n), -ENOENT);
+    altmap_event event = {.size = sizeof event};
+    CHECK(altmap_next(listener, &event, 0), -EAGAIN);
+
+    CHECK(altmap_batch_begin(writer), 0);
+    CHECK(altmap_batch_commit(writer, NULL), 0);
+    CHECK(altmap_batch_begin(writer), 0);
+    CHECK(altmap_add(writer, ALTMAP_CACHE, &eid, NULL, &one, 1), 0);
+    CHECK(altmap_batch_abort(writer), 0);
+    /* As many as there may be, which do not fit into the socket at once; then all of them out again. */
+    for (int out = 0; out < 2; out++) {
+        CHECK(altmap_batch_begin(writer), 0);
+        for (int i = 0; i < ALTMAP_BATCH_MAX; i++) {
+            eid.addr[1] = (uint8_t)i;
+            if (out)
+                CHECK(altmap_delete(writer, ALTMAP_CACHE, &eid), 0);
+            else
+                CHECK(altmap_add(writer, ALTMAP_CACHE, &eid, NULL, &one, 1), 0);
+        }
+        CHECK(altmap_delete(writer, ALTMAP_CACHE, &eid), -ENOSPC);
+        CHECK(altmap_batch_commit(writer, &failed), 0);
+        for (int i = 0; i < ALTMAP_BATCH_MAX; i++) {
+            event = next(__LINE__);
+            CHECK(event.op, out ? ALTMAP_OP_DELETE : ALTMAP_OP_ADD);
+            CHECK(event.eid.addr[1], i);
+        }
+    }
+    CHECK(failed, 2);
+}
+
 static void judging(void) {
     const uint8_t v4[4] = {240, 0, 254, 20};
     CHECK(altmap_reach(writer, ALTMAP_AFI_IPV4, v4, 0), 0);
@@ -223,6 +274,7 @@ int main(int argc, char **argv) {
     if (failures == 0) {
         CHECK(altmap_subscribe(listener, ALTMAP_EVERY_OP, 0, NULL), 0);
         changing();
+        batching();
         judging();
         missing();
         refusals();

@@ -1,5 +1,6 @@
 //! The asking end, as `altitude show` uses it: blocking, with a time limit on every message.
 
+mod batch;
 mod events;
 mod trace;
 
@@ -58,6 +59,16 @@ pub enum ClientError {
     /// The router refused.
     #[error("the router refused (error {errno}): {text}")]
     Refused {
+        /// Linux error number.
+        errno: u32,
+        /// The router's reason.
+        text: String,
+    },
+    /// The router refused a batch.
+    #[error("the router refused change {} of the batch, and so all (error {errno}): {text}", at + 1)]
+    BatchRefused {
+        /// Which one could not be done, the first being 0.
+        at: usize,
         /// Linux error number.
         errno: u32,
         /// The router's reason.

@@ -34,6 +34,7 @@ pub(super) mod kind {
     pub(in crate::api) const VOLUME: u16 = 0x4004;
     pub(in crate::api) const FROM: u16 = 0x4005;
     pub(in crate::api) const STATUS_BITS: u16 = 0x4006;
+    pub(in crate::api) const FAILED: u16 = 0x4007;
     pub(in crate::api) const PORT: u16 = 0x4010;
     pub(in crate::api) const TUNNEL: u16 = 0x4011;
     pub(in crate::api) const ADDRESS: u16 = 0x4012;
@@ -158,11 +159,12 @@ impl Op {
 pub struct Flags(pub u16);
 
 /// The flags used so far.
-pub const FLAGS: [(Flags, &str); 8] = [
+pub const FLAGS: [(Flags, &str); 9] = [
     (Flags::REPLY, "REPLY"),
     (Flags::MORE, "MORE"),
     (Flags::EVENT, "EVENT"),
     (Flags::DUMP, "DUMP"),
+    (Flags::ATOMIC, "ATOMIC"),
     (Flags::OVERRUN, "OVERRUN"),
     (Flags::ECHO_ME, "ECHO-ME"),
     (Flags::EXPIRED, "EXPIRED"),
@@ -178,7 +180,7 @@ impl Flags {
     pub const EVENT: Self = Self(4);
     /// The whole table.
     pub const DUMP: Self = Self(8);
-    /// Several changes, all or none: not offered.
+    /// Of a batch: all its changes are made, or none.
     pub const ATOMIC: Self = Self(0x10);
     /// Events before this one were lost.
     pub const OVERRUN: Self = Self(0x20);
@@ -227,20 +229,28 @@ impl Header {
     /// # Errors
     /// [`ProtocolError::NotOurs`] if magic or length are wrong.
     pub fn split(message: &[u8]) -> Result<(Self, &[u8]), ProtocolError> {
-        let mut fields = Fields(message);
-        let magic = fields.array::<4>().map_err(|_| ProtocolError::NotOurs)?;
-        let length = fields.u32().map_err(|_| ProtocolError::NotOurs)?;
-        if magic != MAGIC || message.len() < HEADER || length as usize != message.len() {
+        let header = Self::first(message)?;
+        let length = Fields(&message[4..]).u32()?;
+        if length as usize != message.len() {
             return Err(ProtocolError::NotOurs);
         }
-        let header = Self {
+        Ok((header, &message[HEADER..]))
+    }
+
+    /// The header of a message, of which the end may be missing.
+    pub(super) fn first(message: &[u8]) -> Result<Self, ProtocolError> {
+        let mut fields = Fields(message);
+        if message.len() < HEADER || fields.array::<4>()? != MAGIC {
+            return Err(ProtocolError::NotOurs);
+        }
+        let _length = fields.u32()?;
+        Ok(Self {
             op: Op(fields.u16()?),
             flags: Flags(fields.u16()?),
             errno: fields.u32()?,
             sequence: fields.u64()?,
             generation: fields.u64()?,
-        };
-        Ok((header, fields.0))
+        })
     }
 
     /// The message of this header and `body`, which is at most [`MESSAGE_MAX`] − [`HEADER`] octets of TLVs.

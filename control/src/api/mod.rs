@@ -37,7 +37,23 @@
 //!
 //! BADREACH takes a locator out of use in every mapping that has it, whatever probes say, until REACH takes that back. FLUSH
 //! spares static entries unless its header has the flag ALL (0x100). It goes over the table in slices, and its reply comes at the
-//! end; what comes into the table meanwhile may go too. The flag ATOMIC is not offered.
+//! end; what comes into the table meanwhile may go too.
+//!
+//! # Batches
+//!
+//! ADD, CHANGE and DELETE with the flag ATOMIC (0x10) are a batch: all with MORE (2) too but the last, at most [`BATCH_MAX`]. Only
+//! the last is answered, so a client sends them all and reads one reply. The batch is verified first, each operation as if those
+//! before it were done; then all is done before anything else, or nothing. STAT says how many operations there were. A refusal
+//! has FAILED, the sequence of the first message that could not be done, and errno and TEXT are about that one. One that no
+//! batch may have (EINVAL) or is one too many (ENOSPC) spoils the batch: the rest is read and forgotten. So may a client end one
+//! that it no longer wants; the end of the connection does too. Messages without ATOMIC that come in between are no part of it,
+//! and are done and answered at once.
+//!
+//! A prefix may be named several times; what it is in the end is what happens to it, and what is told: DELETE and ADD of one that was
+//! there are one CHANGE, which keeps its counters. A MUST_GEN after another operation on the prefix is EAGAIN. No entry that is
+//! put in gives way to another of its batch, so what is new must find room before what is taken out leaves (ENOSPC). What goes
+//! in goes in more-specifics first, what goes out leaves after that and less-specifics first: a packet takes the way that the
+//! table had before or the one that it has after, never one that neither has.
 //!
 //! The socket `map-ro.sock` is for everybody; whoever comes by it may only read: EPERM. So may, at the other one, users that are
 //! neither root nor the router's own nor of the socket's group, should somebody have opened its file to them.
@@ -99,6 +115,7 @@
 //! | 0x4004 | VOLUME | u64 octets that the entry carried |
 //! | 0x4005 | FROM | address that a packet which missed came from |
 //! | 0x4006 | STATUS_BITS | u32 bits, bit i for the locator of ordinal i; u8 how many there was room for; address of the peer |
+//! | 0x4007 | FAILED | u64 sequence of the message for which a batch was refused |
 //! | 0x4010 | PORT | u32 interface index, u8 roles (1 site, 2 core), u8 flags (1 up, 2 zero-copy, 4 address known), u16 MTU, u32 IID, 6 octets of MAC address, name; the STATs after it are the port's |
 //! | 0x4011 | TUNNEL | u8 flags (1 key, 2 checksum, 4 up), u32 key, local and remote address, name; the ADDRESSes and STATs after it are the tunnel's |
 //! | 0x4012 | ADDRESS | u8 prefix length, address |
@@ -133,6 +150,7 @@
 
 #![forbid(unsafe_code)]
 
+mod batch;
 mod bgp;
 mod changes;
 pub mod client;
@@ -160,6 +178,7 @@ use std::{
 
 use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Locator, MacAddress, Mapping, Ttl};
 
+pub use batch::{BATCH_MAX, Batch, Checks, Failed, too_long};
 pub use bgp::{BgpRoute, BgpStatus, NeighborStatus, RouteOrigin, RoutesAsked, STATES, SessionStatus, SpeakerStatus};
 pub use changes::Changes;
 pub use event::{Event, Filter, Method, MissDetail, MissReason, Stale};
@@ -168,7 +187,7 @@ pub use message::{FLAGS, Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError};
 pub use misses::Misses;
 pub use operation::{Asker, Done, Judged, Offer, Operation, Outcome, RLOCS_MAX, Refused, Rights};
 pub use registration::{PREFIX_STANDINGS, PrefixStatus, RegistrationStatus, STANDINGS};
-pub use server::{Conduct, Router, View, handle, next_page, too_long};
+pub use server::{Conduct, Router, View, handle, next_page};
 pub use session::{RING, Session};
 pub use sites::{RefusalStatus, SitePrefix, SiteStatus, SitesPage, XtrStatus};
 pub use subscriptions::{SUBSCRIPTION_STANDINGS, SubscriptionStatus};

@@ -7,7 +7,9 @@ use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Locator, Prefix};
 use super::{
     AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, Filter, LocatorStatus, MissDetail, Operation, Outcome,
     PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, SubscriptionStatus, Table,
-    TraceAsk, bgp,
+    TraceAsk,
+    batch::{Failed, batched, member},
+    bgp,
     entry::{self, Terms},
     event, locators,
     message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind, put},
@@ -95,6 +97,14 @@ pub trait Router {
     /// [`Refused`], why not; nothing has changed then.
     fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Outcome, Refused>;
 
+    /// Carries out a batch of a client that may write: all of it, in one round, or nothing.
+    ///
+    /// # Errors
+    /// [`Failed`]: which operation cannot be done, and why; nothing has changed then.
+    fn perform_all(&mut self, _asker: Asker, _operations: Vec<Operation>) -> Result<Done, Failed> {
+        Err((0, Refused::Unsupported("no batch can be done here")))
+    }
+
     /// Shows a client that may write what becomes of packets; `None` ends that.
     ///
     /// # Errors
@@ -140,6 +150,10 @@ pub fn handle(request: &[u8], router: &mut dyn Router, session: &mut Session, re
         }
     };
     let reply = Header { flags: Flags::REPLY, errno: 0, generation: router.view().generation(), ..asked };
+    if asked.flags.has(Flags::ATOMIC) {
+        replies.extend(batched(&asked, member(&asked, body, session), router, session));
+        return Conduct::Keep;
+    }
     let mut pages = Pages { reply, replies, body: Vec::new() };
     let outcome = answer(&asked, body, router, session, &mut pages);
     match outcome {
@@ -160,13 +174,6 @@ pub fn next_page(view: &dyn View, session: &mut Session) -> Option<Vec<u8>> {
     Some(page)
 }
 
-/// The reply to a request longer than [`MESSAGE_MAX`], of which nothing was read.
-#[must_use]
-pub fn too_long() -> Vec<u8> {
-    let nobody = Header { op: Op(0), flags: Flags::default(), errno: 0, sequence: 0, generation: 0 };
-    refusal(&nobody, errno::TOO_LONG, &format!("a request has at most {MESSAGE_MAX} octets"))
-}
-
 pub(super) fn refusal(asked: &Header, errno: u32, text: &str) -> Vec<u8> {
     let mut body = Vec::new();
     put(&mut body, kind::TEXT, |out| out.extend(text.as_bytes()));
@@ -174,13 +181,13 @@ pub(super) fn refusal(asked: &Header, errno: u32, text: &str) -> Vec<u8> {
 }
 
 /// Why a request was not done.
-struct Refusal {
-    errno: u32,
-    text: String,
+pub(super) struct Refusal {
+    pub(super) errno: u32,
+    pub(super) text: String,
 }
 
 impl Refusal {
-    fn new(errno: u32, text: impl Into<String>) -> Self {
+    pub(super) fn new(errno: u32, text: impl Into<String>) -> Self {
         Self { errno, text: text.into() }
     }
 }
@@ -237,7 +244,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    fn read(body: &[u8]) -> Result<Self, ProtocolError> {
+    pub(super) fn read(body: &[u8]) -> Result<Self, ProtocolError> {
         fn once<T>(place: &mut Option<T>, value: T) -> Result<(), ProtocolError> {
             match place.replace(value) {
                 None => Ok(()),

@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    Asker, Done, Event, Filter, Flags, Header, MissDetail, Op, Refused, Rights, message::ProtocolError, work::Work,
+    Asker, Done, Event, Filter, Flags, Header, MissDetail, Op, Refused, Rights, batch::Run, message::ProtocolError,
+    work::Work,
 };
 use crate::rate::{Bucket, Rate};
 
@@ -24,6 +25,8 @@ pub struct Session {
     subscriber: Option<Subscriber>,
     /// What it waits for.
     pub(super) work: Option<Work>,
+    /// The batch that is coming in, between its first message and its last.
+    pub(super) run: Option<Run>,
 }
 
 /// An event in a ring: all but what is the subscriber's own is shared.
@@ -51,7 +54,7 @@ impl Session {
     /// A client that has subscribed to nothing.
     #[must_use]
     pub const fn new(asker: Asker, rights: Rights) -> Self {
-        Self { asker, rights, subscriber: None, work: None }
+        Self { asker, rights, subscriber: None, work: None, run: None }
     }
 
     /// Who it is.

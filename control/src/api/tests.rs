@@ -1,5 +1,6 @@
 //! Golden octets, answers of the server, and mutated messages.
 
+mod batch;
 mod events;
 mod pages;
 mod trace;

@@ -26,9 +26,6 @@ const PLAIN: Terms = Terms {
 /// The operation that a request asks for.
 pub(super) fn operation(asked: &Header, request: Request) -> Result<Operation, Refused> {
     let invalid = |text: &str| Refused::Invalid(text.to_owned());
-    if asked.flags.has(Flags::ATOMIC) {
-        return Err(Refused::Unsupported("several changes in one step are not offered: send them one by one"));
-    }
     let table = match (request.table, asked.op) {
         (None, _) => Table::Cache,
         (Some(Some(table)), _) => table,

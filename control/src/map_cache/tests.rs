@@ -16,7 +16,7 @@ use rand_chacha::{
 use super::*;
 
 use self::{
-    Event::{GiveUp, Install, Look, Put, Remove, Static, Used, Wake},
+    Event::{Batch, GiveUp, Install, Look, Put, Remove, Static, Used, Wake},
     Output::{Fault, Publish, Refresh, Release, Withdraw},
 };
 
@@ -29,6 +29,7 @@ enum Event {
     /// For so many seconds; 0 is for ever.
     Put(Mapping, u64),
     Remove(EidPrefix),
+    Batch(Vec<Mapping>, Vec<EidPrefix>),
     /// Ten packets, and a look at all entries.
     Used(EidPrefix),
     Look,
@@ -80,6 +81,7 @@ impl Stage {
         let input = match event {
             Install(records) => Input::Install(records),
             GiveUp(eid) => Input::GiveUp(eid),
+            Batch(puts, removes) => Input::Batch(puts.into_iter().map(|put| (put, None)).collect(), removes),
             Put(mapping, seconds) => Input::Put(mapping, (seconds > 0).then_some(Duration::from_secs(seconds))),
             Static(mapping) => Input::Static(mapping),
             Remove(eid) => Input::Remove(eid),
@@ -455,6 +457,112 @@ fn a_step_tells_what_ended_by_itself_from_what_it_was_asked_for() {
 }
 
 #[test]
+fn a_batch_goes_in_more_specifics_first_and_leaves_less_specifics_first() {
+    let mut stage = Stage::new(10);
+    let old = ["2.0.0.0/8", "2.2.0.0/16", "2.2.2.0/24"];
+    for prefix in old {
+        stage.step(0, Put(negative(prefix, 1, Action::Drop), 0));
+    }
+    stage.step(0, GiveUp(eid("9.9.9.9/32")));
+    let puts = ["2.0.0.0/8", "9.0.0.0/8", "9.9.0.0/16"].map(|prefix| mapping(prefix, 1)).to_vec();
+    let removes = vec![eid("2.2.2.0/24"), eid("2.2.0.0/16"), eid("7.0.0.0/8")];
+    let order = vec![
+        publish("9.9.0.0/16", 1),
+        publish("2.0.0.0/8", 1),
+        publish("9.0.0.0/8", 1),
+        Withdraw(eid("2.2.0.0/16")),
+        Withdraw(eid("2.2.2.0/24")),
+        Withdraw(eid("9.9.9.9/32")),
+    ];
+    assert_eq!(stage.step(1, Batch(puts, removes)), order, "the short drop too ends when what covers it is there");
+    assert_eq!(stage.cache.len(), 3);
+}
+
+/// Nested prefixes of 10.0.0.0/28, some of them, in random order.
+fn some_of_a_few(random: &mut ChaCha8Rng) -> Vec<EidPrefix> {
+    let prefix = |random: &mut ChaCha8Rng| {
+        let length = 28 + (random.next_u32() % 5) as u8;
+        let last = random.next_u32() as u8 & 15 & (0xff_u8.checked_shl(u32::from(32 - length)).unwrap_or(0));
+        eid(&format!("10.0.0.{last}/{length}"))
+    };
+    (0..random.next_u32() % 8).map(|_| prefix(random)).collect()
+}
+
+#[test]
+fn amid_a_batch_each_packet_finds_what_the_table_said_before_or_says_after() {
+    type Table = BTreeMap<EidPrefix, Mapping>;
+    let mut random = ChaCha8Rng::from_seed([5; 32]);
+    let ways = |table: &Table| -> Vec<Option<Mapping>> {
+        let way = |last: u8| {
+            let host = host(&format!("10.0.0.{last}"));
+            let found = table.iter().filter(|(eid, _)| eid.contains(host));
+            found.max_by_key(|(eid, _)| eid.prefix.length()).map(|(_, mapping)| mapping.clone())
+        };
+        (0..16).map(way).collect()
+    };
+    let apply = |table: &mut Table, output: &Output| match output {
+        Publish(mapping, _) => drop(table.insert(mapping.eid, mapping.clone())),
+        Withdraw(eid) => drop(table.remove(eid)),
+        _ => {}
+    };
+    let mut turned = 0;
+    for _ in 0..2000 {
+        let mut stage = Stage::new(100);
+        let mut table = Table::new();
+        for eid in some_of_a_few(&mut random) {
+            let event = match random.next_u32() % 4 {
+                0 => GiveUp(eid),
+                _ => Put(Mapping { eid, ..negative("0.0.0.0/0", 1, Action::NoAction) }, 0),
+            };
+            stage.step(0, event).iter().for_each(|output| apply(&mut table, output));
+        }
+        let puts = some_of_a_few(&mut random).into_iter().collect::<BTreeSet<_>>();
+        let removes = some_of_a_few(&mut random).into_iter().filter(|eid| !puts.contains(eid)).collect();
+        let new = |eid| Mapping { eid, ..mapping("0.0.0.0/0", 1) };
+        let outputs = stage.step(1, Batch(puts.into_iter().map(new).collect(), removes));
+        let before = ways(&table);
+        let mut last = table.clone();
+        outputs.iter().for_each(|output| apply(&mut last, output));
+        let after = ways(&last);
+        for output in &outputs {
+            apply(&mut table, output);
+            for (at, way) in ways(&table).iter().enumerate() {
+                assert!(way == &before[at] || way == &after[at], "10.0.0.{at} amid {outputs:?}");
+            }
+        }
+        turned += usize::from(before != after);
+    }
+    assert!(turned > 1000, "{turned}");
+}
+
+#[test]
+fn a_batch_without_room_does_nothing_and_what_it_names_gives_no_room() {
+    let puts = |prefixes: &[&str]| prefixes.iter().map(|prefix| mapping(prefix, 1)).collect::<Vec<_>>();
+    let named = |prefixes: &[&str]| prefixes.iter().map(|prefix| eid(prefix)).collect::<BTreeSet<_>>();
+    let mut stage = Stage::new(4);
+    stage.step(0, Static(mapping("1.0.0.0/8", 1)));
+    for prefix in ["3.0.0.0/8", "4.0.0.0/8", "5.0.0.0/8"] {
+        stage.step(0, Install(vec![mapping(prefix, 60)]));
+    }
+    assert_eq!(stage.cache.room(&named(&["6.0.0.0/8"]), &[]), 3);
+    assert_eq!(stage.cache.room(&named(&["3.0.0.0/8", "6.0.0.0/8"]), &[eid("4.0.0.0/8")]), 1);
+    let full = Batch(puts(&["3.0.0.0/8", "6.0.0.0/8", "7.0.0.0/8"]), vec![eid("4.0.0.0/8")]);
+    assert_eq!(stage.step(1, full), [Fault(CacheFault::Full)]);
+    let left: Vec<EidPrefix> = stage.cache.iter().map(|cached| cached.eid).collect();
+    assert_eq!(left, ["1.0.0.0/8", "3.0.0.0/8", "4.0.0.0/8", "5.0.0.0/8"].map(eid));
+    // The oldest would have to give way, but is named: the youngest does.
+    let fits = stage.step(1, Batch(puts(&["3.0.0.0/8", "6.0.0.0/8"]), vec![eid("4.0.0.0/8")]));
+    let gone = [Fault(CacheFault::Evicted), Withdraw(eid("5.0.0.0/8"))];
+    assert_eq!(fits[..2], gone);
+    assert_eq!(fits[fits.len() - 1], Withdraw(eid("4.0.0.0/8")));
+    let left: Vec<EidPrefix> = stage.cache.iter().map(|cached| cached.eid).collect();
+    assert_eq!(left, ["1.0.0.0/8", "3.0.0.0/8", "6.0.0.0/8"].map(eid));
+    // Put in for ever, they give way to nothing any more.
+    assert_eq!(stage.cache.room(&named(&["8.0.0.0/8"]), &[]), 1);
+    assert_eq!(stage.step(2, Batch(puts(&["8.0.0.0/8", "9.0.0.0/8"]), vec![])), [Fault(CacheFault::Full)]);
+}
+
+#[test]
 fn a_client_takes_over_what_was_given_up_on() {
     let mut stage = Stage::new(8);
     stage.play([
@@ -569,7 +677,7 @@ impl Model {
                 return;
             }
             Wake => return,
-            Put(..) => unreachable!("no script of the model has one"),
+            Put(..) | Batch(..) => unreachable!("no script of the model has one"),
         };
         for (eid, life) in records {
             let before = self.entries.get(&eid).copied();

@@ -278,7 +278,9 @@ impl Connection {
             }
             match self.socket.read(&mut self.buffer) {
                 Ok(0) => return Next::Drop,
-                Ok(length) if length > MESSAGE_MAX => self.replies.push_back(api::too_long()),
+                Ok(length) if length > MESSAGE_MAX => {
+                    self.replies.extend(api::too_long(&self.buffer[..length], router, &mut self.session));
+                }
                 Ok(length) => {
                     let mut replies = Vec::new();
                     let request = &self.buffer[..length];

@@ -10,8 +10,8 @@ use std::{
 
 use altitude_control::{
     api::{
-        AltStatus, Asker, Counts, Done, Entry, Event, Method, Offer, Operation, Origin, Outcome, PortStatus, Refused,
-        Table, View,
+        AltStatus, Asker, Batch, Checks, Counts, Done, Entry, Event, Failed, Method, Offer, Operation, Origin, Outcome,
+        PortStatus, Refused, Table, View,
     },
     os::api_socket::{Connection, Listener, Next},
 };
@@ -175,6 +175,37 @@ impl altitude_control::api::Router for Tables {
         }
         self.news.push((asker, event));
         Ok(Done::default().into())
+    }
+
+    fn perform_all(&mut self, asker: Asker, operations: Vec<Operation>) -> Result<Done, Failed> {
+        Batch::verify(operations.clone(), self)?;
+        let count = operations.len() as u64;
+        for operation in operations {
+            self.perform(asker, operation).expect("it was verified");
+        }
+        Ok(Done { entry: None, count })
+    }
+}
+
+impl Checks for Tables {
+    fn holds(&self, eid: &EidPrefix) -> bool {
+        self.cache.iter().any(|entry| entry.eid == *eid)
+    }
+
+    fn writable(&self, table: Table) -> Result<(), Refused> {
+        if table == Table::Cache { Ok(()) } else { Err(Refused::Unsupported("not here")) }
+    }
+
+    fn acceptable(&self, offer: &Offer) -> Result<(), Refused> {
+        self.writable(offer.table)
+    }
+
+    fn unchanged(&self, eid: &EidPrefix, unless_after: Option<u64>) -> Result<(), Refused> {
+        match unless_after {
+            _ if !self.holds(eid) => Err(Refused::Missing("nothing there".to_owned())),
+            Some(41) => Err(Refused::Changed(*eid)),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! A running router, changed and watched through its mapping API.
 
+mod batch;
 mod mapd;
+mod shown;
 
 use std::{
     collections::BTreeMap,

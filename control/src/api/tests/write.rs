@@ -8,9 +8,9 @@ use super::*;
 #[derive(Default)]
 pub(super) struct Book {
     pub(super) entries: BTreeMap<EidPrefix, Entry>,
-    generation: u64,
+    pub(super) generation: u64,
     /// What it was last asked to do.
-    asked: Vec<(Asker, Operation)>,
+    pub(super) asked: Vec<(Asker, Operation)>,
 }
 
 impl View for Book {
@@ -60,6 +60,46 @@ impl Router for Book {
         };
         self.generation += u64::from(done.is_ok());
         done.map(Outcome::Done)
+    }
+
+    fn perform_all(&mut self, asker: Asker, operations: Vec<Operation>) -> Result<Done, Failed> {
+        let batch = Batch::verify(operations.clone(), self)?;
+        for eid in batch.removes() {
+            self.entries.remove(&eid);
+        }
+        for (_, offer) in batch.puts() {
+            let entry = Entry::new(offer.table, &offer.mapping, Origin::Api, UNIX_EPOCH, |_| true);
+            self.entries.insert(entry.eid, entry);
+        }
+        self.generation += 1;
+        let count = operations.len() as u64;
+        self.asked.extend(operations.into_iter().map(|operation| (asker, operation)));
+        Ok(Done { entry: None, count })
+    }
+}
+
+/// 66.0.0.0/8 is its own, and all that is there has changed since the generation 41.
+impl Checks for Book {
+    fn holds(&self, eid: &EidPrefix) -> bool {
+        self.entries.contains_key(eid)
+    }
+
+    fn writable(&self, table: Table) -> Result<(), Refused> {
+        if table == Table::Cache { Ok(()) } else { Err(Refused::Unsupported("not the database")) }
+    }
+
+    fn acceptable(&self, offer: &Offer) -> Result<(), Refused> {
+        self.writable(offer.table)?;
+        let own = eid("66.0.0.0/8", 0).covers(&offer.mapping.eid);
+        if own { Err(Refused::Invalid("our own".to_owned())) } else { Ok(()) }
+    }
+
+    fn unchanged(&self, eid: &EidPrefix, unless_after: Option<u64>) -> Result<(), Refused> {
+        match self.entries.get(eid) {
+            None => Err(Refused::Missing(format!("no entry for exactly {eid}"))),
+            Some(_) if unless_after == Some(41) => Err(Refused::Changed(*eid)),
+            Some(_) => Ok(()),
+        }
     }
 }
 
@@ -248,14 +288,13 @@ fn malformed_changes_are_refused_with_their_reason() {
     let mapping =
         |flags: u8, act: u8| [&[4, 0, 36, 0, flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, act, 7][..], &[0; 24]].concat();
     let must = [1, 0x80, 8, 0, 1, 0, 0, 0, 0, 0, 0, 0].as_slice();
-    let cases: [(Op, Flags, Vec<u8>, u32, &str); 12] = [
+    let cases: [(Op, Flags, Vec<u8>, u32, &str); 11] = [
         (Op::ADD, Flags::default(), vec![], errno::INVALID, "an EID is missing"),
         (Op::ADD, Flags::default(), place.to_vec(), errno::INVALID, "RLOCs, or the flag NEGATIVE"),
         (Op::ADD, Flags::default(), [place, &mapping(0, 0)].concat(), errno::INVALID, "RLOCs, or the flag NEGATIVE"),
         (Op::ADD, Flags::default(), [place, &mapping(1, 6)].concat(), errno::INVALID, "ACT is 0 to 5"),
         (Op::ADD, Flags::default(), [place, &mapping(1, 1)[..20]].concat(), errno::INVALID, "ends early"),
         (Op::ADD, Flags::default(), [place, &mapping(1, 1), must].concat(), errno::INVALID, "MUST_GEN means nothing"),
-        (Op::ADD, Flags::ATOMIC, [place, &mapping(1, 1)].concat(), errno::UNSUPPORTED, "one by one"),
         (Op::DELETE, Flags::default(), [&[1, 0, 1, 0, 2], place].concat(), errno::INVALID, "one table at a time"),
         (Op::FLUSH, Flags::default(), place.to_vec(), errno::INVALID, "DELETE takes out one EID"),
         (Op::REACH, Flags::default(), vec![], errno::INVALID, "about one RLOC"),

@@ -29,8 +29,8 @@ pub(super) struct News {
     pub(super) listeners: usize,
     /// Whose operation is being carried out,
     pub(super) cause: Option<Asker>,
-    /// and which entry it is about; `None`: all that changes meanwhile.
-    pub(super) about: Option<EidPrefix>,
+    /// and which entries it is about, ascending; `None`: all that changes meanwhile.
+    pub(super) about: Option<Vec<EidPrefix>>,
     /// One event says it all: single ones are not told.
     pub(super) muted: bool,
     packets: Packets,
@@ -86,9 +86,10 @@ impl Driver<'_> {
         if matches!(turn, Turn::Left { .. }) {
             self.operations.disown(&eid);
         }
+        let about = self.news.about.as_ref();
         // What ends by its time, or gives way to another, is nobody's doing.
-        let by_itself =
-            matches!(turn, Turn::Left { expired: true }) || self.news.about.is_some_and(|about| about != eid);
+        let by_itself = matches!(turn, Turn::Left { expired: true })
+            || about.is_some_and(|about| about.binary_search(&eid).is_err());
         if self.news.listeners == 0 || (self.news.muted && !by_itself) {
             return;
         }

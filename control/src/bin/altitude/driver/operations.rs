@@ -7,13 +7,17 @@ use std::{
 };
 
 use altitude_control::{
-    api::{Asker, Changes, Done, Judged, Method, Offer, Operation, Outcome, Refused, Router, Table, TraceAsk, View},
+    api::{
+        Asker, Batch, Changes, Checks, Done, Failed, Judged, Method, Offer, Operation, Outcome, Refused, Router, Table,
+        TraceAsk, View,
+    },
     map_cache,
 };
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
 
 use super::{Driver, sweeps::Sweep};
 
+const FULL: Refused = Refused::Full("the map-cache is full of entries that stay: raise --map-cache-max");
 /// Locators out of use at one time.
 const BANNED_MAX: usize = 4096;
 
@@ -74,8 +78,8 @@ impl Router for Driver<'_> {
         // A reload is nobody's change: who asks for one hears of it as all others.
         self.news.cause = Some(asker).filter(|_| operation != Operation::Reload);
         self.news.about = match &operation {
-            Operation::Add(offer) | Operation::Change { offer, .. } => Some(offer.mapping.eid),
-            Operation::Delete { eid, .. } => Some(*eid),
+            Operation::Add(offer) | Operation::Change { offer, .. } => Some(vec![offer.mapping.eid]),
+            Operation::Delete { eid, .. } => Some(vec![*eid]),
             Operation::Flush { .. } | Operation::Judge { .. } | Operation::Reload => None,
         };
         tracing::debug!(client = asker.0, ?operation, "asked through the mapping API");
@@ -102,6 +106,21 @@ impl Router for Driver<'_> {
         done
     }
 
+    fn perform_all(&mut self, asker: Asker, operations: Vec<Operation>) -> Result<Done, Failed> {
+        let now = Instant::now();
+        let count = operations.len() as u64;
+        tracing::debug!(client = asker.0, ?operations, "asked through the mapping API, all or none");
+        // What is over has left: it would take room, or its new owner with it.
+        self.cache(now, map_cache::Input::Wake);
+        let verified = Batch::verify(operations, self).and_then(|batch| self.fits(&batch).map(|()| batch));
+        match &verified {
+            Ok(_) => self.operations.done += count,
+            Err(_) => self.operations.refused += 1,
+        }
+        self.do_batch(now, asker, &verified?);
+        Ok(Done { entry: None, count })
+    }
+
     fn trace(&mut self, asker: Asker, ask: Option<TraceAsk>) -> Result<(), Refused> {
         self.start_trace(asker, ask)
     }
@@ -111,16 +130,19 @@ impl Driver<'_> {
     fn add(&mut self, now: Instant, asker: Asker, offer: Offer) -> Result<Done, Refused> {
         self.acceptable(&offer)?;
         let eid = offer.mapping.eid;
-        // What was only given up on is no mapping.
-        let there = self.map_cache.get(&eid).filter(|cached| cached.origin != map_cache::Origin::GivenUp);
-        if let Some(cached) = there {
-            if !self.is_condemned(&cached) {
-                return Err(Refused::Exists(eid));
-            }
-            let origin = cached.origin;
-            self.take_out_condemned(now, &eid, origin);
+        if self.holds(&eid) {
+            return Err(Refused::Exists(eid));
         }
+        self.clear_for(now, &eid);
         self.put(now, asker, offer)
+    }
+
+    /// What a FLUSH has still to take out gives way to what comes in its place.
+    fn clear_for(&mut self, now: Instant, eid: &EidPrefix) {
+        let there = self.map_cache.get(eid).filter(|cached| self.is_condemned(cached));
+        if let Some(origin) = there.map(|cached| cached.origin) {
+            self.take_out_condemned(now, eid, origin);
+        }
     }
 
     fn change(&mut self, now: Instant, asker: Asker, offer: Offer, unless_after: Option<u64>) -> Result<Done, Refused> {
@@ -140,7 +162,7 @@ impl Driver<'_> {
         self.cache(now, map_cache::Input::Put(offer.mapping, offer.life));
         if self.map_cache.get(&eid).is_none() {
             self.operations.disown(&eid);
-            return Err(Refused::Full("the map-cache is full of entries that stay: raise --map-cache-max"));
+            return Err(FULL);
         }
         Ok(Done { count: 1, ..Done::default() })
     }
@@ -194,7 +216,47 @@ impl Driver<'_> {
         Ok(Done { entry: None, count: locators.len() as u64 })
     }
 
-    /// Whether a mapping may stand in its table.
+    /// Whether there is room for all that a batch puts in; else which operation is the first without.
+    fn fits(&self, batch: &Batch) -> Result<(), Failed> {
+        let puts: BTreeSet<EidPrefix> = batch.puts().map(|(_, offer)| offer.mapping.eid).collect();
+        let new = batch.puts().filter(|(_, offer)| self.map_cache.get(&offer.mapping.eid).is_none());
+        let mut places: Vec<usize> = new.map(|(at, _)| at).collect();
+        places.sort_unstable();
+        let room = self.map_cache.room(&puts, &batch.removes());
+        places.get(room).map_or(Ok(()), |&first| Err((first, FULL)))
+    }
+
+    /// Does all of a batch that can be done, in one step of the map-cache.
+    fn do_batch(&mut self, now: Instant, asker: Asker, batch: &Batch) {
+        let named: Vec<EidPrefix> = batch.puts().map(|(_, offer)| offer.mapping.eid).collect();
+        named.iter().for_each(|eid| self.clear_for(now, eid));
+        (self.news.cause, self.news.about) = (Some(asker), Some(batch.named()));
+        for (_, offer) in batch.puts() {
+            let eid = offer.mapping.eid;
+            match offer.ephemeral {
+                true => self.operations.own(eid, asker),
+                false => self.operations.disown(&eid),
+            }
+            self.resolver.settle(&eid);
+        }
+        let puts = batch.puts().map(|(_, offer)| (offer.mapping.clone(), offer.life)).collect();
+        self.cache(now, map_cache::Input::Batch(puts, batch.removes()));
+        (self.news.cause, self.news.about) = (None, None);
+    }
+}
+
+impl Checks for Driver<'_> {
+    fn holds(&self, eid: &EidPrefix) -> bool {
+        // What was only given up on is no mapping, and what a FLUSH has still to take out is none any more.
+        let there =
+            |cached: map_cache::Cached<'_>| cached.origin != map_cache::Origin::GivenUp && !self.is_condemned(&cached);
+        self.map_cache.get(eid).is_some_and(there)
+    }
+
+    fn writable(&self, table: Table) -> Result<(), Refused> {
+        writable(table)
+    }
+
     fn acceptable(&self, offer: &Offer) -> Result<(), Refused> {
         writable(offer.table)?;
         let eid = &offer.mapping.eid;
@@ -202,7 +264,6 @@ impl Driver<'_> {
         own.map_or(Ok(()), |own| Err(Refused::Invalid(format!("{eid} lies inside our own EID-prefix {own}"))))
     }
 
-    /// Whether there is an entry, and it has not changed since a client saw it.
     fn unchanged(&self, eid: &EidPrefix, unless_after: Option<u64>) -> Result<(), Refused> {
         if self.map_cache.get(eid).is_none_or(|cached| self.is_condemned(&cached)) {
             return Err(Refused::Missing(format!("no entry for exactly {eid}")));

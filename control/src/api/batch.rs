@@ -1,0 +1,207 @@
+//! Changes that are made together or not at all: gathered in the session, verified against a table that they are not in yet.
+
+use std::collections::BTreeMap;
+
+use altitude_dataplane::mapping::EidPrefix;
+
+use super::{
+    Offer, Operation, Refused, Rights, Router, Session, Stat, Table,
+    message::{Flags, Header, MESSAGE_MAX, Op, errno, kind, put},
+    server::{Refusal, Request, refusal},
+    status::{self, Ids},
+    write,
+};
+
+/// Operations of one batch. Each has at most [`RLOCS_MAX`](super::RLOCS_MAX) RLOCs, so that a connection holds about half a
+/// megabyte of them.
+pub const BATCH_MAX: usize = 256;
+
+/// What is asked of a table before a change is made.
+pub trait Checks {
+    /// Whether there is a mapping for exactly this prefix.
+    fn holds(&self, eid: &EidPrefix) -> bool;
+
+    /// Whether this table may be changed.
+    ///
+    /// # Errors
+    /// [`Refused::Unsupported`].
+    fn writable(&self, table: Table) -> Result<(), Refused>;
+
+    /// Whether a mapping may stand in its table, whatever is there.
+    ///
+    /// # Errors
+    /// [`Refused`], why not.
+    fn acceptable(&self, offer: &Offer) -> Result<(), Refused>;
+
+    /// Whether there is an entry, and it has not changed since a client saw it.
+    ///
+    /// # Errors
+    /// [`Refused::Missing`], [`Refused::Changed`].
+    fn unchanged(&self, eid: &EidPrefix, unless_after: Option<u64>) -> Result<(), Refused>;
+}
+
+/// What a batch makes of each prefix that it names.
+#[derive(Debug, Default, PartialEq)]
+pub struct Batch {
+    /// With the place of the operation that said so last.
+    last: BTreeMap<EidPrefix, (usize, Option<Offer>)>,
+}
+
+/// Which operation of a batch cannot be done, counted from 0, and why.
+pub type Failed = (usize, Refused);
+
+impl Batch {
+    /// Verifies operations as if each were done when its turn comes; nothing is.
+    ///
+    /// # Errors
+    /// [`Failed`]: the first that cannot be done.
+    pub fn verify(operations: Vec<Operation>, table: &dyn Checks) -> Result<Self, Failed> {
+        let mut batch = Self::default();
+        for (at, operation) in operations.into_iter().enumerate() {
+            let taken = batch.check(&operation, table).map_err(|refused| (at, refused))?;
+            let offer = match operation {
+                Operation::Add(offer) | Operation::Change { offer, .. } => Some(offer),
+                _ => None,
+            };
+            batch.last.insert(taken, (at, offer));
+        }
+        Ok(batch)
+    }
+
+    /// The prefix that an operation is about, if it can be done after those before it.
+    fn check(&self, operation: &Operation, table: &dyn Checks) -> Result<EidPrefix, Refused> {
+        match operation {
+            Operation::Add(offer) => {
+                let eid = offer.mapping.eid;
+                table.acceptable(offer)?;
+                let there = self.last.get(&eid).map_or_else(|| table.holds(&eid), |(_, offer)| offer.is_some());
+                if there { Err(Refused::Exists(eid)) } else { Ok(eid) }
+            }
+            Operation::Change { offer, unless_after } => {
+                table.acceptable(offer)?;
+                self.unchanged(offer.mapping.eid, *unless_after, table)
+            }
+            Operation::Delete { table: of, eid, unless_after } => {
+                table.writable(*of)?;
+                self.unchanged(*eid, *unless_after, table)
+            }
+            Operation::Flush { .. } | Operation::Judge { .. } | Operation::Reload => {
+                Err(Refused::Invalid("a batch has ADD, CHANGE and DELETE, and nothing else".to_owned()))
+            }
+        }
+    }
+
+    fn unchanged(&self, eid: EidPrefix, unless_after: Option<u64>, table: &dyn Checks) -> Result<EidPrefix, Refused> {
+        match self.last.get(&eid) {
+            Some((_, None)) => Err(Refused::Missing(format!("no entry for exactly {eid}: the batch has taken it out"))),
+            // Nobody can have seen what the batch put in.
+            Some((_, Some(_))) if unless_after.is_some() => Err(Refused::Changed(eid)),
+            Some((_, Some(_))) => Ok(eid),
+            None => table.unchanged(&eid, unless_after).map(|()| eid),
+        }
+    }
+
+    /// The prefixes that it names, ascending.
+    #[must_use]
+    pub fn named(&self) -> Vec<EidPrefix> {
+        self.last.keys().copied().collect()
+    }
+
+    /// What it puts in, with the places of the operations.
+    pub fn puts(&self) -> impl Iterator<Item = (usize, &Offer)> {
+        self.last.values().filter_map(|(at, offer)| Some((*at, offer.as_ref()?)))
+    }
+
+    /// What it takes out. Perhaps it is not there: the batch itself had put it in.
+    #[must_use]
+    pub fn removes(&self) -> Vec<EidPrefix> {
+        self.last.iter().filter(|(_, (_, offer))| offer.is_none()).map(|(eid, _)| *eid).collect()
+    }
+}
+
+/// A batch that is coming in.
+#[derive(Debug)]
+pub(super) enum Run {
+    /// Operations so far, with the sequence of their messages.
+    Open(Vec<(u64, Operation)>),
+    /// This message has spoilt it: the others up to the end are read and forgotten.
+    Spoilt { sequence: u64, errno: u32, text: String },
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self::Open(Vec::new())
+    }
+}
+
+/// What a message adds to a batch.
+pub(super) fn member(asked: &Header, body: &[u8], session: &Session) -> Result<Operation, Refusal> {
+    if asked.flags.has(Flags::REPLY) || asked.flags.has(Flags::EVENT) {
+        return Err(Refusal::new(errno::INVALID, "a request is neither a reply nor an event"));
+    }
+    if !matches!(asked.op, Op::ADD | Op::CHANGE | Op::DELETE) {
+        return Err(Refusal::new(errno::INVALID, "a batch has ADD, CHANGE and DELETE, and nothing else"));
+    }
+    if session.rights() == Rights::Read {
+        return Err(Refused::Denied.into());
+    }
+    Ok(write::operation(asked, Request::read(body)?)?)
+}
+
+/// Takes in a message of a batch; the last one has it carried out, and is answered for all.
+pub(super) fn batched(
+    asked: &Header,
+    member: Result<Operation, Refusal>,
+    router: &mut dyn Router,
+    session: &mut Session,
+) -> Option<Vec<u8>> {
+    let mut run = session.run.take().unwrap_or_default();
+    if let Run::Open(operations) = &mut run {
+        let full =
+            || Refusal::new(errno::NO_SPACE, format!("a batch has at most {BATCH_MAX} operations: make several"));
+        let room = operations.len() < BATCH_MAX;
+        match member.and_then(|operation| room.then_some(operation).ok_or_else(full)) {
+            Ok(operation) => operations.push((asked.sequence, operation)),
+            Err(Refusal { errno, text }) => run = Run::Spoilt { sequence: asked.sequence, errno, text },
+        }
+    }
+    if asked.flags.has(Flags::MORE) {
+        session.run = Some(run);
+        return None;
+    }
+    let outcome = match run {
+        Run::Open(run) => {
+            let (sequences, operations): (Vec<u64>, Vec<Operation>) = run.into_iter().unzip();
+            let done = router.perform_all(session.asker(), operations);
+            done.map_err(|(at, refused)| (sequences[at], refused.errno(), refused.to_string()))
+        }
+        Run::Spoilt { sequence, errno, text } => Err((sequence, errno, text)),
+    };
+    let reply = Header { flags: Flags::REPLY, errno: 0, generation: router.view().generation(), ..*asked };
+    let mut body = Vec::new();
+    Some(match outcome {
+        Ok(done) => {
+            status::put_stats(&mut body, &[Stat::new("touched", done.count)], &mut Ids::default());
+            reply.message(&body)
+        }
+        Err((sequence, errno, text)) => {
+            put(&mut body, kind::FAILED, |out| out.extend(sequence.to_le_bytes()));
+            put(&mut body, kind::TEXT, |out| out.extend(text.as_bytes()));
+            Header { errno, ..reply }.message(&body)
+        }
+    })
+}
+
+/// The reply to a request longer than [`MESSAGE_MAX`], of which this is the beginning. As a part of a batch it spoils that, and
+/// is answered with it.
+#[must_use]
+pub fn too_long(request: &[u8], router: &mut dyn Router, session: &mut Session) -> Option<Vec<u8>> {
+    let nobody = Header { op: Op(0), flags: Flags::default(), errno: 0, sequence: 0, generation: 0 };
+    let text = format!("a request has at most {MESSAGE_MAX} octets");
+    match Header::first(request) {
+        Ok(asked) if asked.flags.has(Flags::ATOMIC) => {
+            batched(&asked, Err(Refusal::new(errno::TOO_LONG, text)), router, session)
+        }
+        _ => Some(refusal(&nobody, errno::TOO_LONG, &text)),
+    }
+}
