@@ -13,6 +13,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// The version of this interface, for `altmap_open`.
+#define ALTMAP_ABI 1
+
+// Table: mappings of other sites (the map-cache).
+#define ALTMAP_CACHE 0
+
+// Table: the router's own mappings (the database).
+#define ALTMAP_DATABASE 1
+
+// AFI of an IPv4 address: the first 4 octets of `addr`.
+#define ALTMAP_AFI_IPV4 1
+
+// AFI of an IPv6 address.
+#define ALTMAP_AFI_IPV6 2
+
+// `plen` of an EID that has none: all bits of the address, so the longest match.
+#define ALTMAP_HOST 255
+
 // Changes of one batch at most.
 #define ALTMAP_BATCH_MAX 256
 
@@ -66,24 +84,6 @@
 
 // Flag of an event: static entries too.
 #define ALTMAP_EVENT_ALL 256
-
-// The version of this interface, for `altmap_open`.
-#define ALTMAP_ABI 1
-
-// Table: mappings of other sites (the map-cache).
-#define ALTMAP_CACHE 0
-
-// Table: the router's own mappings (the database).
-#define ALTMAP_DATABASE 1
-
-// AFI of an IPv4 address: the first 4 octets of `addr`.
-#define ALTMAP_AFI_IPV4 1
-
-// AFI of an IPv6 address.
-#define ALTMAP_AFI_IPV6 2
-
-// `plen` of an EID that has none: all bits of the address, so the longest match.
-#define ALTMAP_HOST 255
 
 // Octets that must be free in front of a packet, for whatever `altitude_lisp_output` puts there; in front of one to be
 // decapsulated 14 are enough. They may be written over; no other octets of the memory but these and the packet's are touched.
@@ -273,6 +273,15 @@ typedef struct altmap_rloc {
   uint32_t rx_nonce;
 } altmap_rloc;
 
+// What `altmap_dump` calls for each entry: its prefix, the entry, and its `n` RLOCs, an array of the library's
+// `sizeof(altmap_rloc)`, which is `rlocs[0].size`. All are valid until it returns. It returns 0 to go on; anything else
+// ends the dump. It may use the handle, but not close it; it must neither throw nor longjmp.
+typedef int (*altmap_visit)(void *user,
+                            const struct altmap_eid *eid,
+                            const struct altmap_entry *entry,
+                            const struct altmap_rloc *rlocs,
+                            size_t n);
+
 // An event.
 typedef struct altmap_event {
   // `sizeof(altmap_event)` as the caller was compiled.
@@ -307,15 +316,6 @@ typedef struct altmap_event {
   // Of STALE and LSBITS, else 0.
   uint32_t ours;
 } altmap_event;
-
-// What `altmap_dump` calls for each entry: its prefix, the entry, and its `n` RLOCs, an array of the library's
-// `sizeof(altmap_rloc)`, which is `rlocs[0].size`. All are valid until it returns. It returns 0 to go on; anything else
-// ends the dump. It may use the handle, but not close it; it must neither throw nor longjmp.
-typedef int (*altmap_visit)(void *user,
-                            const struct altmap_eid *eid,
-                            const struct altmap_entry *entry,
-                            const struct altmap_rloc *rlocs,
-                            size_t n);
 
 // A packet, and what became of it.
 typedef struct altitude_packet {
@@ -375,79 +375,6 @@ typedef struct altitude_config {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
-
-// Begins a batch: from now on altmap_add, altmap_change and altmap_delete with this handle check their arguments and keep what
-// they are to do, which altmap_batch_commit has done. Their 0 means no more than that; beyond ALTMAP_BATCH_MAX they are
-// -ENOSPC, and the batch stays as it was. All other functions do at once what they do.
-//
-// -EBUSY: one has begun already; -EINVAL: a NULL.
-//
-// # Safety
-// `handle` is NULL or open, and in use by no other thread.
-int altmap_batch_begin(struct altmap *handle);
-
-// Has the router make all changes of the batch, or none, and ends it either way. Each is verified as if those before it were made;
-// a packet takes the way of before or of after. Subscribers hear of what became of each prefix.
-//
-// On an error of the router's `*failed`, unless `failed` is NULL, is the change that could not be made, the first one being 0;
-// else it is not written. Blocks at most 5 seconds for each message.
-//
-// -EINVAL: a NULL, or no batch; -EEXIST, -ENOENT, -EAGAIN, -EINVAL, -ENOSPC, -EPERM, -EOPNOTSUPP: as for the function of that
-// change; what the batch puts in must find room before what it takes out leaves; and what happens to the connection, as
-// for `altmap_get`.
-//
-// # Safety
-// `handle` is NULL or open, and in use by no other thread; `failed` is NULL or writable.
-int altmap_batch_commit(struct altmap *handle,
-                        size_t *failed);
-
-// Ends a batch without any of its changes.
-//
-// -EINVAL: a NULL, or no batch.
-//
-// # Safety
-// `handle` is NULL or open, and in use by no other thread.
-int altmap_batch_abort(struct altmap *handle);
-
-// Has events told from now on: those whose bit `1 << ALTMAP_OP_*` is set in `ops`, inside `only` if that is not NULL. It
-// replaces what was subscribed to before; `ops` 0 ends it. What this handle does itself is not told.
-//
-// `miss_detail` is 0: a MISS has the EID, and the packet's source; 1: the packet's IP header too, and the 8 octets behind it; 2: the
-// packet, as far as workers have handed it over.
-//
-// -EINVAL: `ops` has a bit that is no event, `only` is none, or `miss_detail` is not 0 to 2; -EPERM: `miss_detail` 2, and this
-// client may only read.
-//
-// # Safety
-// `handle` is NULL or open, and in use by no other thread; `only` is NULL or readable.
-int altmap_subscribe(struct altmap *handle,
-                     uint32_t ops,
-                     int miss_detail,
-                     const struct altmap_eid *only);
-
-// The descriptor of the connection, for poll or epoll: when it is readable, call `altmap_next` with 0 until it says -EAGAIN. It
-// stays the library's: not to be closed, read or written. After another call than `altmap_next`, events may wait that
-// the descriptor does not tell of: call `altmap_next` first.
-//
-// -EINVAL: a NULL; -ENOTCONN: the connection was lost.
-//
-// # Safety
-// `handle` is NULL or open, and in use by no other thread.
-int altmap_fd(const struct altmap *handle);
-
-// Takes the next event, waiting at most `timeout_ms` milliseconds for it; for ever if that is negative.
-//
-// Before the call, `event->size` is set to `sizeof(altmap_event)`. On 0 `*event` is written; what its pointers lead to is
-// valid until the next call with this handle.
-//
-// -EAGAIN: there was none in that time; -EINVAL: a NULL, or a `size` that is none; and what happens to the connection, as for
-// `altmap_get`.
-//
-// # Safety
-// `handle` is NULL or open, and in use by no other thread; `event` is NULL or writable, with its `size` set.
-int altmap_next(struct altmap *handle,
-                struct altmap_event *event,
-                int timeout_ms);
 
 // Connects to the router whose mapping API listens at `path`, and puts the handle into `*out`.
 //
@@ -584,220 +511,6 @@ int altmap_fd(const struct altmap *handle);
 int altmap_next(struct altmap *handle,
                 struct altmap_event *event,
                 int timeout_ms);
-
-// Makes what one thread needs to hand packets over, and puts it into `*out`.
-//
-// `*out` is written on 0 and only then, and is the caller's until `altitude_thread_free`. Any thread may call.
-//
-// -EINVAL: a NULL; -EBUSY: the table has as many threads as it was made for.
-//
-// # Safety
-// `table` is NULL or from `altitude_table_new`; `out` is NULL or writable.
-int altitude_thread_new(struct altitude_table *table, struct altitude_thread **out);
-
-// Gives it up; NULL is allowed and does nothing. The table may be given up before.
-//
-// # Safety
-// `thread` is NULL or from `altitude_thread_new`, not freed yet, and in use by no other thread.
-void altitude_thread_free(struct altitude_thread *thread);
-
-// Says that this thread hands no packet over for a while. To be called before it sleeps or waits: until then, or until its next
-// packet, the table keeps the memory of all that is taken out or replaced, and refuses changes in the end (-ENOSPC). Its next packet
-// ends that by itself. NULL is allowed and does nothing.
-//
-// # Safety
-// `thread` is NULL or from `altitude_thread_new`, and in use by no other thread.
-void altitude_quiescent(struct altitude_thread *thread);
-
-// Encapsulates an IP packet that came from a site: looks its addresses up, chooses an RLOC by its flow, takes one hop off, and
-// writes outer IP, UDP and LISP headers in front of it. All fields of `*packet` that are written are written on 0; nothing is on
-// an error. Does not block, lock or allocate.
-//
-// -EINVAL: a NULL, a `size` that is none, a packet beyond its memory, or an `iid` of more than 24 bits; -EMSGSIZE: it is longer than
-// ALTITUDE_PACKET_MAX.
-//
-// # Safety
-// `thread` is NULL or from `altitude_thread_new`, and in use by no other thread; `packet` is NULL or writable, with its `size` set;
-// `packet->memory` is NULL or has `capacity` octets, of which nobody else uses the packet's and the ALTITUDE_HEADROOM in front of it,
-// as far as there are, meanwhile.
-int altitude_lisp_output(struct altitude_thread *thread,
-                         struct altitude_packet *packet);
-
-// Decapsulates an IP packet that came from the core: checks its headers and addresses, takes the outer ones off, and gives the
-// inner one their ECN, DSCP and TTL. As `altitude_lisp_output` for the rest; `iid` is written.
-//
-// # Safety
-// As for `altitude_lisp_output`.
-int altitude_lisp_input(struct altitude_thread *thread,
-                        struct altitude_packet *packet);
-
-// The name of a reason, as `altitude show counters` has it, or "none" for 0 and "unknown" beyond. The text is never freed. Any
-// thread may call.
-const char *altitude_reason_name(uint16_t reason);
-
-// The name of a verdict: "send", "native", "miss", "split", "drop", or "unknown". The text is static. Any thread may call.
-const char *altitude_verdict_name(uint8_t verdict);
-
-// Makes an empty table, and puts it into `*out`.
-//
-// `*out` is written on 0 and only then, and is the caller's until `altitude_table_free`. No pointer is kept. Any thread may call.
-//
-// -EINVAL: a NULL, a `size`, RLOC or `source_check` that is none, no RLOC or thread, more of either or a larger `capacity` than
-// may be; -EAFNOSUPPORT: an `afi` is none of ALTMAP_AFI_*.
-//
-// # Safety
-// `config` is NULL or a config of `config->size` octets whose `rlocs` are `nrloc` RLOCs of `rlocs[0].size` octets each; `out` is
-// NULL or writable.
-int altitude_table_new(const struct altitude_config *config,
-                       struct altitude_table **out);
-
-// Gives a table up; NULL is allowed and does nothing. Its memory is freed with its last thread's.
-//
-// # Safety
-// `table` is NULL or from `altitude_table_new`, not freed yet, and in use by no other thread.
-void altitude_table_free(struct altitude_table *table);
-
-// Puts a mapping in, or in the place of the one of exactly this prefix, whose hits stay. `entry` and `rlocs` as for `altmap_add`,
-// but that a mapping stays until it is taken out: `ttl_s` is not looked at, nor ALTMAP_EPHEMERAL. Packets see it at once.
-//
-// -EINVAL: a NULL, a `size`, EID, RLOC or `act` that is none, RLOCs and ALTMAP_NEGATIVE together or neither, a prefix inside one of
-// our own, an RLOC inside the prefix; -ENOSPC: the table is full, or a thread has neither handed a packet over nor called
-// `altitude_quiescent` for so long that no memory can be used anew; there is no mapping of the prefix then.
-//
-// # Safety
-// `table` is NULL or from `altitude_table_new`; the rest as for `altmap_add`.
-int altitude_table_put(struct altitude_table *table,
-                       const struct altmap_eid *eid,
-                       const struct altmap_entry *entry,
-                       const struct altmap_rloc *rlocs,
-                       size_t n);
-
-// Takes the mapping of exactly this prefix out. Packets see it at once.
-//
-// -ENOENT: there is none; -EINVAL: a NULL, or an EID that is none; -EAFNOSUPPORT as for `altitude_table_new`.
-//
-// # Safety
-// `table` is NULL or from `altitude_table_new`; `eid` is NULL or readable.
-int altitude_table_delete(struct altitude_table *table, const struct altmap_eid *eid);
-
-// Makes an EID-prefix one of ours (`ours` is not 0): packets from it are encapsulated, packets to it come out of tunnels. Or takes
-// that back.
-//
-// -ENOENT: it is none of ours; -EINVAL: a NULL, an EID that is none, or a prefix that has a mapping, or one inside it; -ENOSPC as for
-// `altitude_table_put`.
-//
-// # Safety
-// As for `altitude_table_delete`.
-int altitude_table_own(struct altitude_table *table,
-                       const struct altmap_eid *eid,
-                       int ours);
-
-// Says that a locator can be reached (`up` is not 0), as all can at first, or that it cannot: the mappings that have it use
-// others. `addr` has 4 or 16 octets.
-//
-// -EINVAL: a NULL; -EAFNOSUPPORT: `afi` is none of ALTMAP_AFI_*; -ENOSPC as for `altitude_table_put`, but that it is known from
-// now on, and takes effect with a later call that changes the table.
-//
-// # Safety
-// `table` is NULL or from `altitude_table_new`; `addr` is NULL or readable for the octets of its family.
-int altitude_table_reach(struct altitude_table *table,
-                         uint16_t afi,
-                         const uint8_t *addr,
-                         int up);
-
-// Packets that used the mapping, or the EID-prefix of our own, of exactly this prefix, and their inner octets, of all threads. May
-// lag behind them. `packets` and `octets` are written on 0 and only then.
-//
-// -ENOENT: there is none; -EINVAL: a NULL, or an EID that is none.
-//
-// # Safety
-// As for `altitude_table_delete`; `packets` and `octets` are NULL or writable.
-int altitude_table_hits(struct altitude_table *table,
-                        const struct altmap_eid *eid,
-                        uint64_t *packets,
-                        uint64_t *octets);
-
-// What all threads of a table, also those given up, have counted so far under a stable name: "encapsulated", "decapsulated",
-// "missed", or a reason's. May lag behind them. `*out` is written on 0 and only then.
-//
-// -ENOENT: there is no such counter; -EINVAL: a NULL.
-//
-// # Safety
-// `table` is NULL or from `altitude_table_new`; `name` is NULL or a string that ends with a NUL; `out` is NULL or writable.
-int altitude_table_count(const struct altitude_table *table,
-                         const char *name,
-                         uint64_t *out);
-
-// Puts a mapping into a table; fails if exactly this prefix is there.
-//
-// Of `entry`, `size`, `version`, `flags`, `ttl_s` and `act` are read: `ttl_s` seconds is how long it stays, 0 until it is taken
-// out; with ALTMAP_NEGATIVE there are no RLOCs and `act` is done; with ALTMAP_EPHEMERAL it goes when the handle is closed
-// or the program dies. NULL stands for a mapping with RLOCs that stays. Of each RLOC, `size` (of the first), `afi`, `addr`, `prio`,
-// `weight`, `mprio`, `mweight` and the flags ALTMAP_RLOC_REACHABLE, without which it is not used, and ALTMAP_RLOC_LOCAL
-// are read. No pointer is kept. Blocks at most 5 seconds for each message.
-//
-// -EEXIST: it is there, altmap_change replaces it; -EINVAL: a NULL, a `size`, EID, RLOC or `act` that is none, RLOCs and
-// ALTMAP_NEGATIVE together or neither, an EID that is the router's own; -ENOSPC: the table is full; -EPERM: this client
-// may only read; -EOPNOTSUPP: the router's own mappings are the configuration's; and what happens to the connection, as for
-// `altmap_get`.
-//
-// # Safety
-// `handle` is NULL or open, and in use by no other thread; `eid` is NULL or readable; `entry` is NULL or an entry of
-// `entry->size` octets; `rlocs` is NULL or `n` RLOCs of `rlocs[0].size` octets each.
-int altmap_add(struct altmap *handle,
-               int table,
-               const struct altmap_eid *eid,
-               const struct altmap_entry *entry,
-               const struct altmap_rloc *rlocs,
-               size_t n);
-
-// Replaces the mapping of exactly this prefix, whose counters stay. As `altmap_add` for the rest.
-//
-// `must_gen` is 0, or the `gen` of an entry that `altmap_get` or `altmap_dump` gave: then -EAGAIN if the mapping has changed
-// since. The `gen` in an event is no such number.
-//
-// -ENOENT: there is none.
-//
-// # Safety
-// As for `altmap_add`.
-int altmap_change(struct altmap *handle,
-                  int table,
-                  const struct altmap_eid *eid,
-                  const struct altmap_entry *entry,
-                  const struct altmap_rloc *rlocs,
-                  size_t n,
-                  uint64_t must_gen);
-
-// Takes the mapping of exactly this prefix out of a table.
-//
-// -ENOENT: there is none; -EINVAL: a NULL, a table or EID that is none; -EPERM, -EOPNOTSUPP as for `altmap_add`.
-//
-// # Safety
-// `handle` is NULL or open, and in use by no other thread; `eid` is NULL or readable.
-int altmap_delete(struct altmap *handle, int table, const struct altmap_eid *eid);
-
-// Takes all mappings out of a table, static ones only if `all` is not 0. What comes into it meanwhile may go too. Blocks at most
-// 60 seconds.
-//
-// -EINVAL: a NULL, or a table that is none; -EPERM, -EOPNOTSUPP as for `altmap_add`.
-//
-// # Safety
-// `handle` is NULL or open, and in use by no other thread.
-int altmap_flush(struct altmap *handle,
-                 int table,
-                 int all);
-
-// Takes a locator out of use in every mapping that has it (`up` is 0), or takes that back. `addr` has 4 or 16 octets.
-//
-// -ENOENT: no mapping has it; -EINVAL: a NULL; -EAFNOSUPPORT: `afi` is none of ALTMAP_AFI_*; -ENOSPC: as many locators are out
-// of use as may be; -EPERM as for `altmap_add`.
-//
-// # Safety
-// `handle` is NULL or open, and in use by no other thread; `addr` is NULL or readable for the octets of its family.
-int altmap_reach(struct altmap *handle,
-                 uint16_t afi,
-                 const uint8_t *addr,
-                 int up);
 
 // Makes what one thread needs to hand packets over, and puts it into `*out`.
 //
