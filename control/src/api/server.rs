@@ -1,6 +1,9 @@
 //! Requests in, replies out: no socket inside.
 
-use std::ops::{Bound, RangeBounds};
+use std::{
+    net::IpAddr,
+    ops::{Bound, RangeBounds},
+};
 
 use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Locator, Prefix};
 
@@ -44,8 +47,8 @@ pub trait View {
     /// The ALT.
     fn alt(&self) -> AltStatus;
 
-    /// Locators of the map-cache, ascending.
-    fn locators(&self) -> Vec<LocatorStatus> {
+    /// At most `max` locators of the map-cache behind `after`, ascending; fewer only if there are no more.
+    fn locators(&self, _after: Option<IpAddr>, _max: usize) -> Vec<LocatorStatus> {
         Vec::new()
     }
 
@@ -97,11 +100,12 @@ pub trait Router {
     /// [`Refused`], why not; nothing has changed then.
     fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Outcome, Refused>;
 
-    /// Carries out a batch of a client that may write: all of it, in one round, or nothing.
+    /// Carries out a batch of a client that may write: all of it, in one round, or nothing; as a `trial` nothing, and it is
+    /// said whether it could be.
     ///
     /// # Errors
     /// [`Failed`]: which operation cannot be done, and why; nothing has changed then.
-    fn perform_all(&mut self, _asker: Asker, _operations: Vec<Operation>) -> Result<Done, Failed> {
+    fn perform_all(&mut self, _asker: Asker, _operations: Vec<Operation>, _trial: bool) -> Result<Done, Failed> {
         Err((0, Refused::Unsupported("no batch can be done here")))
     }
 
@@ -241,6 +245,11 @@ pub(super) struct Request {
     detail: Option<Detail>,
     cursor: Option<EidPrefix>,
     next: Option<u32>,
+    /// Name of a neighbour, or nothing for all, and whether its session stays.
+    pub(super) clear: Option<(Option<String>, bool)>,
+    after: Option<IpAddr>,
+    /// It is of a batch that is to be tried.
+    pub(super) trial: Option<()>,
 }
 
 impl Request {
@@ -266,6 +275,9 @@ impl Request {
                 kind::DETAIL => once(&mut request.detail, Detail::read(fields)?)?,
                 kind::CURSOR => once(&mut request.cursor, bgp::cursor(fields)?)?,
                 kind::NEXT => once(&mut request.next, sites::next(fields)?)?,
+                kind::AFTER => once(&mut request.after, locators::after(fields)?)?,
+                kind::TRIAL => once(&mut request.trial, fields.end()?)?,
+                kind::CLEAR => once(&mut request.clear, bgp::clear(fields)?)?,
                 other if other & kind::MANDATORY != 0 => return Err(ProtocolError::Unknown(other)),
                 _ => {}
             }
@@ -304,8 +316,10 @@ fn answer(
     if asked.flags.has(Flags::REPLY) || asked.flags.has(Flags::EVENT) {
         return Err(Refusal::new(errno::INVALID, "a request is neither a reply nor an event"));
     }
-    let changes =
-        matches!(asked.op, Op::ADD | Op::DELETE | Op::CHANGE | Op::REACH | Op::BADREACH | Op::FLUSH | Op::RELOAD);
+    let changes = matches!(
+        asked.op,
+        Op::ADD | Op::DELETE | Op::CHANGE | Op::REACH | Op::BADREACH | Op::FLUSH | Op::RELOAD | Op::CLEAR
+    );
     if (changes || asked.op == Op::TRACE) && session.rights() == Rights::Read {
         return Err(Refused::Denied.into());
     }
@@ -313,6 +327,9 @@ fn answer(
         return Ok(router.trace(session.asker(), TraceAsk::read(body)?)?);
     }
     let request = Request::read(body)?;
+    if request.trial.is_some() {
+        return Err(Refusal::new(errno::INVALID, "TRIAL is of batches: set ATOMIC"));
+    }
     let view = router.view();
     match asked.op {
         Op::HELLO => {
@@ -355,7 +372,7 @@ pub(super) fn put_done(out: &mut Vec<u8>, op: Op, done: &Done) {
     if let Some(entry) = &done.entry {
         entry::put_entry(out, entry);
     }
-    if matches!(op, Op::FLUSH | Op::REACH | Op::BADREACH | Op::RELOAD) {
+    if matches!(op, Op::FLUSH | Op::REACH | Op::BADREACH | Op::RELOAD | Op::CLEAR) {
         status::put_stats(out, &[Stat::new("touched", done.count)], &mut Ids::default());
     }
 }
@@ -416,8 +433,12 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
             }
         }
         Some(Detail::Locators) => {
-            for locator in view.locators() {
-                group(&mut |out| locators::put_locator(out, &locator));
+            let page = view.locators(request.after, PAGE);
+            for locator in &page {
+                group(&mut |out| locators::put_locator(out, locator));
+            }
+            if let Some(last) = page.get(PAGE - 1) {
+                group(&mut |out| locators::put_after(out, last.address));
             }
         }
         Some(Detail::Bgp) => {

@@ -15,7 +15,7 @@ mod roles;
 mod settings;
 mod site;
 mod sites;
-mod values;
+pub(super) mod values;
 
 use std::{collections::HashMap, hash::Hash, net::IpAddr};
 
@@ -112,6 +112,7 @@ pub(super) fn validate(
             routes,
             ribs,
             speaker,
+            announce_database: bgp::announces_database(draft),
             roles,
             map_servers,
             identity,

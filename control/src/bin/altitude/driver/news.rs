@@ -67,7 +67,7 @@ impl Packets {
     }
 }
 
-/// What became of an entry of the map-cache.
+/// What became of an entry.
 #[derive(Clone, Copy)]
 pub(super) enum Turn {
     Came,
@@ -76,14 +76,14 @@ pub(super) enum Turn {
 }
 
 impl Driver<'_> {
-    /// An entry of the map-cache came, changed or left.
-    pub(super) fn turned(&mut self, eid: EidPrefix, turn: Turn) {
+    /// An entry of a table came, changed or left.
+    pub(super) fn turned(&mut self, table: Table, eid: EidPrefix, turn: Turn) {
         self.generation += 1;
         // Of what is gone nobody asks whether it has changed: a FLUSH does not push out what others want to know.
         if !(self.news.muted && matches!(turn, Turn::Left { .. })) {
             self.operations.changes.note(eid, self.generation);
         }
-        if matches!(turn, Turn::Left { .. }) {
+        if table == Table::Cache && matches!(turn, Turn::Left { .. }) {
             self.operations.disown(&eid);
         }
         let about = self.news.about.as_ref();
@@ -94,9 +94,9 @@ impl Driver<'_> {
             return;
         }
         let event = match turn {
-            Turn::Left { expired } => Event::Deleted { table: Table::Cache, eid, expired },
+            Turn::Left { expired } => Event::Deleted { table, eid, expired },
             // What has left since is told as that.
-            Turn::Came | Turn::Changed => match (self.exact(Table::Cache, &eid), turn) {
+            Turn::Came | Turn::Changed => match (self.exact(table, &eid), turn) {
                 (Some(entry), Turn::Came) => Event::Added(entry),
                 (Some(entry), _) => Event::Changed(entry),
                 (None, _) => return,
