@@ -7,7 +7,8 @@ use altitude_dataplane::mapping::EidPrefix;
 use super::{
     Offer, Operation, Refused, Rights, Router, Session, Stat, Table,
     message::{Flags, Header, MESSAGE_MAX, Op, errno, kind, put},
-    server::{Refusal, Request, refusal},
+    request::Request,
+    server::{Refusal, refusal},
     status::{self, Ids},
     write,
 };

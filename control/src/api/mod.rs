@@ -171,6 +171,7 @@ mod message;
 mod misses;
 mod operation;
 mod registration;
+mod request;
 mod server;
 mod session;
 mod sites;

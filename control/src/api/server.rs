@@ -5,18 +5,17 @@ use std::{
     ops::{Bound, RangeBounds},
 };
 
-use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Locator, Prefix};
+use altitude_dataplane::mapping::{Eid, EidPrefix};
 
 use super::{
-    AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, Filter, LocatorStatus, MissDetail, Operation, Outcome,
+    AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, LocatorStatus, MissDetail, Operation, Outcome,
     PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, SubscriptionStatus, Table,
     TraceAsk,
     batch::{Failed, batched, member},
-    bgp,
-    entry::{self, Terms},
-    event, locators,
-    message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind, put},
+    bgp, entry, locators,
+    message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, errno, kind, put},
     registration,
+    request::Request,
     session::FILTERS_MAX,
     sites,
     status::{self, Detail, Ids},
@@ -231,81 +230,6 @@ impl Pages<'_> {
     }
 }
 
-/// What the TLVs of a request say; each at most once.
-#[derive(Default)]
-pub(super) struct Request {
-    pub(super) table: Option<Option<Table>>,
-    pub(super) instance: Option<InstanceId>,
-    prefix: Option<Prefix>,
-    pub(super) terms: Option<Terms>,
-    /// In the order of the RLOCs, as many as there are.
-    pub(super) locators: Vec<Locator>,
-    pub(super) must_generation: Option<u64>,
-    filters: Vec<Filter>,
-    detail: Option<Detail>,
-    cursor: Option<EidPrefix>,
-    next: Option<u32>,
-    /// Name of a neighbour, or nothing for all, and whether its session stays.
-    pub(super) clear: Option<(Option<String>, bool)>,
-    after: Option<IpAddr>,
-    /// It is of a batch that is to be tried.
-    pub(super) trial: Option<()>,
-}
-
-impl Request {
-    pub(super) fn read(body: &[u8]) -> Result<Self, ProtocolError> {
-        fn once<T>(place: &mut Option<T>, value: T) -> Result<(), ProtocolError> {
-            match place.replace(value) {
-                None => Ok(()),
-                Some(_) => Err(ProtocolError::Value("a TLV is there twice")),
-            }
-        }
-        let mut request = Self::default();
-        for tlv in Tlvs(body) {
-            let (kind, fields) = tlv?;
-            match kind {
-                kind::TABLE => once(&mut request.table, entry::table(fields)?)?,
-                kind::IID => once(&mut request.instance, entry::instance(fields)?)?,
-                kind::EID => once(&mut request.prefix, entry::prefix(fields)?)?,
-                kind::MAPPING => once(&mut request.terms, entry::terms(fields)?)?,
-                kind::RLOC => request.locators.push(entry::locator(fields)?.locator),
-                kind::MUST_GEN => once(&mut request.must_generation, generation(fields)?)?,
-                kind::REACH_INFO => drop(event::reach_info(fields)?),
-                kind::FILTER => request.filters.push(Filter::read(fields)?),
-                kind::DETAIL => once(&mut request.detail, Detail::read(fields)?)?,
-                kind::CURSOR => once(&mut request.cursor, bgp::cursor(fields)?)?,
-                kind::NEXT => once(&mut request.next, sites::next(fields)?)?,
-                kind::AFTER => once(&mut request.after, locators::after(fields)?)?,
-                kind::TRIAL => once(&mut request.trial, fields.end()?)?,
-                kind::CLEAR => once(&mut request.clear, bgp::clear(fields)?)?,
-                other if other & kind::MANDATORY != 0 => return Err(ProtocolError::Unknown(other)),
-                _ => {}
-            }
-        }
-        Ok(request)
-    }
-
-    /// The EID-prefix named.
-    pub(super) fn eid(&self) -> Option<EidPrefix> {
-        self.prefix.map(|prefix| EidPrefix { instance: self.instance.unwrap_or_default(), prefix })
-    }
-
-    /// The tables asked for: the cache if none is named.
-    fn tables(&self) -> &'static [Table] {
-        match self.table {
-            None | Some(Some(Table::Cache)) => &[Table::Cache],
-            Some(Some(Table::Database)) => &[Table::Database],
-            Some(None) => &[Table::Cache, Table::Database],
-        }
-    }
-}
-
-fn generation(mut fields: super::message::Fields<'_>) -> Result<u64, ProtocolError> {
-    let generation = fields.u64()?;
-    fields.end()?;
-    Ok(generation)
-}
-
 fn answer(
     asked: &Header,
     body: &[u8],
@@ -432,15 +356,7 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
                 group(&mut |out| status::put_route(out, route));
             }
         }
-        Some(Detail::Locators) => {
-            let page = view.locators(request.after, PAGE);
-            for locator in &page {
-                group(&mut |out| locators::put_locator(out, locator));
-            }
-            if let Some(last) = page.get(PAGE - 1) {
-                group(&mut |out| locators::put_after(out, last.address));
-            }
-        }
+        Some(Detail::Locators) => put_locators(request, view, &mut group),
         Some(Detail::Bgp) => {
             let status = view.bgp();
             if let Some(speaker) = &status.speaker {
@@ -471,6 +387,16 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
     }
     for group in groups {
         pages.add(&group);
+    }
+}
+
+fn put_locators(request: &Request, view: &dyn View, group: &mut sites::Group<'_>) {
+    let page = view.locators(request.after, PAGE);
+    for locator in &page {
+        group(&mut |out| locators::put_locator(out, locator));
+    }
+    if let Some(last) = page.get(PAGE - 1) {
+        group(&mut |out| locators::put_after(out, last.address));
     }
 }
 

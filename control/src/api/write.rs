@@ -9,7 +9,7 @@ use super::{
     entry::{self, Terms},
     event::{self, Method},
     message::{Flags, Header, Op, kind, put},
-    server::Request,
+    request::Request,
 };
 
 /// What a MAPPING that is not there stands for.

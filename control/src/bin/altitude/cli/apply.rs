@@ -10,22 +10,25 @@ use super::map::{ChangeArguments, DelArguments, OfferArguments};
 #[command(name = "map", no_binary_name = true, disable_help_flag = true, disable_help_subcommand = true)]
 struct Line {
     #[command(subcommand)]
-    change: Change,
+    verb: Verb,
 }
 
 #[derive(Debug, Subcommand)]
-enum Change {
+enum Verb {
     Add(OfferArguments),
     Change(ChangeArguments),
     #[command(alias = "delete")]
     Del(DelArguments),
 }
 
+/// Things with the numbers of their lines.
+type Numbered<T> = Vec<(usize, T)>;
+
 /// Reads a file: its changes, each with the number of its line.
 ///
 /// # Errors
 /// Every line that is none, by its number, with what is wrong.
-pub(crate) fn changes(text: &str) -> Result<Vec<(usize, Operation)>, Vec<(usize, String)>> {
+pub(crate) fn changes(text: &str) -> Result<Numbered<Operation>, Numbered<String>> {
     let (mut changes, mut wrong) = (Vec::new(), Vec::new());
     for (number, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line)) {
         match words(line).and_then(|words| change(&words)) {
@@ -42,10 +45,10 @@ fn change(words: &[String]) -> Result<Option<Operation>, String> {
         return Ok(None);
     }
     let line = Line::try_parse_from(words).map_err(|error| reason(&error))?;
-    Ok(Some(match line.change {
-        Change::Add(offer) => Operation::Add(offer.offer()),
-        Change::Change(arguments) => arguments.operation(),
-        Change::Del(arguments) => arguments.operation(),
+    Ok(Some(match line.verb {
+        Verb::Add(offer) => Operation::Add(offer.offer()),
+        Verb::Change(arguments) => arguments.operation(),
+        Verb::Del(arguments) => arguments.operation(),
     }))
 }
 

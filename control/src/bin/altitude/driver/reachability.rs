@@ -318,7 +318,7 @@ impl Driver<'_> {
 
     /// Whoever asks because of an SMR of ours need not be told again.
     pub(super) fn heard(&mut self, now: Instant, request: &MapRequest) {
-        let own = self.own.eids().into_iter();
+        let own = self.own.iter().map(|own| own.mapping.eid);
         let asked =
             |eid: &EidPrefix| request.records.iter().any(|record| eid.covers(&record.eid) || record.eid.covers(eid));
         let told: Vec<EidPrefix> = own.filter(asked).collect();
