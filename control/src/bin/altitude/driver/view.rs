@@ -19,7 +19,7 @@ use altitude_control::{
         rib::{Hop, kernel::KernelRib},
     },
     api::{
-        AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, Origin, PortStatus, RegistrationStatus,
+        AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, Origin, Places, PortStatus, RegistrationStatus,
         RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat, SubscriptionStatus, Table, TunnelStatus, View,
     },
     fault::{Fault, Tally},
@@ -40,16 +40,19 @@ impl View for Driver<'_> {
     }
 
     fn entries(&self, table: Table) -> Box<dyn Iterator<Item = Entry> + '_> {
-        self.entries_from(table, Bound::Unbounded)
+        Box::new(self.places_from(table, Bound::Unbounded).filter_map(|(_, entry)| entry))
     }
 
-    fn entries_from(&self, table: Table, start: Bound<EidPrefix>) -> Box<dyn Iterator<Item = Entry> + '_> {
+    fn places_from(&self, table: Table, start: Bound<EidPrefix>) -> Places<'_> {
         match table {
-            Table::Cache => {
-                let there = self.map_cache.iter_from(start).filter(|cached| !self.is_condemned(cached));
-                Box::new(there.map(|cached| self.cached(&cached)))
+            Table::Cache => Box::new(self.map_cache.iter_from(start).map(|cached| {
+                let shown = !self.is_condemned(&cached);
+                (cached.eid, shown.then(|| self.cached(&cached)))
+            })),
+            Table::Database => {
+                let eids = self.own.iter_from(start).map(|own| own.mapping.eid);
+                Box::new(eids.map(|eid| (eid, self.own_entry(&eid))))
             }
-            Table::Database => Box::new(self.own.iter_from(start).filter_map(|own| self.own_entry(&own.mapping.eid))),
         }
     }
 
