@@ -101,7 +101,6 @@ pub(super) fn validate(
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
     let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
-
     match tuning {
         Some(tuning) if findings.list.is_empty() => Ok(Config {
             ports,
