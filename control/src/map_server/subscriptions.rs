@@ -18,6 +18,7 @@
 //! Sources: RFC 9437 §5 (subscribing), §6 (publishing), §7.2 (limits); RFC 9301 §5.7 (retransmission).
 
 mod asks;
+mod association;
 mod publish;
 pub(super) mod saved;
 
@@ -29,7 +30,7 @@ use std::{
 
 use altitude_dataplane::mapping::{Eid, EidPrefix, Mapping};
 
-use self::asks::Asks;
+use self::{asks::Asks, association::Used};
 use super::{
     Output, SiteFault,
     registry::{
@@ -55,7 +56,8 @@ pub(super) const PENDING_MAX: usize = 256;
 pub struct Peer {
     /// Its xTR-ID; `None`: whoever is not named elsewhere.
     pub xtr_id: Option<[u8; 16]>,
-    /// Keys shared with it, one or more: the first signs, all are accepted.
+    /// Keys shared with it: the first signs, all are accepted. Without any each subscription has one of its own, out of the
+    /// One-Time Key that it was asked for with (RFC 9437 §7.1).
     pub keys: Vec<Key>,
     /// What it may subscribe to, and parts of it; empty: everything.
     pub eids: Vec<EidPrefix>,
@@ -120,6 +122,8 @@ struct Subscription {
     scope: EidPrefix,
     /// Its place among the peers.
     peer: usize,
+    /// What was made of its One-Time Key, where no key is shared.
+    key: Option<Key>,
     rlocs: Vec<IpAddr>,
     /// Which of them is next.
     turn: usize,
@@ -146,6 +150,8 @@ pub(super) struct Ask<'a> {
     pub(super) rlocs: &'a [IpAddr],
     /// Where the Map-Request came from.
     pub(super) source: IpAddr,
+    /// Of a protected one: what its One-Time Key gives, and the mark of that key.
+    pub(super) key: Option<&'a (Key, u128)>,
 }
 
 /// What the Map-Notify says that confirms a subscription.
@@ -189,6 +195,7 @@ pub(super) struct Subscriptions {
     /// Whether what is sent again goes first, when the next token comes.
     again_first: bool,
     bucket: Bucket,
+    used: Used,
     /// When what was there before a restart is published anew.
     resync: Option<Instant>,
     /// What was registered before a restart, and was not after it.
@@ -198,7 +205,7 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
-    pub(super) const fn new(settings: Publishing, rlocs: Vec<IpAddr>) -> Self {
+    pub(super) fn new(settings: Publishing, rlocs: Vec<IpAddr>) -> Self {
         Self {
             settings,
             rlocs,
@@ -215,6 +222,7 @@ impl Subscriptions {
             queue: VecDeque::new(),
             again_first: false,
             bucket: Bucket::new(),
+            used: Used::new(),
             resync: None,
             missing: Vec::new(),
             journal: Vec::new(),
@@ -251,6 +259,7 @@ impl Subscriptions {
         if known.is_some_and(|known| !is_newer(ask.nonce, known.nonce)) || self.has_asked(ask) {
             return Err(SiteFault::SubscriptionReplayed);
         }
+        self.is_signed(peer, ask)?;
         if !self.allows(peer, &ask.eid) {
             return Err(SiteFault::SubscriptionDenied);
         }
@@ -270,6 +279,18 @@ impl Subscriptions {
     fn allows(&self, peer: usize, eid: &EidPrefix) -> bool {
         let allowed = &self.settings.peers[peer].eids;
         allowed.is_empty() || allowed.iter().any(|wide| wide.covers(eid))
+    }
+
+    /// Whether the xTR may subscribe to it, as it is configured.
+    pub(super) fn may_have(&self, xtr: XtrIdentity, eid: &EidPrefix) -> bool {
+        self.peer(xtr).is_some_and(|peer| self.allows(peer, eid))
+    }
+
+    /// The subscription of this name that lives, with where it is told.
+    pub(super) fn live(&self, name: &Name) -> Option<(u32, &[IpAddr])> {
+        let number = *self.by_name.get(name)?;
+        let one = self.table.get(number).filter(|one| one.standing == Standing::Live)?;
+        Some((number, &one.rlocs))
     }
 
     fn watch(&mut self, scope: EidPrefix, number: u32) {

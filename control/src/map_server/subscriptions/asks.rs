@@ -126,8 +126,9 @@ impl Subscriptions {
         let wider = records.iter().find(|record| record.eid.covers(&ask.eid)).map(|record| record.eid);
         let (scope, place) = (wider.unwrap_or(ask.eid), self.asks.place(name));
         let standing = Standing::Asked { place, ends: ask.ends };
-        let number =
-            self.table.insert(Subscription { nonce: ask.nonce, ..Subscription::new(now, name, peer, scope, standing) });
+        let key = self.take_key(peer, ask);
+        let one = Subscription { nonce: ask.nonce, key, ..Subscription::new(now, name, peer, scope, standing) };
+        let number = self.table.insert(one);
         self.asks.insert(name, place, number);
         self.watch(scope, number);
         Some(number)
@@ -225,6 +226,7 @@ impl Subscription {
             name,
             scope,
             peer,
+            key: None,
             rlocs: Vec::new(),
             turn: 0,
             nonce: 0,

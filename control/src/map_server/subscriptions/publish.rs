@@ -135,10 +135,10 @@ impl Subscriptions {
     /// Sends one Map-Notify with the subscription's nonce, and waits for its acknowledgement.
     pub(super) fn send(&mut self, now: Instant, number: u32, records: Vec<Mapping>, todo: &mut Vec<Output>) {
         self.drop_sent(number);
-        let one = &mut self.table[number];
-        let key = &self.settings.peers[one.peer].keys[0];
-        let octets = MapNotify { nonce: one.nonce, records, ..MapNotify::default() }.signed(key, Form::default());
+        let message = MapNotify { nonce: self.table[number].nonce, records, ..MapNotify::default() };
+        let Some(octets) = self.keys(number).first().map(|key| message.signed(key, Form::default())) else { return };
         let again_at = now + SPACINGS[0];
+        let one = &mut self.table[number];
         self.by_nonce.insert((one.nonce, number));
         one.sent = Some(Sent { nonce: one.nonce, octets, again_at, times: 0 });
         self.wait(number, again_at);
@@ -176,8 +176,8 @@ impl Subscriptions {
         self.transmit(number, todo);
     }
 
-    /// Ends a subscription whose xTR cannot be told: one Map-Notify says so, once (RFC 9437 §5).
-    fn lose(&mut self, now: Instant, number: u32, todo: &mut Vec<Output>) {
+    /// Ends a subscription whose xTR cannot be told, or may not be told any more: one Map-Notify says so, once (RFC 9437 §5).
+    pub(in crate::map_server) fn lose(&mut self, now: Instant, number: u32, todo: &mut Vec<Output>) {
         let (_, eid) = self.table[number].name;
         let lost = Mapping::negative(eid, Ttl::Minutes(LOST_MINUTES), Action::DropAuthFailure);
         self.table[number].nonce = self.next_nonce(number);
@@ -199,8 +199,7 @@ impl Subscriptions {
         if waiting.is_empty() {
             return Acked::Nothing;
         }
-        let keys = |number: &u32| &self.settings.peers[self.table[*number].peer].keys;
-        waiting.retain(|number| message.verify(octets, keys(number)).is_ok());
+        waiting.retain(|number| message.verify(octets, self.keys(*number)).is_ok());
         if waiting.is_empty() {
             return Acked::Forged;
         }

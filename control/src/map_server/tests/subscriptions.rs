@@ -1,6 +1,8 @@
 //! Subscriptions: who may have one, what is published, and when it is lost.
 
+mod denied;
 mod inside;
+mod keys;
 mod proofs;
 
 use super::*;

@@ -75,7 +75,7 @@ impl Driver<'_> {
             Ok(Message::MapReply(reply)) => {
                 self.traffic.map_replies_in += 1;
                 self.map_resolvers.answered(reply.nonce);
-                if self.refuses_subscription(now, reply.nonce) {
+                if self.refuses_subscription(now, &reply, octets) {
                     tracing::debug!(%from, "a subscription was answered with a Map-Reply");
                 } else if reply.probe {
                     self.probe_replied(now, reply);
