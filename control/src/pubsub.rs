@@ -31,6 +31,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, SocketAddr},
+    ops::Bound,
     time::{Duration, Instant},
 };
 
@@ -319,9 +320,14 @@ impl Subscriber {
         self.settings.database = database.to_vec();
     }
 
-    /// All subscriptions.
+    /// All subscriptions, by prefix.
     pub fn iter(&self) -> impl Iterator<Item = Subscribed> {
-        self.list.iter().map(|(eid, one)| Subscribed {
+        self.iter_from(Bound::Unbounded)
+    }
+
+    /// The same, from this one on.
+    pub fn iter_from(&self, from: Bound<EidPrefix>) -> impl Iterator<Item = Subscribed> {
+        self.list.iter_from(from).map(|(eid, one)| Subscribed {
             eid,
             standing: one.standing,
             since: one.since,

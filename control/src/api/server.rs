@@ -6,8 +6,8 @@ use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Locator, Prefix};
 
 use super::{
     AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, Filter, LocatorStatus, MissDetail, Operation, Outcome,
-    PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, SubscriptionStatus, Table,
-    TraceAsk,
+    PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, SubscriptionsAfter,
+    SubscriptionsPage, Table, TraceAsk,
     batch::{Failed, batched, member},
     bgp,
     entry::{self, Terms},
@@ -65,9 +65,9 @@ pub trait View {
         Vec::new()
     }
 
-    /// PubSub subscriptions, ours and those at our Map-Server.
-    fn subscriptions(&self) -> Vec<SubscriptionStatus> {
-        Vec::new()
+    /// At most `max` PubSub subscriptions, ours and then those at our Map-Server.
+    fn subscriptions(&self, _after: Option<SubscriptionsAfter>, _max: usize) -> SubscriptionsPage {
+        SubscriptionsPage::default()
     }
 
     /// Sites of the Map-Server from this one on: as many as have about `max` prefixes together, one at least.
@@ -241,6 +241,7 @@ pub(super) struct Request {
     detail: Option<Detail>,
     cursor: Option<EidPrefix>,
     next: Option<u32>,
+    subscriptions: Option<SubscriptionsAfter>,
 }
 
 impl Request {
@@ -266,6 +267,7 @@ impl Request {
                 kind::DETAIL => once(&mut request.detail, Detail::read(fields)?)?,
                 kind::CURSOR => once(&mut request.cursor, bgp::cursor(fields)?)?,
                 kind::NEXT => once(&mut request.next, sites::next(fields)?)?,
+                kind::SUBSCRIPTIONS_AFTER => once(&mut request.subscriptions, subscriptions::after(fields)?)?,
                 other if other & kind::MANDATORY != 0 => return Err(ProtocolError::Unknown(other)),
                 _ => {}
             }
@@ -433,9 +435,7 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
             view.registrations().iter().for_each(|status| put_registration(status, &mut group));
         }
         Some(Detail::Subscriptions) => {
-            for status in &view.subscriptions() {
-                group(&mut |out| subscriptions::put_subscription(out, status));
-            }
+            subscriptions::put_page(&view.subscriptions(request.subscriptions, PAGE), &mut group);
         }
         Some(Detail::Sites) => {
             let page = view.sites(request.next.unwrap_or(0), PAGE);

@@ -8,6 +8,7 @@
 //! asked without an ITR-RLOC, acknowledged ─▶ ended ◀── nothing registered in 15 minutes
 //! ```
 //!
+//! A change is noted for those who hear of it in slices ([`notes`]), so that a turn costs as much whatever the number of subscribers.
 //! Of one subscription one Map-Notify is under way at a time: a subscriber takes none that is older than another, so none may
 //! overtake. What changes meanwhile waits as a set of prefixes, and goes out as it is then, as many records as fit.
 //!
@@ -19,18 +20,20 @@
 
 mod asks;
 mod association;
+mod notes;
 mod publish;
 pub(super) mod saved;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
+    ops::Bound,
     time::{Duration, Instant},
 };
 
 use altitude_dataplane::mapping::{Eid, EidPrefix, Mapping};
 
-use self::{asks::Asks, association::Used};
+use self::{asks::Asks, association::Used, notes::Notes};
 use super::{
     Output, SiteFault,
     registry::{
@@ -196,6 +199,9 @@ pub(super) struct Subscriptions {
     again_first: bool,
     bucket: Bucket,
     used: Used,
+    notes: Notes,
+    /// Changes are left to note, since then.
+    goes_on: Option<Instant>,
     /// When what was there before a restart is published anew.
     resync: Option<Instant>,
     /// What was registered before a restart, and was not after it.
@@ -223,6 +229,8 @@ impl Subscriptions {
             again_first: false,
             bucket: Bucket::new(),
             used: Used::new(),
+            notes: Notes::new(),
+            goes_on: None,
             resync: None,
             missing: Vec::new(),
             journal: Vec::new(),
@@ -244,7 +252,7 @@ impl Subscriptions {
         let retry = self.retries.first().map(|(at, _)| token.map_or(*at, |token| token.max(*at)));
         let queued = if self.queue.is_empty() { None } else { token };
         let temporary = self.temporary.first().map(|(at, _)| *at);
-        [retry, queued, temporary, self.resync, self.asks.due()].into_iter().flatten().min()
+        [retry, queued, temporary, self.resync, self.goes_on, self.asks.due()].into_iter().flatten().min()
     }
 
     fn peer(&self, xtr: XtrIdentity) -> Option<usize> {
@@ -383,21 +391,33 @@ impl Subscriptions {
         saved::put(&self.table[number], &mut self.journal);
     }
 
-    /// All that live, and those that nobody has proven yet to want.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Subscriber<'_>> {
-        let wanted = |one: &&Subscription| matches!(one.standing, Standing::Live | Standing::Asked { ends: false, .. });
-        let all = self.by_name.values().copied().chain(self.asks.numbers());
-        all.map(|number| &self.table[number]).filter(wanted).map(|one| Subscriber {
-            xtr: one.name.0,
-            eid: one.name.1,
-            rlocs: &one.rlocs,
-            nonce: one.nonce,
-            since: one.since,
-            until: one.until,
-            confirmed: one.standing == Standing::Live,
-            unacknowledged: one.sent.is_some(),
-            pending: one.pending.len(),
-        })
+    /// All that live, from this one on.
+    pub(super) fn iter_from(&self, from: Bound<Name>) -> impl Iterator<Item = Subscriber<'_>> {
+        let all = self.by_name.range((from, Bound::Unbounded)).map(|(_, number)| &self.table[*number]);
+        all.filter(|one| one.standing == Standing::Live).map(Subscription::show)
+    }
+
+    /// Those that nobody has proven yet to want, after this place.
+    pub(super) fn unconfirmed(&self, after: u64) -> impl Iterator<Item = (u64, Subscriber<'_>)> {
+        let all = self.asks.after(after).map(|(place, number)| (place, &self.table[number]));
+        let starts = |one: &Subscription| matches!(one.standing, Standing::Asked { ends: false, .. });
+        all.filter(move |(_, one)| starts(one)).map(|(place, one)| (place, one.show()))
+    }
+}
+
+impl Subscription {
+    fn show(&self) -> Subscriber<'_> {
+        Subscriber {
+            xtr: self.name.0,
+            eid: self.name.1,
+            rlocs: &self.rlocs,
+            nonce: self.nonce,
+            since: self.since,
+            until: self.until,
+            confirmed: self.standing == Standing::Live,
+            unacknowledged: self.sent.is_some(),
+            pending: self.pending.len(),
+        }
     }
 }
 

@@ -97,7 +97,8 @@ fn subscribing(
 ) {
     let unprotected = !around.asks() && draft.lisp_sec.as_ref().is_none_or(|given| given.key.is_none());
     if around.is_strict() && unprotected {
-        let remedy = "add key = { secret-file = \"PATH\" } to [lisp-sec], shared with the Map-Resolvers, or leave strict out";
+        let remedy =
+            "add key = { secret-file = \"PATH\" } to [lisp-sec], shared with the Map-Resolvers, or leave strict out";
         findings.wrong(place, "strict LISP-SEC, and subscriptions would go out without it", remedy);
     } else if keys.is_empty() && draft.pubsub.key.is_none() && draft.pubsub.keys.is_none() && unprotected {
         let remedy = "add key = { secret-file = \"PATH\" } to [pubsub], the same as at the Map-Servers, or one to [lisp-sec], \
@@ -127,7 +128,8 @@ fn publishing(
     findings: &mut Findings,
 ) -> Option<Publishing> {
     if around.is_strict() && !around.is_asked() {
-        let remedy = "add [[lisp-sec.client]] with a key of the subscribers or of their Map-Resolvers, or leave strict out";
+        let remedy =
+            "add [[lisp-sec.client]] with a key of the subscribers or of their Map-Resolvers, or leave strict out";
         findings.missing(place, "strict LISP-SEC, and nobody can ask with it: no subscription would be taken", remedy);
     }
     if around.roles.sites.iter().all(|site| site.keys.is_empty()) {

@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     time::{Duration, Instant},
 };
 
@@ -53,8 +54,9 @@ impl Asks {
         Some(self.bucket.next(PACE).map_or(*at, |token| token.max(*at)))
     }
 
-    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
-        self.by_age.values().copied()
+    /// Those behind a place, with theirs; places begin with 1.
+    pub(super) fn after(&self, place: u64) -> impl Iterator<Item = (u64, u32)> {
+        self.by_age.range((Bound::Excluded(place), Bound::Unbounded)).map(|(place, number)| (*place, *number))
     }
 
     fn of(&self, name: &Name) -> impl Iterator<Item = u32> {

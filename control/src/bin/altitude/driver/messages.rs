@@ -47,7 +47,7 @@ pub(super) fn resolver_settings(config: &Config, database: Vec<EidPrefix>) -> re
 }
 
 /// A source of nonces: 64 bits at a time that nobody else can foretell (RFC 9301 §5.2).
-pub(super) fn nonces() -> Result<ChaCha20Rng, RunError> {
+pub(crate) fn nonces() -> Result<ChaCha20Rng, RunError> {
     Ok(ChaCha20Rng::from_seed(random()?))
 }
 

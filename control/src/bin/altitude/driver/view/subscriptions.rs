@@ -1,17 +1,48 @@
 //! PubSub subscriptions as the mapping API shows them.
 
-use std::time::Instant;
+use std::{ops::Bound, time::Instant};
 
 use altitude_control::{
-    api::SubscriptionStatus,
+    api::{SubscriptionStatus, SubscriptionsAfter, SubscriptionsPage},
     map_server::{MapServer, Subscriber as Other},
     pubsub::{Subscribed, Subscriber},
+    wire::XtrIdentity,
 };
 
-/// Ours, then those at our Map-Server.
-pub(super) fn statuses(ours: Option<&Subscriber>, server: &MapServer, now: Instant) -> Vec<SubscriptionStatus> {
-    let ours = ours.into_iter().flat_map(Subscriber::iter).map(|one| own(&one, now));
-    ours.chain(server.subscriptions().map(|one| other(&one, now))).collect()
+/// Ours, then those at our Map-Server, then those that nobody has confirmed there: at most `max`, after this one.
+pub(super) fn page(
+    ours: Option<&Subscriber>,
+    server: &MapServer,
+    after: Option<SubscriptionsAfter>,
+    max: usize,
+) -> SubscriptionsPage {
+    let now = Instant::now();
+    // Where each of the three parts begins; none: it is behind.
+    let (own_from, others_from, asks_after) = match after {
+        None => (Some(Bound::Unbounded), Some(Bound::Unbounded), 0),
+        Some(SubscriptionsAfter::Ours(eid)) => (Some(Bound::Excluded(eid)), Some(Bound::Unbounded), 0),
+        Some(SubscriptionsAfter::Others(xtr_id, site_id, eid)) => {
+            (None, Some(Bound::Excluded((XtrIdentity { xtr_id, site_id }, eid))), 0)
+        }
+        Some(SubscriptionsAfter::Unconfirmed(place)) => (None, None, place),
+    };
+    let ours = ours.zip(own_from).into_iter().flat_map(|(ours, from)| ours.iter_from(from));
+    let ours = ours.map(|one| (SubscriptionsAfter::Ours(one.eid), own(&one, now)));
+    let others = others_from.into_iter().flat_map(|from| server.subscriptions(from));
+    let others =
+        others.map(|one| (SubscriptionsAfter::Others(one.xtr.xtr_id, one.xtr.site_id, one.eid), other(&one, now)));
+    let asks = server.unconfirmed(asks_after);
+    let asks = asks.map(|(place, one)| (SubscriptionsAfter::Unconfirmed(place), other(&one, now)));
+    let (mut page, mut last) = (SubscriptionsPage::default(), None);
+    for (name, status) in ours.chain(others).chain(asks) {
+        if page.list.len() == max {
+            page.next = last;
+            break;
+        }
+        page.list.push(status);
+        last = Some(name);
+    }
+    page
 }
 
 fn own(one: &Subscribed, now: Instant) -> SubscriptionStatus {
