@@ -33,6 +33,8 @@ use std::{
 
 use altitude_dataplane::mapping::{Eid, EidPrefix, Mapping};
 
+#[cfg(test)]
+pub(super) use self::notes::SLICE;
 use self::{asks::Asks, association::Used, notes::Notes};
 use super::{
     Output, SiteFault,

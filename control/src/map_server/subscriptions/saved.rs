@@ -28,7 +28,7 @@ pub(super) fn put(one: &Subscription, out: &mut Vec<u8>) {
         put_eid(out, eid);
         put_eid(out, &one.scope);
         out.extend(one.nonce.to_be_bytes());
-        let key = one.key.as_ref().map(Key::secret).and_then(<[u8]>::as_array::<SECRET>);
+        let key = one.key.as_ref().and_then(|key| <[u8; SECRET]>::try_from(key.secret()).ok());
         let ended = if one.standing == Standing::Live { 0 } else { ENDED };
         out.push(ended | if key.is_some() { KEYED } else { 0 });
         out.extend(key.into_iter().flatten());

@@ -4,6 +4,7 @@ mod denied;
 mod inside;
 mod keys;
 mod proofs;
+mod slices;
 
 use super::*;
 use crate::wire::MapNotify;
