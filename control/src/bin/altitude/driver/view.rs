@@ -136,7 +136,7 @@ impl View for Driver<'_> {
     }
 
     fn subscriptions(&self, after: Option<SubscriptionsAfter>, max: usize) -> SubscriptionsPage {
-        subscriptions::page(self.pubsub.subscriber.as_ref(), &self.map_server, after, max)
+        subscriptions::page(self.pubsub.subscriber.as_ref(), &self.map_server, after, max, Instant::now())
     }
 
     fn sites(&self, from: u32, max: usize) -> SitesPage {

@@ -15,8 +15,8 @@ pub(super) fn page(
     server: &MapServer,
     after: Option<SubscriptionsAfter>,
     max: usize,
+    now: Instant,
 ) -> SubscriptionsPage {
-    let now = Instant::now();
     // Where each of the three parts begins; none: it is behind.
     let (own_from, others_from, asks_after) = match after {
         None => (Some(Bound::Unbounded), Some(Bound::Unbounded), 0),
@@ -145,14 +145,15 @@ mod tests {
     #[test]
     fn pages_make_up_the_whole() {
         let (ours, server) = (ours(7), server(9));
-        let whole = page(Some(&ours), &server, None, 100);
+        let now = Instant::now();
+        let whole = page(Some(&ours), &server, None, 100, now);
         assert_eq!((whole.list.len(), whole.next), (16, None));
         let standings = |name: &str| whole.list.iter().filter(|one| one.standing == name).count();
         assert_eq!((standings("asking"), standings("confirmed"), standings("unconfirmed")), (7, 5, 4));
         for max in 1..20 {
             let (mut all, mut after) = (Vec::new(), None);
             loop {
-                let page = page(Some(&ours), &server, after, max);
+                let page = page(Some(&ours), &server, after, max, now);
                 assert!(page.list.len() <= max);
                 all.extend(page.list);
                 after = page.next;
