@@ -274,11 +274,14 @@ fn path(mut fields: Fields<'_>, eid: EidPrefix) -> Result<BgpRoute, ProtocolErro
 
 /// Appends CURSOR: where the next page starts, in an answer and in the request for that page.
 pub(super) fn put_cursor(out: &mut Vec<u8>, eid: &EidPrefix) {
-    put(out, kind::CURSOR, |out| {
-        out.extend(eid.instance.get().to_le_bytes());
-        out.push(eid.prefix.length());
-        put_address(out, eid.prefix.address());
-    });
+    put(out, kind::CURSOR, |out| put_place(out, eid));
+}
+
+/// Appends what [`cursor`] reads.
+pub(super) fn put_place(out: &mut Vec<u8>, eid: &EidPrefix) {
+    out.extend(eid.instance.get().to_le_bytes());
+    out.push(eid.prefix.length());
+    put_address(out, eid.prefix.address());
 }
 
 /// Reads CURSOR.

@@ -26,7 +26,7 @@ use super::{
     session::RING,
     sites,
     status::{Detail, Statuses},
-    subscriptions::Subscriptions,
+    subscriptions::{self, Subscriptions},
 };
 
 pub use events::{Performed, Told};
@@ -284,11 +284,18 @@ impl Client {
     /// # Errors
     /// As of [`hello`](Self::hello).
     pub fn subscriptions(&mut self) -> Result<Vec<SubscriptionStatus>, ClientError> {
-        let mut body = Vec::new();
-        Detail::Subscriptions.put(&mut body);
         let mut collected = Subscriptions::default();
-        self.ask(Op::STATS, Flags::default(), &body, |kind, fields| collected.take(kind, fields))?;
-        Ok(collected.list)
+        loop {
+            let mut body = Vec::new();
+            Detail::Subscriptions.put(&mut body);
+            if let Some(after) = collected.page.next.take() {
+                subscriptions::put_after(&mut body, &after);
+            }
+            self.ask(Op::STATS, Flags::default(), &body, |kind, fields| collected.take(kind, fields))?;
+            if collected.page.next.is_none() {
+                return Ok(collected.page.list);
+            }
+        }
     }
 
     /// A page of the Map-Server's sites, from this place on.

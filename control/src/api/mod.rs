@@ -155,6 +155,7 @@
 //! | 0x4061 | TRACED | u64 nanoseconds since 1970, u8 port, u8 0 in or 1 out by it, u8 0 arrived, 1 was held, 2 part of one that was split; u8 verdict (1 encapsulated, 2 decapsulated, 3 re-encapsulated, 4 native, 5 split, 6 held for a mapping, 7 held for a neighbour, 8 dropped, 9 an ICMP error of ours), u8 port it leaves by or 255, u32 length, u32 IID, address (RLOC, or EID that is missing; AFI 0: none), u8 length of the reason, reason, octets |
 //! | 0x4062 | TRACE_END | u64 packets shown, u64 packets that found no room |
 //! | 0x4070 | SUBSCRIPTION | u8 flags (1 ours, 2 ends unless something is registered, 4 of another xTR), u8 standing (0 asking, 1 live, 2 refused, 3 silent; 4 unconfirmed, 5 confirmed, 6 unacknowledged), u32 each: seconds in it, seconds left; u64 each: last nonce, Map-Notifies taken in or prefixes that wait; 16 octets of xTR-ID, u64 Site-ID; the IID, the EID and the ADDRESSes (Map-Server, or ITR-RLOCs) after it are its own |
+//! | 0x4071 | SUBSCRIPTIONS_AFTER | u8 which (1 ours, 2 another xTR's, 3 an unconfirmed one), 16 octets of xTR-ID, u64 Site-ID or place of an unconfirmed one, u32 IID, u8 prefix length, address: the last of a page, if there are more; in the next request it asks for what comes after |
 //! | 0xc000 | TRIAL | nothing: of a batch |
 //!
 //! Locators come in pages, of which all but the last have AFTER at their end. BGP routes come in pages, as there may be a
@@ -206,7 +207,7 @@ pub use registration::{PREFIX_STANDINGS, PrefixStatus, RegistrationStatus, STAND
 pub use server::{Conduct, Places, Router, View, handle, next_page};
 pub use session::{RING, Session};
 pub use sites::{RefusalStatus, SitePrefix, SiteStatus, SitesPage, XtrStatus};
-pub use subscriptions::{SUBSCRIPTION_STANDINGS, SubscriptionStatus};
+pub use subscriptions::{SUBSCRIPTION_STANDINGS, SubscriptionStatus, SubscriptionsAfter, SubscriptionsPage};
 pub use trace::{SNAPLEN_MAX, TRACE_LONGEST, TraceAsk, TraceEnd, TraceNews, TracePages, TraceVerdict, Traced};
 
 /// Which table an entry is in.

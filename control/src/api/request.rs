@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Locator, Prefix};
 
 use super::{
-    Filter, Table, bgp,
+    Filter, SubscriptionsAfter, Table, bgp,
     entry::{self, Terms},
     event, locators,
     message::{Fields, ProtocolError, Tlvs, kind},
     sites,
     status::Detail,
+    subscriptions,
 };
 
 /// What the TLVs of a request say; each at most once.
@@ -27,6 +28,7 @@ pub(super) struct Request {
     pub(super) detail: Option<Detail>,
     pub(super) cursor: Option<EidPrefix>,
     pub(super) next: Option<u32>,
+    pub(super) subscriptions: Option<SubscriptionsAfter>,
     /// Name of a neighbour, or nothing for all, and whether its session stays.
     pub(super) clear: Option<(Option<String>, bool)>,
     pub(super) after: Option<IpAddr>,
@@ -57,6 +59,7 @@ impl Request {
                 kind::DETAIL => once(&mut request.detail, Detail::read(fields)?)?,
                 kind::CURSOR => once(&mut request.cursor, bgp::cursor(fields)?)?,
                 kind::NEXT => once(&mut request.next, sites::next(fields)?)?,
+                kind::SUBSCRIPTIONS_AFTER => once(&mut request.subscriptions, subscriptions::after(fields)?)?,
                 kind::AFTER => once(&mut request.after, locators::after(fields)?)?,
                 kind::TRIAL => once(&mut request.trial, fields.end()?)?,
                 kind::CLEAR => once(&mut request.clear, bgp::clear(fields)?)?,

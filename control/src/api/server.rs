@@ -9,8 +9,8 @@ use altitude_dataplane::mapping::{Eid, EidPrefix};
 
 use super::{
     AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, LocatorStatus, MissDetail, Operation, Outcome,
-    PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, SubscriptionStatus, Table,
-    TraceAsk,
+    PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, SubscriptionsAfter,
+    SubscriptionsPage, Table, TraceAsk,
     batch::{Failed, batched, member},
     bgp, entry, locators,
     message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, errno, kind, put},
@@ -71,9 +71,9 @@ pub trait View {
         Vec::new()
     }
 
-    /// PubSub subscriptions, ours and those at our Map-Server.
-    fn subscriptions(&self) -> Vec<SubscriptionStatus> {
-        Vec::new()
+    /// At most `max` PubSub subscriptions, ours and then those at our Map-Server.
+    fn subscriptions(&self, _after: Option<SubscriptionsAfter>, _max: usize) -> SubscriptionsPage {
+        SubscriptionsPage::default()
     }
 
     /// Sites of the Map-Server from this one on: as many as have about `max` prefixes together, one at least.
@@ -374,9 +374,7 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
             view.registrations().iter().for_each(|status| put_registration(status, &mut group));
         }
         Some(Detail::Subscriptions) => {
-            for status in &view.subscriptions() {
-                group(&mut |out| subscriptions::put_subscription(out, status));
-            }
+            subscriptions::put_page(&view.subscriptions(request.subscriptions, PAGE), &mut group);
         }
         Some(Detail::Sites) => {
             let page = view.sites(request.next.unwrap_or(0), PAGE);

@@ -66,6 +66,7 @@ use rand_chacha::ChaCha20Rng;
 use signal_hook::consts::{SIGHUP, SIGUSR1};
 use signal_hook_mio::v1_0::Signals;
 
+pub(crate) use self::messages::nonces;
 use self::{
     bgp::{Connections, Ending},
     counts::{Faults, Traffic},

@@ -20,7 +20,8 @@ use altitude_control::{
     },
     api::{
         AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, Origin, Places, PortStatus, RegistrationStatus,
-        RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat, SubscriptionStatus, Table, TunnelStatus, View,
+        RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat, SubscriptionsAfter, SubscriptionsPage, Table,
+        TunnelStatus, View,
     },
     fault::{Fault, Tally},
     map_cache::{self, Cached},
@@ -128,8 +129,8 @@ impl View for Driver<'_> {
         registration::statuses(&self.registration, Instant::now())
     }
 
-    fn subscriptions(&self) -> Vec<SubscriptionStatus> {
-        subscriptions::statuses(self.pubsub.subscriber.as_ref(), &self.map_server, Instant::now())
+    fn subscriptions(&self, after: Option<SubscriptionsAfter>, max: usize) -> SubscriptionsPage {
+        subscriptions::page(self.pubsub.subscriber.as_ref(), &self.map_server, after, max, Instant::now())
     }
 
     fn sites(&self, from: u32, max: usize) -> SitesPage {
