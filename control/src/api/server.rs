@@ -436,7 +436,7 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
             }
         }
         Some(Detail::Registrations) => {
-            view.registrations().iter().for_each(|status| put_registration(status, &mut group));
+            view.registrations().iter().for_each(|status| registration::put_status(status, &mut group));
         }
         Some(Detail::Subscriptions) => {
             subscriptions::put_page(&view.subscriptions(request.subscriptions, PAGE), &mut group);
@@ -454,13 +454,6 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
     }
     for group in groups {
         pages.add(&group);
-    }
-}
-
-fn put_registration(status: &RegistrationStatus, group: &mut sites::Group<'_>) {
-    group(&mut |out| registration::put_registration(out, status));
-    for prefix in &status.prefixes {
-        group(&mut |out| registration::put_prefix(out, prefix));
     }
 }
 

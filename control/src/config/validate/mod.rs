@@ -97,9 +97,7 @@ pub(super) fn validate(
     let probing = probing::probing(&draft.probing, &rlocs, findings);
     let lisp_sec = lisp_sec::lisp_sec(draft, &roles, &map_servers, source.folder(), findings);
     let features = features::features(draft, &database, probing.is_some(), findings);
-    let folder = source.folder();
-    let around = pubsub::Around { database: &database, roles: &roles, lisp_sec: lisp_sec.as_ref(), folder };
-    let pubsub = pubsub::pubsub(draft, &around, findings);
+    let pubsub = pubsub::pubsub(draft, (&database, &roles, lisp_sec.as_ref()), source.folder(), findings);
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
     let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
