@@ -15,7 +15,7 @@ mod roles;
 mod settings;
 mod site;
 mod sites;
-mod values;
+pub(super) mod values;
 
 use std::{collections::HashMap, hash::Hash, net::IpAddr};
 
@@ -101,7 +101,6 @@ pub(super) fn validate(
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
     let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
-
     match tuning {
         Some(tuning) if findings.list.is_empty() => Ok(Config {
             ports,
@@ -112,6 +111,7 @@ pub(super) fn validate(
             routes,
             ribs,
             speaker,
+            announce_database: bgp::announces_database(draft),
             roles,
             map_servers,
             identity,
