@@ -81,7 +81,8 @@ pub(super) fn validate(
     source: &Source<'_>,
 ) -> Result<Config, Problems> {
     let findings = &mut Findings { incomplete: !found.is_empty(), list: found, warnings: Vec::new() };
-    let (rlocs, ports) = (sites::rlocs(draft, findings), ports::ports(draft, findings));
+    let rlocs = sites::rlocs(draft, findings);
+    let ports = ports::ports(draft, findings);
     let database = sites::database(draft, &rlocs, findings);
     let map_cache = sites::map_cache(draft, &rlocs, &database, findings);
     let tunnels = alt::tunnels(draft, &rlocs, &ports, findings);
@@ -96,10 +97,9 @@ pub(super) fn validate(
     let probing = probing::probing(&draft.probing, &rlocs, findings);
     let lisp_sec = lisp_sec::lisp_sec(draft, &roles, &map_servers, source.folder(), findings);
     let features = features::features(draft, &database, probing.is_some(), findings);
-    let folder = source.folder();
-    let around = pubsub::Around { database: &database, roles: &roles, lisp_sec: lisp_sec.as_ref(), folder };
-    let pubsub = pubsub::pubsub(draft, &around, findings);
-    together(draft, &rlocs, &tunnels, &database, findings);
+    let pubsub = pubsub::pubsub(draft, (&database, &roles, lisp_sec.as_ref()), source.folder(), findings);
+    apart(&rlocs, &tunnels, &database, findings);
+    complete(draft, findings);
     let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
     match tuning {
         Some(tuning) if findings.list.is_empty() => Ok(Config {
@@ -143,18 +143,6 @@ pub(super) fn validate(
         }),
         _ => Err(source.locate(std::mem::take(&mut findings.list))),
     }
-}
-
-/// Whether the parts make a router.
-fn together(
-    draft: &Draft,
-    rlocs: &[Given<IpAddr>],
-    tunnels: &[Given<Tunnel>],
-    database: &[Given<Mapping>],
-    findings: &mut Findings,
-) {
-    apart(rlocs, tunnels, database, findings);
-    complete(draft, findings);
 }
 
 /// RLOCs and tunnel ends live outside our EID-prefixes: neither may need LISP to be reached (RFC 9300 §4, RFC 9301
