@@ -64,6 +64,12 @@ pub(super) fn database(draft: &Draft, rlocs: &[Given<IpAddr>], findings: &mut Fi
             findings.wrong(&item.prefix.place, format!("EID-prefix {eid} is given twice"), remedy);
             continue;
         }
+        let within =
+            |locator: &&Locator| !locator.local && eid.prefix.length() > 0 && eid.prefix.contains(locator.address);
+        if let Some(locator) = locators.iter().find(within) {
+            let what = format!("locator {} of EID-prefix {eid} lies inside it", locator.address);
+            findings.wrong(&item.prefix.place, what, "a locator is an address of the core: give another");
+        }
         let value =
             Mapping { eid, ttl: Ttl::Minutes(ttl), version, action: Action::NoAction, authoritative: true, locators };
         database.push(Given { value, place: item.prefix.place.clone() });

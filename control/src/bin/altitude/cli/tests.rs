@@ -216,3 +216,10 @@ fn flags_of_lisp_sec_win_over_the_file() {
         assert_eq!(strict(file, flags), expected, "{file} {flags:?}");
     }
 }
+
+/// An empty shell variable names no neighbour, and least of all every one.
+#[test]
+fn bgp_clear_needs_a_name() {
+    assert!(Cli::try_parse_from(["altitude", "bgp", "clear", ""]).is_err());
+    assert!(Cli::try_parse_from(["altitude", "bgp", "clear", "all"]).is_ok());
+}
