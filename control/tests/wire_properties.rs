@@ -32,7 +32,8 @@ fn eid_prefix() -> impl Strategy<Value = EidPrefix> {
 fn locator() -> impl Strategy<Value = Locator> {
     (address(), any::<[u8; 4]>(), any::<[bool; 3]>()).prop_map(|(address, numbers, [local, probed, reachable])| {
         let [priority, weight, multicast_priority, multicast_weight] = numbers;
-        Locator { address, priority, weight, multicast_priority, multicast_weight, local, probed, reachable, hop: None }
+        let direct = Locator::unicast(address, priority, weight);
+        Locator { multicast_priority, multicast_weight, local, probed, reachable, ..direct }
     })
 }
 

@@ -215,6 +215,8 @@ pub enum Origin {
     Api,
     /// Nobody answered; this stops asking for a while.
     GivenUp,
+    /// NAT traversal.
+    Nat,
 }
 
 impl Origin {
@@ -227,6 +229,7 @@ impl Origin {
             Self::PubSub => "pubsub",
             Self::Api => "api",
             Self::GivenUp => "given-up",
+            Self::Nat => "nat",
         }
     }
 }

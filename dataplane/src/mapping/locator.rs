@@ -1,6 +1,6 @@
 //! Locators, actions and mappings as the control plane knows them.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, num::NonZeroU16};
 
 use super::{EidPrefix, Hop};
 
@@ -28,6 +28,8 @@ pub struct Locator {
     pub reachable: bool,
     /// It is one stop of an explicit locator path, which the others around it belong to, too: see [`Hop`].
     pub hop: Option<Hop>,
+    /// An xTR behind a NAT, which has this UDP port for it; `address` is the NAT's. Never on the wire.
+    pub translated: Option<NonZeroU16>,
 }
 
 impl Locator {
@@ -44,6 +46,7 @@ impl Locator {
             probed: false,
             reachable: true,
             hop: None,
+            translated: None,
         }
     }
 

@@ -292,6 +292,7 @@ impl Kernel {
             proxy: Proxy {
                 petr: config.roles.proxies.petr,
                 rtr: config.roles.proxies.rtr,
+                nat: false,
                 instances: config.roles.proxies.instances.clone(),
                 aggregates: config.roles.proxies.aggregates.clone(),
             },

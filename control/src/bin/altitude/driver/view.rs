@@ -170,6 +170,7 @@ impl Driver<'_> {
             map_cache::Origin::Reply => Origin::MapReply,
             map_cache::Origin::PubSub => Origin::PubSub,
             map_cache::Origin::Api => Origin::Api,
+            map_cache::Origin::Nat => Origin::Nat,
             map_cache::Origin::GivenUp => Origin::GivenUp,
         };
         let up = |address| self.carries(address);
