@@ -96,6 +96,7 @@ impl Driver<'_> {
                 self.published(now, from, message, octets);
             }
             Ok(Message::MapNotify(message)) => self.notified(now, from, message, octets),
+            Ok(Message::Info(_)) => self.faults.control.count(ControlFault::UnknownType),
             Ok(Message::Other(kind)) => {
                 tracing::debug!(%from, kind, "control message of a type not spoken here");
                 self.faults.control.count(ControlFault::UnknownType);
