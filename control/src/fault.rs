@@ -105,6 +105,7 @@ mod tests {
         map_cache::CacheFault,
         map_resolver::{ClientFault, EcmFault},
         map_server::SiteFault,
+        nat::relay::RelayFault,
         prober::ProbeFault,
         pubsub::PubSubFault,
         registrar::NotifyFault,
@@ -140,6 +141,7 @@ mod tests {
             names::<SmrFault>(),
             names::<PubSubFault>(),
             names::<SecurityFault>(),
+            names::<RelayFault>(),
         ]
         .concat();
         let count = all.len();
