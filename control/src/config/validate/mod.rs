@@ -6,6 +6,7 @@ mod features;
 mod key;
 mod lisp_sec;
 mod map_server;
+mod nat;
 mod ports;
 mod probing;
 mod proxy;
@@ -98,10 +99,9 @@ pub(super) fn validate(
     let lisp_sec = lisp_sec::lisp_sec(draft, &roles, &map_servers, source.folder(), findings);
     let features = features::features(draft, &database, probing.is_some(), findings);
     let pubsub = pubsub::pubsub(draft, &database, &roles, source.folder(), findings);
-    apart(&rlocs, &tunnels, &database, findings);
-    complete(draft, findings);
+    let nat = nat::nat(draft, (&rlocs, &database), &roles, &map_servers, source.folder(), findings);
+    apart(draft, (&rlocs, &tunnels, &database), findings);
     let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
-
     match tuning {
         Some(tuning) if findings.list.is_empty() => Ok(Config {
             ports,
@@ -119,6 +119,7 @@ pub(super) fn validate(
             probing,
             features,
             pubsub,
+            nat,
             lisp_sec,
             workers: tuning.workers,
             control_core: tuning.control_core,
@@ -145,9 +146,13 @@ pub(super) fn validate(
     }
 }
 
-/// RLOCs and tunnel ends live outside our EID-prefixes: neither may need LISP to be reached (RFC 9300 §4, RFC 9301
+/// Everything that is needed is there. RLOCs and tunnel ends live outside our EID-prefixes: neither may need LISP to be reached (RFC 9300 §4, RFC 9301
 /// §8.1).
-fn apart(rlocs: &[Given<IpAddr>], tunnels: &[Given<Tunnel>], database: &[Given<Mapping>], findings: &mut Findings) {
+fn apart(
+    draft: &Draft,
+    (rlocs, tunnels, database): (&[Given<IpAddr>], &[Given<Tunnel>], &[Given<Mapping>]),
+    findings: &mut Findings,
+) {
     let within = |address: IpAddr| database.iter().map(|own| own.value.eid).find(|eid| eid.prefix.contains(address));
     for rloc in rlocs {
         if let Some(eid) = within(rloc.value) {
@@ -169,6 +174,7 @@ fn apart(rlocs: &[Given<IpAddr>], tunnels: &[Given<Tunnel>], database: &[Given<M
             }
         }
     }
+    complete(draft, findings);
 }
 
 /// A site needs a port of its instance, a core port and an RLOC; a router needs something to do.
