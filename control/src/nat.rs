@@ -12,3 +12,16 @@
 #![forbid(unsafe_code)]
 
 pub mod relay;
+
+use std::net::IpAddr;
+
+use crate::wire::Key;
+
+/// The other one of an RTR and a Map-Server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Where it is.
+    pub address: IpAddr,
+    /// Keys shared with it, by which the RTR knows the Map-Server: the first signs, all are accepted. May be none.
+    pub keys: Vec<Key>,
+}

@@ -18,6 +18,8 @@
 
 #![forbid(unsafe_code)]
 
+mod binding;
+mod fault;
 #[cfg(test)]
 mod tests;
 
@@ -32,13 +34,15 @@ use altitude_dataplane::mapping::{
     Action, EidPrefix, InstanceId, Locator, Mapping, Ttl, UNUSABLE_PRIORITY, sort_locators,
 };
 
+use self::binding::{Claim, Held, Name};
+pub use self::{binding::Binding, fault::RelayFault};
 use crate::{
     alt::datagrams::CONTROL_PORT,
-    fault::faults,
     map_server::TIMEOUT,
+    nat::Peer,
     rate::{Bucket, Buckets, Rate},
     wire::{
-        Key, MapNotify, MapRegister, XtrIdentity, data_map_notify,
+        MapNotify, MapRegister, XtrIdentity, data_map_notify,
         ecm::{self, Ecm},
     },
 };
@@ -49,6 +53,8 @@ pub const UNVERIFIED_FOR: Duration = Duration::from_secs(10);
 pub const LIFETIME: Duration = TIMEOUT;
 /// Map-Registers of one binding whose Map-Notify is waited for: more than a round of a large site has.
 const WAITING_MAX: usize = 64;
+/// Addresses whose Map-Registers are counted at a time.
+const ADDRESSES_MAX: usize = 131_072;
 /// EID-Prefixes of one binding.
 const PREFIXES_MAX: usize = 256;
 /// Bindings that one EID-Prefix is reached by.
@@ -56,20 +62,11 @@ const CLAIMS_MAX: usize = 16;
 /// Bindings of one xTR that calls itself by one address; of those not verified, the one that ends first gives way.
 const OF_XTR_MAX: usize = 16;
 
-/// A Map-Server that xTRs may register with through us.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
-    /// Where it is.
-    pub address: IpAddr,
-    /// Keys shared with it; with any, what it says has to be proven by one of them.
-    pub keys: Vec<Key>,
-}
-
 /// What the RTR is told at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Nothing is relayed to others.
-    pub servers: Vec<Server>,
+    /// Map-Servers that xTRs may register with through us. With a key, what one says has to be proven by it.
+    pub servers: Vec<Peer>,
     /// Instances whose packets we take.
     pub instances: Vec<InstanceId>,
     /// Map-Registers of one address.
@@ -85,7 +82,7 @@ pub struct Settings {
 impl Settings {
     /// The defaults: 50 Map-Registers a second of one address, 5000 of strangers.
     #[must_use]
-    pub const fn new(servers: Vec<Server>, instances: Vec<InstanceId>) -> Self {
+    pub const fn new(servers: Vec<Peer>, instances: Vec<InstanceId>) -> Self {
         Self {
             servers,
             instances,
@@ -167,94 +164,6 @@ pub enum Output {
     Drop(RelayFault),
 }
 
-faults! {
-    /// What an RTR did not relay, or did not believe.
-    RelayFault {
-        /// A Map-Register that does not say whose it is (I bit).
-        Unnamed = "nat-register-without-identity",
-        /// A Map-Register for a Map-Server that is not configured, or for another port than 4342.
-        ForeignServer = "nat-register-foreign-map-server",
-        /// The same nonce came from elsewhere before.
-        Replayed = "nat-register-nonce-replayed",
-        /// As many Map-Registers of one address, or of strangers, as are relayed.
-        Limited = "nat-register-limited",
-        /// As many bindings as one address, or all, may have.
-        Full = "nat-table-full",
-        /// From no Map-Server of ours, or for no xTR that registers through us.
-        Unwanted = "nat-notify-unwanted",
-        /// What is to prove that the Map-Server said it is wrong, or made with a key that we do not have.
-        Forged = "nat-notify-bad-authentication",
-        /// Nothing proves that the Map-Server said it, though we share a key.
-        Unproven = "nat-notify-without-authentication",
-        /// Answers no Map-Register that we relayed and that waits.
-        Nonce = "nat-notify-nonce",
-        /// A prefix of an instance that we do not serve.
-        ForeignInstance = "nat-foreign-instance",
-        /// As many prefixes as one xTR, or bindings as one prefix, may have.
-        TooMany = "nat-too-many-prefixes",
-        /// A verified binding whose Map-Registers, or their Map-Notifies, stayed away.
-        Lost = "nat-binding-lost",
-    }
-}
-
-/// What a binding is known by; those of one xTR stand together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Name {
-    xtr_id: [u8; 16],
-    inner: IpAddr,
-    translated: SocketAddr,
-}
-
-/// One EID-Prefix of a binding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Claim {
-    expires: Instant,
-    priority: u8,
-    weight: u8,
-}
-
-/// What a NAT has for one xTR.
-#[derive(Debug, Clone)]
-struct Held {
-    xtr: XtrIdentity,
-    rloc: IpAddr,
-    inner_port: u16,
-    nonce: u64,
-    /// Nonces that were relayed, and to whom.
-    waiting: VecDeque<(u64, IpAddr)>,
-    /// The last of them that a Map-Notify came for.
-    proven: Option<(u64, IpAddr)>,
-    /// None: not verified.
-    prefixes: BTreeMap<EidPrefix, Claim>,
-    since: Instant,
-    heard: Instant,
-    /// When something of it ends.
-    due: Instant,
-}
-
-/// A binding, for who looks on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Binding {
-    /// Whose.
-    pub xtr: XtrIdentity,
-    /// Address and port of the xTR as we see them.
-    pub translated: SocketAddr,
-    /// Our RLOC that it registers at.
-    pub rloc: IpAddr,
-    /// Address and port of the xTR as it sees them.
-    pub inner: SocketAddr,
-    /// Of its last Map-Register.
-    pub nonce: u64,
-    /// Whether a Map-Server vouched for it.
-    pub verified: bool,
-    /// When its first Map-Register came.
-    pub since: Instant,
-    /// When its last one came.
-    pub heard: Instant,
-    /// What is behind it, once it is verified.
-    pub eids: Vec<EidPrefix>,
-}
-
 /// The machine.
 #[derive(Debug)]
 pub struct Relay {
@@ -274,7 +183,7 @@ impl Relay {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
-            each: Buckets::new(settings.each, settings.bindings_max),
+            each: Buckets::new(settings.each, ADDRESSES_MAX),
             settings,
             bindings: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -299,6 +208,18 @@ impl Relay {
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.deadlines.first().map(|(due, _)| *due)
+    }
+
+    /// How many bindings there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bindings.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bindings.is_empty()
     }
 
     /// All bindings.
@@ -563,17 +484,6 @@ impl Relay {
         let first = held.prefixes.values().map(|claim| claim.expires).min();
         held.due = first.unwrap_or(held.heard + UNVERIFIED_FOR);
         self.deadlines.insert((held.due, *name));
-    }
-}
-
-impl Held {
-    /// Whether a Map-Server vouched for it: then there is something behind it.
-    fn is_verified(&self) -> bool {
-        !self.prefixes.is_empty()
-    }
-
-    fn has_seen(&self, nonce: (u64, IpAddr)) -> bool {
-        self.proven == Some(nonce) || self.waiting.contains(&nonce)
     }
 }
 

@@ -16,6 +16,7 @@ mod operations;
 mod pubsub;
 mod reachability;
 mod registration;
+mod relay;
 pub(crate) mod reload;
 mod restart;
 pub(crate) mod ribs;
@@ -73,6 +74,7 @@ use self::{
     pubsub::PubSub,
     reachability::Reachability,
     registration::Registration,
+    relay::Relaying,
     trace::Traces,
     tunnels::TunnelState,
 };
@@ -142,6 +144,7 @@ pub(crate) struct Driver<'a> {
     map_server: MapServer,
     registration: Registration,
     pubsub: PubSub,
+    relaying: Relaying,
     /// Where it writes what must survive a restart.
     state: Option<state::State>,
     /// Whom we ask ourselves.
@@ -320,6 +323,7 @@ impl Driver<'_> {
             self.speaker_due(),
             self.registration_due(),
             self.pubsub_due(),
+            self.relaying.due(),
             self.reachability.due(),
             self.inside.due(),
             self.roles_due(),
@@ -353,6 +357,7 @@ impl Driver<'_> {
         self.wake_speaker(now);
         self.wake_registration(now);
         self.wake_pubsub(now);
+        self.wake_relay(now);
         self.wake_reachability(now);
         self.wake_inside(now);
         self.wake_roles(now);

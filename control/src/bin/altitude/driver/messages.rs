@@ -89,6 +89,7 @@ impl Driver<'_> {
                 self.traffic.map_requests_in += 1;
                 self.requested(now, &request, Arrival { source: from, destination: Some(local) });
             }
+            Ok(Message::Other(ecm::TYPE)) if self.traverses(now, local, from, octets) => {}
             Ok(Message::Other(ecm::TYPE)) => self.encapsulated(now, from, octets),
             Ok(Message::MapRegister(message)) => self.registered(now, from, local, &message, octets),
             Ok(Message::MapNotify(message)) if message.ack => self.acknowledged(now, &message, octets),
@@ -96,6 +97,7 @@ impl Driver<'_> {
                 self.published(now, from, message, octets);
             }
             Ok(Message::MapNotify(message)) => self.notified(now, from, message, octets),
+            Ok(Message::Info(info)) if info.reply.is_none() => self.info_requested(now, local, from, &info, octets),
             Ok(Message::Info(_)) => self.faults.control.count(ControlFault::UnknownType),
             Ok(Message::Other(kind)) => {
                 tracing::debug!(%from, kind, "control message of a type not spoken here");
