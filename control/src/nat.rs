@@ -7,11 +7,12 @@
 //! xTR ─ data, from one port ─▶ NAT ─▶ RTR ◀─▶ everybody else; to the xTR from 4342 to the port that the NAT has for it
 //! ```
 //!
-//! [`relay`] is the RTR's part. The Map-Server's is in [`map_server`](crate::map_server).
+//! [`site`] is the xTR's part, [`relay`] the RTR's. The Map-Server's is in [`map_server`](crate::map_server).
 
 #![forbid(unsafe_code)]
 
 pub mod relay;
+pub mod site;
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! The steps of a look-up: down the blocks of a flat root, down the nodes, and what is at the end of either.
+//! The steps of a look-up: down the nodes, and what is at the end of them or of a flat root.
 
 use std::{
     hint::select_unpredictable,
@@ -122,46 +122,6 @@ fn flat_end<A: Address>(tables: &Tables, owner: Owner, cell: u32, address: A) ->
             nodes_one(tables, owner, word, FINE, address)
         }
         slot => slot,
-    }
-}
-
-/// At most [`GROUP`] addresses under one flat root. Returns whether some found no slot: [`end_odd`] is theirs.
-///
-/// An address that no block lies below stays where it is, and reads its cell once more. Every instruction counts here: as
-/// many as the processor holds at a time begin while the last loads of the batch before are still under way.
-#[inline(always)]
-pub(super) fn descend_flat<A: Address>(tables: &Tables, root: Root, addresses: &[A], found: &mut [u32]) -> bool {
-    let cells = tables.cells();
-    let below = |place: u32, octet: u32| {
-        let cell = tables.cell(cells, place);
-        let place = select_unpredictable(cell & BLOCK != 0, cell | octet, place);
-        prefetch(cells.wrapping_add(place as usize));
-        place
-    };
-    let first = root.first_cell();
-    let mut places = [0_u32; GROUP];
-    abreast(&mut places, addresses, |place, address| *place = below(first + address.head(FLAT), address.octet(FLAT)));
-    let mut odd = 0;
-    abreast(found, &places, |slot, place| {
-        *slot = tables.cell(cells, *place);
-        odd |= *slot;
-    });
-    odd & JUNCTION != 0
-}
-
-/// Does something with each pair, eight at a time.
-#[inline(always)]
-fn abreast<A, B>(left: &mut [A], right: &[B], mut each: impl FnMut(&mut A, &B)) {
-    let count = left.len().min(right.len());
-    let (left, left_rest) = left[..count].as_chunks_mut::<8>();
-    let (right, right_rest) = right[..count].as_chunks::<8>();
-    for (left, right) in left.iter_mut().zip(right) {
-        for lane in 0..8 {
-            each(&mut left[lane], &right[lane]);
-        }
-    }
-    for (left, right) in left_rest.iter_mut().zip(right_rest) {
-        each(left, right);
     }
 }
 

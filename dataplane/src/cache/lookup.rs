@@ -4,7 +4,8 @@
 //! next, and by the time its turn comes again the line is there. No step depends on data by a branch: an address that is
 //! done goes on to node 0, which has no ways and changes nothing.
 //!
-//! The steps themselves are in [`descend`](super::descend); here is who goes down with whom.
+//! The steps themselves are in [`descend`](super::descend), those through a flat root in [`lanes`](super::lanes); here is
+//! who goes down with whom.
 //!
 //! The same code is compiled twice, for any x86-64 and for x86-64-v3, whose single instructions for counting and masking
 //! bits make up most of a step; [`Walk::best`] chooses once, at start.
@@ -15,7 +16,8 @@ use std::{
 };
 
 use super::{
-    descend::{FEW, GROUP, Owner, descend_flat, descend_nodes, end_odd, first_word, flat_one, nodes_one},
+    descend::{FEW, GROUP, Owner, descend_nodes, end_odd, first_word, flat_one, nodes_one},
+    lanes::{Lanes, Single},
     lookups::{Lookups, Wanted},
     tables::{FLAT, Root, Tables},
 };
@@ -32,6 +34,8 @@ pub(super) trait Address: Copy + Default + PartialEq {
     fn tail(self, count: u32) -> u64;
     /// The eight bits behind the first `count`: where it looks in a block.
     fn octet(self, count: u32) -> u32;
+    /// IPv4 addresses as such; none of IPv6 ones.
+    fn v4(addresses: &[Self]) -> &[u32];
 }
 
 impl Address for u32 {
@@ -55,6 +59,11 @@ impl Address for u32 {
     fn octet(self, count: u32) -> u32 {
         self >> (24 - count) & 0xff
     }
+
+    #[inline(always)]
+    fn v4(addresses: &[Self]) -> &[u32] {
+        addresses
+    }
 }
 
 impl Address for u128 {
@@ -77,6 +86,11 @@ impl Address for u128 {
     #[inline(always)]
     fn octet(self, count: u32) -> u32 {
         (self >> (120 - count)) as u32 & 0xff
+    }
+
+    #[inline(always)]
+    fn v4(_: &[Self]) -> &[u32] {
+        &[]
     }
 }
 
@@ -106,7 +120,7 @@ impl Walk {
 
     /// The version that every processor runs.
     pub(super) fn plain() -> Self {
-        Self { one, all, array_v4: look_up_array::<u32>, array_v6: look_up_array::<u128> }
+        Self { one, all, array_v4: look_up_array::<Single, u32>, array_v6: look_up_array::<Single, u128> }
     }
 
     /// The slot of the longest prefix that holds `address`, 0 for none.
@@ -141,6 +155,7 @@ impl Walk {
 #[cfg(target_arch = "x86_64")]
 mod v3 {
     use super::{InstanceId, IpAddr, Lookups, Owner, Quick, Tables};
+    use crate::cache::lanes::Eight;
 
     #[target_feature(enable = "bmi1,bmi2,popcnt,lzcnt,avx2")]
     pub(super) fn one(tables: &Tables, instance: u32, address: IpAddr) -> u32 {
@@ -149,7 +164,7 @@ mod v3 {
 
     #[target_feature(enable = "bmi1,bmi2,popcnt,lzcnt,avx2")]
     pub(super) fn all(tables: &Tables, lookups: &mut Lookups) {
-        match super::quick(tables, lookups) {
+        match super::quick::<Eight>(tables, lookups) {
             Quick::Done => {}
             Quick::Odd(owner) => odd(tables, owner, lookups),
             Quick::No => any(tables, lookups),
@@ -158,12 +173,12 @@ mod v3 {
 
     #[target_feature(enable = "bmi1,bmi2,popcnt,lzcnt,avx2")]
     pub(super) fn array_v4(tables: &Tables, instance: InstanceId, addresses: &[u32], found: &mut [u32]) {
-        super::look_up_array(tables, instance, addresses, found);
+        super::look_up_array::<Eight, _>(tables, instance, addresses, found);
     }
 
     #[target_feature(enable = "bmi1,bmi2,popcnt,lzcnt,avx2")]
     pub(super) fn array_v6(tables: &Tables, instance: InstanceId, addresses: &[u128], found: &mut [u32]) {
-        super::look_up_array(tables, instance, addresses, found);
+        super::look_up_array::<Eight, _>(tables, instance, addresses, found);
     }
 
     // Functions of their own: what the quick way does not need shall not cost it a large frame.
@@ -176,7 +191,7 @@ mod v3 {
     #[inline(never)]
     #[target_feature(enable = "bmi1,bmi2,popcnt,lzcnt,avx2")]
     fn any(tables: &Tables, lookups: &mut Lookups) {
-        super::any(tables, lookups);
+        super::any::<Eight>(tables, lookups);
     }
 }
 
@@ -200,10 +215,10 @@ fn single<A: Address>(tables: &Tables, instance: u32, address: A) -> u32 {
 
 /// All addresses of a batch.
 fn all(tables: &Tables, lookups: &mut Lookups) {
-    match quick(tables, lookups) {
+    match quick::<Single>(tables, lookups) {
         Quick::Done => {}
         Quick::Odd(owner) => odd(tables, owner, lookups),
-        Quick::No => any(tables, lookups),
+        Quick::No => any::<Single>(tables, lookups),
     }
 }
 
@@ -219,7 +234,7 @@ enum Quick {
 
 /// The quick way: IPv4, one instance, a flat root, an address for each ticket.
 #[inline(always)]
-fn quick(tables: &Tables, lookups: &mut Lookups) -> Quick {
+fn quick<L: Lanes>(tables: &Tables, lookups: &mut Lookups) -> Quick {
     let Lookups { v4, found, tickets, instance, mixed, .. } = lookups;
     let found = &mut found[..*tickets];
     if *mixed || v4.count != *tickets || found.len() > GROUP || found.len() <= FEW {
@@ -230,7 +245,7 @@ fn quick(tables: &Tables, lookups: &mut Lookups) -> Quick {
     if root.bits != FLAT {
         return Quick::No;
     }
-    let odd = descend_flat(tables, root, v4.all().0, found);
+    let odd = L::descend_flat(tables, root, v4.all().0, found);
     if odd { Quick::Odd((index, root)) } else { Quick::Done }
 }
 
@@ -241,20 +256,20 @@ fn odd(tables: &Tables, owner: Owner, lookups: &mut Lookups) {
 }
 
 #[inline(always)]
-fn any(tables: &Tables, lookups: &mut Lookups) {
+fn any<L: Lanes>(tables: &Tables, lookups: &mut Lookups) {
     let Lookups { v4, v6, places, slots, found, tickets, instance, mixed } = lookups;
     let found = &mut found[..*tickets];
     let shared = (!*mixed).then_some(*instance);
     // An address for each ticket: what is found needs no telling.
     if v4.count == *tickets {
-        return look_up(tables, v4, shared, found);
+        return look_up::<L, _>(tables, v4, shared, found);
     }
     if v6.count == *tickets {
-        return look_up(tables, v6, shared, found);
+        return look_up::<L, _>(tables, v6, shared, found);
     }
     let (of_v4, of_v6) = slots[1..].split_at_mut(places.len());
-    look_up(tables, v4, shared, &mut of_v4[..v4.count]);
-    look_up(tables, v6, shared, &mut of_v6[..v6.count]);
+    look_up::<L, _>(tables, v4, shared, &mut of_v4[..v4.count]);
+    look_up::<L, _>(tables, v6, shared, &mut of_v6[..v6.count]);
     for (slot, &place) in found.iter_mut().zip(&*places) {
         *slot = slots[place as usize];
     }
@@ -264,24 +279,24 @@ fn any(tables: &Tables, lookups: &mut Lookups) {
 ///
 /// Loops and not `for_each`, which the compiler may keep as a function of its own: one for any x86-64.
 #[inline(always)]
-fn look_up<A: Address>(tables: &Tables, wanted: &Wanted<A>, shared: Option<InstanceId>, found: &mut [u32]) {
+fn look_up<L: Lanes, A: Address>(tables: &Tables, wanted: &Wanted<A>, shared: Option<InstanceId>, found: &mut [u32]) {
     let (addresses, instances) = wanted.all();
     if addresses.is_empty() {
         return;
     }
     if let Some(instance) = shared {
-        return look_up_array(tables, instance, addresses, found);
+        return look_up_array::<L, A>(tables, instance, addresses, found);
     }
     for ((addresses, instances), found) in
         addresses.chunks(GROUP).zip(instances.chunks(GROUP)).zip(found.chunks_mut(GROUP))
     {
-        look_up_mixed(tables, addresses, instances, found);
+        look_up_mixed::<L, A>(tables, addresses, instances, found);
     }
 }
 
 /// Looks addresses of one family and one instance up.
 #[inline(always)]
-fn look_up_array<A: Address>(tables: &Tables, instance: InstanceId, addresses: &[A], found: &mut [u32]) {
+fn look_up_array<L: Lanes, A: Address>(tables: &Tables, instance: InstanceId, addresses: &[A], found: &mut [u32]) {
     // Whoever has more of one than of the other must not make a step where there is no address.
     let count = addresses.len().min(found.len());
     let (addresses, found) = (&addresses[..count], &mut found[..count]);
@@ -294,16 +309,21 @@ fn look_up_array<A: Address>(tables: &Tables, instance: InstanceId, addresses: &
         return;
     }
     for (addresses, found) in addresses.chunks(GROUP).zip(found.chunks_mut(GROUP)) {
-        look_up_shared(tables, |_| owner, addresses, found);
+        look_up_shared::<L, A>(tables, |_| owner, addresses, found);
     }
 }
 
 /// At most [`GROUP`] addresses under roots of one width, or under one flat root; `owner` tells each one's.
 #[inline(always)]
-fn look_up_shared<A: Address>(tables: &Tables, owner: impl Fn(usize) -> Owner, addresses: &[A], found: &mut [u32]) {
+fn look_up_shared<L: Lanes, A: Address>(
+    tables: &Tables,
+    owner: impl Fn(usize) -> Owner,
+    addresses: &[A],
+    found: &mut [u32],
+) {
     let bits = owner(0).1.bits;
     if !A::V6 && bits == FLAT {
-        if descend_flat(tables, owner(0).1, addresses, found) {
+        if L::descend_flat(tables, owner(0).1, addresses, found) {
             end_odd(tables, owner(0), addresses, found);
         }
         return;
@@ -317,7 +337,7 @@ fn look_up_shared<A: Address>(tables: &Tables, owner: impl Fn(usize) -> Owner, a
 
 /// Addresses of several instances: those under roots of the same width go down together.
 #[inline(always)]
-fn look_up_mixed<A: Address>(tables: &Tables, addresses: &[A], instances: &[InstanceId], found: &mut [u32]) {
+fn look_up_mixed<L: Lanes, A: Address>(tables: &Tables, addresses: &[A], instances: &[InstanceId], found: &mut [u32]) {
     let mut owners = [(0, Root::new(0, 0)); GROUP];
     let mut last = None;
     for (owner, &instance) in owners.iter_mut().zip(instances) {
@@ -343,7 +363,7 @@ fn look_up_mixed<A: Address>(tables: &Tables, addresses: &[A], instances: &[Inst
             }
         }
         let mut slots = [0; GROUP];
-        look_up_shared(tables, |lane| theirs[lane], &some[..count], &mut slots[..count]);
+        look_up_shared::<L, A>(tables, |lane| theirs[lane], &some[..count], &mut slots[..count]);
         for (slot, &lane) in slots.iter().zip(&lanes[..count]) {
             found[usize::from(lane)] = *slot;
             left &= !(1 << lane);

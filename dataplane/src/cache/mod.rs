@@ -12,7 +12,7 @@
 //!
 //! Read it from below:
 //! * `tables`: all that workers can reach, and how it hangs together.
-//! * `lookup`, `descend`: how they go through it, one address or a batch; `lookups`: such a batch.
+//! * `lookup`, `descend`, `lanes`: how they go through it, one address or a batch; `lookups`: such a batch.
 //! * `ours`: what is local, as a list for what is asked of sources.
 //! * `trie`, `flat`, `hosts`, `grow`: how the writer changes it under their eyes; `values`: locator-sets, headers, next hops.
 //! * `quiescence`: when memory may be used anew. All reasoning about memory order is there, with loom models.
@@ -29,6 +29,7 @@ mod flat;
 mod grow;
 mod hits;
 mod hosts;
+mod lanes;
 mod lookup;
 mod lookups;
 mod memory;

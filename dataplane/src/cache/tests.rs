@@ -429,6 +429,10 @@ fn arrays_of_addresses_find_what_each_finds_alone() {
         let mut few = vec![None; some];
         snapshot.lookup_array_v4(InstanceId::DEFAULT, &v4, &mut few);
         assert_eq!(few, found4[..some]);
+        // What this processor does eight abreast, another does one after the other.
+        let mut slots = vec![0; v4.len()];
+        Walk::plain().array_v4(snapshot.tables, InstanceId::DEFAULT, &v4, &mut slots);
+        assert!(slots.iter().zip(&found4).all(|(slot, found)| Entry::from_slot(*slot) == *found), "{base:x} {spread}");
         assert_eq!(found4[v4.len()..], [None; 7]);
         for place in 0..v4.len() {
             let [v4, v6] = [IpAddr::from(v4[place].to_be_bytes()), IpAddr::from(v6[place].to_be_bytes())];

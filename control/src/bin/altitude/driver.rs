@@ -11,6 +11,7 @@ mod features;
 mod inside;
 mod lisp_sec;
 mod messages;
+mod nat_site;
 mod news;
 mod operations;
 mod pubsub;
@@ -69,6 +70,7 @@ use self::{
     bgp::{Connections, Ending},
     counts::{Faults, Traffic},
     inside::Inside,
+    nat_site::NatSite,
     news::News,
     operations::Operations,
     pubsub::PubSub,
@@ -97,6 +99,7 @@ const TUN: usize = 0x3000;
 const TABLE: usize = 0x4000;
 const LISTENER: usize = 0x5000;
 const ICMP: usize = 0x6000;
+const DATA: usize = 0x7000;
 const CLIENT: usize = 0x1_0000;
 
 /// Messages taken from one socket, and misses from one worker, in one round.
@@ -145,6 +148,7 @@ pub(crate) struct Driver<'a> {
     registration: Registration,
     pubsub: PubSub,
     relaying: Relaying,
+    nat_site: NatSite,
     /// Where it writes what must survive a restart.
     state: Option<state::State>,
     /// Whom we ask ourselves.
@@ -248,6 +252,7 @@ impl Driver<'_> {
             API_READ_ONLY => self.accept(Rights::Read),
             Token(index) if index >= bgp::CONNECTION => Ok(self.serve_connection(token, now)),
             Token(index) if index >= CLIENT => Ok(self.serve_client(token, now)),
+            Token(index) if index >= DATA => Ok(self.serve_data(index - DATA, now)),
             Token(index) if index >= ICMP => Ok(self.serve_icmp(index - ICMP, now)),
             Token(index) if index >= LISTENER => Ok(self.serve_listener(index - LISTENER, now)),
             Token(index) if index >= TABLE => Ok(self.serve_table(index - TABLE, now)),
@@ -324,6 +329,7 @@ impl Driver<'_> {
             self.registration_due(),
             self.pubsub_due(),
             self.relaying.due(),
+            self.nat_site_due(),
             self.reachability.due(),
             self.inside.due(),
             self.roles_due(),
@@ -358,6 +364,7 @@ impl Driver<'_> {
         self.wake_registration(now);
         self.wake_pubsub(now);
         self.wake_relay(now);
+        self.wake_nat_site(now);
         self.wake_reachability(now);
         self.wake_inside(now);
         self.wake_roles(now);

@@ -89,18 +89,19 @@ pub(super) fn validate(
     let tunnels = alt::tunnels(draft, &rlocs, &ports, findings);
     let routes = alt::routes(draft, &tunnels, findings);
     let ribs = rib::sources(draft, &tunnels, &database, &routes, findings);
-    let around =
-        bgp::Around { tunnels: &tunnels, rlocs: &rlocs, database: &database, routes: &routes, folder: source.folder() };
+    let folder = source.folder();
+    let around = bgp::Around { tunnels: &tunnels, rlocs: &rlocs, database: &database, routes: &routes, folder };
     let speaker = bgp::speaker(draft, &around, findings);
-    let roles = roles::roles(draft, &rlocs, &database, &map_cache, &ports, source.folder(), findings);
-    let map_servers = map_server::map_servers(draft, &rlocs, &database, source.folder(), findings);
+    let roles = roles::roles(draft, &rlocs, &database, &map_cache, &ports, folder, findings);
+    let map_servers = map_server::map_servers(draft, &rlocs, &database, folder, findings);
     let identity = map_server::identity(draft, findings);
     let probing = probing::probing(&draft.probing, &rlocs, findings);
-    let lisp_sec = lisp_sec::lisp_sec(draft, &roles, &map_servers, source.folder(), findings);
+    let lisp_sec = lisp_sec::lisp_sec(draft, &roles, &map_servers, folder, findings);
     let features = features::features(draft, &database, probing.is_some(), findings);
-    let pubsub = pubsub::pubsub(draft, &database, &roles, source.folder(), findings);
-    let nat = nat::nat(draft, (&rlocs, &database), &roles, &map_servers, source.folder(), findings);
-    apart(draft, (&rlocs, &tunnels, &database), findings);
+    let pubsub = pubsub::pubsub(draft, &database, &roles, folder, findings);
+    let nat = nat::nat(draft, (&rlocs, &database), &roles, &map_servers, folder, findings);
+    apart(&rlocs, &tunnels, &database, findings);
+    complete(draft, findings);
     let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
     match tuning {
         Some(tuning) if findings.list.is_empty() => Ok(Config {
@@ -146,13 +147,9 @@ pub(super) fn validate(
     }
 }
 
-/// Everything that is needed is there. RLOCs and tunnel ends live outside our EID-prefixes: neither may need LISP to be reached (RFC 9300 §4, RFC 9301
+/// RLOCs and tunnel ends live outside our EID-prefixes: neither may need LISP to be reached (RFC 9300 §4, RFC 9301
 /// §8.1).
-fn apart(
-    draft: &Draft,
-    (rlocs, tunnels, database): (&[Given<IpAddr>], &[Given<Tunnel>], &[Given<Mapping>]),
-    findings: &mut Findings,
-) {
+fn apart(rlocs: &[Given<IpAddr>], tunnels: &[Given<Tunnel>], database: &[Given<Mapping>], findings: &mut Findings) {
     let within = |address: IpAddr| database.iter().map(|own| own.value.eid).find(|eid| eid.prefix.contains(address));
     for rloc in rlocs {
         if let Some(eid) = within(rloc.value) {
@@ -174,7 +171,6 @@ fn apart(
             }
         }
     }
-    complete(draft, findings);
 }
 
 /// A site needs a port of its instance, a core port and an RLOC; a router needs something to do.

@@ -97,8 +97,10 @@ impl Driver<'_> {
                 self.published(now, from, message, octets);
             }
             Ok(Message::MapNotify(message)) => self.notified(now, from, message, octets),
-            Ok(Message::Info(info)) if info.reply.is_none() => self.info_requested(now, local, from, &info, octets),
-            Ok(Message::Info(_)) => self.faults.control.count(ControlFault::UnknownType),
+            Ok(Message::Info(message)) if message.reply.is_some() => {
+                self.told_of_nat(now, local, from.ip(), message, octets);
+            }
+            Ok(Message::Info(message)) => self.info_requested(now, local, from, &message, octets),
             Ok(Message::Other(kind)) => {
                 tracing::debug!(%from, kind, "control message of a type not spoken here");
                 self.faults.control.count(ControlFault::UnknownType);

@@ -272,6 +272,7 @@ impl Driver<'_> {
         stats.extend(self.feature_stats());
         stats.extend(self.pubsub_stats());
         stats.extend(self.relay_stats());
+        stats.extend(self.nat_site_stats());
         let faults = &self.faults;
         add(&mut stats, &faults.control);
         add(&mut stats, &faults.resolver);
