@@ -105,7 +105,7 @@ mod tests {
         map_cache::CacheFault,
         map_resolver::{ClientFault, EcmFault},
         map_server::SiteFault,
-        nat::site::NatFault,
+        nat::{relay::RelayFault, site::NatFault},
         prober::ProbeFault,
         pubsub::PubSubFault,
         registrar::NotifyFault,
@@ -142,6 +142,7 @@ mod tests {
             names::<SmrFault>(),
             names::<PubSubFault>(),
             names::<SecurityFault>(),
+            names::<RelayFault>(),
         ]
         .concat();
         let count = all.len();

@@ -194,11 +194,8 @@ impl MapCache {
                 self.drop_given_up(&mapping.eid, todo);
                 self.put(now, mapping, Origin::Nat, NEVER, meter, todo);
             }
-            Input::NatGone(eid) => {
-                if self.origin(&eid) == Some(Origin::Nat) {
-                    self.withdraw_exact(&eid, todo);
-                }
-            }
+            Input::NatGone(eid) if self.origin(&eid) == Some(Origin::Nat) => self.withdraw_exact(&eid, todo),
+            Input::NatGone(_) => {}
             Input::Batch(puts, removes) => self.batch(now, puts, &removes, meter, todo),
             Input::Remove(eid) => self.withdraw_exact(&eid, todo),
             Input::Look => self.look_on(meter, todo),

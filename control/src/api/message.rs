@@ -54,6 +54,7 @@ pub(super) mod kind {
     pub(in crate::api) const REGISTERED: u16 = 0x4032;
     pub(in crate::api) const LOCATOR: u16 = 0x4050;
     pub(in crate::api) const SUBSCRIPTION: u16 = 0x4070;
+    pub(in crate::api) const BINDING: u16 = 0x4080;
     pub(in crate::api) const SITE: u16 = 0x4040;
     pub(in crate::api) const REFUSAL: u16 = 0x4041;
     pub(in crate::api) const XTR: u16 = 0x4042;

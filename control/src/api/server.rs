@@ -5,15 +5,15 @@ use std::ops::{Bound, RangeBounds};
 use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Locator, Prefix};
 
 use super::{
-    AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, Filter, LocatorStatus, MissDetail, Operation, Outcome,
-    PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, SubscriptionStatus, Table,
-    TraceAsk,
+    AltStatus, Asker, BgpRoute, BgpStatus, BindingStatus, Counts, Done, Entry, Filter, LocatorStatus, MissDetail,
+    Operation, Outcome, PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat,
+    SubscriptionStatus, Table, TraceAsk,
     batch::{Failed, batched, member},
     bgp,
     entry::{self, Terms},
     event, locators,
     message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind, put},
-    registration,
+    nat, registration,
     session::FILTERS_MAX,
     sites,
     status::{self, Detail, Ids},
@@ -67,6 +67,11 @@ pub trait View {
 
     /// PubSub subscriptions, ours and those at our Map-Server.
     fn subscriptions(&self) -> Vec<SubscriptionStatus> {
+        Vec::new()
+    }
+
+    /// xTRs behind NATs that register through us.
+    fn bindings(&self) -> Vec<BindingStatus> {
         Vec::new()
     }
 
@@ -408,34 +413,28 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
             for tunnel in &alt.tunnels {
                 group(&mut |out| status::put_tunnel(out, tunnel, ids));
             }
-            for source in &alt.sources {
-                group(&mut |out| status::put_source(out, source));
-            }
-            for route in &alt.routes {
-                group(&mut |out| status::put_route(out, route));
-            }
+            alt.sources.iter().for_each(|source| group(&mut |out| status::put_source(out, source)));
+            alt.routes.iter().for_each(|route| group(&mut |out| status::put_route(out, route)));
         }
         Some(Detail::Locators) => {
-            for locator in view.locators() {
-                group(&mut |out| locators::put_locator(out, &locator));
-            }
+            view.locators().iter().for_each(|locator| group(&mut |out| locators::put_locator(out, locator)));
         }
         Some(Detail::Bgp) => {
             let status = view.bgp();
             if let Some(speaker) = &status.speaker {
                 group(&mut |out| bgp::put_speaker(out, speaker));
             }
-            for neighbor in &status.neighbors {
-                group(&mut |out| bgp::put_neighbor(out, neighbor, ids));
-            }
+            status.neighbors.iter().for_each(|neighbor| group(&mut |out| bgp::put_neighbor(out, neighbor, ids)));
         }
         Some(Detail::Registrations) => {
             view.registrations().iter().for_each(|status| put_registration(status, &mut group));
         }
         Some(Detail::Subscriptions) => {
-            for status in &view.subscriptions() {
-                group(&mut |out| subscriptions::put_subscription(out, status));
-            }
+            let list = view.subscriptions();
+            list.iter().for_each(|status| group(&mut |out| subscriptions::put_subscription(out, status)));
+        }
+        Some(Detail::Bindings) => {
+            view.bindings().iter().for_each(|status| group(&mut |out| nat::put_binding(out, status)));
         }
         Some(Detail::Sites) => {
             let page = view.sites(request.next.unwrap_or(0), PAGE);

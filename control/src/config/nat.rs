@@ -1,8 +1,8 @@
 //! What NAT traversal is told (draft-ermagan-lisp-nat-traversal-19).
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
-use crate::wire::Key;
+pub use crate::nat::Peer as NatPeer;
 
 /// NAT traversal, each side of it by itself; nothing of it by default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,13 +13,4 @@ pub struct Nat {
     pub map_servers: Option<Vec<NatPeer>>,
     /// RTRs that our Map-Server tells xTRs of, each once.
     pub relays: Vec<NatPeer>,
-}
-
-/// The other one of an RTR and a Map-Server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NatPeer {
-    /// Where it is.
-    pub address: IpAddr,
-    /// Keys shared with it, by which the RTR knows the Map-Server: the first signs, all are accepted. May be none.
-    pub keys: Vec<Key>,
 }

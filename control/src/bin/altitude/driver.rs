@@ -17,6 +17,7 @@ mod operations;
 mod pubsub;
 mod reachability;
 mod registration;
+mod relay;
 pub(crate) mod reload;
 mod restart;
 pub(crate) mod ribs;
@@ -75,6 +76,7 @@ use self::{
     pubsub::PubSub,
     reachability::Reachability,
     registration::Registration,
+    relay::Relaying,
     trace::Traces,
     tunnels::TunnelState,
 };
@@ -145,6 +147,7 @@ pub(crate) struct Driver<'a> {
     map_server: MapServer,
     registration: Registration,
     pubsub: PubSub,
+    relaying: Relaying,
     nat_site: NatSite,
     /// Where it writes what must survive a restart.
     state: Option<state::State>,
@@ -325,6 +328,7 @@ impl Driver<'_> {
             self.speaker_due(),
             self.registration_due(),
             self.pubsub_due(),
+            self.relaying.due(),
             self.nat_site_due(),
             self.reachability.due(),
             self.inside.due(),
@@ -359,6 +363,7 @@ impl Driver<'_> {
         self.wake_speaker(now);
         self.wake_registration(now);
         self.wake_pubsub(now);
+        self.wake_relay(now);
         self.wake_nat_site(now);
         self.wake_reachability(now);
         self.wake_inside(now);

@@ -294,7 +294,7 @@ impl Kernel {
             proxy: Proxy {
                 petr: config.roles.proxies.petr,
                 rtr: config.roles.proxies.rtr,
-                nat: false,
+                nat: config.nat.map_servers.is_some(),
                 instances: config.roles.proxies.instances.clone(),
                 aggregates: config.roles.proxies.aggregates.clone(),
             },

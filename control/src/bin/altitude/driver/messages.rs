@@ -89,6 +89,7 @@ impl Driver<'_> {
                 self.traffic.map_requests_in += 1;
                 self.requested(now, &request, Arrival { source: from, destination: Some(local) });
             }
+            Ok(Message::Other(ecm::TYPE)) if self.traverses(now, local, from, octets) => {}
             Ok(Message::Other(ecm::TYPE)) => self.encapsulated(now, from, octets),
             Ok(Message::MapRegister(message)) => self.registered(now, from, local, &message, octets),
             Ok(Message::MapNotify(message)) if message.ack => self.acknowledged(now, &message, octets),
@@ -99,7 +100,7 @@ impl Driver<'_> {
             Ok(Message::Info(message)) if message.reply.is_some() => {
                 self.told_of_nat(now, local, from.ip(), message, octets);
             }
-            Ok(Message::Info(_)) => self.faults.control.count(ControlFault::UnknownType),
+            Ok(Message::Info(message)) => self.info_requested(now, local, from, &message, octets),
             Ok(Message::Other(kind)) => {
                 tracing::debug!(%from, kind, "control message of a type not spoken here");
                 self.faults.control.count(ControlFault::UnknownType);

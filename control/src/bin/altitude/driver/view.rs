@@ -18,8 +18,9 @@ use altitude_control::{
         rib::{Hop, kernel::KernelRib},
     },
     api::{
-        AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, Origin, PortStatus, RegistrationStatus,
-        RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat, SubscriptionStatus, Table, TunnelStatus, View,
+        AltStatus, BgpRoute, BgpStatus, BindingStatus, Counts, Entry, LocatorStatus, Origin, PortStatus,
+        RegistrationStatus, RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat, SubscriptionStatus, Table,
+        TunnelStatus, View,
     },
     fault::{Fault, Tally},
     map_cache::{self, Cached},
@@ -132,6 +133,10 @@ impl View for Driver<'_> {
 
     fn registrations(&self) -> Vec<RegistrationStatus> {
         registration::statuses(&self.registration, Instant::now())
+    }
+
+    fn bindings(&self) -> Vec<BindingStatus> {
+        self.relaying.statuses(Instant::now())
     }
 
     fn subscriptions(&self) -> Vec<SubscriptionStatus> {
@@ -266,6 +271,7 @@ impl Driver<'_> {
         stats.extend(self.reachability_stats());
         stats.extend(self.feature_stats());
         stats.extend(self.pubsub_stats());
+        stats.extend(self.relay_stats());
         stats.extend(self.nat_site_stats());
         let faults = &self.faults;
         add(&mut stats, &faults.control);
@@ -278,6 +284,7 @@ impl Driver<'_> {
         add(&mut stats, &faults.client);
         add(&mut stats, &faults.site);
         add(&mut stats, &faults.security);
+        add(&mut stats, self.relaying.faults());
         add(&mut stats, &self.registration.faults);
         add(&mut stats, &faults.rib);
         add(&mut stats, &self.reachability.probe_faults);
