@@ -76,8 +76,10 @@ pub struct MapServer {
 /// How Map-Servers are reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Way {
-    /// Not at all: nobody is told anything as long as nobody knows what could be told.
+    /// Not at all: nobody is told anything as long as nobody knows whether a NAT is in between.
     Held,
+    /// Not at all: a NAT is in between, and no RTR is known.
+    Stranded,
     /// From port 4342 to port 4342.
     Direct,
     /// Through an RTR.
@@ -250,18 +252,22 @@ impl Registrar {
 
     /// Nothing is to be said, or not now.
     fn is_silent(&self) -> bool {
-        self.database.is_empty() || self.way == Way::Held
+        self.database.is_empty() || self.is_cut_off()
+    }
+
+    const fn is_cut_off(&self) -> bool {
+        matches!(self.way, Way::Held | Way::Stranded)
     }
 
     /// How things stand with each Map-Server, in the order of the settings.
     pub fn servers(&self) -> impl Iterator<Item = ServerStatus> {
-        self.servers.iter().map(Server::status)
+        self.servers.iter().map(|server| server.status(&self.way))
     }
 
     /// How things stand with one Map-Server.
     #[must_use]
     pub fn server(&self, address: IpAddr) -> Option<ServerStatus> {
-        self.servers.iter().find(|server| server.address() == address).map(Server::status)
+        self.servers.iter().find(|server| server.address() == address).map(|server| server.status(&self.way))
     }
 
     /// Starts what is due: rounds, and single messages that were not answered.
@@ -288,14 +294,14 @@ impl Registrar {
         let usual = if quick { QUICK_INTERVAL } else { INTERVAL };
         match &self.way {
             Way::Relayed(relay) => (relay.every, true),
-            Way::Held | Way::Direct => (usual, quick),
+            Way::Held | Way::Stranded | Way::Direct => (usual, quick),
         }
     }
 
     const fn relay(&self) -> Option<&Relay> {
         match &self.way {
             Way::Relayed(relay) => Some(relay),
-            Way::Held | Way::Direct => None,
+            Way::Held | Way::Stranded | Way::Direct => None,
         }
     }
 
@@ -411,7 +417,7 @@ impl Registrar {
 
     /// Takes mappings back, once, without waiting for an answer (RFC 9301 §5.4).
     fn withdraw(&mut self, now: Instant, mut gone: Vec<Mapping>, todo: &mut Vec<Output>) {
-        if self.way == Way::Held {
+        if self.is_cut_off() {
             return;
         }
         gone.iter_mut().for_each(|mapping| mapping.ttl = Ttl::Remove);

@@ -287,12 +287,12 @@ impl Site {
         matches!(self.way, Way::Relayed(_))
     }
 
-    /// The RLOC that messages to an RTR leave from: one that the NAT hides, if one is of its family.
+    /// The RLOC that messages to an RTR leave from, and those inside of them: one that the NAT hides, if one is of the family.
     #[must_use]
-    pub fn rloc_towards(&self, rtr: IpAddr) -> Option<IpAddr> {
+    pub fn rloc_towards(&self, to: IpAddr) -> Option<IpAddr> {
         let hidden = self.hidden();
         let all = hidden.iter().chain(&self.settings.rlocs);
-        all.copied().find(|rloc| rloc.is_ipv4() == rtr.is_ipv4())
+        all.copied().find(|rloc| rloc.is_ipv4() == to.is_ipv4())
     }
 
     /// Asks what is due.
@@ -417,7 +417,7 @@ impl Site {
         let (way, standing) = match self.rtr {
             _ if hidden.is_empty() && decided => (Way::Direct, Standing::Open),
             _ if hidden.is_empty() => (Way::Held, Standing::Unknown),
-            None => (Way::Held, Standing::Stranded),
+            None => (Way::Stranded, Standing::Stranded),
             Some(rtr) => (Way::Relayed(Relay { rtr, hidden, every: self.settings.keepalive }), Standing::Trying(rtr)),
         };
         if self.way != way {

@@ -10,7 +10,7 @@ use std::{
 use altitude_dataplane::mapping::{EidPrefix, Mapping};
 
 use super::{
-    CONFIRM_EVERY, MapServer, NotifyFault, Output, RETRY_FIRST, RETRY_MAX,
+    CONFIRM_EVERY, MapServer, NotifyFault, Output, RETRY_FIRST, RETRY_MAX, Way,
     status::{PrefixStanding, ServerStatus, Standing},
 };
 use crate::wire::{AuthenticationError, MapNotify};
@@ -71,10 +71,11 @@ impl Server {
         self.waiting.iter().map(|waiting| waiting.again_at).fold(self.next_round, Instant::min)
     }
 
-    pub(super) fn status(&self) -> ServerStatus {
+    pub(super) fn status(&self, way: &Way) -> ServerStatus {
         let key = &self.settings.keys[0];
         ServerStatus {
             address: self.settings.address,
+            way: way.clone(),
             standing: self.standing,
             since: self.since,
             prefixes: self.prefixes.iter().map(|(eid, (standing, since))| (*eid, *standing, *since)).collect(),

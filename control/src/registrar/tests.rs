@@ -419,6 +419,7 @@ fn each_standing_says_why_and_what_to_do() {
         ..stage.status()
     };
     let wrong = |error| with(Standing::WrongKey(error), 0, &[]);
+    let by = |way, standing| ServerStatus { way, ..with(standing, 0, &[]) };
     let plain = Circumstances::default();
     let no_route = Circumstances { not_sent: Some("Network is unreachable"), ..plain };
     let by_clock = Circumstances { nonces_by_clock: true, ..plain };
@@ -428,6 +429,9 @@ fn each_standing_says_why_and_what_to_do() {
     for (status, circumstances, what, remedy) in [
         (with(Standing::Waiting, 0, &[]), plain, "its answer is not there yet", "again after 1, 2, 4 … 60 s"),
         (with(Standing::Silent, 0, &[]), plain, "nothing came back for 3 messages", "UDP 4342 passes"),
+        (by(Way::Held, Standing::Waiting), plain, "whether a NAT is between us", "UDP 4342 passes"),
+        (by(Way::Stranded, Standing::Waiting), plain, "no Map-Server names an RTR", "[[nat.relay]]"),
+        (by(relay(30), Standing::Silent), plain, "nothing came back", "the RTR 240.0.254.60 runs and relays"),
         (with(Standing::Silent, 0, &[]), plain, "nothing", "Key ID 1, algorithm sha256 and the same secret"),
         (with(Standing::Silent, 0, &[]), by_clock, "nothing", "that the clock here was not set back"),
         (with(Standing::Silent, 1, &[]), plain, "nothing comes back any more", "see that it runs"),

@@ -262,7 +262,7 @@ fn a_silent_rtr_gives_way_to_the_next() {
     assert_eq!(todo, [Output::Lead(None), relayed(RTR2), Output::Stands(Standing::Trying(RTR2))]);
     stage.run_until(800_000);
     let todo = stage.told(800_001, SERVER, OURS, seen(NAT, 4342, &[]));
-    assert_eq!(todo, [Output::Way(Way::Held), Output::Stands(Standing::Stranded)]);
+    assert_eq!(todo, [Output::Way(Way::Stranded), Output::Stands(Standing::Stranded)]);
 }
 
 /// A NAT comes and goes: what is told follows it.

@@ -30,6 +30,8 @@ const PORTS: (u16, u16) = (0xc000, 0x3fff);
 pub(super) struct NatSite {
     /// `None` unless it is switched on.
     pub(super) site: Option<Site>,
+    /// What leads to an RTR.
+    led: Vec<EidPrefix>,
     questions: u64,
     notifies: u64,
     faults: Tally<NatFault>,
@@ -52,7 +54,6 @@ impl NatSite {
         Self { site, ..Self::default() }
     }
 
-    /// Whether something leads to an RTR, or did, so that it has to be taken back.
     fn source_port(&self) -> Option<u16> {
         self.site.as_ref().and_then(Site::source_port)
     }
@@ -124,7 +125,8 @@ impl Driver<'_> {
     /// (draft-ermagan-lisp-nat-traversal-19 §4.3).
     pub(super) fn send_by_rtr(&mut self, rtr: IpAddr, to: IpAddr, octets: &[u8]) -> io::Result<()> {
         let none = || io::Error::new(io::ErrorKind::AddrNotAvailable, "no RLOC of ours is of its family");
-        let source = self.rloc_of(to).ok_or_else(none)?;
+        let towards = |to| self.nat_site.site.as_ref().and_then(|site| site.rloc_towards(to)).ok_or_else(none);
+        let (source, rloc) = (towards(to)?, towards(rtr)?);
         let packet = UdpPacket {
             source: SocketAddr::new(source, CONTROL_PORT),
             destination: SocketAddr::new(to, CONTROL_PORT),
@@ -132,7 +134,6 @@ impl Driver<'_> {
             payload: octets,
         };
         let message = ecm::encapsulate_for_rtr(&packet.encode());
-        let rloc = self.nat_site.site.as_ref().and_then(|site| site.rloc_towards(rtr)).ok_or_else(none)?;
         let socket = self.sockets.data.iter().find(|socket| socket.local() == rloc).ok_or_else(none)?;
         socket.send_to(SocketAddr::new(rtr, CONTROL_PORT), &message)
     }
@@ -180,6 +181,11 @@ impl Driver<'_> {
                 Output::Lead(rtr) => self.lead(now, rtr),
                 Output::Stands(standing) => report(standing),
                 Output::Drop(fault) => {
+                    if fault == NatFault::OtherXtr {
+                        tracing::warn!(
+                            "the RTR sends us what is for another xTR: see that xTR-IDs are unique, and the NAT"
+                        );
+                    }
                     tracing::debug!(?fault, "a message about a NAT came to nothing");
                     self.nat_site.faults.count(fault);
                 }
@@ -189,18 +195,17 @@ impl Driver<'_> {
 
     /// Has everything beyond our site go to an RTR, or nowhere in particular.
     fn lead(&mut self, now: Instant, rtr: Option<IpAddr>) {
-        for eid in everything(&self.config.database) {
-            let mut mapping = Mapping::negative(eid, Ttl::ReceiverDecides, Action::NoAction);
-            self.cache(
-                now,
-                match rtr {
-                    Some(rtr) => {
-                        mapping.locators = vec![Locator::unicast(rtr, 1, 100)];
-                        map_cache::Input::Nat(mapping)
-                    }
-                    None => map_cache::Input::NatGone(eid),
-                },
-            );
+        let all = if rtr.is_some() { everything(&self.config.database) } else { Vec::new() };
+        for eid in std::mem::replace(&mut self.nat_site.led, all.clone()) {
+            if !all.contains(&eid) {
+                self.cache(now, map_cache::Input::NatGone(eid));
+            }
+        }
+        let Some(rtr) = rtr else { return };
+        for eid in all {
+            let mapping = Mapping::negative(eid, Ttl::ReceiverDecides, Action::NoAction);
+            let locators = vec![Locator::unicast(rtr, 1, 100)];
+            self.cache(now, map_cache::Input::Nat(Mapping { locators, ..mapping }));
         }
     }
 }
@@ -209,7 +214,7 @@ impl Driver<'_> {
 fn report(standing: Standing) {
     match standing {
         Standing::Unknown => tracing::debug!("nobody has said yet whether there is a NAT"),
-        Standing::Open => tracing::info!("there is no NAT between us and our Map-Servers"),
+        Standing::Open => tracing::info!("no Map-Server sees a NAT between us"),
         Standing::Stranded => tracing::warn!(
             "we are behind a NAT, and no Map-Server names an RTR: nobody can send to us; name RTRs at the Map-Server \
              ([[nat.relay]])"

@@ -125,10 +125,10 @@ impl Driver<'_> {
 
     /// Packets use a cached entry.
     pub(super) fn in_use(&mut self, now: Instant, eid: EidPrefix) {
-        let Some(locators) = self.map_cache.get(&eid).map(|cached| cached.locators.to_vec()) else { return };
+        // Through a NAT nothing comes to port 4342, and what keeps a binding tells whether the other end is there.
+        let cached = self.map_cache.get(&eid).filter(|cached| cached.origin != map_cache::Origin::Nat);
+        let Some(locators) = cached.map(|cached| cached.locators.to_vec()) else { return };
         let until = now + USED_FOR.max(2 * self.map_cache.look_round());
-        // Through a NAT nothing comes to port 4342, and from it nothing is to be believed.
-        let locators: Vec<Locator> = locators.into_iter().filter(|locator| locator.translated.is_none()).collect();
         for locator in locators.iter().filter(|locator| locator.usable()) {
             self.solicit(now, smr::Input::Used(locator.address));
             self.nonce(now, echo_nonce::Input::Used(locator.address, until));
