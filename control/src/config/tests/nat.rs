@@ -53,6 +53,10 @@ fn each_mistake_of_nat_traversal_has_its_remedy() {
         let problems = read(&format!("{SITE}{text}")).unwrap_err();
         assert!(problems.to_string().contains(remedy), "{text}: {problems}");
     }
+    let rlocs = |list: &str| read(&format!("{}{RTR}[nat]\nrtr = true\n{PEER}", SITE.replace("\"240.0.254.10\"", list)));
+    let two = rlocs("\"240.0.254.10\", \"240.0.254.11\"").unwrap_err();
+    assert!(two.to_string().contains("keep one of each family"), "{two}");
+    assert!(rlocs("\"240.0.254.10\", \"2001:db8:f::10\"").is_ok());
     let warned = |text: &str| read(&format!("{SITE}{text}")).unwrap().warnings[0].to_string();
     assert!(warned("[nat]\nkeepalive = 30\n").contains("add --nat-site"));
     assert!(warned(&format!("[nat]\n{PEER}")).contains("add --nat-rtr"));

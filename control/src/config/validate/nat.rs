@@ -47,6 +47,9 @@ pub(super) fn nat(
         let remedy = "an RTR is one that everybody can send to: keep one of both";
         findings.wrong(place, "behind a NAT and an RTR for those who are", remedy);
     }
+    if let Some(place) = &rtr {
+        one_rloc(place, rlocs, findings);
+    }
     let servers = peers("[[nat.map-server]]", &own.map_server, MAP_SERVERS_MAX, rlocs, folder, findings);
     let relays = peers("[[nat.relay]]", &own.relay, Translation::RTRS_MAX, &[], folder, findings);
     match (&rtr, own.map_server.first()) {
@@ -72,6 +75,24 @@ pub(super) fn nat(
         );
     }
     Nat { keepalive: site.and(seconds).map(Duration::from_secs), map_servers: rtr.is_some().then_some(servers), relays }
+}
+
+/// A NAT lets in what comes from the RLOC that the xTR registers at: data would leave from another one, if there were several.
+fn one_rloc(place: &Place, rlocs: &[Given<IpAddr>], findings: &mut Findings) {
+    for v4 in [true, false] {
+        let mut of_family = rlocs.iter().filter(|rloc| rloc.value.is_ipv4() == v4);
+        if let (Some(first), Some(second)) = (of_family.next(), of_family.next()) {
+            let what = format!(
+                "an RTR for sites behind NATs has two RLOCs of one family, {} and {}",
+                first.value, second.value
+            );
+            findings.wrong(
+                place,
+                what,
+                "keep one of each family: a NAT lets in what comes from the one it was used with",
+            );
+        }
+    }
 }
 
 /// What an xTR behind a NAT needs, and cannot have.
