@@ -102,8 +102,7 @@ pub(super) fn validate(
     let nat = nat::nat(draft, (&rlocs, &database), &roles, &map_servers, folder, findings);
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
-    let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
-    match tuning {
+    match settings::tuning(&draft.settings, ports.len(), machine, findings) {
         Some(tuning) if findings.list.is_empty() => Ok(Config {
             ports,
             rlocs: rlocs.into_iter().map(|rloc| rloc.value).collect(),
