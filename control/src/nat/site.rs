@@ -352,7 +352,10 @@ impl Site {
                 self.rtrs.push(*rtr);
             }
         }
-        self.rtr = self.rtr.filter(|rtr| self.rtrs.contains(rtr)).or_else(|| self.rtrs.first().copied());
+        if self.rtr.is_none_or(|rtr| !self.rtrs.contains(&rtr)) {
+            self.rtr = self.rtrs.first().copied();
+            (self.failed, self.again_at) = (0, None);
+        }
     }
 
     /// Reads a Data-Map-Notify. Who signed it is the registrar's to see.

@@ -265,6 +265,20 @@ fn a_silent_rtr_gives_way_to_the_next() {
     assert_eq!(todo, [Output::Way(Way::Stranded), Output::Stands(Standing::Stranded)]);
 }
 
+/// One that is named while the others are given a rest is tried at once, and then left alone.
+#[test]
+fn a_new_rtr_needs_no_rest() {
+    let mut stage = Stage::new(&[OURS], &[SERVER]);
+    stage.step(0, Input::Wake);
+    stage.told(50, SERVER, OURS, seen(NAT, 4342, &[RTR]));
+    assert!(matches!(stage.step(3_050, Input::Silent)[..], [Output::Ask { .. }]));
+    assert_eq!(stage.step(3_060, Input::Silent), [], "it rests already");
+    let todo = stage.told(3_100, SERVER, OURS, seen(NAT, 4342, &[RTR2]));
+    assert_eq!(todo, [relayed(RTR2), Output::Stands(Standing::Trying(RTR2))]);
+    let (_, rest) = stage.run_until(200_000);
+    assert_eq!(rest, []);
+}
+
 /// A NAT comes and goes: what is told follows it.
 #[test]
 fn the_way_follows_what_is_seen() {

@@ -22,8 +22,8 @@ use super::{Driver, ROUND, messages::CONTROL_PORT, registration::Registration};
 
 /// TTL of inner packets.
 const TTL: u8 = 64;
-/// The ports that data may come from: those of flows (RFC 9300 §12).
-const PORTS: (u16, u16) = (0xc000, 0x3fff);
+/// The ports that data may come from, those of flows (RFC 9300 §12): the first, and how many there are.
+const PORTS: (u16, u64) = (0xc000, 0x4000);
 
 /// The machine and what belongs to it.
 #[derive(Default)]
@@ -47,7 +47,7 @@ impl NatSite {
                 eid: config.database.first().map(|mapping| mapping.eid),
                 xtr_id: xtr.xtr_id,
                 keepalive,
-                port: PORTS.0 | random.next_u64() as u16 & PORTS.1,
+                port: data_port(random),
             };
             Site::new(settings, now)
         });
@@ -57,6 +57,11 @@ impl NatSite {
     fn source_port(&self) -> Option<u16> {
         self.site.as_ref().and_then(Site::source_port)
     }
+}
+
+/// The one port of a run that all data comes from behind a NAT.
+fn data_port(random: &mut ChaCha20Rng) -> u16 {
+    PORTS.0 + (random.next_u64() % PORTS.1) as u16
 }
 
 /// Everything there is, in the instances of our own mappings.
@@ -117,8 +122,7 @@ impl Driver<'_> {
     /// Our mappings are these now.
     pub(super) fn tell_nat_site(&mut self, now: Instant, database: &[Mapping]) {
         self.nat_step(now, Input::Change(database.first().map(|mapping| mapping.eid)));
-        let Some(Standing::Behind(rtr)) = self.nat_site.site.as_ref().map(Site::standing) else { return };
-        self.lead(now, Some(rtr));
+        self.lead_again(now);
     }
 
     /// Sends a message for a Map-Server to an RTR, from the port that its answer and our data are to come back to
@@ -176,6 +180,7 @@ impl Driver<'_> {
                     self.registration.notifies_received += 1;
                     if self.register_step(now, registrar::Input::Notify { from, message, octets }) {
                         self.nat_step(now, Input::Confirmed);
+                        self.lead_again(now);
                     }
                 }
                 Output::Lead(rtr) => self.lead(now, rtr),
@@ -190,6 +195,13 @@ impl Driver<'_> {
                     self.nat_site.faults.count(fault);
                 }
             }
+        }
+    }
+
+    /// What leads to the RTR is to be there: a client may have taken it out, and our instances may be others.
+    fn lead_again(&mut self, now: Instant) {
+        if let Some(Standing::Behind(rtr)) = self.nat_site.site.as_ref().map(Site::standing) {
+            self.lead(now, Some(rtr));
         }
     }
 
@@ -227,6 +239,16 @@ fn report(standing: Standing) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// RTR-10: each start has another port, of those that flows have.
+    #[test]
+    fn each_start_draws_its_port() {
+        let starts = (0..64).map(|_| data_port(&mut crate::driver::messages::nonces().unwrap()));
+        let ports: std::collections::BTreeSet<u16> = starts.collect();
+        assert!(ports.iter().all(|port| *port >= 0xc000), "{ports:?}");
+        // Of 16,384 ports, 64 draws have hardly any twice.
+        assert!(ports.len() > 56, "{ports:?}");
+    }
 
     #[test]
     fn everything_is_two_prefixes_in_each_instance_of_ours() {
