@@ -67,6 +67,9 @@ impl Paths for Ends<'_> {
     }
 }
 
+/// Locators that cannot be reached, at one time.
+const DOWN_MAX: usize = 4096;
+
 const FULL: Refused =
     Refused::Full("the table is full, or a thread that reads it has neither read nor gone offline for long");
 
@@ -157,8 +160,11 @@ impl Table {
     /// A locator can be reached, or cannot: all mappings that have it follow. False if it was known.
     ///
     /// # Errors
-    /// [`Refused::Full`]: it is known from now on, and takes effect with a later call.
+    /// [`Refused::Full`]: it is known from now on, and takes effect with a later call; or 4096 locators cannot be reached.
     pub fn judge(&mut self, locator: IpAddr, up: bool) -> Result<bool, Refused> {
+        if !up && self.down.len() >= DOWN_MAX && !self.down.contains(&locator) {
+            return Err(Refused::Full("as many locators are out of use as may be: take some back"));
+        }
         let turned = if up { self.down.remove(&locator) } else { self.down.insert(locator) };
         if turned {
             let ends = Ends { core_mtu: self.settings.core_mtu, down: &self.down };

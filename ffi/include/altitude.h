@@ -290,9 +290,9 @@ typedef struct altmap_event {
   uint16_t op;
   // ALTMAP_EVENT_*.
   uint32_t flags;
-  // Its number: one more than the last; a gap means that MISS events are missing.
+  // Its number: one more than the last; a gap means that MISS, STALE or LSBITS events are missing.
   uint64_t gen;
-  // What it is about; of REACH and BADREACH all zero.
+  // What it is about; of REACH and BADREACH all zero. Of FLUSH `iid` alone counts: UINT32_MAX for all instances.
   struct altmap_eid eid;
   // Of a MISS: where the packet came from; `afi` is 0 if that is not known. Of STALE and LSBITS the peer's RLOC.
   struct altmap_eid from;
@@ -703,8 +703,8 @@ int altmap_change(struct altmap *handle,
 // `handle` is NULL or open, and in use by no other thread; `eid` is NULL or readable.
 int altmap_delete(struct altmap *handle, int table, const struct altmap_eid *eid);
 
-// Takes all mappings out of a table, static ones only if `all` is not 0. What comes into it meanwhile may go too. Blocks at most
-// 60 seconds.
+// Takes all mappings out of a table, static ones only if `all` is not 0. What comes into it meanwhile may go too. Blocks until it is
+// done, or until 60 seconds went by without any message, which costs the connection.
 //
 // -EINVAL: a NULL, or a table that is none; -EPERM, -EOPNOTSUPP as for `altmap_add`.
 //

@@ -59,9 +59,9 @@ pub struct AltmapEvent {
     pub op: u16,
     /// ALTMAP_EVENT_*.
     pub flags: u32,
-    /// Its number: one more than the last; a gap means that MISS events are missing.
+    /// Its number: one more than the last; a gap means that MISS, STALE or LSBITS events are missing.
     pub r#gen: u64,
-    /// What it is about; of REACH and BADREACH all zero.
+    /// What it is about; of REACH and BADREACH all zero. Of FLUSH `iid` alone counts: UINT32_MAX for all instances.
     pub eid: AltmapEid,
     /// Of a MISS: where the packet came from; `afi` is 0 if that is not known. Of STALE and LSBITS the peer's RLOC.
     pub from: AltmapEid,
@@ -219,7 +219,7 @@ impl AltmapEvent {
                 made.flags |= if *expired { ALTMAP_EVENT_EXPIRED } else { 0 };
             }
             Event::Flushed { instance, all, .. } => {
-                made.eid.iid = instance.map_or(0, altitude_dataplane::mapping::InstanceId::get);
+                made.eid.iid = instance.map_or(u32::MAX, altitude_dataplane::mapping::InstanceId::get);
                 made.flags |= if *all { ALTMAP_EVENT_ALL } else { 0 };
             }
             Event::Stale { eid, which, seen, ours, peer } => {

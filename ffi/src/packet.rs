@@ -97,6 +97,14 @@ pub struct AltitudeThread {
     inline: Inline,
 }
 
+/// What the header promises of threads, although no compiler looks behind a pointer of C's.
+const _: () = {
+    const fn any_thread_may_use<T: Send + Sync>() {}
+    const fn may_go_to_another_thread<T: Send>() {}
+    any_thread_may_use::<Shared>();
+    may_go_to_another_thread::<AltitudeThread>();
+};
+
 impl std::fmt::Debug for AltitudeThread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AltitudeThread").field("inline", &self.inline).finish_non_exhaustive()

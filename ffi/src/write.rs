@@ -92,8 +92,8 @@ pub unsafe extern "C" fn altmap_delete(handle: *mut Altmap, table: c_int, eid: *
     })
 }
 
-/// Takes all mappings out of a table, static ones only if `all` is not 0. What comes into it meanwhile may go too. Blocks at most
-/// 60 seconds.
+/// Takes all mappings out of a table, static ones only if `all` is not 0. What comes into it meanwhile may go too. Blocks until it is
+/// done, or until 60 seconds went by without any message, which costs the connection.
 ///
 /// -EINVAL: a NULL, or a table that is none; -EPERM, -EOPNOTSUPP as for `altmap_add`.
 ///

@@ -56,13 +56,14 @@ struct World {
     nat: Namespace,
     rtr: Router,
     ms: Router,
-    xtrs: [Router; 2],
+    /// Those of both sites, once they are [started](Self::start).
+    xtrs: Vec<Router>,
     _ms: Namespace,
 }
 
 impl World {
-    /// `keyed`: Map-Server and RTR share a key. The site registers every `keepalive` seconds.
-    fn new(keyed: bool, keepalive: u64) -> Self {
+    /// `keyed`: Map-Server and RTR share a key.
+    fn new(keyed: bool) -> Self {
         let lab = Lab::new().unwrap();
         let join = |role: &str| Namespace::create(&format!("alt{}", std::process::id()), role).unwrap();
         fs::write(lab.folder().join("site.key"), "sloe of the sites\n").unwrap();
@@ -76,13 +77,14 @@ impl World {
 
         let ms = start(&lab, "ms", &namespace, &map_server(&lab, keyed), "");
         let rtr = start(&lab, "rtr", &lab.alt, &relay(&lab, keyed), "");
-        let behind = format!("--nat-site --nat-keepalive {keepalive}");
-        let xtrs = [site(&lab, 0, XTR, &behind), site(&lab, 1, "240.0.254.20", "")];
-        Self { lab, nat, rtr, ms, xtrs, _ms: namespace }
+        Self { lab, nat, rtr, ms, xtrs: Vec::new(), _ms: namespace }
     }
 
-    /// Waits until the site behind the NAT is registered, and knows it.
-    fn settle(&self) {
+    /// Starts the sites' xTRs, and waits until the one behind the NAT is registered and knows it. It registers every `keepalive`
+    /// seconds.
+    fn start(&mut self, keepalive: u64) {
+        let behind = format!("--nat-site --nat-keepalive {keepalive}");
+        self.xtrs = vec![site(&self.lab, 0, XTR, &behind), site(&self.lab, 1, "240.0.254.20", "")];
         wait_counter(&self.xtrs[0], "reached_through_rtr", |count| count == 1);
         wait_counter(&self.xtrs[1], "map_notifies_received", |count| count > 0);
     }
@@ -256,14 +258,14 @@ fn a_site_behind_a_nat_is_reached_through_the_rtr() {
 }
 
 fn reach(keyed: bool) {
-    let world = World::new(keyed, 1);
-    let World { lab, rtr, xtrs, .. } = &world;
+    let mut world = World::new(keyed);
     let taps = [
-        Tap::start("inside", Link { namespace: &world.nat, name: "inside" }, lab),
-        Tap::start("outside", lab.core_link(0), lab),
-        Tap::start("rtr", Link { namespace: &lab.core, name: "alt" }, lab),
+        Tap::start("inside", Link { namespace: &world.nat, name: "inside" }, &world.lab),
+        Tap::start("outside", world.lab.core_link(0), &world.lab),
+        Tap::start("rtr", Link { namespace: &world.lab.core, name: "alt" }, &world.lab),
     ];
-    world.settle();
+    world.start(1);
+    let World { lab, rtr, xtrs, .. } = &world;
 
     let all = Pings { sent: 3, answered: 3 };
     for (from, to) in [(0, 1), (1, 0)] {
@@ -379,16 +381,16 @@ fn keepalives_keep_the_binding() {
     }
     let one = Pings { sent: 1, answered: 1 };
     {
-        let world = World::new(true, 1);
-        world.settle();
+        let mut world = World::new(true);
+        world.start(1);
         let before = counter(&world.rtr, "data_map_notifies_sent");
         let rounds = 2 * REMEMBERS + 2;
         wait_counter(&world.rtr, "data_map_notifies_sent", |count| count >= before + rounds);
         assert_eq!(world.tracked().len(), 1, "{:?}", world.tracked());
         assert_eq!(world.lab.ping(1, world.lab.hosts(0)[0], 1).unwrap(), one, "after silence");
     }
-    let world = World::new(true, 120);
-    world.settle();
+    let mut world = World::new(true);
+    world.start(120);
     assert_eq!(world.lab.ping(1, world.lab.hosts(0)[0], 1).unwrap(), one, "while the NAT remembers");
     lab::wait_until("the NAT to forget", LIMIT, || Ok(world.tracked().is_empty().then_some(()))).unwrap();
     assert_eq!(world.lab.ping(1, world.lab.hosts(0)[0], 1).unwrap().answered, 0, "the NAT lets nothing in");

@@ -53,7 +53,8 @@
 //! there are one CHANGE, which keeps its counters. A MUST_GEN after another operation on the prefix is EAGAIN. No entry that is
 //! put in gives way to another of its batch, so what is new must find room before what is taken out leaves (ENOSPC). What goes
 //! in goes in more-specifics first, what goes out leaves after that and less-specifics first: a packet takes the way that the
-//! table had before or the one that it has after, never one that neither has.
+//! table had before or the one that it has after, never one that neither has. In a full table what gives way leaves first, and
+//! a packet to it may for a moment take the way of a less-specific entry that is about to be replaced.
 //!
 //! The socket `map-ro.sock` is for everybody; whoever comes by it may only read: EPERM. So may, at the other one, users that are
 //! neither root nor the router's own nor of the socket's group, should somebody have opened its file to them.
@@ -190,7 +191,7 @@ pub use misses::Misses;
 pub use nat::BindingStatus;
 pub use operation::{Asker, Done, Judged, Offer, Operation, Outcome, RLOCS_MAX, Refused, Rights};
 pub use registration::{PREFIX_STANDINGS, PrefixStatus, RegistrationStatus, STANDINGS};
-pub use server::{Conduct, Router, View, handle, next_page};
+pub use server::{Conduct, Places, Router, View, handle, next_page};
 pub use session::{RING, Session};
 pub use sites::{RefusalStatus, SitePrefix, SiteStatus, SitesPage, XtrStatus};
 pub use subscriptions::{SUBSCRIPTION_STANDINGS, SubscriptionStatus};

@@ -22,6 +22,9 @@ use super::{
     write,
 };
 
+/// Places of a table, ascending by EID-prefix, and what is to be shown of each.
+pub type Places<'a> = Box<dyn Iterator<Item = (EidPrefix, Option<Entry>)> + 'a>;
+
 /// What the program knows, as the API asks for it.
 pub trait View {
     /// Grows whenever a table changes.
@@ -30,9 +33,10 @@ pub trait View {
     /// The entries of a table, ascending by EID-prefix.
     fn entries(&self, table: Table) -> Box<dyn Iterator<Item = Entry> + '_>;
 
-    /// The same, from this prefix on.
-    fn entries_from(&self, table: Table, start: Bound<EidPrefix>) -> Box<dyn Iterator<Item = Entry> + '_> {
-        Box::new(self.entries(table).filter(move |entry| (start, Bound::Unbounded).contains(&entry.eid)))
+    /// The same, from this prefix on; `None` for what is in the table and to be shown to nobody.
+    fn places_from(&self, table: Table, start: Bound<EidPrefix>) -> Places<'_> {
+        let entries = self.entries(table).filter(move |entry| (start, Bound::Unbounded).contains(&entry.eid));
+        Box::new(entries.map(|entry| (entry.eid, Some(entry))))
     }
 
     /// What every scope counts, workers first.

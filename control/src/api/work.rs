@@ -20,6 +20,8 @@ use super::{
 
 /// Entries that one page has at most; with 32 RLOCs each a message has room for 25.
 const PAGE: usize = 512;
+/// Places of a table that one page looks at: while a FLUSH goes on most may have nothing to show.
+const LOOKS: usize = 4 * PAGE;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -51,21 +53,21 @@ impl Dump {
 
     /// The next page, and whether there are more.
     fn page(&mut self, view: &dyn View) -> (Vec<u8>, bool) {
-        let (mut body, mut group, mut count) = (Vec::new(), Vec::new(), 0);
+        let (mut body, mut group, mut count, mut looks) = (Vec::new(), Vec::new(), 0, 0);
         while let Some((table, rest)) = self.tables.split_first() {
-            for entry in view.entries_from(*table, self.start) {
-                if self.instance.is_some_and(|instance| entry.eid.instance != instance) {
+            for (eid, entry) in view.places_from(*table, self.start) {
+                if self.instance.is_some_and(|instance| eid.instance != instance) {
                     break;
                 }
                 group.clear();
-                put_entry(&mut group, &entry);
-                if count == PAGE || HEADER + body.len() + group.len() > MESSAGE_MAX {
+                entry.iter().for_each(|entry| put_entry(&mut group, entry));
+                if count == PAGE || looks == LOOKS || HEADER + body.len() + group.len() > MESSAGE_MAX {
                     let more = Header { flags: self.reply.flags.with(Flags::MORE), ..self.reply };
                     return (more.message(&body), true);
                 }
                 body.extend_from_slice(&group);
-                self.start = Bound::Excluded(entry.eid);
-                count += 1;
+                self.start = Bound::Excluded(eid);
+                (count, looks) = (count + usize::from(entry.is_some()), looks + 1);
             }
             (self.tables, self.start) = (rest, beginning(self.instance));
         }

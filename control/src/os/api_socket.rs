@@ -282,13 +282,13 @@ impl Connection {
                     self.replies.extend(api::too_long(&self.buffer[..length], router, &mut self.session));
                 }
                 Ok(length) => {
-                    let mut replies = Vec::new();
+                    let (mut replies, heard) = (Vec::new(), self.session.is_subscriber());
                     let request = &self.buffer[..length];
                     self.closing = api::handle(request, router, &mut self.session, &mut replies) == Conduct::Close;
-                    // After a long answer it is the others' turn.
-                    let long = replies.len() > 1;
+                    // After a long answer it is the others' turn; and who listens now is to hear of what it does next.
+                    let pause = replies.len() > 1 || heard != self.session.is_subscriber();
                     self.replies.extend(replies);
-                    if long {
+                    if pause {
                         return self.pause(now);
                     }
                 }

@@ -244,7 +244,7 @@ fn subscribing_and_reading_under_a_hundred_thousand_changes_gives_the_final_tabl
 
 #[test]
 fn a_flush_of_many_lets_others_work_meanwhile_and_subscribers_follow() {
-    const ENTRIES: u32 = 20_000;
+    const ENTRIES: u32 = 40_000;
     if let Err(why) = lab::available() {
         return println!("SKIP: {why}");
     }
@@ -279,7 +279,8 @@ fn a_flush_of_many_lets_others_work_meanwhile_and_subscribers_follow() {
     let mut last = read_table(&mut listener);
     last.remove(&mark);
     println!("{count} taken out, {meanwhile} changes meanwhile, {} entries at the end", last.len());
-    assert!(count >= u64::from(ENTRIES) && meanwhile > 0);
+    // A flush of this size takes some 80 rounds; in one go it would have let two or three in.
+    assert!(count >= u64::from(ENTRIES) && meanwhile > 10);
     assert_eq!(table, last);
 }
 

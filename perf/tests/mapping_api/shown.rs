@@ -50,12 +50,12 @@ fn packets_have_subscribers_told_what_they_show() {
     assert_eq!(header, packet[..28], "its header and 8 octets for who asked for that");
 
     // The first packets with bits tell them: 32, as they carry no Instance-ID.
-    let (eid, width) = loop {
-        if let Event::StatusBits { eid, width, .. } = next(&mut listener).event {
-            break (eid, width);
+    let (eid, bits, width) = loop {
+        if let Event::StatusBits { eid, bits, width, .. } = next(&mut listener).event {
+            break (eid, bits, width);
         }
     };
-    assert_eq!((eid.prefix.to_string(), width), (prefix.clone(), 32));
+    assert_eq!((eid.prefix.to_string(), bits, width), (prefix.clone(), 1, 32), "of its one locator the lowest");
 
     // The other site comes back with a newer mapping: its packets show that ours is old.
     two.stop().unwrap();

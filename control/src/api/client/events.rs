@@ -22,7 +22,7 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(60);
 /// An event as it came.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Told {
-    /// Its number: one more than the last; a gap means that MISS events are missing.
+    /// Its number: one more than the last; a gap means that MISS, STALE or LSBITS events are missing.
     pub number: u64,
     /// Events before it were lost: what was learned from events is to be read again.
     pub overrun: bool,

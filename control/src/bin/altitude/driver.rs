@@ -266,18 +266,15 @@ impl Driver<'_> {
     fn take_misses(&mut self, now: Instant) -> bool {
         let mut left = false;
         for index in 0..self.workers.len() {
-            self.take_samples(index);
+            self.take_samples(now, index);
             for _ in 0..ROUND {
                 let Ok(miss) = self.workers[index].misses.pop() else { break };
-                self.take_samples(index);
+                self.take_samples(now, index);
                 self.missed(now, miss);
             }
             left |= !self.workers[index].misses.is_empty();
         }
-        // What is left to the next round may have its packet here.
-        if !left {
-            self.end_samples();
-        }
+        self.end_samples(now, left);
         left
     }
 

@@ -139,14 +139,18 @@ impl Driver<'_> {
                 let (eid, fixed) = (cached.eid, cached.origin.is_fixed());
                 let cached = MapVersion::new(cached.version);
                 let (seen, ours) = (said.get(), cached.map_or(0, MapVersion::get));
-                self.tell_seen(now, Event::Stale { eid, which: Stale::Local, seen, ours, peer: rloc });
+                // Another worker may have seen it too, and the answer be here by now.
+                if cached.is_none_or(|cached| said.order(cached).is_gt()) {
+                    self.tell_seen(now, Event::Stale { eid, which: Stale::Local, seen, ours, peer: rloc });
+                }
                 self.version(now, versions::Input::Newer { eid, cached, said, fixed });
             }
             Seen::Status { bits, width } => {
                 let Some(cached) = self.map_cache.lookup(source) else { return };
                 let (eid, locators) = (cached.eid, cached.locators.to_vec());
-                self.tell_seen(now, Event::StatusBits { eid, bits, width, peer: rloc });
-                self.status(now, status_bits::Input::Seen { eid, locators: &locators, bits, width });
+                if self.status(now, status_bits::Input::Seen { eid, locators: &locators, bits, width }) {
+                    self.tell_seen(now, Event::StatusBits { eid, bits, width, peer: rloc });
+                }
             }
             Seen::EchoAsked(_) | Seen::Nonce(_) | Seen::NoNonce => {
                 self.nonce(now, echo_nonce::Input::Heard(rloc, seen));
@@ -162,7 +166,7 @@ impl Driver<'_> {
 
     /// Has subscribers told what packets caused, within limits.
     fn tell_seen(&mut self, now: Instant, event: Event) {
-        match self.reachability.features.told.take(now, TOLD) {
+        match self.news.listeners == 0 || self.reachability.features.told.take(now, TOLD) {
             true => self.tell(event),
             false => self.reachability.features.counts.untold += 1,
         }
@@ -202,10 +206,12 @@ impl Driver<'_> {
         }
     }
 
-    fn status(&mut self, now: Instant, input: status_bits::Input<'_>) {
-        let Some(status) = &mut self.reachability.features.status else { return };
+    /// True if bits are known from now on that were not before.
+    fn status(&mut self, now: Instant, input: status_bits::Input<'_>) -> bool {
+        let Some(status) = &mut self.reachability.features.status else { return false };
         let mut todo = Vec::new();
         status.step(now, input, &mut todo);
+        let new = todo.iter().any(|output| matches!(output, status_bits::Output::Known(..)));
         if todo.iter().any(|output| matches!(output, status_bits::Output::Resume(_))) {
             self.mark_own(now);
         }
@@ -225,6 +231,7 @@ impl Driver<'_> {
                 status_bits::Output::Discard(fault) => self.reachability.features.status_faults.count(fault),
             }
         }
+        new
     }
 
     /// A reply that was accepted says whether its site gives nonces back; what a Map-Server says for it does not.

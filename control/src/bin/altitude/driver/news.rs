@@ -6,11 +6,12 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use altitude_control::{
     api::{Asker, Event, Method, MissDetail, MissReason, Misses, PROBE_STATES, Table, View},
+    map_cache,
     os::api_socket::Connection,
     prober,
     underlay::Progress,
@@ -19,8 +20,10 @@ use altitude_dataplane::mapping::EidPrefix;
 
 use super::Driver;
 
-/// Packets of misses kept while these are taken.
+/// Packets of misses kept while these are taken,
 const PACKETS_MAX: usize = 256;
+/// and for how long at most: in a flood some miss is always left for the next round.
+const PACKETS_KEPT: Duration = Duration::from_secs(1);
 
 /// Events that wait to be handed out.
 #[derive(Default)]
@@ -41,29 +44,36 @@ pub(super) struct News {
 /// Packets whose misses are being taken, by what they wanted. A packet comes before its miss, so it stays for one round more.
 #[derive(Default)]
 struct Packets {
-    kept: HashMap<EidPrefix, (u64, Vec<u8>)>,
+    kept: HashMap<EidPrefix, Kept>,
     round: u64,
     /// Those that found no room.
     lost: u64,
 }
 
+struct Kept {
+    round: u64,
+    since: Instant,
+    packet: Vec<u8>,
+}
+
 impl Packets {
-    fn keep(&mut self, eid: EidPrefix, packet: &[u8]) {
+    fn keep(&mut self, now: Instant, eid: EidPrefix, packet: &[u8]) {
         if self.kept.len() < PACKETS_MAX || self.kept.contains_key(&eid) {
-            self.kept.insert(eid, (self.round, packet.to_vec()));
+            self.kept.insert(eid, Kept { round: self.round, since: now, packet: packet.to_vec() });
         } else {
             self.lost += 1;
         }
     }
 
     fn take(&mut self, eid: &EidPrefix) -> Vec<u8> {
-        self.kept.remove(eid).map(|(_, packet)| packet).unwrap_or_default()
+        self.kept.remove(eid).map(|kept| kept.packet).unwrap_or_default()
     }
 
-    /// All misses that were there are taken.
-    fn end_round(&mut self) {
-        self.kept.retain(|_, (round, _)| *round == self.round);
-        self.round += 1;
+    /// Misses were taken; `left` if some are still there, whose packets may be here.
+    fn end_round(&mut self, now: Instant, left: bool) {
+        let fresh = |kept: &Kept| now.saturating_duration_since(kept.since) < PACKETS_KEPT;
+        self.kept.retain(|_, kept| if left { fresh(kept) } else { kept.round == self.round });
+        self.round += u64::from(!left);
     }
 }
 
@@ -83,7 +93,9 @@ impl Driver<'_> {
         if !(self.news.muted && matches!(turn, Turn::Left { .. })) {
             self.operations.changes.note(eid, self.generation);
         }
-        if matches!(turn, Turn::Left { .. }) {
+        // A client may have put another in its place in the same step.
+        let is_api = |cached: map_cache::Cached<'_>| cached.origin == map_cache::Origin::Api;
+        if matches!(turn, Turn::Left { .. }) && !self.map_cache.get(&eid).is_some_and(is_api) {
             self.operations.disown(&eid);
         }
         let about = self.news.about.as_ref();
@@ -118,22 +130,23 @@ impl Driver<'_> {
         if self.news.listeners == 0 {
             return;
         }
+        let packet = self.news.packets.take(&eid);
         if let Some(suppressed) = self.news.misses.tell(now, eid) {
-            let packet = self.news.packets.take(&eid);
-            self.tell(Event::Missed { eid, reason, suppressed, from, packet });
+            // Packets and time are nobody's doing: whoever is being served hears of them too.
+            self.news.waiting.push((None, Event::Missed { eid, reason, suppressed, from, packet }));
         }
     }
 
     /// Takes the packets of a worker's misses, if anybody wants to see them.
-    pub(super) fn take_samples(&mut self, worker: usize) {
+    pub(super) fn take_samples(&mut self, now: Instant, worker: usize) {
         while let Ok(sample) = self.workers[worker].samples.pop() {
-            self.news.packets.keep(EidPrefix::host(sample.destination), sample.octets());
+            self.news.packets.keep(now, EidPrefix::host(sample.destination), sample.octets());
         }
     }
 
-    /// Forgets packets whose misses were taken before.
-    pub(super) fn end_samples(&mut self) {
-        self.news.packets.end_round();
+    /// Forgets packets whose misses were taken before; `left` if some are still to be taken.
+    pub(super) fn end_samples(&mut self, now: Instant, left: bool) {
+        self.news.packets.end_round(now, left);
     }
 
     /// Packets of misses that found no room.
@@ -205,20 +218,25 @@ mod tests {
     fn a_packet_stays_until_its_miss_is_taken_or_the_round_after_and_they_are_bounded() {
         let eid =
             |last: u32| EidPrefix::host(Eid { instance: InstanceId::DEFAULT, address: last.to_be_bytes().into() });
-        let mut packets = Packets::default();
-        packets.keep(eid(1), &[1]);
-        packets.keep(eid(2), &[2]);
+        let (mut packets, now) = (Packets::default(), Instant::now());
+        packets.keep(now, eid(1), &[1]);
+        packets.keep(now, eid(2), &[2]);
         assert_eq!(packets.take(&eid(1)), [1]);
-        packets.end_round();
-        packets.keep(eid(3), &[3]);
+        packets.end_round(now, false);
+        packets.keep(now, eid(3), &[3]);
         assert_eq!((packets.take(&eid(2)), packets.take(&eid(2))), (vec![2], vec![]), "it came before its miss");
-        packets.keep(eid(2), &[4]);
-        packets.end_round();
-        packets.end_round();
+        packets.keep(now, eid(2), &[4]);
+        packets.end_round(now, false);
+        packets.end_round(now, false);
         assert_eq!((packets.take(&eid(2)), packets.take(&eid(3))), (vec![], vec![]));
         for last in 0..=PACKETS_MAX as u32 {
-            packets.keep(eid(last), &[5]);
+            packets.keep(now, eid(last), &[5]);
         }
         assert_eq!((packets.kept.len(), packets.lost), (PACKETS_MAX, 1));
+        // In a flood, where misses are always left.
+        packets.end_round(now + PACKETS_KEPT / 2, true);
+        assert_eq!(packets.kept.len(), PACKETS_MAX);
+        packets.end_round(now + PACKETS_KEPT, true);
+        assert_eq!(packets.kept.len(), 0);
     }
 }

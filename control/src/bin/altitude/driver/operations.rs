@@ -15,7 +15,7 @@ use altitude_control::{
 };
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
 
-use super::{Driver, sweeps::Sweep};
+use super::{Driver, sweeps::Flush};
 
 const FULL: Refused = Refused::Full("the map-cache is full of entries that stay: raise --map-cache-max");
 /// Locators out of use at one time.
@@ -29,8 +29,10 @@ pub(super) struct Operations {
     owners: BTreeMap<EidPrefix, Asker>,
     /// and the same by connection.
     owned: BTreeSet<(Asker, EidPrefix)>,
-    /// Changes that go on in the next round.
-    pub(super) sweeps: VecDeque<Sweep>,
+    /// FLUSHes that go on in the next round, one after the other.
+    pub(super) flushes: VecDeque<Flush>,
+    /// Clients that have left entries behind.
+    pub(super) leavers: VecDeque<Asker>,
     pub(super) done: u64,
     pub(super) refused: u64,
 }
@@ -138,7 +140,7 @@ impl Driver<'_> {
     }
 
     /// What a FLUSH has still to take out gives way to what comes in its place.
-    fn clear_for(&mut self, now: Instant, eid: &EidPrefix) {
+    pub(super) fn clear_for(&mut self, now: Instant, eid: &EidPrefix) {
         let there = self.map_cache.get(eid).filter(|cached| self.is_condemned(cached));
         if let Some(origin) = there.map(|cached| cached.origin) {
             self.take_out_condemned(now, eid, origin);
@@ -228,9 +230,9 @@ impl Driver<'_> {
 
     /// Does all of a batch that can be done, in one step of the map-cache.
     fn do_batch(&mut self, now: Instant, asker: Asker, batch: &Batch) {
-        let named: Vec<EidPrefix> = batch.puts().map(|(_, offer)| offer.mapping.eid).collect();
+        let named = batch.named();
         named.iter().for_each(|eid| self.clear_for(now, eid));
-        (self.news.cause, self.news.about) = (Some(asker), Some(batch.named()));
+        (self.news.cause, self.news.about) = (Some(asker), Some(named));
         for (_, offer) in batch.puts() {
             let eid = offer.mapping.eid;
             match offer.ephemeral {

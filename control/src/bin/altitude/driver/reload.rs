@@ -91,6 +91,7 @@ impl Driver<'_> {
             if !there.is_some_and(as_written) {
                 self.operations.disown(&mapping.eid);
                 self.resolver.settle(&mapping.eid);
+                self.clear_for(now, &mapping.eid);
                 self.cache(now, map_cache::Input::Static(mapping.clone()));
             }
         }

@@ -1,8 +1,8 @@
 //! Changes of many entries, a slice of them in each round: FLUSH, and the leave of a client whose entries go with it.
 //!
 //! FLUSH is told when it begins, and holds from then on for clients: what it has still to take out is shown to nobody, and ADD
-//! puts another in its place. What surely came or changed since stays. What only may have, because so many changes are not
-//! remembered, is shown, goes, and is told. The table's order has less-specifics first, so that no packet takes the way of one
+//! puts another in its place. What surely came or changed since stays; what a Map-Reply merely confirmed did not. What only may
+//! have changed, because so many changes are not remembered, is shown, goes, and is told. The table's order has less-specifics first, so that no packet takes the way of one
 //! whose more-specific has left.
 
 use std::{
@@ -26,13 +26,6 @@ use super::{
 const SLICE: usize = 512;
 /// FLUSHes that wait or go on at one time: who asked for one may leave, and ask again.
 const FLUSHES_MAX: usize = 32;
-
-/// Something that goes on in the next round.
-pub(super) enum Sweep {
-    Flush(Flush),
-    /// This client has left.
-    Leave(Asker),
-}
 
 /// A FLUSH, as far as it got.
 pub(super) struct Flush {
@@ -70,8 +63,7 @@ impl Driver<'_> {
         all: bool,
     ) -> Result<Outcome, Refused> {
         writable(table)?;
-        let flushes = self.operations.sweeps.iter().filter(|sweep| matches!(sweep, Sweep::Flush(_)));
-        if flushes.count() >= FLUSHES_MAX {
+        if self.operations.flushes.len() >= FLUSHES_MAX {
             return Err(Refused::Full("as many FLUSHes go on as may: ask again when one has ended"));
         }
         let first = Prefix::new([0; 4].into(), 0).expect("a length of 0 suits every family");
@@ -79,27 +71,20 @@ impl Driver<'_> {
             instance.map_or(Bound::Unbounded, |instance| Bound::Included(EidPrefix { instance, prefix: first }));
         self.tell(Event::Flushed { table, instance, all });
         let since = self.generation;
-        self.operations.sweeps.push_back(Sweep::Flush(Flush { asker, instance, all, start, since, count: 0 }));
+        self.operations.flushes.push_back(Flush { asker, instance, all, start, since, count: 0 });
         Ok(Outcome::Later)
     }
 
     /// Whether a FLUSH that goes on has told that this entry is gone.
     pub(super) fn is_condemned(&self, cached: &map_cache::Cached<'_>) -> bool {
-        let changes = &self.operations.changes;
-        self.operations
-            .sweeps
-            .iter()
-            .any(|sweep| matches!(sweep, Sweep::Flush(flush) if flush.condemns(&cached.eid, cached.origin, changes)))
+        let Operations { flushes, changes, .. } = &self.operations;
+        flushes.iter().any(|flush| flush.condemns(&cached.eid, cached.origin, changes))
     }
 
     /// Takes a condemned entry out before it is its turn, as the FLUSH would.
     pub(super) fn take_out_condemned(&mut self, now: Instant, eid: &EidPrefix, origin: map_cache::Origin) {
-        let Operations { sweeps, changes, .. } = &mut self.operations;
-        let flushes = sweeps.iter_mut().filter_map(|sweep| match sweep {
-            Sweep::Flush(flush) => Some(flush),
-            Sweep::Leave(_) => None,
-        });
-        if let Some(flush) = flushes.into_iter().find(|flush| flush.condemns(eid, origin, changes)) {
+        let Operations { flushes, changes, .. } = &mut self.operations;
+        if let Some(flush) = flushes.iter_mut().find(|flush| flush.condemns(eid, origin, changes)) {
             flush.count += 1;
             self.news.muted = true;
             self.cache(now, map_cache::Input::Remove(*eid));
@@ -112,24 +97,22 @@ impl Driver<'_> {
         self.watcher_left(token);
         let asker = Asker(token.0 as u64);
         if self.operations.owns_some(asker) {
-            self.operations.sweeps.push_back(Sweep::Leave(asker));
+            self.operations.leavers.push_back(asker);
         }
     }
 
-    /// Does the next slice; true if there are more.
+    /// Does the next slice of a FLUSH and of what left clients leave behind; true if there are more.
     pub(super) fn sweep(&mut self, now: Instant) -> bool {
-        let unfinished = match self.operations.sweeps.pop_front() {
-            None => None,
-            Some(Sweep::Flush(flush)) => self.sweep_flush(now, flush),
-            Some(Sweep::Leave(asker)) => self.sweep_owned(now, asker).then_some(Sweep::Leave(asker)),
-        };
-        if let Some(sweep) = unfinished {
-            self.operations.sweeps.push_front(sweep);
+        if let Some(flush) = self.operations.flushes.pop_front()
+            && let Some(unfinished) = self.sweep_flush(now, flush)
+        {
+            self.operations.flushes.push_front(unfinished);
         }
-        !self.operations.sweeps.is_empty()
+        self.sweep_owned(now);
+        !self.operations.flushes.is_empty() || !self.operations.leavers.is_empty()
     }
 
-    fn sweep_flush(&mut self, now: Instant, mut flush: Flush) -> Option<Sweep> {
+    fn sweep_flush(&mut self, now: Instant, mut flush: Flush) -> Option<Flush> {
         let changes = &self.operations.changes;
         let goes = |cached: &map_cache::Cached<'_>| {
             flush.means(&cached.eid, cached.origin) && !changes.surely_since(&cached.eid, flush.since)
@@ -137,17 +120,19 @@ impl Driver<'_> {
         let here = self.map_cache.iter_from(flush.start);
         let here = here.take_while(|cached| flush.instance.is_none_or(|instance| cached.eid.instance == instance));
         let slice: Vec<(EidPrefix, bool)> = here.take(SLICE).map(|cached| (cached.eid, goes(&cached))).collect();
-        self.news.cause = Some(flush.asker);
-        for (eid, _) in slice.iter().filter(|(_, goes)| *goes) {
-            self.news.muted = !self.operations.changes.since(eid, flush.since);
-            self.cache(now, map_cache::Input::Remove(*eid));
-            flush.count += 1;
+        let gone = slice.iter().filter(|(_, goes)| *goes).map(|(eid, _)| *eid);
+        let (told, untold): (Vec<EidPrefix>, Vec<EidPrefix>) =
+            gone.partition(|eid| self.operations.changes.since(eid, flush.since));
+        flush.count += (told.len() + untold.len()) as u64;
+        for (list, muted) in [(told, false), (untold, true)] {
+            (self.news.cause, self.news.muted) = (Some(flush.asker), muted);
+            self.take_out(now, list);
         }
         (self.news.muted, self.news.cause) = (false, None);
         match slice.last() {
             Some((last, _)) if slice.len() == SLICE => {
                 flush.start = Bound::Excluded(*last);
-                Some(Sweep::Flush(flush))
+                Some(flush)
             }
             _ => {
                 self.conclude(flush.asker, &Ok(Done { entry: None, count: flush.count }));
@@ -156,14 +141,27 @@ impl Driver<'_> {
         }
     }
 
-    /// Takes out what a client has left behind; true if there is more.
-    fn sweep_owned(&mut self, now: Instant, asker: Asker) -> bool {
-        let slice = self.operations.owned(asker, SLICE);
-        for eid in &slice {
-            self.cache(now, map_cache::Input::Remove(*eid));
-            self.operations.disown(eid);
+    /// Takes out what clients have left behind, as much as a slice has.
+    fn sweep_owned(&mut self, now: Instant) {
+        let mut slice = Vec::new();
+        while slice.len() < SLICE
+            && let Some(&asker) = self.operations.leavers.front()
+        {
+            let owned = self.operations.owned(asker, SLICE - slice.len());
+            owned.iter().for_each(|eid| self.operations.disown(eid));
+            slice.extend(owned);
+            if !self.operations.owns_some(asker) {
+                self.operations.leavers.pop_front();
+            }
         }
-        slice.len() == SLICE
+        self.take_out(now, slice);
+    }
+
+    /// Takes entries out in one step of the map-cache, which ends others by their time only once.
+    fn take_out(&mut self, now: Instant, eids: Vec<EidPrefix>) {
+        if !eids.is_empty() {
+            self.cache(now, map_cache::Input::Batch(Vec::new(), eids));
+        }
     }
 
     /// Has a client told what became of its request, if it is still there.

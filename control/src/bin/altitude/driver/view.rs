@@ -18,7 +18,7 @@ use altitude_control::{
         rib::{Hop, kernel::KernelRib},
     },
     api::{
-        AltStatus, BgpRoute, BgpStatus, BindingStatus, Counts, Entry, LocatorStatus, Origin, PortStatus,
+        AltStatus, BgpRoute, BgpStatus, BindingStatus, Counts, Entry, LocatorStatus, Origin, Places, PortStatus,
         RegistrationStatus, RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat, SubscriptionStatus, Table,
         TunnelStatus, View,
     },
@@ -41,7 +41,7 @@ impl View for Driver<'_> {
 
     fn entries(&self, table: Table) -> Box<dyn Iterator<Item = Entry> + '_> {
         match table {
-            Table::Cache => self.entries_from(table, Bound::Unbounded),
+            Table::Cache => Box::new(self.places_from(table, Bound::Unbounded).filter_map(|(_, entry)| entry)),
             Table::Database => Box::new(self.responder.database().map(|mapping| {
                 let up = |address| self.kernel.underlay.own_addresses().contains(&address);
                 let entry = Entry::new(Table::Database, mapping, Origin::Static, self.wall_clock(self.started), up);
@@ -50,15 +50,16 @@ impl View for Driver<'_> {
         }
     }
 
-    fn entries_from(&self, table: Table, start: Bound<EidPrefix>) -> Box<dyn Iterator<Item = Entry> + '_> {
+    fn places_from(&self, table: Table, start: Bound<EidPrefix>) -> Places<'_> {
         match table {
-            Table::Cache => {
-                let there = self.map_cache.iter_from(start).filter(|cached| !self.is_condemned(cached));
-                Box::new(there.map(|cached| self.cached(&cached)))
-            }
+            Table::Cache => Box::new(self.map_cache.iter_from(start).map(|cached| {
+                let shown = !self.is_condemned(&cached);
+                (cached.eid, shown.then(|| self.cached(&cached)))
+            })),
             // Few, and in the same order.
             Table::Database => {
-                Box::new(self.entries(table).filter(move |entry| (start, Bound::Unbounded).contains(&entry.eid)))
+                let entries = self.entries(table).filter(move |entry| (start, Bound::Unbounded).contains(&entry.eid));
+                Box::new(entries.map(|entry| (entry.eid, Some(entry))))
             }
         }
     }
