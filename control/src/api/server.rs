@@ -414,9 +414,7 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
         }
         Some(Detail::Alt) => {
             let alt = view.alt();
-            for tunnel in &alt.tunnels {
-                group(&mut |out| status::put_tunnel(out, tunnel, ids));
-            }
+            alt.tunnels.iter().for_each(|tunnel| group(&mut |out| status::put_tunnel(out, tunnel, ids)));
             alt.sources.iter().for_each(|source| group(&mut |out| status::put_source(out, source)));
             alt.routes.iter().for_each(|route| group(&mut |out| status::put_route(out, route)));
         }
@@ -442,9 +440,7 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
         }
         Some(Detail::Sites) => {
             let page = view.sites(request.next.unwrap_or(0), PAGE);
-            for site in &page.sites {
-                sites::put_site(site, &mut group);
-            }
+            page.sites.iter().for_each(|site| sites::put_site(site, &mut group));
             if let Some(next) = page.next {
                 group(&mut |out| sites::put_next(out, next));
             }

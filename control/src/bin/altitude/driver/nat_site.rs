@@ -142,7 +142,8 @@ impl Driver<'_> {
         socket.send_to(SocketAddr::new(rtr, CONTROL_PORT), &message)
     }
 
-    pub(super) fn nat_site_stats(&self) -> Vec<Stat> {
+    /// Of both ends: the site behind a NAT, and the RTR.
+    pub(super) fn nat_stats(&self) -> Vec<Stat> {
         let own = &self.nat_site;
         let standing = own.site.as_ref().map(Site::standing);
         let mut stats = vec![
@@ -151,7 +152,9 @@ impl Driver<'_> {
             Stat::new("info-requests-sent", own.questions),
             Stat::new("data-map-notifies-received", own.notifies),
         ];
-        stats.extend(own.faults.iter().map(|(name, value)| Stat::new(name, value)));
+        let faults = own.faults.iter().chain(self.relaying.faults().iter());
+        stats.extend(faults.map(|(name, value)| Stat::new(name, value)));
+        stats.extend(self.relay_stats());
         stats
     }
 

@@ -272,8 +272,7 @@ impl Driver<'_> {
         stats.extend(self.reachability_stats());
         stats.extend(self.feature_stats());
         stats.extend(self.pubsub_stats());
-        stats.extend(self.relay_stats());
-        stats.extend(self.nat_site_stats());
+        stats.extend(self.nat_stats());
         let faults = &self.faults;
         add(&mut stats, &faults.control);
         add(&mut stats, &faults.resolver);
@@ -285,7 +284,6 @@ impl Driver<'_> {
         add(&mut stats, &faults.client);
         add(&mut stats, &faults.site);
         add(&mut stats, &faults.security);
-        add(&mut stats, self.relaying.faults());
         add(&mut stats, &self.registration.faults);
         add(&mut stats, &faults.rib);
         add(&mut stats, &self.reachability.probe_faults);
@@ -293,10 +291,9 @@ impl Driver<'_> {
         add(&mut stats, &self.reachability.features.version_faults);
         add(&mut stats, &self.reachability.features.status_faults);
         add(&mut stats, &self.reachability.features.nonce_faults);
-        let undecoded = self.sockets.tables.iter().map(RouteTable::undecoded).sum();
         stats.extend(bgp::totals(self.rib.speaker.as_ref()));
         stats.extend([
-            Stat::new("rib-undecoded", undecoded),
+            Stat::new("rib-undecoded", self.sockets.tables.iter().map(RouteTable::undecoded).sum()),
             Stat::new("bgp-strangers", self.bgp.losses.strangers),
             Stat::new("bgp-outbox-overflows", self.bgp.losses.overflows),
         ]);
