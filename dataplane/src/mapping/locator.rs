@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(set.map(|l| l.address.to_string()), ["10.0.0.1", "240.0.254.20", "2001:db8::1"]);
     }
 
-    /// LOC-1, LOC-2.
+    /// LOC-1, LOC-2, RTR-13.
     #[test]
     fn usable_means_reachable_and_not_255() {
         let good = Locator::unicast("10.0.0.1".parse().unwrap(), 254, 0);
