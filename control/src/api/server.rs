@@ -403,14 +403,10 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
     match request.detail {
         None => group(&mut |out| status::put_stats(out, &totals(&view.counts()), ids)),
         Some(Detail::Counters) => {
-            for counts in view.counts() {
-                group(&mut |out| status::put_counts(out, &counts, ids));
-            }
+            view.counts().iter().for_each(|counts| group(&mut |out| status::put_counts(out, counts, ids)));
         }
         Some(Detail::Ports) => {
-            for port in view.ports() {
-                group(&mut |out| status::put_port(out, &port, ids));
-            }
+            view.ports().iter().for_each(|port| group(&mut |out| status::put_port(out, port, ids)));
         }
         Some(Detail::Alt) => {
             let alt = view.alt();
