@@ -34,7 +34,7 @@ use altitude_dataplane::mapping::{
     Action, EidPrefix, InstanceId, Locator, Mapping, Ttl, UNUSABLE_PRIORITY, sort_locators,
 };
 
-use self::binding::{Claim, Held, Name};
+use self::binding::{Claim, Held, Name, lasts};
 pub use self::{binding::Binding, fault::RelayFault};
 use crate::{
     alt::datagrams::CONTROL_PORT,
@@ -69,7 +69,7 @@ pub struct Settings {
     pub servers: Vec<Peer>,
     /// Instances whose packets we take.
     pub instances: Vec<InstanceId>,
-    /// Map-Registers of one address.
+    /// Map-Registers of one address, and of one verified binding.
     pub each: Rate,
     /// Map-Registers of bindings that are not verified, altogether: what a flood of forged ones may take of the Map-Servers' time.
     pub strangers: Rate,
@@ -251,10 +251,8 @@ impl Relay {
             return Err(RelayFault::ForeignServer);
         }
         let name = Name { xtr_id: xtr.xtr_id, inner: inner.ip(), translated: from };
-        let known = self.bindings.get(&name);
-        let verified = known.is_some_and(Held::is_verified);
-        self.each.take(now, from.ip()).map_err(|_| RelayFault::Limited)?;
-        if !verified && !self.strangers.take(now, self.settings.strangers) {
+        let verified = self.bindings.get(&name).is_some_and(Held::is_verified);
+        if !self.may_register(now, &name) {
             return Err(RelayFault::Limited);
         }
         let nonce = (message.nonce, server.ip());
@@ -262,7 +260,7 @@ impl Relay {
         if elsewhere.filter_map(|other| self.bindings.get(&other)).any(|other| other.has_seen(nonce)) {
             return Err(RelayFault::Replayed);
         }
-        if known.is_none() {
+        if !self.bindings.contains_key(&name) {
             self.meet(now, name, local, xtr, todo)?;
         }
         let Some(held) = self.bindings.get_mut(&name) else { return Err(RelayFault::Full) };
@@ -277,6 +275,14 @@ impl Relay {
         self.set_deadline(&name);
         todo.push(Output::Relay { to: server.ip(), octets: ecm::encapsulate_relayed(ecm.packet) });
         Ok(())
+    }
+
+    /// What is verified has a rate of its own, so that nobody uses it up who only says that he is behind the same NAT.
+    fn may_register(&mut self, now: Instant, name: &Name) -> bool {
+        match self.bindings.get_mut(name) {
+            Some(held) if held.is_verified() => held.bucket.take(now, self.settings.each),
+            _ => self.each.take(now, name.translated.ip()).is_ok() && self.strangers.take(now, self.settings.strangers),
+        }
     }
 
     /// Makes a binding.
@@ -307,7 +313,8 @@ impl Relay {
             inner_port: 0,
             nonce: 0,
             waiting: VecDeque::new(),
-            proven: None,
+            proven: BTreeMap::new(),
+            bucket: Bucket::new(),
             prefixes: BTreeMap::new(),
             since: now,
             heard: now,
@@ -344,7 +351,7 @@ impl Relay {
         let name = *names.iter().find(waits).ok_or(RelayFault::Nonce)?;
         let Some(held) = self.bindings.get_mut(&name) else { return Err(RelayFault::Nonce) };
         held.waiting.retain(|waiting| *waiting != wanted);
-        held.proven = Some(wanted);
+        held.proven.insert(from, message.nonce);
         let (was_verified, rloc) = (held.is_verified(), held.rloc);
         self.take_in(now, name, &message.records, todo);
         let verified = self.bindings.get(&name).is_some_and(Held::is_verified);
@@ -447,7 +454,7 @@ impl Relay {
             }
             self.tell(eid, todo);
         }
-        if held.proven.is_some() {
+        if !held.proven.is_empty() {
             todo.push(Output::Ended { xtr: held.xtr, translated: name.translated });
         }
     }
@@ -484,14 +491,5 @@ impl Relay {
         let first = held.prefixes.values().map(|claim| claim.expires).min();
         held.due = first.unwrap_or(held.heard + UNVERIFIED_FOR);
         self.deadlines.insert((held.due, *name));
-    }
-}
-
-/// How long a record may be believed; `None`: it is taken back.
-fn lasts(ttl: Ttl) -> Option<Duration> {
-    match ttl {
-        Ttl::Remove | Ttl::Minutes(0) => None,
-        Ttl::Minutes(minutes) => Some(LIFETIME.min(Duration::from_secs(u64::from(minutes) * 60))),
-        Ttl::ReceiverDecides => Some(LIFETIME),
     }
 }

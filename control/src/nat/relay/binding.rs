@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     net::{IpAddr, SocketAddr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use altitude_dataplane::mapping::EidPrefix;
+use altitude_dataplane::mapping::{EidPrefix, Ttl};
 
-use crate::wire::XtrIdentity;
+use super::LIFETIME;
+use crate::{rate::Bucket, wire::XtrIdentity};
 
 /// What a binding is known by; those of one xTR stand together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,8 +36,10 @@ pub(super) struct Held {
     pub(super) nonce: u64,
     /// Nonces that were relayed, and to whom.
     pub(super) waiting: VecDeque<(u64, IpAddr)>,
-    /// The last of them that a Map-Notify came for.
-    pub(super) proven: Option<(u64, IpAddr)>,
+    /// By Map-Server, the last of them that a Map-Notify came for.
+    pub(super) proven: BTreeMap<IpAddr, u64>,
+    /// How often it may register, once it is verified.
+    pub(super) bucket: Bucket,
     /// None: not verified.
     pub(super) prefixes: BTreeMap<EidPrefix, Claim>,
     pub(super) since: Instant,
@@ -75,6 +78,15 @@ impl Held {
     }
 
     pub(super) fn has_seen(&self, nonce: (u64, IpAddr)) -> bool {
-        self.proven == Some(nonce) || self.waiting.contains(&nonce)
+        self.proven.get(&nonce.1) == Some(&nonce.0) || self.waiting.contains(&nonce)
+    }
+}
+
+/// How long a record may be believed; `None`: it is taken back.
+pub(super) fn lasts(ttl: Ttl) -> Option<Duration> {
+    match ttl {
+        Ttl::Remove | Ttl::Minutes(0) => None,
+        Ttl::Minutes(minutes) => Some(LIFETIME.min(Duration::from_secs(u64::from(minutes) * 60))),
+        Ttl::ReceiverDecides => Some(LIFETIME),
     }
 }

@@ -344,6 +344,10 @@ fn a_copied_map_register_takes_nothing_over() {
     assert_eq!(world.registers(THIEF, PLAIN, &message), [Output::Drop(RelayFault::Replayed)]);
     world.notified(PLAIN, None, answer(7, message.records.clone()));
     assert_eq!(world.registers(THIEF, PLAIN, &message), [Output::Drop(RelayFault::Replayed)]);
+    // What another Map-Server said since changes nothing of that.
+    world.registers(OUTER, KEYED, &register(6, message.records.clone()));
+    world.notified(KEYED, Some(&key(1)), answer(6, message.records.clone()));
+    assert_eq!(world.registers(THIEF, PLAIN, &message), [Output::Drop(RelayFault::Replayed)]);
     assert_eq!(world.only().translated, at(OUTER));
     // With another nonce it is relayed; the Map-Server believes nothing of it.
     world.registers(THIEF, PLAIN, &register(8, message.records));
@@ -416,6 +420,17 @@ fn strangers_fill_no_table() {
     assert!(world.relay.bindings().any(|one| one.verified && one.translated == at(OUTER)));
     assert_eq!(world.at(10).wake(), []);
     assert_eq!(world.only().translated, at(OUTER));
+    // Somebody who says that he is behind the same NAT uses up the address's rate, and not the xTR's.
+    let slow = Rate { burst: 2, every: Duration::from_secs(10) };
+    let mut world = World::with(|settings| Settings { each: slow, ..settings });
+    world.round(OUTER, 1, records());
+    for (id, fault) in [(2, vec![]), (3, vec![RelayFault::Limited])] {
+        assert_eq!(faults_of(&mut world, "203.0.113.50:9", other(id, 1)), fault);
+    }
+    for (nonce, count) in [(2, 1), (3, 1)] {
+        assert_eq!(delivered(&world.round(OUTER, nonce, records())).len(), count);
+    }
+    assert_eq!(faults_of(&mut world, OUTER, register(4, records())), [RelayFault::Limited], "it has a rate, too");
     // And all tables.
     let mut world = World::with(|settings| Settings { bindings_max: 2, ..settings });
     let full = |host: u8| MapRegister { xtr: Some(xtr(host)), ..register(1, records()) };
