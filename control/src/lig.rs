@@ -5,7 +5,10 @@
 //!                    └ a Map-Reply with one of our nonces ─▶ Answered
 //! ```
 //!
-//! Source: RFC 6835 §4.
+//! With LISP-SEC each request has a One-Time Key, and only what proves itself under it answers; what does not is remembered, to be
+//! told if nothing better comes.
+//!
+//! Sources: RFC 6835 §4; RFC 9303 §6.4, §6.9.
 
 #![forbid(unsafe_code)]
 
@@ -18,7 +21,11 @@ use altitude_dataplane::mapping::{Eid, EidPrefix, Mapping};
 
 use crate::{
     alt::datagrams::CONTROL_PORT,
-    wire::{MapReply, MapRequest, Message, ecm, packet::UdpPacket},
+    lisp_sec::{
+        SecurityFault,
+        asking::{Asking, Sealed},
+    },
+    wire::{MapRequest, Message, ecm, packet::UdpPacket},
 };
 
 /// TTL and Hop Limit of the Map-Request inside the ECM.
@@ -59,37 +66,69 @@ pub struct Answer {
     pub rtt: Duration,
     /// Which of the requests, from 1.
     pub of: u32,
-    /// The longest match first.
+    /// The longest match first; with LISP-SEC those that were proven.
     pub records: Vec<Mapping>,
+    /// What LISP-SEC proves of it; `None`: it was not asked for.
+    pub proof: Option<Proven>,
+}
+
+/// How far a Map-Reply proved itself (RFC 9303 §6.9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proven {
+    /// The Map-Server vouches for the EID-Prefixes, and the message is signed and as it was sent.
+    Signed,
+    /// The Map-Server vouches for the EID-Prefixes alone, and says that some ETR cannot sign (E bit): the rest is as good as
+    /// without LISP-SEC.
+    PrefixesOnly,
 }
 
 /// One question under way.
 #[derive(Debug)]
 pub struct Lig {
     question: Question,
-    /// Nonce and time of each request.
-    sent: Vec<(u64, Instant)>,
+    security: Option<Asking>,
+    sent: Vec<Sent>,
+    /// Which algorithm of LISP-SEC is asked for next.
+    algorithm: usize,
+    refused: Option<(IpAddr, SecurityFault)>,
+}
+
+/// One request.
+#[derive(Debug)]
+struct Sent {
+    nonce: u64,
+    at: Instant,
+    sealed: Option<Sealed>,
 }
 
 impl Lig {
-    /// A question; [`wake`](Self::wake) asks it.
+    /// A question; [`wake`](Self::wake) asks it, protected if there is something to protect it with.
     #[must_use]
-    pub const fn new(question: Question) -> Self {
-        Self { question, sent: Vec::new() }
+    pub const fn new(question: Question, security: Option<Asking>) -> Self {
+        Self { question, security, sent: Vec::new(), algorithm: 0, refused: None }
+    }
+
+    /// Who answered last what was not believed, and why not.
+    #[must_use]
+    pub const fn refused(&self) -> Option<(IpAddr, SecurityFault)> {
+        self.refused
     }
 
     /// When [`wake`](Self::wake) is due: at once if nothing was sent.
     #[must_use]
     pub fn due(&self, now: Instant) -> Instant {
-        self.sent.last().map_or(now, |(_, at)| *at + self.question.patience)
+        self.sent.last().map_or(now, |sent| sent.at + self.question.patience)
     }
 
-    /// The next request, with this random nonce, or the end.
-    pub fn wake(&mut self, now: Instant, nonce: u64) -> Output {
+    /// The next request, or the end; `random` gives 64 random bits at each call, a nonce first.
+    pub fn wake(&mut self, now: Instant, random: &mut dyn FnMut() -> u64) -> Output {
         if self.sent.len() >= self.question.tries as usize {
             return Output::GaveUp;
         }
-        self.sent.push((nonce, now));
+        let nonce = random();
+        let sealed = self.security.as_ref().map(|asking| asking.seal(nonce, self.algorithm, random));
+        let (sealed, security) = sealed.unzip();
+        self.sent.push(Sent { nonce, at: now, sealed });
         let Question { eid, rloc, source, .. } = self.question;
         let request = MapRequest::lookup(nonce, None, &[rloc.ip()], EidPrefix::host(eid));
         let packet = UdpPacket {
@@ -98,24 +137,46 @@ impl Lig {
             ttl: TTL,
             payload: &request.encode(),
         };
-        Output::Send(ecm::encapsulate(&packet.encode()))
+        Output::Send(match security {
+            Some(security) => ecm::encapsulate_secured(&security, &packet.encode()),
+            None => ecm::encapsulate(&packet.encode()),
+        })
     }
 
     /// What a datagram says; nothing if it is no answer to us (RFC 9301 §5.3: only a nonce of ours makes it one).
-    #[must_use]
-    pub fn heard(&self, now: Instant, from: IpAddr, octets: &[u8]) -> Option<Output> {
-        let Ok(Message::MapReply(MapReply { nonce, probe: false, mut records, .. })) = Message::parse(octets) else {
-            return None;
+    pub fn heard(&mut self, now: Instant, from: IpAddr, octets: &[u8]) -> Option<Output> {
+        let Ok(Message::MapReply(reply)) = Message::parse(octets) else { return None };
+        let place = self.sent.iter().position(|sent| sent.nonce == reply.nonce).filter(|_| !reply.probe)?;
+        let sealed = self.sent[place].sealed.as_ref();
+        let proof = match sealed.map(|sealed| sealed.verify(&reply, octets)).transpose() {
+            Ok(proof) => proof,
+            Err(fault) => {
+                if let Some((sealed, asking)) = sealed.zip(self.security.as_ref())
+                    && fault == SecurityFault::Algorithm
+                {
+                    self.algorithm = asking.after(sealed);
+                }
+                self.refused = Some((from, fault));
+                return None;
+            }
         };
-        let place = self.sent.iter().position(|(sent, _)| *sent == nonce)?;
+        let mut records = reply.records;
+        if let Some(proof) = &proof {
+            let before = records.len();
+            records.retain(|record| proof.covers(record));
+            if records.len() < before {
+                self.refused = Some((from, SecurityFault::Overclaim));
+            }
+        }
+        let proof = proof.map(|proof| if proof.signed { Proven::Signed } else { Proven::PrefixesOnly });
         if !records.iter().any(|record| record.eid.contains(self.question.eid)) {
             return None;
         }
         records.sort_by_key(|record| {
             (!record.eid.contains(self.question.eid), std::cmp::Reverse(record.eid.prefix.length()))
         });
-        let rtt = now.saturating_duration_since(self.sent[place].1);
-        Some(Output::Answered(Answer { from, rtt, of: place as u32 + 1, records }))
+        let rtt = now.saturating_duration_since(self.sent[place].at);
+        Some(Output::Answered(Answer { from, rtt, of: place as u32 + 1, records, proof }))
     }
 }
 
@@ -124,7 +185,14 @@ mod tests {
     use altitude_dataplane::mapping::{Action, InstanceId, Locator, Ttl};
 
     use super::*;
-    use crate::map_resolver::open;
+    use crate::{
+        lisp_sec::{
+            gate::{self, Client, Gate, Protection},
+            keys::SharedKey,
+        },
+        map_resolver::open,
+        wire::{MapReply, lisp_sec::Hash},
+    };
 
     const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -153,11 +221,11 @@ mod tests {
     fn a_mute_resolver_is_asked_three_times() {
         for (eid, source) in [("2.2.2.2", "240.0.254.10"), ("2001:db8:2::2", "2001:db8:1::1")] {
             let start = Instant::now();
-            let mut lig = Lig::new(question(eid, source));
+            let mut lig = Lig::new(question(eid, source), None);
             let mut now = lig.due(start);
             assert_eq!(now, start);
             for nonce in [7, 8, 9] {
-                let Output::Send(octets) = lig.wake(now, nonce) else { panic!("request {nonce}") };
+                let Output::Send(octets) = lig.wake(now, &mut || nonce) else { panic!("request {nonce}") };
                 let opened = open(&octets).expect("an ECM for a Map-Resolver");
                 assert_eq!((opened.request.nonce, opened.eid.address), (nonce, address(eid)));
                 assert_eq!(opened.request.itr_rlocs, [address("240.0.254.10")]);
@@ -165,19 +233,19 @@ mod tests {
                 assert_eq!(lig.due(now), now + PATIENCE);
                 now += PATIENCE;
             }
-            assert_eq!((now - start, lig.wake(now, 10)), (3 * PATIENCE, Output::GaveUp));
+            assert_eq!((now - start, lig.wake(now, &mut || 10)), (3 * PATIENCE, Output::GaveUp));
         }
     }
 
     #[test]
     fn only_a_reply_to_one_of_our_requests_about_that_eid_answers() {
         let start = Instant::now();
-        let mut lig = Lig::new(question("2.2.2.2", "240.0.254.10"));
-        lig.wake(start, 7);
-        lig.wake(start + PATIENCE, 8);
+        let mut lig = Lig::new(question("2.2.2.2", "240.0.254.10"), None);
+        lig.wake(start, &mut || 7);
+        lig.wake(start + PATIENCE, &mut || 8);
         let now = start + PATIENCE + Duration::from_millis(5);
         let from = address("240.0.254.20");
-        let heard = |octets: &[u8]| lig.heard(now, from, octets);
+        let mut heard = |octets: &[u8]| lig.heard(now, from, octets);
         let good = vec![mapping("2.2.0.0/16")];
         let probe = MapReply { nonce: 8, probe: true, echo_nonce: false, records: good.clone(), security: None };
         for (what, octets) in [
@@ -195,10 +263,43 @@ mod tests {
         let sorted = [&all[2], &all[1], &all[0]].map(Clone::clone).to_vec();
         assert_eq!(
             heard(&reply(8, all.to_vec())),
-            Some(Output::Answered(Answer { from, rtt, of: 2, records: sorted }))
+            Some(Output::Answered(Answer { from, rtt, of: 2, records: sorted, proof: None }))
         );
         // Late is better than never.
         let Some(Output::Answered(late)) = heard(&reply(7, good)) else { panic!("the first request's answer") };
         assert_eq!((late.of, late.rtt), (1, PATIENCE + rtt));
+    }
+
+    /// A question that is protected, and what whoever answers it has.
+    fn protected() -> (Lig, Protection) {
+        let key = SharedKey::new(9, b"with the resolver");
+        let asking = Asking { key: key.clone(), algorithms: vec![Hash::Sha256, Hash::Sha1], downgrade: false };
+        let mut lig = Lig::new(question("2.2.2.2", "240.0.254.10"), Some(asking));
+        let Output::Send(octets) = lig.wake(Instant::now(), &mut || 7) else { panic!("a request") };
+        let opened = open(&octets).unwrap();
+        let clients = vec![Client { from: Vec::new(), keys: vec![key] }];
+        let gate = Gate::new(Some(gate::Settings { clients, strict: true, ..gate::Settings::default() }));
+        let protection = gate.admit(address("240.0.254.10"), 7, opened.security).unwrap().expect("it is protected");
+        (lig, protection)
+    }
+
+    /// LIG-1, SEC-7: with a key the question is protected, and only what proves itself answers it.
+    #[test]
+    fn a_protected_question_takes_no_answer_without_proof() {
+        let (mut lig, protection) = protected();
+        let (from, now) = (address("240.0.254.20"), Instant::now());
+        let records = vec![mapping("2.2.0.0/16"), mapping("9.9.0.0/16")];
+        let bare = MapReply { nonce: 7, probe: false, echo_nonce: false, records, security: None };
+        assert_eq!(lig.heard(now, from, &bare.encode()), None);
+        assert_eq!(lig.refused(), Some((from, SecurityFault::Stripped)));
+        let mut signed = bare;
+        protection.sign(&mut signed, mapping("2.2.0.0/16").eid, false);
+        let mut changed = signed.encode();
+        changed[20] ^= 1;
+        assert_eq!(lig.heard(now, from, &changed), None);
+        assert_eq!(lig.refused(), Some((from, SecurityFault::PacketMac)));
+        let Some(Output::Answered(answer)) = lig.heard(now, from, &signed.encode()) else { panic!("an answer") };
+        assert_eq!((answer.proof, answer.records), (Some(Proven::Signed), vec![mapping("2.2.0.0/16")]));
+        assert_eq!(lig.refused(), Some((from, SecurityFault::Overclaim)), "of the other record nothing is proven");
     }
 }

@@ -326,7 +326,7 @@ impl MapServer {
     pub fn snapshot(&self, at: &mut Cursor, count: usize, out: &mut Vec<u8>) -> bool {
         at.registered = at.registered || self.registry.snapshot(at, count, out);
         let subscriptions = |at: &mut Cursor, out: &mut Vec<u8>| {
-            self.subscriptions.as_ref().is_none_or(|own| own.snapshot(&mut at.subscription, count, out))
+            self.subscriptions.as_ref().is_none_or(|own| own.snapshot(at, count, out))
         };
         at.registered && subscriptions(at, out)
     }
@@ -355,7 +355,9 @@ impl MapServer {
         if self.subscribed(now, asked, todo)? {
             return Ok(None);
         }
-        self.request(now, asked).map(Some)
+        let answer = self.request(now, asked)?;
+        self.end_denied(now, request, todo);
+        Ok(Some(answer))
     }
 
     fn request(&mut self, now: Instant, asked: &Asked<'_>) -> Result<Output, SiteFault> {

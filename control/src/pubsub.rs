@@ -12,13 +12,17 @@
 //! It follows the resolver, and never stands in its way: a mapping is looked up as without it, and is subscribed to when it is
 //! there. Who refuses or does not answer leaves an entry that lives and is asked for again as any other.
 //!
+//! With LISP-SEC its Map-Requests are protected, and so are Map-Replies that refuse them. Where no key is shared with the
+//! Map-Servers, Map-Notifies are signed with what both make of the One-Time Key (RFC 9437 §7.1).
+//!
 //! Nonces: those of one prefix grow by one with each message of either side. The first lies above all of earlier runs, at a
 //! place that cannot be foretold, and above all that this run has forgotten ([`Settings::first_nonce`]).
 //!
-//! Sources: RFC 9437 §5 (subscribing), §6 (publications); RFC 9301 §5.3 (rate), §5.7 (Map-Notify-Ack).
+//! Sources: RFC 9437 §5 (subscribing), §6 (publications), §7.1 (keys); RFC 9301 §5.3 (rate), §5.7 (Map-Notify-Ack).
 
 #![forbid(unsafe_code)]
 
+mod asking;
 mod receive;
 mod standing;
 #[cfg(test)]
@@ -27,19 +31,21 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, SocketAddr},
+    ops::Bound,
     time::{Duration, Instant},
 };
 
-use altitude_dataplane::mapping::{Eid, EidPrefix, Mapping};
+use altitude_dataplane::mapping::{EidPrefix, Mapping};
 
 use self::standing::One;
 pub use self::standing::Standing;
 use crate::{
     fault::faults,
+    lisp_sec::{SecurityFault, asking::Asking},
     map_cache::Notice,
     map_server::is_newer,
     prefix_map::PrefixMap,
-    wire::{Key, MapNotify, MapRequest, RequestRecord, XtrIdentity},
+    wire::{Key, MapNotify, MapReply, MapRequest, XtrIdentity},
 };
 
 /// From learning a mapping to asking for more of it: the second of its prefix that the look-up took (RFC 9301 §5.3).
@@ -58,6 +64,8 @@ pub const SUBSCRIPTIONS_MAX: usize = 4096;
 /// How far ahead a nonce may be: more were never sent, so it belongs to another subscription, or answers a Map-Request that
 /// somebody forged; that must not be acknowledged, or it would be proven.
 pub const NONCES_AHEAD_MAX: u64 = 64;
+/// Subscriptions whose time has come that one step works on; the others are due at once.
+const TURNS_MAX: usize = 256;
 /// Bits of the place in this run's nonces where the first is.
 const FIRST_BITS: u32 = 33;
 
@@ -68,8 +76,10 @@ pub struct Settings {
     pub xtr: XtrIdentity,
     /// Our RLOCs, where Map-Notifies shall go.
     pub itr_rlocs: Vec<IpAddr>,
-    /// Keys shared with the Map-Servers.
+    /// Keys shared with the Map-Servers; without any, `security` is needed.
     pub keys: Vec<Key>,
+    /// LISP-SEC: then nothing goes out without it.
+    pub security: Option<Asking>,
     /// Whether what is looked up is subscribed to.
     pub lookups: bool,
     /// What is subscribed to in any case.
@@ -99,7 +109,12 @@ pub enum Input<'a> {
         octets: &'a [u8],
     },
     /// A Map-Reply came with one of our nonces ([`Subscriber::asked`]).
-    Refused(u64),
+    Replied {
+        /// As read.
+        reply: &'a MapReply,
+        /// What it was read from.
+        octets: &'a [u8],
+    },
     /// Everything is to end.
     Stop,
     /// The time of [`Subscriber::due`] has come.
@@ -110,7 +125,12 @@ pub enum Input<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     /// Send this Map-Request on its way through the mapping system.
-    Request(Box<MapRequest>),
+    Request {
+        /// The Map-Request.
+        message: Box<MapRequest>,
+        /// LISP-SEC's authentication data for its ECM: it must not go without them.
+        security: Option<Box<[u8]>>,
+    },
     /// Send this Map-Notify-Ack from port 4342.
     Acknowledge {
         /// Where the Map-Notify came from.
@@ -129,6 +149,8 @@ pub enum Output {
     Stands(EidPrefix, Standing),
     /// Count this.
     Drop(PubSubFault),
+    /// Count this, and tell the operator: somebody may be lying.
+    Insecure(SecurityFault),
 }
 
 faults! {
@@ -176,6 +198,16 @@ pub struct Subscribed {
     pub notifies: u64,
 }
 
+/// A Map-Request that unsubscribed.
+#[derive(Debug)]
+struct Left {
+    nonce: u64,
+    /// Signs the answer, where no key is shared.
+    key: Option<Key>,
+    /// The answer was there.
+    confirmed: bool,
+}
+
 /// Whether the map-cache has a learned entry of exactly this prefix.
 pub type InUse<'a> = &'a dyn Fn(&EidPrefix) -> bool;
 
@@ -190,9 +222,9 @@ pub struct Subscriber {
     outstanding: BTreeMap<u64, EidPrefix>,
     /// By what a confirmation spoke of, where that is wider: what was asked for.
     scopes: PrefixMap<BTreeSet<EidPrefix>>,
-    /// Nonces of Map-Requests that unsubscribed, whose Map-Notifies are to be acknowledged, the oldest first, with whether
-    /// that was done before. As many as there may be subscriptions.
-    leaving: VecDeque<(u64, bool)>,
+    /// Map-Requests that unsubscribed, whose Map-Notifies are to be acknowledged, the oldest first. As many as there may be
+    /// subscriptions.
+    leaving: VecDeque<Left>,
     /// Nonces of prefixes that are not subscribed to any more.
     forgotten: PrefixMap<u64>,
     /// Above all nonces whose prefixes are not known any more.
@@ -242,17 +274,18 @@ impl Subscriber {
                     todo.push(Output::Drop(fault));
                 }
             }
-            Input::Refused(nonce) => self.refused(now, nonce, todo),
+            Input::Replied { reply, octets } => self.replied(now, reply, octets, todo),
             Input::Stop => {
                 self.leaving.clear();
                 let all: Vec<EidPrefix> = self.list.iter().map(|(eid, _)| eid).collect();
                 for eid in all {
-                    self.leave(&eid, todo);
+                    self.leave(&eid, random, todo);
                 }
             }
         }
-        while let Some((_, eid)) = self.deadlines.first().copied().filter(|(due, _)| *due <= now) {
-            self.turn(now, eid, in_use, todo);
+        for _ in 0..TURNS_MAX {
+            let Some((_, eid)) = self.deadlines.first().copied().filter(|(due, _)| *due <= now) else { break };
+            self.turn(now, eid, in_use, random, todo);
         }
     }
 
@@ -272,13 +305,13 @@ impl Subscriber {
     /// subscription.
     #[must_use]
     pub fn expects(&self, message: &MapNotify, octets: &[u8]) -> bool {
-        message.verify(octets, &self.settings.keys).is_ok() && self.belongs(message)
+        self.find(message, octets).is_ok()
     }
 
     /// Whether all that was left has been confirmed.
     #[must_use]
     pub fn has_left(&self) -> bool {
-        self.leaving.iter().all(|(_, confirmed)| *confirmed)
+        self.leaving.iter().all(|left| left.confirmed)
     }
 
     /// Other EID-Prefixes are ours from now on. What was subscribed to inside them is left when it would be renewed.
@@ -287,9 +320,14 @@ impl Subscriber {
         self.settings.database = database.to_vec();
     }
 
-    /// All subscriptions.
+    /// All subscriptions, by prefix.
     pub fn iter(&self) -> impl Iterator<Item = Subscribed> {
-        self.list.iter().map(|(eid, one)| Subscribed {
+        self.iter_from(Bound::Unbounded)
+    }
+
+    /// The same, from this one on.
+    pub fn iter_from(&self, from: Bound<EidPrefix>) -> impl Iterator<Item = Subscribed> {
+        self.list.iter_from(from).map(|(eid, one)| Subscribed {
             eid,
             standing: one.standing,
             since: one.since,
@@ -336,6 +374,8 @@ impl Subscriber {
             seen: before,
             seen_mac: 0,
             tries: Vec::new(),
+            keys: Vec::new(),
+            algorithm: 0,
             due,
             scope: eid,
             server: None,
@@ -353,70 +393,11 @@ impl Subscriber {
         }
     }
 
-    /// Its time has come: it is asked for, given up, or ended.
-    fn turn(&mut self, now: Instant, eid: EidPrefix, in_use: InUse<'_>, todo: &mut Vec<Output>) {
-        let Some(one) = self.list.get_mut(&eid) else { return };
-        if one.tries.len() >= TRIES_MAX {
-            self.settle(&eid);
-            self.stand(now, &eid, Standing::Silent, todo);
-            self.set_due(&eid, now + RENEW_EVERY);
-            return todo.push(Output::Drop(PubSubFault::Unanswered));
-        }
-        let unwanted = !one.fixed && (!in_use(&eid) || self.database.covering(&eid).is_some());
-        if one.tries.is_empty() && unwanted {
-            return self.leave(&eid, todo);
-        }
-        let nonce = one.next_nonce();
-        let wait = SPACING_FIRST.saturating_mul(1 << one.tries.len());
-        one.tries.push(nonce);
-        one.sent = nonce;
-        if one.standing != Standing::Live {
-            one.standing = Standing::Asking;
-        }
-        self.outstanding.insert(nonce, eid);
-        self.set_due(&eid, now + wait);
-        todo.push(Output::Request(Box::new(self.request(eid, nonce, &self.settings.itr_rlocs))));
-    }
-
-    fn request(&self, eid: EidPrefix, nonce: u64, itr_rlocs: &[IpAddr]) -> MapRequest {
-        let records = vec![RequestRecord { notify: true, eid }];
-        // Where we have no RLOC of the EID's family, an EID of ours is what the packet inside the ECM comes from.
-        let like = |own: &&EidPrefix| {
-            own.instance == eid.instance && own.prefix.address().is_ipv4() == eid.prefix.address().is_ipv4()
-        };
-        let own = self.settings.database.iter().find(like);
-        let source = own.map(|own| Eid { instance: own.instance, address: own.prefix.address() });
-        MapRequest { xtr: Some(self.settings.xtr), records, ..MapRequest::lookup(nonce, source, itr_rlocs, eid) }
-    }
-
-    /// Unsubscribes and forgets, all but the nonce (RFC 9437 §5).
-    fn leave(&mut self, eid: &EidPrefix, todo: &mut Vec<Output>) {
-        self.settle(eid);
-        self.set_scope(eid, *eid);
-        let Some(one) = self.list.remove(eid) else { return };
-        self.deadlines.remove(&(one.due, *eid));
-        let mut last = one.next_nonce().wrapping_sub(1);
-        if one.standing == Standing::Live {
-            last = last.wrapping_add(1);
-            self.leaving.push_back((last, false));
-            if self.leaving.len() > self.settings.subscriptions_max.max(self.settings.fixed.len()) {
-                self.leaving.pop_front();
-            }
-            todo.push(Output::Request(Box::new(self.request(*eid, last, &[]))));
-        }
-        if self.forgotten.len() >= self.settings.subscriptions_max {
-            let highest = self.forgotten.iter().map(|(_, nonce)| *nonce);
-            self.floor = highest.fold(self.floor, |floor, nonce| if is_newer(nonce, floor) { nonce } else { floor });
-            self.forgotten = PrefixMap::new();
-        }
-        self.forgotten.insert(*eid, last);
-    }
-
     /// No answer is waited for any more.
     fn settle(&mut self, eid: &EidPrefix) {
         if let Some(one) = self.list.get_mut(eid) {
-            for nonce in one.tries.drain(..) {
-                self.outstanding.remove(&nonce);
+            for one in one.tries.drain(..) {
+                self.outstanding.remove(&one.nonce);
             }
         }
     }
@@ -446,13 +427,5 @@ impl Subscriber {
             (one.standing, one.since) = (standing, now);
             todo.push(Output::Stands(*eid, standing));
         }
-    }
-
-    fn refused(&mut self, now: Instant, nonce: u64, todo: &mut Vec<Output>) {
-        let Some(eid) = self.outstanding.get(&nonce).copied() else { return };
-        self.settle(&eid);
-        self.stand(now, &eid, Standing::Refused, todo);
-        self.set_due(&eid, now + RENEW_EVERY);
-        todo.push(Output::Drop(PubSubFault::Refused));
     }
 }

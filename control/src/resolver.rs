@@ -28,6 +28,7 @@
 mod admission;
 mod memory;
 mod proof;
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -42,8 +43,8 @@ use altitude_dataplane::{
     verdict::{Miss, Wanted},
 };
 
-use self::memory::Memory;
 pub use self::proof::says_other;
+use self::{memory::Memory, sources::Sources};
 use crate::{
     fault::faults,
     lisp_sec::{
@@ -82,6 +83,8 @@ pub struct Settings {
     pub shortest_v6: u8,
     /// Most EID-Prefixes asked for at a time.
     pub pending_max: usize,
+    /// Most of these that one source's packets made us ask for, 1 or more: a host, or an IPv6 /64.
+    pub source_max: usize,
     /// Most records of one Map-Reply.
     pub records_max: usize,
     /// LISP-SEC; `None`: it is not asked for, and nothing is proven.
@@ -164,6 +167,8 @@ faults! {
     ResolverFault {
         /// As many pending as allowed; the next packet asks again.
         PendingFull = "resolver-pending-full",
+        /// As many pending as one source may have; those of others are asked for.
+        SourceFull = "resolver-source-pending-full",
         /// Missed or refreshed inside our own EID-Prefixes.
         Local = "resolver-own-eid",
         /// A miss that wants something other than a mapping.
@@ -219,6 +224,8 @@ pub struct Resolver {
     settings: Settings,
     database: PrefixMap<()>,
     pending: PrefixMap<Pending>,
+    /// How many of them each source has.
+    sources: Sources,
     outstanding: BTreeMap<u64, Asked>,
     deadlines: BTreeSet<(Instant, EidPrefix)>,
     /// Prefixes that answers named, and when the next Map-Request under each may go.
@@ -240,6 +247,7 @@ impl Resolver {
         Self {
             database,
             pending: PrefixMap::default(),
+            sources: Sources::default(),
             outstanding: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             named: Memory::new(settings.pending_max),
@@ -300,6 +308,9 @@ impl Resolver {
         }
         if self.pending.len() >= self.settings.pending_max {
             return Err(ResolverFault::PendingFull);
+        }
+        if source.is_some_and(|source| !self.sources.enter(eid.instance, source, self.settings.source_max)) {
+            return Err(ResolverFault::SourceFull);
         }
         let refresh = source.is_none();
         let due = self.share(&eid, refresh).map_or(now, |(_, next)| next.max(now));
@@ -455,6 +466,9 @@ impl Resolver {
         self.deadlines.remove(&(pending.due, *eid));
         for nonce in &pending.nonces {
             self.outstanding.remove(nonce);
+        }
+        if let Some(source) = pending.source {
+            self.sources.leave(eid.instance, source);
         }
         Some(pending)
     }

@@ -25,6 +25,7 @@ use std::{
 use altitude_dataplane::mapping::{Eid, EidPrefix, Mapping, sort_locators};
 
 use crate::{
+    database::Difference,
     fault::faults,
     prefix_map::PrefixMap,
     rate::{Limited, Limits, Rate},
@@ -100,8 +101,6 @@ faults! {
         NoItrRloc = "request-no-itr-rloc",
         /// Nothing asked for is ours.
         EidNotOurs = "request-eid-not-ours",
-        /// More records to answer than a Map-Reply holds.
-        TooManyRecords = "request-too-many-records",
         /// That ITR-RLOC was told of that EID-Prefix as often as allowed.
         Limited = "request-rate-limited",
         /// As many Map-Replies as allowed altogether.
@@ -138,9 +137,28 @@ impl Responder {
         responder
     }
 
-    /// Replaces our own mappings.
-    pub fn set_database(&mut self, database: Vec<Mapping>) {
-        self.database = database.into_iter().map(|mapping| (mapping.eid, self.ready_to_send(mapping))).collect();
+    /// Replaces our own mappings, and tells which of them say something else from now on.
+    pub fn set_database(&mut self, database: Vec<Mapping>) -> Difference {
+        let next: PrefixMap<Mapping> =
+            database.into_iter().map(|mapping| (mapping.eid, self.ready_to_send(mapping))).collect();
+        let mut difference = Difference::default();
+        for (eid, mapping) in next.iter() {
+            match self.database.get(&eid) {
+                None => difference.new.push(eid),
+                Some(before) if before != mapping => difference.changed.push(eid),
+                Some(_) => {}
+            }
+        }
+        let gone = self.database.iter().map(|(eid, _)| eid).filter(|eid| next.get(eid).is_none());
+        difference.gone.extend(gone);
+        self.database = next;
+        difference
+    }
+
+    /// The mapping of exactly this prefix, as it goes out.
+    #[must_use]
+    pub fn mapping(&self, eid: &EidPrefix) -> Option<&Mapping> {
+        self.database.get(eid)
     }
 
     /// Our own mappings as they go out, by instance, address and length.
@@ -189,26 +207,29 @@ impl Responder {
         self.limit(now, to.ip(), &matches, arrival.destination.filter(|_| request.probe))?;
         let beneath = matches.iter().flat_map(|eid| self.database.within(eid));
         let full: BTreeMap<EidPrefix, &Mapping> = beneath.take(RECORDS_MAX + 1).collect();
+        let whole = full.len() <= RECORDS_MAX;
+        let mut message = reply(request, arrival.destination, if whole { full } else { BTreeMap::new() });
         let fits = |message: &MapReply| message.encode().len() + room <= payload_max(to.ip());
-        let message = match reply(request, arrival.destination, full).filter(fits) {
-            Some(message) => message,
-            None => reply(request, arrival.destination, self.narrowed(&asked)).ok_or(RequestFault::TooManyRecords)?,
-        };
+        if !whole || !fits(&message) {
+            message = reply(request, arrival.destination, self.narrowed(&asked));
+            // What was asked for first counts most. One record that is too large by itself goes alone.
+            while message.records.len() > 1 && !fits(&message) {
+                message.records.pop();
+            }
+        }
         Ok(Answer { to, message: MapReply { echo_nonce: self.echo_nonce, ..message } })
     }
 
-    /// The answer that needs no more-specifics beside it: of each match, the widest part around the EID asked for that none
-    /// of them reaches into. For what was asked for as a prefix, the whole match with all more-specifics.
-    fn narrowed(&self, asked: &[EidPrefix]) -> BTreeMap<EidPrefix, &Mapping> {
-        let mut records = BTreeMap::new();
+    /// The answer that needs no more-specifics beside it: of each EID asked for, or of the first one of a prefix, the widest part
+    /// of its match around it that none of them reaches into. A Map-Server that answers for us does the same.
+    fn narrowed(&self, asked: &[EidPrefix]) -> Vec<(EidPrefix, &Mapping)> {
+        let mut records: Vec<(EidPrefix, &Mapping)> = Vec::new();
         for eid in asked {
-            let Some((found, mapping)) = self.database.covering(eid) else { continue };
-            if eid.prefix.is_host() {
-                let host = Eid { instance: eid.instance, address: eid.prefix.address() };
-                records.insert(self.database.gap(host), mapping);
-            } else {
-                let within = self.database.within(&found).take(RECORDS_MAX + 1);
-                records.extend(within);
+            let first = Eid { instance: eid.instance, address: eid.prefix.address() };
+            let Some((_, mapping)) = self.database.longest(first) else { continue };
+            let part = self.database.gap(first);
+            if !records.iter().any(|(other, _)| *other == part) {
+                records.push((part, mapping));
             }
         }
         records
@@ -250,15 +271,12 @@ impl Responder {
     }
 }
 
-/// A Map-Reply with these records, under the prefixes given, if they can be counted.
-fn reply(
+/// A Map-Reply with these records, under the prefixes given.
+fn reply<'a>(
     request: &MapRequest,
     destination: Option<IpAddr>,
-    records: BTreeMap<EidPrefix, &Mapping>,
-) -> Option<MapReply> {
-    if records.len() > RECORDS_MAX {
-        return None;
-    }
+    records: impl IntoIterator<Item = (EidPrefix, &'a Mapping)>,
+) -> MapReply {
     let probed = destination.filter(|_| request.probe);
     let record = |(eid, mapping): (EidPrefix, &Mapping)| {
         let mut record = Mapping { eid, ..mapping.clone() };
@@ -268,7 +286,7 @@ fn reply(
         record
     };
     let records = records.into_iter().map(record).collect();
-    Some(MapReply { nonce: request.nonce, probe: request.probe, echo_nonce: false, records, security: None })
+    MapReply { nonce: request.nonce, probe: request.probe, echo_nonce: false, records, security: None }
 }
 
 /// Octets of UDP payload that need no knowledge of the path's MTU (RFC 9301 §5).

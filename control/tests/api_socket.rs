@@ -13,7 +13,8 @@ use std::{
 use altitude_control::{
     api::{
         AltStatus, Asker, Counts, Done, Entry, Event, Filter, Flags, Header, Judged, MESSAGE_MAX, Offer, Op, Operation,
-        Origin, Outcome, PortStatus, RING, Refused, RouteStatus, Router, Scope, Stat, Table, TunnelStatus, View,
+        Origin, Outcome, PortStatus, RING, Refused, RouteStatus, Router, Scope, Stat, SubscriptionStatus,
+        SubscriptionsAfter, SubscriptionsPage, Table, TunnelStatus, View,
         client::{Client, ClientError},
     },
     os::api_socket::{CONNECTIONS_MAX, Connection, Listener, Next},
@@ -79,6 +80,26 @@ fn hole() -> Entry {
     Entry::new(Table::Database, &mapping, Origin::GivenUp, SystemTime::UNIX_EPOCH, |_| false)
 }
 
+fn subscription(number: u32) -> SubscriptionStatus {
+    SubscriptionStatus {
+        ours: true,
+        eid: entry(Table::Cache, number).eid,
+        standing: "live",
+        since: Duration::from_secs(3),
+        left: None,
+        nonce: number.into(),
+        count: 1,
+        xtr: None,
+        peers: vec![[240, 0, 254, 50].into()],
+    }
+}
+
+impl Fake {
+    fn place(&self, eid: EidPrefix) -> u32 {
+        (0..self.0).find(|number| entry(Table::Cache, *number).eid == eid).unwrap()
+    }
+}
+
 impl View for Fake {
     fn generation(&self) -> u64 {
         1
@@ -111,6 +132,16 @@ impl View for Fake {
             stats: vec![Stat::new("received-packets", 5), Stat::new("sent-packets", 6)],
         };
         vec![port("eth1", true), port("eth0", false)]
+    }
+
+    fn subscriptions(&self, after: Option<SubscriptionsAfter>, max: usize) -> SubscriptionsPage {
+        let begin = match after {
+            Some(SubscriptionsAfter::Ours(eid)) => self.place(eid) + 1,
+            _ => 0,
+        };
+        let end = (begin + max as u32).min(self.0);
+        let next = (end < self.0).then(|| SubscriptionsAfter::Ours(entry(Table::Cache, end - 1).eid));
+        SubscriptionsPage { list: (begin..end).map(subscription).collect(), next }
     }
 
     fn alt(&self) -> AltStatus {
@@ -216,6 +247,18 @@ fn a_client_reads_back_all_that_the_router_knows() {
         assert_eq!(client.ports().unwrap(), view.ports());
         assert_eq!(client.alt().unwrap(), view.alt());
     });
+}
+
+/// PS-10: subscriptions are listed in pages, and the client has all of them.
+#[test]
+fn many_subscriptions_come_in_pages() {
+    let folder = Folder::new();
+    let view = Fake(5000);
+    serving(&folder.socket(), &view, || {
+        let mut client = Client::connect(&folder.socket()).unwrap();
+        assert_eq!(client.subscriptions().unwrap(), (0..5000).map(subscription).collect::<Vec<_>>());
+    });
+    assert!(view.subscriptions(None, 2048).next.is_some());
 }
 
 #[test]
@@ -454,7 +497,8 @@ fn a_subscriber_that_does_not_read_is_told_once_what_it_lost_and_holds_nothing_u
     let subscribe = Header { op: Op::SUBSCRIBE, flags: Flags::default(), errno: 0, sequence: 1, generation: 0 };
     slow.write_all(&subscribe.message(&everything)).unwrap();
     let start = Instant::now();
-    assert_eq!(connection.serve(&mut &view, start), Next::Wait);
+    // Who listens from now on lets what happens next come in between.
+    assert_eq!([(); 2].map(|()| connection.serve(&mut &view, start)), [Next::Again, Next::Wait]);
     let count = 10 * RING as u32;
     for number in 0..count {
         connection.tell(start, &gone(number), None, &mut |_| gone(number).body().into());
@@ -518,7 +562,7 @@ fn the_reply_to_a_change_that_took_a_while_stands_behind_what_happened_before_it
     let flush = Header { op: Op::FLUSH, flags: Flags::default(), errno: 0, sequence: 2, generation: 0 };
     client.write_all(&subscribe.message(&everything)).unwrap();
     client.write_all(&flush.message(&[])).unwrap();
-    assert_eq!(connection.serve(&mut Slow(&view), start), Next::Wait);
+    assert_eq!([(); 2].map(|()| connection.serve(&mut Slow(&view), start)), [Next::Again, Next::Wait]);
     connection.tell(start, &gone(3), None, &mut |_| gone(3).body().into());
     connection.conclude(&Ok(Done::default()), 77);
     while connection.serve(&mut Slow(&view), start) == Next::Again {}

@@ -92,6 +92,7 @@ impl Node {
                 shortest_v4: 8,
                 shortest_v6: 16,
                 pending_max: 64,
+                source_max: 64,
                 records_max: 32,
                 security: None,
             }),

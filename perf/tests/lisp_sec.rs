@@ -55,9 +55,14 @@ fn start(lab: &Lab, name: &str, namespace: &Namespace, config: &str) -> Router {
 
 /// The xTR of a site; `more` says how it speaks LISP-SEC.
 fn xtr(lab: &Lab, index: usize, resolver: &str, more: &str) -> Router {
+    xtr_with(lab, index, resolver, more, "")
+}
+
+/// The same; `how` says how it registers.
+fn xtr_with(lab: &Lab, index: usize, resolver: &str, more: &str, how: &str) -> Router {
     let name = ["xtr1", "xtr2"][index];
     let [v4, v6] = SITES[index].eid_prefixes();
-    let server = format!("--map-server {MS},algorithm=sha256-hkdf,key-file={}", key(lab, "site.key"));
+    let server = format!("--map-server {MS},algorithm=sha256-hkdf,key-file={}{how}", key(lab, "site.key"));
     let flags = format!(
         "--site-port site --core-port core --rloc {} --eid-prefix {v4} --eid-prefix {v6} --workers 0 {server} \
          --map-resolver {resolver} --state-dir {} --log debug {more}",
@@ -177,6 +182,66 @@ fn lie(count: usize) -> io::Result<()> {
         socket.send_to(&forged, to)?;
     }
     Ok(())
+}
+
+/// A Map-Server that takes nothing without LISP-SEC, and shares no key with subscribers.
+fn strict_publisher(lab: &Lab) -> String {
+    format!("{}[pubsub]\npublish = true\n", map_server(lab).replace("[lisp-sec]\n", "[lisp-sec]\nstrict = true\n"))
+}
+
+/// `altitude lig` in the first site's xTR: its exit code, and what it printed.
+fn lig(lab: &Lab, arguments: &str) -> (Option<i32>, String, String) {
+    let mut command = lab.xtrs[0].command(lab::altitude_binary().unwrap());
+    let output = command.arg("lig").args(arguments.split(' ')).output().unwrap();
+    let text = |octets| String::from_utf8(octets).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// PS-9, SEC-13, LIG-1: where everybody is strict, a subscription makes its own key through the Map-Resolver, lives and is told of the
+/// end; lig says that the answer is signed, and gets none without a key.
+#[test]
+fn subscriptions_and_lig_need_one_key_alone() {
+    if let Err(why) = lab::available() {
+        return println!("SKIP: {why}");
+    }
+    let lab = Lab::new().unwrap();
+    let (mr, ms) = (join(&lab, "mr", MR), join(&lab, "ms", MS));
+    for (name, secret) in SECRETS {
+        fs::write(lab.folder().join(name), secret).unwrap();
+    }
+    let server = start(&lab, "ms", &ms, &strict_publisher(&lab));
+    let _resolver = start(&lab, "mr", &mr, &map_resolver(&lab));
+    let protected = format!("--lisp-sec-key-file {} --lisp-sec-strict", key(&lab, "itr.key"));
+    let proxied = |index| {
+        let flags = format!("{protected} --pubsub-subscribe lookups");
+        xtr_with(&lab, index, MR, &flags, ",proxy")
+    };
+    let mut xtrs = [0, 1].map(proxied);
+    wait_counter(&server, "registrations", |count| count == 4);
+    let [host, _] = lab.hosts(1);
+    assert_eq!(lab.ping(0, host, 3).unwrap(), Pings { sent: 3, answered: 3 });
+    wait_shown(&xtrs[0], "subscriptions", "live");
+    wait_shown(&server, "subscriptions", " confirmed ");
+    assert_eq!(counter(&server, "subscription_no_key") + counter(&server, "lisp_sec_unprotected"), 0);
+
+    let (code, said, why) = lig(&lab, &format!("2.2.2.2 -m {MR} --lisp-sec-key-file {}", key(&lab, "itr.key")));
+    assert!(code == Some(0) && said.contains("LISP-SEC: signed, and verified"), "{said}{why}");
+    let (code, said, why) = lig(&lab, &format!("2.2.2.2 -m {MR} --count 1"));
+    assert!(code == Some(1) && said.contains("no answer") && why.contains("--lisp-sec-key-file"), "{said}{why}");
+
+    // The site goes, and its Map-Server tells: signed with the key that nobody configured.
+    let told = counter(&xtrs[0], "publications_received");
+    xtrs[1].stop().unwrap();
+    wait_counter(&xtrs[0], "publications_received", |count| count > told);
+    let rloc = SITES[1].rloc.0.to_string();
+    let gone = || Ok((!xtrs[0].show(&["map-cache"])?.contains(&rloc)).then_some(()));
+    lab::wait_until("the end of the site", LIMIT, gone).unwrap();
+    for refused in ["pubsub_notify_bad_authentication", "pubsub_notify_unrelated", "pubsub_refused"] {
+        assert_eq!(counter(&xtrs[0], refused), 0, "{refused}");
+    }
+    for (name, said) in [("xtr1", "Map-Request"), ("mr", "Map-Request of a client"), ("ms", "subscribed")] {
+        tells_no_secret(&lab, name, said);
+    }
 }
 
 /// G-10, MR-12, ETR-30, SEC-4, SEC-7, SEC-11: pings pass, who lies is not believed, and where no ETR can sign packets are dropped.

@@ -274,11 +274,14 @@ fn path(mut fields: Fields<'_>, eid: EidPrefix) -> Result<BgpRoute, ProtocolErro
 
 /// Appends CURSOR: where the next page starts, in an answer and in the request for that page.
 pub(super) fn put_cursor(out: &mut Vec<u8>, eid: &EidPrefix) {
-    put(out, kind::CURSOR, |out| {
-        out.extend(eid.instance.get().to_le_bytes());
-        out.push(eid.prefix.length());
-        put_address(out, eid.prefix.address());
-    });
+    put(out, kind::CURSOR, |out| put_place(out, eid));
+}
+
+/// Appends what [`cursor`] reads.
+pub(super) fn put_place(out: &mut Vec<u8>, eid: &EidPrefix) {
+    out.extend(eid.instance.get().to_le_bytes());
+    out.push(eid.prefix.length());
+    put_address(out, eid.prefix.address());
 }
 
 /// Reads CURSOR.
@@ -289,6 +292,24 @@ pub(super) fn cursor(mut fields: Fields<'_>) -> Result<EidPrefix, ProtocolError>
     fields.end()?;
     let prefix = Prefix::new(address, length).map_err(|_| ProtocolError::Value("an EID's mask is too long"))?;
     Ok(EidPrefix { instance, prefix })
+}
+
+/// Flag of CLEAR.
+const SOFT: u8 = 1;
+
+/// Appends CLEAR.
+pub(super) fn put_clear(out: &mut Vec<u8>, neighbor: Option<&str>, soft: bool) {
+    put(out, kind::CLEAR, |out| {
+        out.push(if soft { SOFT } else { 0 });
+        out.extend(neighbor.unwrap_or_default().as_bytes());
+    });
+}
+
+/// Reads CLEAR.
+pub(super) fn clear(mut fields: Fields<'_>) -> Result<(Option<String>, bool), ProtocolError> {
+    let soft = fields.u8()? & SOFT != 0;
+    let name = fields.text()?;
+    Ok((Some(name.to_owned()).filter(|name| !name.is_empty()), soft))
 }
 
 /// Collects the TLVs of an answer about BGP as they come.

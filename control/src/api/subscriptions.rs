@@ -2,11 +2,12 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use altitude_dataplane::mapping::{EidPrefix, InstanceId};
+use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
 
 use super::{
-    entry,
+    bgp, entry,
     message::{Fields, ProtocolError, kind, put, put_address},
+    sites::Group,
 };
 
 /// How a subscription stands, by the number on the wire: the first four of ours, the last three of others'.
@@ -34,6 +35,26 @@ pub struct SubscriptionStatus {
     pub xtr: Option<([u8; 16], u64)>,
     /// The Map-Server that spoke last, or the subscriber's ITR-RLOCs.
     pub peers: Vec<IpAddr>,
+}
+
+/// Which subscription a page ends with. Names stay while places change, so what is there all the while comes once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscriptionsAfter {
+    /// Ours to this prefix.
+    Ours(EidPrefix),
+    /// That of this xTR-ID and Site-ID to this prefix, at our Map-Server.
+    Others([u8; 16], u64, EidPrefix),
+    /// One that nobody has confirmed, by its age.
+    Unconfirmed(u64),
+}
+
+/// Some subscriptions.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SubscriptionsPage {
+    /// Ours first.
+    pub list: Vec<SubscriptionStatus>,
+    /// The last one, if there are more.
+    pub next: Option<SubscriptionsAfter>,
 }
 
 // Flags of a SUBSCRIPTION.
@@ -67,6 +88,44 @@ pub(super) fn put_subscription(out: &mut Vec<u8>, status: &SubscriptionStatus) {
     }
 }
 
+/// Appends SUBSCRIPTIONS_AFTER.
+pub(super) fn put_after(out: &mut Vec<u8>, after: &SubscriptionsAfter) {
+    let any = EidPrefix { instance: InstanceId::DEFAULT, prefix: Prefix::new([0; 4].into(), 0).expect("0 bits") };
+    let (which, xtr, number, eid) = match after {
+        SubscriptionsAfter::Ours(eid) => (1, [0; 16], 0, *eid),
+        SubscriptionsAfter::Others(xtr, site, eid) => (2, *xtr, *site, *eid),
+        SubscriptionsAfter::Unconfirmed(place) => (3, [0; 16], *place, any),
+    };
+    put(out, kind::SUBSCRIPTIONS_AFTER, |out| {
+        out.push(which);
+        out.extend(xtr);
+        out.extend(number.to_le_bytes());
+        bgp::put_place(out, &eid);
+    });
+}
+
+/// Reads SUBSCRIPTIONS_AFTER.
+pub(super) fn after(mut fields: Fields<'_>) -> Result<SubscriptionsAfter, ProtocolError> {
+    let (which, xtr, number) = (fields.u8()?, fields.array()?, fields.u64()?);
+    let eid = bgp::cursor(fields)?;
+    match which {
+        1 => Ok(SubscriptionsAfter::Ours(eid)),
+        2 => Ok(SubscriptionsAfter::Others(xtr, number, eid)),
+        3 => Ok(SubscriptionsAfter::Unconfirmed(number)),
+        _ => Err(ProtocolError::Value("SUBSCRIPTIONS_AFTER is 1 to 3")),
+    }
+}
+
+/// Appends a page.
+pub(super) fn put_page(page: &SubscriptionsPage, group: &mut Group<'_>) {
+    for status in &page.list {
+        group(&mut |out| put_subscription(out, status));
+    }
+    if let Some(next) = &page.next {
+        group(&mut |out| put_after(out, next));
+    }
+}
+
 fn subscription(mut fields: Fields<'_>) -> Result<SubscriptionStatus, ProtocolError> {
     let (flags, standing) = (fields.u8()?, fields.u8()?);
     let standing = SUBSCRIPTION_STANDINGS.get(usize::from(standing)).copied();
@@ -90,7 +149,7 @@ fn subscription(mut fields: Fields<'_>) -> Result<SubscriptionStatus, ProtocolEr
 /// Collects the TLVs of an answer about subscriptions as they come.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
-    pub(super) list: Vec<SubscriptionStatus>,
+    pub(super) page: SubscriptionsPage,
     /// The instance that holds for the next EID.
     instance: InstanceId,
 }
@@ -100,15 +159,16 @@ impl Subscriptions {
     pub(super) fn take(&mut self, kind: u16, mut fields: Fields<'_>) -> Result<(), ProtocolError> {
         const ORPHAN: ProtocolError = ProtocolError::Value("a TLV comes before what it belongs to");
         match kind {
-            kind::SUBSCRIPTION => self.list.push(subscription(fields)?),
+            kind::SUBSCRIPTION => self.page.list.push(subscription(fields)?),
+            kind::SUBSCRIPTIONS_AFTER => self.page.next = Some(after(fields)?),
             kind::IID => self.instance = entry::instance(fields)?,
             kind::EID => {
                 let eid = EidPrefix { instance: self.instance, prefix: entry::prefix(fields)? };
-                self.list.last_mut().ok_or(ORPHAN)?.eid = eid;
+                self.page.list.last_mut().ok_or(ORPHAN)?.eid = eid;
             }
             kind::ADDRESS => {
                 fields.u8()?;
-                self.list.last_mut().ok_or(ORPHAN)?.peers.push(fields.address()?);
+                self.page.list.last_mut().ok_or(ORPHAN)?.peers.push(fields.address()?);
             }
             other if other & kind::MANDATORY != 0 => return Err(ProtocolError::Unknown(other)),
             _ => {}
@@ -143,15 +203,19 @@ mod tests {
         let ours =
             SubscriptionStatus { ours: true, eid, standing: "live", left: None, xtr: None, peers: vec![], ..one() };
         let list = vec![one(), ours];
-        let mut octets = Vec::new();
-        list.iter().for_each(|status| put_subscription(&mut octets, status));
-        let mut collected = Subscriptions::default();
-        for tlv in Tlvs(&octets) {
-            let (kind, fields) = tlv.unwrap();
-            collected.take(kind, fields).unwrap();
+        let others = SubscriptionsAfter::Others([9; 16], 42, one().eid);
+        for next in [SubscriptionsAfter::Ours(eid), others, SubscriptionsAfter::Unconfirmed(u64::MAX)] {
+            let page = SubscriptionsPage { list: list.clone(), next: Some(next) };
+            let mut octets = Vec::new();
+            put_page(&page, &mut |put| put(&mut octets));
+            let mut collected = Subscriptions::default();
+            for tlv in Tlvs(&octets) {
+                let (kind, fields) = tlv.unwrap();
+                collected.take(kind, fields).unwrap();
+            }
+            assert_eq!(collected.page, page);
         }
-        assert_eq!(collected.list, list);
-        for kind in [kind::SUBSCRIPTION, kind::EID, kind::ADDRESS] {
+        for kind in [kind::SUBSCRIPTION, kind::SUBSCRIPTIONS_AFTER, kind::EID, kind::ADDRESS] {
             assert!(Subscriptions::default().take(kind, Fields(&[9; 9])).is_err(), "{kind:#x}");
         }
     }

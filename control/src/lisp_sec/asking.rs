@@ -7,7 +7,7 @@ use super::{
     keys::{OneTimeKey, SharedKey},
 };
 use crate::wire::{
-    MapReply,
+    Key, MapReply,
     lisp_sec::{EidData, Hash, ReplyData, RequestData, wrapping},
 };
 
@@ -61,6 +61,12 @@ impl Asking {
 }
 
 impl Sealed {
+    /// What signs Map-Notifies to the subscription that this was asked for with (RFC 9437 §7.1).
+    #[must_use]
+    pub fn pubsub_key(&self, nonce: u64) -> Key {
+        self.otk.pubsub_key(nonce)
+    }
+
     /// What the Map-Reply proves; `octets` are what it was read from.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use super::{
     keys::{OneTimeKey, SharedKey},
 };
 use crate::wire::{
-    MapReply, MapRequest,
+    Key, MapReply, MapRequest,
     lisp_sec::{EidData, Hash, ReplyData, RequestData, wrapping},
 };
 
@@ -185,6 +185,13 @@ impl Protection {
         let mut eids = EidData::unsigned(kdf.id(), hmac, cant_sign, &[about]);
         self.otk.sign(hmac, &mut eids);
         eids
+    }
+
+    /// What signs Map-Notifies to who subscribed with this Map-Request, and what tells its One-Time Key from others (RFC 9437
+    /// §7.1). `None`: it was handed to us as to an ETR, and the subscriber has another key.
+    #[must_use]
+    pub fn pubsub_key(&self, nonce: u64) -> Option<(Key, u128)> {
+        self.granted.is_none().then(|| (self.otk.pubsub_key(nonce), self.otk.mark()))
     }
 
     /// Octets that [`sign`](Self::sign) adds at most.

@@ -5,6 +5,7 @@
 //! per-msg-key = HKDF-SHA256(nonce | "OTK-Key-Wrap" | shared key)     RFC 9303 §6.5
 //! wrapped     = AES-KEY-WRAP-128(per-msg-key, One-Time Key)          RFC 3394
 //! MS-OTK      = KDF(ITR-OTK)                                         RFC 9303 §6.7
+//! PubSubKey   = KDF(ITR-OTK | nonce)                                 RFC 9437 §7.1
 //! ```
 //!
 //! The RFC gives no salt and no context: both are empty, and 16 octets are taken.
@@ -18,12 +19,16 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::wire::{
-    Key,
+    Algorithm, Key,
     lisp_sec::{Hash, WRAPPED},
 };
 
 /// Octets of a One-Time Key.
 const LENGTH: usize = 16;
+/// Key ID of Map-Notifies to a subscriber without a shared key: RFC 9437 §7.1 names none.
+const PUBSUB_KEY_ID: u8 = 0;
+/// What the mark of a One-Time Key is derived with: no nonce has this length.
+const MARK: &[u8] = b"mark";
 
 /// A secret shared by an ITR and a Map-Resolver, a Map-Resolver and a Map-Server, or a Map-Server and an ETR.
 #[derive(Clone, PartialEq, Eq)]
@@ -101,6 +106,20 @@ impl OneTimeKey {
     #[must_use]
     pub fn derived_with(&self, more: &[u8], kdf: Hash) -> Self {
         Self(expand(kdf, &[&self.0[..], more]))
+    }
+
+    /// What signs Map-Notifies to who subscribed with this key and this nonce: PubSubKey, by the KDF that wraps the key (RFC
+    /// 9437 §7.1).
+    #[must_use]
+    pub fn pubsub_key(&self, nonce: u64) -> Key {
+        let key = self.derived_with(&nonce.to_be_bytes(), Hash::Sha256);
+        Key::new(PUBSUB_KEY_ID, Algorithm::Sha256, &key.0[..])
+    }
+
+    /// What tells it from other keys, and nobody the key.
+    #[must_use]
+    pub fn mark(&self) -> u128 {
+        u128::from_be_bytes(*self.derived_with(MARK, Hash::Sha256).0)
     }
 
     /// Preamble and key under a shared key, for the message with this nonce (RFC 9303 §6.5).
@@ -208,6 +227,18 @@ mod tests {
         assert_eq!(derived, OneTimeKey::new(octets("a2f377ef8248cf00616538ff2ed3b979"))); // vector P30
         let others = [itr_otk().derived(Hash::Sha1), itr_otk().derived_with(&[0], Hash::Sha256), itr_otk()];
         assert!(others.iter().all(|other| *other != derived));
+    }
+
+    /// PS-9: computed once more by another routine, HKDF by hand out of two HMACs (RFC 5869 §2).
+    #[test]
+    fn the_key_of_a_subscription_is_derived_from_key_and_nonce() {
+        let input = [&itr_otk().0[..], &NONCE.to_be_bytes()].concat();
+        let extracted = mac_of::<Hmac<Sha256>>(&[0; 32], &[&input]);
+        let expected = &mac_of::<Hmac<Sha256>>(&extracted, &[&[1]])[..16];
+        assert_eq!(itr_otk().pubsub_key(NONCE), Key::new(0, Algorithm::Sha256, expected));
+        assert_ne!(itr_otk().pubsub_key(NONCE), itr_otk().pubsub_key(NONCE + 1));
+        let other = OneTimeKey::new([1; 16]);
+        assert!(itr_otk().mark() == itr_otk().mark() && itr_otk().mark() != other.mark());
     }
 
     #[test]

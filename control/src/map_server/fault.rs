@@ -75,6 +75,8 @@ faults! {
         SubscriptionReplayed = "subscription-nonce-replayed",
         /// A subscription of an xTR that shares no key with us (RFC 9437 §5).
         SubscriptionUnknown = "subscription-no-key",
+        /// A subscription with a One-Time Key that another one came with (RFC 9437 §7.1).
+        SubscriptionKeyUsed = "subscription-one-time-key-reused",
         /// A subscription to what this xTR is not told of (RFC 9437 §5).
         SubscriptionDenied = "subscription-denied",
         /// A subscription to what the ETRs answer for themselves, or silence is kept about: answered as any other request.
@@ -85,7 +87,8 @@ faults! {
         SubscriptionsOfXtr = "subscription-limit-of-xtr",
         /// As many subscriptions as all xTRs together may have: answered as any other request.
         SubscriptionsFull = "subscription-table-full",
-        /// A subscription that ended because its xTR acknowledged nothing, or could not be told of everything.
+        /// A subscription that ended because its xTR acknowledged nothing, could not be told of everything, or is not to be told
+        /// of it any more.
         SubscriptionLost = "subscription-lost",
         /// A subscription that nobody proved by a Map-Notify-Ack to want.
         SubscriptionUnproven = "subscription-unproven",

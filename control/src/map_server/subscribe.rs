@@ -8,7 +8,7 @@ use super::{
     Asked, MapServer, Output, SiteFault, UNSERVED_MINUTES, payload_max, reply_length,
     subscriptions::{Ask, PENDING_MAX, Said, first},
 };
-use crate::rloc::routable;
+use crate::{rloc::routable, wire::MapRequest};
 
 /// Octets of a Map-Notify beyond those of a Map-Reply with the same records: authentication data of the longest kind.
 pub(super) const BEYOND_REPLY: usize = 4 + 32;
@@ -37,11 +37,17 @@ impl MapServer {
         if !ends && rlocs.is_empty() {
             return Err(SiteFault::NoItrRloc);
         }
-        let ask = Ask { xtr, eid: record.eid, nonce: request.nonce, ends, rlocs: &rlocs, source: source.ip() };
+        let key = asked.protection.and_then(|protection| protection.pubsub_key(request.nonce));
+        let (eid, nonce, source) = (record.eid, request.nonce, source.ip());
+        let ask = Ask { xtr, eid, nonce, ends, rlocs: &rlocs, source, key: key.as_ref() };
         let denied = self.registry.site_of(first(&ask.eid)).is_some_and(|(_, site)| self.registry.sites[site.0].denied);
         let permitted = own.permit(&ask).and(if denied { Err(SiteFault::SubscriptionDenied) } else { Ok(()) });
         if let Err(fault) = permitted {
-            return self.turn_away(fault, &ask, asked, todo);
+            let taken = self.turn_away(fault, &ask, asked, todo)?;
+            if fault == SiteFault::SubscriptionDenied {
+                self.end_denied(now, request, todo);
+            }
+            return Ok(taken);
         }
         let said = match self.said(now, &ask, own.settings().temporary_minutes) {
             Ok(said) => said,
@@ -70,7 +76,7 @@ impl MapServer {
         let action = match fault {
             SiteFault::SubscriptionReplayed => return Err(fault),
             SiteFault::SubscriptionDenied => Action::DropPolicyDenied,
-            SiteFault::SubscriptionUnknown => Action::DropAuthFailure,
+            SiteFault::SubscriptionUnknown | SiteFault::SubscriptionKeyUsed => Action::DropAuthFailure,
             _ => {
                 todo.push(Output::Drop(fault));
                 return Ok(false);
@@ -79,6 +85,22 @@ impl MapServer {
         todo.push(Output::Drop(fault));
         todo.push(self.negative(asked, ask.eid, UNSERVED_MINUTES, action)?);
         Ok(true)
+    }
+
+    /// A subscription whose renewal was answered otherwise ends, where it would not be taken as it stands either: a Map-Request
+    /// alone ends nobody's subscription. Its xTR is told, as it may not be the one that asked.
+    pub(super) fn end_denied(&mut self, now: Instant, request: &MapRequest, todo: &mut Vec<Output>) {
+        let wanted = request.records.first().filter(|record| record.notify).zip(request.xtr);
+        let Some((wanted, own)) = wanted.zip(self.subscriptions.as_ref()) else { return };
+        let (xtr, eid) = (wanted.1, wanted.0.eid);
+        let Some((number, rlocs)) = own.live(&(xtr, eid)) else { return };
+        let Some(source) = rlocs.first().copied() else { return };
+        let ask = Ask { xtr, eid, nonce: request.nonce, ends: false, rlocs, source, key: None };
+        let minutes = own.settings().temporary_minutes;
+        let denied = self.registry.denies(&eid) || !own.may_have(xtr, &eid) || self.said(now, &ask, minutes).is_err();
+        if let Some(own) = self.subscriptions.as_mut().filter(|_| denied) {
+            own.lose(now, number, todo);
+        }
     }
 
     /// What a new subscriber is told, unless it is not for us to tell, or nothing is to be said.

@@ -8,6 +8,7 @@
 //! asked without an ITR-RLOC, acknowledged ─▶ ended ◀── nothing registered in 15 minutes
 //! ```
 //!
+//! A change is noted for those who hear of it in slices ([`notes`]), so that a turn costs as much whatever the number of subscribers.
 //! Of one subscription one Map-Notify is under way at a time: a subscriber takes none that is older than another, so none may
 //! overtake. What changes meanwhile waits as a set of prefixes, and goes out as it is then, as many records as fit.
 //!
@@ -18,18 +19,23 @@
 //! Sources: RFC 9437 §5 (subscribing), §6 (publishing), §7.2 (limits); RFC 9301 §5.7 (retransmission).
 
 mod asks;
+mod association;
+mod notes;
 mod publish;
 pub(super) mod saved;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
+    ops::Bound,
     time::{Duration, Instant},
 };
 
 use altitude_dataplane::mapping::{Eid, EidPrefix, Mapping};
 
-use self::asks::Asks;
+#[cfg(test)]
+pub(super) use self::notes::SLICE;
+use self::{asks::Asks, association::Used, notes::Notes};
 use super::{
     Output, SiteFault,
     registry::{
@@ -55,7 +61,8 @@ pub(super) const PENDING_MAX: usize = 256;
 pub struct Peer {
     /// Its xTR-ID; `None`: whoever is not named elsewhere.
     pub xtr_id: Option<[u8; 16]>,
-    /// Keys shared with it, one or more: the first signs, all are accepted.
+    /// Keys shared with it: the first signs, all are accepted. Without any each subscription has one of its own, out of the
+    /// One-Time Key that it was asked for with (RFC 9437 §7.1).
     pub keys: Vec<Key>,
     /// What it may subscribe to, and parts of it; empty: everything.
     pub eids: Vec<EidPrefix>,
@@ -120,6 +127,8 @@ struct Subscription {
     scope: EidPrefix,
     /// Its place among the peers.
     peer: usize,
+    /// What was made of its One-Time Key, where no key is shared.
+    key: Option<Key>,
     rlocs: Vec<IpAddr>,
     /// Which of them is next.
     turn: usize,
@@ -146,6 +155,8 @@ pub(super) struct Ask<'a> {
     pub(super) rlocs: &'a [IpAddr],
     /// Where the Map-Request came from.
     pub(super) source: IpAddr,
+    /// Of a protected one: what its One-Time Key gives, and the mark of that key.
+    pub(super) key: Option<&'a (Key, u128)>,
 }
 
 /// What the Map-Notify says that confirms a subscription.
@@ -189,6 +200,10 @@ pub(super) struct Subscriptions {
     /// Whether what is sent again goes first, when the next token comes.
     again_first: bool,
     bucket: Bucket,
+    used: Used,
+    notes: Notes,
+    /// Changes are left to note, since then.
+    goes_on: Option<Instant>,
     /// When what was there before a restart is published anew.
     resync: Option<Instant>,
     /// What was registered before a restart, and was not after it.
@@ -198,7 +213,7 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
-    pub(super) const fn new(settings: Publishing, rlocs: Vec<IpAddr>) -> Self {
+    pub(super) fn new(settings: Publishing, rlocs: Vec<IpAddr>) -> Self {
         Self {
             settings,
             rlocs,
@@ -215,6 +230,9 @@ impl Subscriptions {
             queue: VecDeque::new(),
             again_first: false,
             bucket: Bucket::new(),
+            used: Used::new(),
+            notes: Notes::new(),
+            goes_on: None,
             resync: None,
             missing: Vec::new(),
             journal: Vec::new(),
@@ -236,7 +254,7 @@ impl Subscriptions {
         let retry = self.retries.first().map(|(at, _)| token.map_or(*at, |token| token.max(*at)));
         let queued = if self.queue.is_empty() { None } else { token };
         let temporary = self.temporary.first().map(|(at, _)| *at);
-        [retry, queued, temporary, self.resync, self.asks.due()].into_iter().flatten().min()
+        [retry, queued, temporary, self.resync, self.goes_on, self.asks.due()].into_iter().flatten().min()
     }
 
     fn peer(&self, xtr: XtrIdentity) -> Option<usize> {
@@ -251,6 +269,7 @@ impl Subscriptions {
         if known.is_some_and(|known| !is_newer(ask.nonce, known.nonce)) || self.has_asked(ask) {
             return Err(SiteFault::SubscriptionReplayed);
         }
+        self.is_signed(peer, ask)?;
         if !self.allows(peer, &ask.eid) {
             return Err(SiteFault::SubscriptionDenied);
         }
@@ -270,6 +289,18 @@ impl Subscriptions {
     fn allows(&self, peer: usize, eid: &EidPrefix) -> bool {
         let allowed = &self.settings.peers[peer].eids;
         allowed.is_empty() || allowed.iter().any(|wide| wide.covers(eid))
+    }
+
+    /// Whether the xTR may subscribe to it, as it is configured.
+    pub(super) fn may_have(&self, xtr: XtrIdentity, eid: &EidPrefix) -> bool {
+        self.peer(xtr).is_some_and(|peer| self.allows(peer, eid))
+    }
+
+    /// The subscription of this name that lives, with where it is told.
+    pub(super) fn live(&self, name: &Name) -> Option<(u32, &[IpAddr])> {
+        let number = *self.by_name.get(name)?;
+        let one = self.table.get(number).filter(|one| one.standing == Standing::Live)?;
+        Some((number, &one.rlocs))
     }
 
     fn watch(&mut self, scope: EidPrefix, number: u32) {
@@ -362,21 +393,33 @@ impl Subscriptions {
         saved::put(&self.table[number], &mut self.journal);
     }
 
-    /// All that live, and those that nobody has proven yet to want.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Subscriber<'_>> {
-        let wanted = |one: &&Subscription| matches!(one.standing, Standing::Live | Standing::Asked { ends: false, .. });
-        let all = self.by_name.values().copied().chain(self.asks.numbers());
-        all.map(|number| &self.table[number]).filter(wanted).map(|one| Subscriber {
-            xtr: one.name.0,
-            eid: one.name.1,
-            rlocs: &one.rlocs,
-            nonce: one.nonce,
-            since: one.since,
-            until: one.until,
-            confirmed: one.standing == Standing::Live,
-            unacknowledged: one.sent.is_some(),
-            pending: one.pending.len(),
-        })
+    /// All that live, from this one on.
+    pub(super) fn iter_from(&self, from: Bound<Name>) -> impl Iterator<Item = Subscriber<'_>> {
+        let all = self.by_name.range((from, Bound::Unbounded)).map(|(_, number)| &self.table[*number]);
+        all.filter(|one| one.standing == Standing::Live).map(Subscription::show)
+    }
+
+    /// Those that nobody has proven yet to want, after this place.
+    pub(super) fn unconfirmed(&self, after: u64) -> impl Iterator<Item = (u64, Subscriber<'_>)> {
+        let all = self.asks.after(after).map(|(place, number)| (place, &self.table[number]));
+        let starts = |one: &Subscription| matches!(one.standing, Standing::Asked { ends: false, .. });
+        all.filter(move |(_, one)| starts(one)).map(|(place, one)| (place, one.show()))
+    }
+}
+
+impl Subscription {
+    fn show(&self) -> Subscriber<'_> {
+        Subscriber {
+            xtr: self.name.0,
+            eid: self.name.1,
+            rlocs: &self.rlocs,
+            nonce: self.nonce,
+            since: self.since,
+            until: self.until,
+            confirmed: self.standing == Standing::Live,
+            unacknowledged: self.sent.is_some(),
+            pending: self.pending.len(),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is registered, for operators.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{net::SocketAddr, ops::Bound, time::Instant};
 
 use altitude_dataplane::mapping::{EidPrefix, Mapping};
 
@@ -8,6 +8,7 @@ use super::{
     MapServer, Refusal, SiteId, Subscriber,
     registry::table::{Who, flag},
 };
+use crate::wire::XtrIdentity;
 
 /// One registration.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,9 +83,14 @@ impl MapServer {
         self.registry.table.octets()
     }
 
-    /// The subscriptions, by xTR and prefix.
-    pub fn subscriptions(&self) -> impl Iterator<Item = Subscriber<'_>> {
-        self.subscriptions.iter().flat_map(super::Subscriptions::iter)
+    /// The subscriptions that live, by xTR and prefix, from this one on.
+    pub fn subscriptions(&self, from: Bound<(XtrIdentity, EidPrefix)>) -> impl Iterator<Item = Subscriber<'_>> {
+        self.subscriptions.iter().flat_map(move |own| own.iter_from(from))
+    }
+
+    /// Those that nobody has confirmed yet, the oldest first, each with its place, after that place.
+    pub fn unconfirmed(&self, after: u64) -> impl Iterator<Item = (u64, Subscriber<'_>)> {
+        self.subscriptions.iter().flat_map(move |own| own.unconfirmed(after))
     }
 
     /// How many subscriptions there are.

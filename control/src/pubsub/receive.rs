@@ -12,6 +12,39 @@ use crate::{
     wire::{AuthenticationError, Form, Key, MapNotify},
 };
 
+/// Keys tried at most on one message: nonces of as many subscriptions are near each other.
+const TRIALS_MAX: usize = 16;
+
+/// Whose a Map-Notify is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// It answers a Map-Request that unsubscribed.
+    Left(u64),
+    /// It came before; our thanks may have been lost.
+    Repeated,
+    /// It is of this subscription.
+    Of(EidPrefix),
+}
+
+/// What it is signed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// A key that is shared with the Map-Servers.
+    Shared,
+    /// The key of the try that has its nonce.
+    Try,
+    /// A key of the subscription, 0 the newer one.
+    Own(usize),
+}
+
+/// A Map-Notify that may be believed.
+#[derive(Debug)]
+pub(super) struct Found {
+    whose: Whose,
+    by: By,
+    key: Key,
+}
+
 impl Subscriber {
     /// Verifies before it believes anything.
     pub(super) fn notified(
@@ -22,32 +55,31 @@ impl Subscriber {
         octets: &[u8],
         todo: &mut Vec<Output>,
     ) -> Result<(), PubSubFault> {
-        let key = message.verify(octets, &self.settings.keys).map_err(|error| match error {
-            AuthenticationError::UnknownKey(_) => PubSubFault::UnknownKey,
-            _ => PubSubFault::Mac,
-        })?;
-        let key = key.clone();
+        let Found { whose, by, key } = self.find(&message, octets)?;
         let mac = start_of(&message);
-        if let Some((_, confirmed)) = self.leaving.iter_mut().find(|(nonce, _)| *nonce == message.nonce) {
-            *confirmed = true;
-            // It may come again, as these thanks may be lost.
-            todo.push(acknowledgement(message, &key, from));
-            return Ok(());
-        }
-        let eid = match self.subscription(&message, mac) {
-            Err(PubSubFault::Repeated) => {
-                // Our thanks may have been lost.
+        let eid = match whose {
+            Whose::Left(nonce) => {
+                self.leaving.iter_mut().filter(|left| left.nonce == nonce).for_each(|left| left.confirmed = true);
+                // It may come again, as these thanks may be lost.
+                todo.push(acknowledgement(message, &key, from));
+                return Ok(());
+            }
+            Whose::Repeated => {
                 todo.push(acknowledgement(message, &key, from));
                 return Err(PubSubFault::Repeated);
             }
-            other => other?,
+            Whose::Of(eid) => eid,
         };
         let one = self.list.get(&eid).ok_or(PubSubFault::Unrelated)?;
         let (confirms, lost) = (one.confirms(message.nonce), is_lost(&message.records, &eid));
         let wide = message.records.iter().map(|record| record.eid).find(|wide| wide.covers(&eid));
         // A publication may cross a renewal and have its nonce: then it is about a part. The next try is answered.
         let crosses = one.standing == Standing::Live && wide.is_none() && one.scope != eid && one.tries.len() == 1;
-        let confirms = confirms && !crosses;
+        let confirms = match by {
+            By::Shared => confirms && !crosses,
+            By::Try => true,
+            By::Own(_) => false,
+        };
         let scope = if confirms { wide.unwrap_or(eid) } else { one.scope };
         let notice = match (confirms, one.standing) {
             (false, _) => Notice::Change,
@@ -63,6 +95,15 @@ impl Subscriber {
             return Err(PubSubFault::Lost);
         }
         one.notifies += 1;
+        match by {
+            By::Try => {
+                one.keys.insert(0, key);
+                one.keys.truncate(2);
+            }
+            // The Map-Server has taken to the new one.
+            By::Own(0) => one.keys.truncate(1),
+            By::Own(_) | By::Shared => {}
+        }
         if confirms {
             self.set_scope(&eid, scope);
             self.settle(&eid);
@@ -73,31 +114,56 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Whether a Map-Notify, which verified, is one that is waited for.
-    pub(super) fn belongs(&self, message: &MapNotify) -> bool {
-        let leaves = self.leaving.iter().any(|(nonce, _)| *nonce == message.nonce);
-        leaves || matches!(self.subscription(message, start_of(message)), Ok(_) | Err(PubSubFault::Repeated))
+    /// Whose a Map-Notify is, and what it is signed with.
+    pub(super) fn find(&self, message: &MapNotify, octets: &[u8]) -> Result<Found, PubSubFault> {
+        let shared = if self.settings.keys.is_empty() {
+            None
+        } else {
+            Some(message.verify(octets, &self.settings.keys).map_err(|error| match error {
+                AuthenticationError::UnknownKey(_) => PubSubFault::UnknownKey,
+                _ => PubSubFault::Mac,
+            })?)
+        };
+        let Some(left) = self.leaving.iter().find(|left| left.nonce == message.nonce) else {
+            return self.subscription(message, octets, shared);
+        };
+        let whose = Whose::Left(left.nonce);
+        match shared {
+            Some(key) => Ok(Found { whose, by: By::Shared, key: key.clone() }),
+            None => {
+                let key = left.key.as_ref().and_then(|key| signs(key, message, octets));
+                Ok(Found { whose, by: By::Try, key: key.ok_or(PubSubFault::Mac)? })
+            }
+        }
     }
 
     /// Which subscription a Map-Notify belongs to: the one that waits for its nonce, or of those that its records are about
     /// the one whose next nonce is nearest.
-    fn subscription(&self, message: &MapNotify, mac: u64) -> Result<EidPrefix, PubSubFault> {
+    fn subscription(&self, message: &MapNotify, octets: &[u8], shared: Option<&Key>) -> Result<Found, PubSubFault> {
         let first = message.records.first().ok_or(PubSubFault::Unrelated)?.eid;
+        let mac = start_of(message);
         let mut fault = PubSubFault::Unrelated;
-        let mut nearest: Option<(u64, EidPrefix)> = None;
+        let mut nearest: Option<(u64, Found)> = None;
+        let mut trials = 0;
+        let mut signed = |one: &One| match shared {
+            Some(key) => Some((By::Shared, key.clone())),
+            // A MAC is computed only where the nonce could be right, and not for ever.
+            None if trials == TRIALS_MAX => None,
+            None => {
+                trials += 1;
+                signer(one, message, octets)
+            }
+        };
         for (eid, one) in self.candidates(&first, message.nonce) {
             let about = |record: &EidPrefix| record.covers(&eid) || eid.covers(record) || one.scope.covers(record);
             if !message.records.iter().any(|record| about(&record.eid)) && !one.confirms(message.nonce) {
                 continue;
             }
-            if message.nonce == one.seen && one.notifies > 0 {
-                if mac == one.seen_mac {
-                    return Err(PubSubFault::Repeated);
-                }
-                // The news of the end has the nonce of what was not acknowledged.
-                if is_lost(&message.records, &eid) {
-                    return Ok(eid);
-                }
+            // The news of the end has the nonce of what was not acknowledged.
+            let again = mac == one.seen_mac;
+            if message.nonce == one.seen && one.notifies > 0 && (again || is_lost(&message.records, &eid)) {
+                let (by, key) = signed(one).ok_or(PubSubFault::Mac)?;
+                return Ok(Found { whose: if again { Whose::Repeated } else { Whose::Of(eid) }, by, key });
             }
             if !is_newer(message.nonce, one.seen) {
                 fault = PubSubFault::Replayed;
@@ -105,11 +171,14 @@ impl Subscriber {
             }
             let ahead = message.nonce.wrapping_sub(one.seen);
             let taken = one.confirms(message.nonce) || (one.notifies > 0 && ahead <= NONCES_AHEAD_MAX);
-            if taken && nearest.is_none_or(|(other, _)| ahead < other) {
-                nearest = Some((ahead, eid));
+            if taken && nearest.as_ref().is_none_or(|(other, _)| ahead < *other) {
+                match signed(one) {
+                    Some((by, key)) => nearest = Some((ahead, Found { whose: Whose::Of(eid), by, key })),
+                    None => fault = PubSubFault::Mac,
+                }
             }
         }
-        nearest.map(|(_, eid)| eid).ok_or(fault)
+        nearest.map(|(_, found)| found).ok_or(fault)
     }
 
     /// Subscriptions that a record of `eid` may be about: those around it, those inside, and the one that asked with this nonce.
@@ -172,9 +241,24 @@ impl Subscriber {
         let Some(one) = self.list.get_mut(eid) else { return };
         let again = one.lost_at.replace(now).is_some_and(|before| now < before + LOST_SPACING);
         one.notifies = 0;
+        one.keys.clear();
         self.stand(now, eid, Standing::Asking, todo);
         self.set_due(eid, now + if again { RENEW_EVERY } else { FIRST_AFTER });
     }
+}
+
+/// The key of the subscription, or of its try with this nonce, that the message is signed with.
+fn signer(one: &One, message: &MapNotify, octets: &[u8]) -> Option<(By, Key)> {
+    let sealed = one.asked(message.nonce).and_then(|asked| asked.sealed.as_ref());
+    let of_try = sealed.map(|sealed| (By::Try, sealed.pubsub_key(message.nonce)));
+    let own = one.keys.iter().enumerate().map(|(place, key)| (By::Own(place), key.clone()));
+    of_try.into_iter().chain(own).find_map(|(by, key)| Some((by, signs(&key, message, octets)?)))
+}
+
+/// The key under the message's Key ID, as RFC 9437 §7.1 names none, if the message is signed with it.
+fn signs(key: &Key, message: &MapNotify, octets: &[u8]) -> Option<Key> {
+    let key = key.with_id(message.authentication.key_id);
+    message.verify(octets, std::slice::from_ref(&key)).is_ok().then_some(key)
 }
 
 /// The start of its MAC: what tells one message from another.

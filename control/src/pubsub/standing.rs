@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Instant};
 
 use altitude_dataplane::mapping::EidPrefix;
 
-use crate::map_server::is_newer;
+use crate::{lisp_sec::asking::Sealed, map_server::is_newer, wire::Key};
 
 /// How things stand with a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,14 @@ impl Standing {
     }
 }
 
+/// A Map-Request that is not answered yet.
+#[derive(Debug, Clone)]
+pub(super) struct Try {
+    pub(super) nonce: u64,
+    /// What its answer must prove, with LISP-SEC.
+    pub(super) sealed: Option<Sealed>,
+}
+
 /// One prefix that is subscribed to.
 #[derive(Debug, Clone)]
 pub(super) struct One {
@@ -45,8 +53,13 @@ pub(super) struct One {
     pub(super) seen: u64,
     /// The start of that Map-Notify's MAC.
     pub(super) seen_mac: u64,
-    /// The nonces of this asking's tries; none: none is under way.
-    pub(super) tries: Vec<u64>,
+    /// The tries of this asking; none: none is under way.
+    pub(super) tries: Vec<Try>,
+    /// What its Map-Notifies are signed with, where no key is shared: of the try that was confirmed, and of the one before, until
+    /// the Map-Server uses the new one.
+    pub(super) keys: Vec<Key>,
+    /// Which algorithm of LISP-SEC is asked for next.
+    pub(super) algorithm: usize,
     pub(super) due: Instant,
     /// What the confirmation spoke of, if it is wider.
     pub(super) scope: EidPrefix,
@@ -62,8 +75,13 @@ impl One {
         last.wrapping_add(1)
     }
 
+    /// The try with this nonce, if it is waited for.
+    pub(super) fn asked(&self, nonce: u64) -> Option<&Try> {
+        self.tries.iter().find(|one| one.nonce == nonce)
+    }
+
     /// Whether the nonce is one of those that are waited for.
     pub(super) fn confirms(&self, nonce: u64) -> bool {
-        self.tries.contains(&nonce)
+        self.asked(nonce).is_some()
     }
 }

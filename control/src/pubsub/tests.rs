@@ -1,8 +1,9 @@
 //! Subscriptions that are asked for, confirmed, told of changes, refused and lost.
 
+mod keys;
 mod model;
 
-use altitude_dataplane::mapping::{Action, InstanceId, Locator, Ttl};
+use altitude_dataplane::mapping::{Action, Eid, InstanceId, Locator, Ttl};
 
 use super::*;
 use crate::wire::{Algorithm, Form, Message};
@@ -32,6 +33,7 @@ fn settings() -> Settings {
         xtr: XtrIdentity { xtr_id: std::array::from_fn(|at| at as u8), site_id: 1 },
         itr_rlocs: vec![[203, 0, 113, 1].into()],
         keys: vec![key()],
+        security: None,
         lookups: true,
         fixed: Vec::new(),
         database: vec![eid("192.0.2.0/24")],
@@ -100,6 +102,12 @@ impl World {
         world
     }
 
+    /// An ordinary Map-Reply comes.
+    fn refuse(&mut self, nonce: u64) -> Vec<Output> {
+        let reply = MapReply::negative(nonce, eid(PREFIX), Ttl::Minutes(1), Action::DropPolicyDenied);
+        self.step(Input::Replied { reply: &reply, octets: &reply.encode() })
+    }
+
     fn standing(&self) -> Standing {
         self.subscriber.iter().next().unwrap().standing
     }
@@ -112,7 +120,7 @@ fn notify(nonce: u64, records: Vec<Mapping>) -> Vec<u8> {
 fn requests(outputs: &[Output]) -> Vec<&MapRequest> {
     outputs
         .iter()
-        .filter_map(|output| if let Output::Request(request) = output { Some(&**request) } else { None })
+        .filter_map(|output| if let Output::Request { message, .. } = output { Some(&**message) } else { None })
         .collect()
 }
 
@@ -369,11 +377,43 @@ fn a_map_reply_refuses() {
     world.learn(PREFIX);
     world.at(1).step(Input::Wake);
     assert!(world.subscriber.asked(0x101) && !world.subscriber.asked(0x102));
-    let outputs = world.step(Input::Refused(0x101));
+    let outputs = world.refuse(0x101);
     assert_eq!(outputs, [Output::Stands(eid(PREFIX), Standing::Refused), Output::Drop(PubSubFault::Refused)]);
     assert!(!world.subscriber.asked(0x101));
     assert_eq!(world.subscriber.due(), Some(world.now + RENEW_EVERY));
     assert_eq!(faults(&world.notify(0x101, vec![gone(PREFIX)])), [PubSubFault::Unrelated], "nobody waits for it");
+}
+
+/// PS-4: where the renewal of one that lives is refused, it ends: its publications are not taken any more, until it is confirmed
+/// anew.
+#[test]
+fn a_refused_renewal_ends_what_lived() {
+    let mut world = World::live();
+    world.now += RENEW_EVERY;
+    assert_eq!(requests(&world.step(Input::Wake))[0].nonce, 0x102);
+    let outputs = world.refuse(0x102);
+    assert_eq!(outputs, [Output::Stands(eid(PREFIX), Standing::Refused), Output::Drop(PubSubFault::Refused)]);
+    let news = || vec![at(PREFIX, [240, 0, 254, 22])];
+    for nonce in [0x102, 0x103] {
+        assert_eq!(world.notify(nonce, news()), [Output::Drop(PubSubFault::Unrelated)]);
+    }
+    world.now += RENEW_EVERY;
+    assert_eq!(requests(&world.step(Input::Wake))[0].nonce, 0x103);
+    assert_eq!(installed(&world.notify(0x103, news())), news());
+    assert_eq!(installed(&world.notify(0x104, news())), news(), "it lives again");
+}
+
+/// PS-10: a step works on so many whose time has come, and the others are due at once.
+#[test]
+fn the_work_of_a_step_is_bounded() {
+    let fixed: Vec<EidPrefix> = (0..600_u32).map(|n| eid(&format!("10.{}.{}.0/24", n >> 8, n & 0xff))).collect();
+    let mut world = World::new(Settings { fixed, ..settings() });
+    world.at(1);
+    let mut seen = Vec::new();
+    while world.subscriber.due().is_some_and(|due| due <= world.now) {
+        seen.push(requests(&world.step(Input::Wake)).len());
+    }
+    assert_eq!(seen, [256, 256, 88]);
 }
 
 /// PS-6: what is not in use any more is unsubscribed from, as the vector has it but for its source EID; at the end, everything is.

@@ -44,6 +44,7 @@ fn settings() -> Settings {
         shortest_v4: 8,
         shortest_v6: 16,
         pending_max: 4,
+        source_max: 4,
         records_max: 3,
         security: None,
     }
@@ -441,6 +442,37 @@ fn misses_that_are_not_asked_for() {
         (1, reply(1, vec![mapping("2.0.0.1/32")]), vec![Install(vec![mapping("2.0.0.1/32")])]),
         (2, miss("2.0.0.5"), vec![request("2.0.0.5", 5)]),
     ]);
+}
+
+/// ITR-34: one source has so many misses in progress and no more, whatever the others have; an IPv6 host is its /64, as it may
+/// have any number of addresses. What is answered or given up makes room.
+#[test]
+fn one_source_does_not_take_all_places() {
+    let from = |destination: &str, source: &str| match miss(destination) {
+        Input::Miss(miss) => Input::Miss(Miss { source: source.parse().unwrap(), ..miss }),
+        other => other,
+    };
+    let full = || vec![Discard(ResolverFault::SourceFull)];
+    let mut stage = Stage::new(Settings { pending_max: 100, source_max: 2, ..settings() });
+    let asked = |stage: &mut Stage, destination: &str, source: &str| {
+        let todo = stage.step(0, from(destination, source));
+        matches!(todo[..], [Output::Request { .. }])
+    };
+    assert!(asked(&mut stage, "2.0.0.1", "1.1.0.1") && asked(&mut stage, "2.0.0.2", "1.1.0.1"));
+    assert_eq!(stage.step(0, from("2.0.0.3", "1.1.0.1")), full());
+    assert_eq!(stage.step(0, from("2.0.0.2", "1.1.0.1")), [], "needs no new place");
+    assert!(asked(&mut stage, "2.0.0.3", "1.1.0.2"), "another host");
+    assert!(asked(&mut stage, "2001:db8:9::1", "2001:db8:1::1") && asked(&mut stage, "2001:db8:9::2", "2001:db8:1::2"));
+    assert_eq!(stage.step(0, from("2001:db8:9::3", "2001:db8:1::ffff")), full());
+    assert!(asked(&mut stage, "2001:db8:9::3", "2001:db8:1:1::1"), "another /64");
+    assert_eq!(stage.step(1, Input::Refresh(eid("3.3.0.0/16"))).len(), 1, "what is refreshed has no source");
+    stage.step(2, reply(1, vec![mapping("2.0.0.1/32")]));
+    assert!(asked(&mut stage, "2.0.0.4", "1.1.0.1"));
+    assert_eq!(stage.step(2, from("2.0.0.5", "1.1.0.1")), full());
+    for second in 1..=300 {
+        stage.step(second * 1000, Input::Wake);
+    }
+    assert_eq!(stage.step(300_000, from("2.0.0.6", "1.1.0.1")).len(), 1, "given up");
 }
 
 #[test]

@@ -103,14 +103,23 @@ fn more_specifics_that_do_not_fit_leave_the_part_that_needs_none() {
     assert_eq!(answer.message.records[0].locators[0].address, address("240.0.254.21"));
     assert!(answer.message.encode().len() <= 548);
     assert_eq!(prefixes(&ask("2.2.7.1/32").unwrap()), ["2.2.7.0/24"]);
-    // Asked for as a whole there is no smaller truth.
-    assert_eq!(ask("2.2.0.0/16").unwrap().message.records.len(), 201);
+    // Asked for as a whole it is told of its first part, as a Map-Server would; and a part as it was told of before.
+    let answer = ask("2.2.0.0/16").unwrap();
+    assert_eq!(prefixes(&answer), ["2.2.0.0/24"]);
+    assert_eq!(answer.message.records[0].locators[0].address, address("240.0.254.20"));
+    assert_eq!(prefixes(&ask("2.2.200.0/21").unwrap()), ["2.2.200.0/21"]);
+    // Of many that are asked for at once, the first ones are answered.
+    let many: Vec<String> = (0..100).map(|third| format!("2.2.{third}.1/32")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let answer = responder.answer(Instant::now(), &request(&many), arrival()).unwrap();
+    assert!((2..100).contains(&answer.message.records.len()) && prefixes(&answer)[0] == "2.2.0.0/24");
+    assert!(answer.message.encode().len() <= 548);
     let mut database: Vec<Mapping> =
         (0..=255).map(|third| mapping(&format!("2.2.{third}.0/24"), &["240.0.254.20"])).collect();
     database.push(mapping("2.2.0.0/16", &["240.0.254.21"]));
     responder.set_database(database);
-    let asked = request(&["2.2.0.0/16"]);
-    assert_eq!(responder.answer(Instant::now(), &asked, arrival()), Err(RequestFault::TooManyRecords));
+    let asked = MapRequest { itr_rlocs: vec![address("240.0.254.11")], ..request(&["2.2.0.0/16"]) };
+    assert_eq!(prefixes(&responder.answer(Instant::now(), &asked, arrival()).unwrap()), ["2.2.0.0/24"]);
 }
 
 /// RCH-3: P, the nonce, and A in every record; the p bit at the locator that was probed.

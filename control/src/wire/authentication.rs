@@ -86,6 +86,11 @@ impl Key {
         Self { id, algorithm, secret: Zeroizing::new(secret.to_vec()) }
     }
 
+    /// The same under another Key ID.
+    pub(crate) fn with_id(&self, id: u8) -> Self {
+        Self { id, ..self.clone() }
+    }
+
     /// What is shared.
     pub(crate) fn secret(&self) -> &[u8] {
         &self.secret

@@ -3,7 +3,8 @@
 //! The JSON document: `{ "answers": [{ "eid", "instance", "from", "rtt", "request", "records": [{ "eid", "instance", "ttl",
 //! "version", "action", "authoritative", "locators": [{ "address", "priority", "weight", "local", "reachable" }…] }…] }…] }`;
 //! `rtt` is milliseconds, `ttl` seconds or null where the receiver decides, `action` null where there are locators; `from`, `rtt`
-//! and `request` are null where nobody answered.
+//! and `request` are null where nobody answered. An answer has `lisp-sec` besides: null where it was not asked for, `signed`, or
+//! `prefixes-only` where the Map-Server says that an ETR cannot sign; `refused` is why an answer was not believed, or null.
 
 use std::{
     io::{self, Write},
@@ -17,12 +18,17 @@ use altitude_control::{
         Table,
         client::{Client, ClientError},
     },
-    lig::{self, Answer, Lig, Output, Question},
+    config::{self, Machine, Problems},
+    fault::Fault,
+    lig::{self, Answer, Lig, Output, Proven, Question},
+    lisp_sec::{SecurityFault, asking::Asking, keys::SharedKey},
+    wire::lisp_sec::Hash,
 };
 use altitude_dataplane::mapping::{Eid, EidPrefix, Locator, Mapping, Ttl};
+use rand_chacha::rand_core::Rng;
 use serde_json::{Value, json};
 
-use crate::{cli, driver::random, run::RunError, show::table::Columns};
+use crate::{cli, driver::nonces, run::RunError, show::table::Columns};
 
 /// Largest Map-Reply, octets.
 const MESSAGE_MAX: usize = 65_536;
@@ -48,12 +54,26 @@ pub(crate) enum LigError {
     /// Of the socket.
     #[error("{0}: {1}")]
     Socket(String, io::Error),
+    /// The configuration that has the key.
+    #[error(transparent)]
+    Config(#[from] Problems),
+    /// One without a key.
+    #[error("{0} has no key for Map-Resolvers: add key = {{ secret-file = \"PATH\" }} to its [lisp-sec]")]
+    NoKey(String),
+    /// The file with the key.
+    #[error(
+        "secret file {0} cannot be used: {1}; give the path of a file whose first line is the secret, 1 to 256 octets"
+    )]
+    Secret(String, String),
     /// Nobody answered.
     #[error(
         "no answer about {0}: is {1} a Map-Resolver that serves {2}, and does it know the EID? \
-         With strict LISP-SEC it takes no questions of lig, which has no key"
+         {3}"
     )]
-    Silence(String, IpAddr, IpAddr),
+    Silence(String, IpAddr, IpAddr, &'static str),
+    /// Somebody answered without proof.
+    #[error("the answer about {0} was not believed ({1}): somebody on the way may be lying, or speaks no LISP-SEC")]
+    Unproven(String, &'static str),
     /// Standard output.
     #[error("cannot print: {0}")]
     Print(io::Error),
@@ -71,21 +91,50 @@ pub(crate) fn lig(arguments: &cli::Lig) -> Result<(), LigError> {
         Some(rloc) if rloc.is_ipv4() == server.is_ipv4() => rloc,
         Some(rloc) => return Err(LigError::Families(rloc, server.ip(), "--rloc")),
     };
-    let (mut answers, mut silent) = (Vec::new(), Vec::new());
+    let security = security(arguments)?;
+    let (mut answers, mut silent, mut unproven) = (Vec::new(), Vec::new(), Vec::new());
     for eid in eids {
-        let answer = ask(arguments, server, rloc, eid)?;
-        if answer.is_none() {
-            silent.push(text(eid));
+        let (answer, refused) = ask(arguments, server, rloc, eid, security.clone())?;
+        match (&answer, refused) {
+            (Some(_), _) => {}
+            (None, Some((_, fault))) => unproven.push((text(eid), fault.name())),
+            (None, None) => silent.push(text(eid)),
         }
         if !arguments.json {
-            print(&table(arguments, eid, answer.as_ref()))?;
+            print(&table(arguments, eid, answer.as_ref(), refused))?;
         }
-        answers.push(document(eid, answer.as_ref()));
+        answers.push(document(eid, answer.as_ref(), refused));
     }
     if arguments.json {
         print(&format!("{:#}\n", json!({ "answers": answers })))?;
     }
-    if silent.is_empty() { Ok(()) } else { Err(LigError::Silence(silent.join(", "), server.ip(), rloc)) }
+    if let Some((_, fault)) = unproven.first() {
+        let all: Vec<&str> = unproven.iter().map(|(eid, _)| eid.as_str()).collect();
+        return Err(LigError::Unproven(all.join(", "), fault));
+    }
+    let hint = match security {
+        Some(_) => "Does it share the key of this question, under the same Key ID?",
+        None => "With strict LISP-SEC it takes no question without a key: --lisp-sec-key-file, or --config",
+    };
+    if silent.is_empty() { Ok(()) } else { Err(LigError::Silence(silent.join(", "), server.ip(), rloc, hint)) }
+}
+
+/// How the question is protected.
+fn security(arguments: &cli::Lig) -> Result<Option<Asking>, LigError> {
+    if let Some(path) = &arguments.config {
+        let config = config::load(Some(path), config::Draft::default(), &Machine::here())?;
+        let asking = config.lisp_sec.and_then(|settings| settings.asking);
+        return asking.map(Some).ok_or_else(|| LigError::NoKey(path.display().to_string()));
+    }
+    let Some(path) = &arguments.lisp_sec_key_file else { return Ok(None) };
+    let wrong = |why: String| LigError::Secret(path.display().to_string(), why);
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let secret = text.lines().next().unwrap_or_default();
+    if !(1..=256).contains(&secret.len()) {
+        return Err(wrong(format!("its first line has {} octets", secret.len())));
+    }
+    let key = SharedKey::new(arguments.lisp_sec_key_id, secret.as_bytes());
+    Ok(Some(Asking { key, algorithms: vec![Hash::Sha256, Hash::Sha1], downgrade: false }))
 }
 
 /// The first address of every EID-prefix of the router on this machine.
@@ -104,7 +153,16 @@ fn leaves_from(to: SocketAddr) -> io::Result<IpAddr> {
     Ok(socket.local_addr()?.ip())
 }
 
-fn ask(arguments: &cli::Lig, server: SocketAddr, rloc: IpAddr, eid: Eid) -> Result<Option<Answer>, LigError> {
+/// What was answered, and what was answered and not believed.
+type Said = (Option<Answer>, Option<(IpAddr, SecurityFault)>);
+
+fn ask(
+    arguments: &cli::Lig,
+    server: SocketAddr,
+    rloc: IpAddr,
+    eid: Eid,
+    security: Option<Asking>,
+) -> Result<Said, LigError> {
     let fits = |address: IpAddr| address.is_ipv4() == eid.address.is_ipv4();
     let source = match arguments.source {
         Some(source) if fits(source) => source,
@@ -122,26 +180,27 @@ fn ask(arguments: &cli::Lig, server: SocketAddr, rloc: IpAddr, eid: Eid) -> Resu
         tries: arguments.count,
         patience: Duration::from_secs(arguments.timeout),
     };
-    let mut lig = Lig::new(question);
+    let mut random = nonces()?;
+    let mut lig = Lig::new(question, security);
     let mut octets = vec![0; MESSAGE_MAX];
     loop {
         let left = lig.due(Instant::now()).saturating_duration_since(Instant::now());
         let output = if left.is_zero() {
-            Some(lig.wake(Instant::now(), u64::from_ne_bytes(random()?)))
+            Some(lig.wake(Instant::now(), &mut || random.next_u64()))
         } else {
             socket.set_read_timeout(Some(left)).map_err(tried)?;
-            hear(&socket, &lig, &mut octets).map_err(tried)?
+            hear(&socket, &mut lig, &mut octets).map_err(tried)?
         };
         match output {
             Some(Output::Send(message)) => drop(socket.send_to(&message, server).map_err(tried)?),
-            Some(Output::Answered(answer)) => return Ok(Some(answer)),
-            Some(Output::GaveUp) => return Ok(None),
+            Some(Output::Answered(answer)) => return Ok((Some(answer), lig.refused())),
+            Some(Output::GaveUp) => return Ok((None, lig.refused())),
             None => {}
         }
     }
 }
 
-fn hear(socket: &UdpSocket, lig: &Lig, octets: &mut [u8]) -> io::Result<Option<lig::Output>> {
+fn hear(socket: &UdpSocket, lig: &mut Lig, octets: &mut [u8]) -> io::Result<Option<lig::Output>> {
     match socket.recv_from(octets) {
         Ok((length, from)) => Ok(lig.heard(Instant::now(), from.ip(), &octets[..length])),
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
@@ -154,10 +213,18 @@ fn text(eid: Eid) -> String {
 }
 
 /// What a person reads of one question.
-fn table(arguments: &cli::Lig, eid: Eid, answer: Option<&Answer>) -> String {
+fn table(arguments: &cli::Lig, eid: Eid, answer: Option<&Answer>, refused: Option<(IpAddr, SecurityFault)>) -> String {
     let (eid, count) = (text(eid), arguments.count);
     let Some(answer) = answer else {
+        if let Some((from, fault)) = refused {
+            return format!("{eid}: {from} answered, and was not believed: {}\n", fault.name());
+        }
         return format!("{eid}: no answer to {count} Map-Requests, after {} s each\n", arguments.timeout);
+    };
+    let proof = match answer.proof {
+        None => "",
+        Some(Proven::Signed) => ", LISP-SEC: signed, and verified",
+        Some(Proven::PrefixesOnly) => ", LISP-SEC: the EID-prefixes are verified; an ETR cannot sign the rest",
     };
     let rtt = answer.rtt.as_secs_f64() * 1000.0;
     let mut columns = Columns::new(["EID-PREFIX", ">TTL", "LOCATOR", ">PRIORITY/WEIGHT", "STATE", "SAID BY"]);
@@ -177,7 +244,12 @@ fn table(arguments: &cli::Lig, eid: Eid, answer: Option<&Answer>) -> String {
             columns.row(head.into_iter().chain(row(locator)).chain([whose.to_owned()]));
         }
     }
-    format!("{eid}: {} answered in {rtt:.2} ms, request {} of {count}\n{}", answer.from, answer.of, columns.render())
+    format!(
+        "{eid}: {} answered in {rtt:.2} ms, request {} of {count}{proof}\n{}",
+        answer.from,
+        answer.of,
+        columns.render()
+    )
 }
 
 fn row(locator: &Locator) -> [String; 3] {
@@ -189,7 +261,11 @@ fn row(locator: &Locator) -> [String; 3] {
     [locator.address.to_string(), format!("{}/{}", locator.priority, locator.weight), state.to_owned()]
 }
 
-fn document(eid: Eid, answer: Option<&Answer>) -> Value {
+fn document(eid: Eid, answer: Option<&Answer>, refused: Option<(IpAddr, SecurityFault)>) -> Value {
+    let proof = answer.and_then(|answer| answer.proof).map(|proof| match proof {
+        Proven::Signed => "signed",
+        Proven::PrefixesOnly => "prefixes-only",
+    });
     let records: Vec<Value> = answer.iter().flat_map(|answer| &answer.records).map(record).collect();
     json!({
         "eid": eid.address.to_string(),
@@ -197,6 +273,8 @@ fn document(eid: Eid, answer: Option<&Answer>) -> Value {
         "from": answer.map(|answer| answer.from.to_string()),
         "rtt": answer.map(|answer| answer.rtt.as_secs_f64() * 1000.0),
         "request": answer.map(|answer| answer.of),
+        "lisp-sec": proof,
+        "refused": refused.map(|(_, fault)| fault.name()),
         "records": records,
     })
 }

@@ -9,6 +9,33 @@ fn config(text: &str) -> Config {
     read(&format!("map-resolvers = [\"240.0.254.40\"]\n{SITE}{text}")).unwrap()
 }
 
+/// PS-9, SEC-13: with LISP-SEC no key need be shared beforehand, and strictness wants it on both sides.
+#[test]
+fn lisp_sec_stands_in_for_shared_keys() {
+    let asking = "[lisp-sec]\nkey = { secret = \"with resolvers\" }\n";
+    let client = "[[lisp-sec.client]]\nkey = { secret = \"with itrs\" }\n";
+    let own = config(&format!("[pubsub]\nsubscribe = \"lookups\"\n{asking}")).pubsub.subscribe.unwrap();
+    assert!(own.keys.is_empty() && own.lookups);
+    let all = config(&format!("[pubsub]\npublish = true\n{client}{SITES}")).pubsub.publish.unwrap();
+    assert_eq!((all.peers.len(), all.peers[0].xtr_id, all.peers[0].keys.len()), (1, None, 0), "whoever may ask");
+    let id = "000102030405060708090a0b0c0d0e0f";
+    let named = format!("[pubsub]\npublish = true\n[[pubsub.subscriber]]\nxtr-id = \"{id}\"\n{client}{SITES}");
+    let named = config(&named).pubsub.publish.unwrap();
+    assert_eq!((named.peers.len(), named.peers[0].xtr_id.is_some(), named.peers[0].keys.len()), (1, true, 0));
+    let strict = "[lisp-sec]\nstrict = true\n";
+    for (text, remedy) in [
+        (format!("[pubsub]\nsubscribe = \"lookups\"\n{KEY}{strict}"), "to [lisp-sec], shared with the"),
+        (
+            format!("[pubsub]\npublish = true\n{KEY}{strict}key = {{ secret = \"r\" }}\n{SITES}"),
+            "add [[lisp-sec.client]] with a key",
+        ),
+    ] {
+        let before = "map-resolvers = [\"240.0.254.40\"]\nresolver = \"off\"\n";
+        let problems = read(&format!("{before}{SITE}{text}")).unwrap_err();
+        assert!(problems.to_string().contains(remedy), "{text}: {problems}");
+    }
+}
+
 /// Nothing is subscribed to and nobody can subscribe, unless it is switched on.
 #[test]
 fn pubsub_is_off_by_default() {

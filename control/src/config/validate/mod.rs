@@ -16,7 +16,7 @@ mod roles;
 mod settings;
 mod site;
 mod sites;
-mod values;
+pub(super) mod values;
 
 use std::{collections::HashMap, hash::Hash, net::IpAddr};
 
@@ -98,7 +98,8 @@ pub(super) fn validate(
     let probing = probing::probing(&draft.probing, &rlocs, findings);
     let lisp_sec = lisp_sec::lisp_sec(draft, &roles, &map_servers, folder, findings);
     let features = features::features(draft, &database, probing.is_some(), findings);
-    let pubsub = pubsub::pubsub(draft, &database, &roles, folder, findings);
+    let around = pubsub::Around { database: &database, roles: &roles, lisp_sec: lisp_sec.as_ref(), folder };
+    let pubsub = pubsub::pubsub(draft, &around, findings);
     let nat = nat::nat(draft, (&rlocs, &database), &roles, &map_servers, folder, findings);
     apart(&rlocs, &tunnels, &database, findings);
     complete(draft, findings);
@@ -112,6 +113,7 @@ pub(super) fn validate(
             routes,
             ribs,
             speaker,
+            announce_database: bgp::announces_database(draft),
             roles,
             map_servers,
             identity,

@@ -7,6 +7,7 @@ use altitude_dataplane::mapping::{EidPrefix, Mapping};
 use super::{Findings, Unique, eid_prefix, key, map_server, values};
 use crate::{
     config::{Draft, Given, Place, PubSub, PubSubDraft, Roles, SubscribeName, SubscriberDraft, Subscribing},
+    lisp_sec,
     map_server::{Peer, Publishing},
     pubsub::SUBSCRIPTIONS_MAX,
     rate::Rate,
@@ -18,14 +19,32 @@ const PREFIXES_MAX: usize = 1024;
 /// Of a rate, the part that may come at once.
 const BURST: u32 = 10;
 
-pub(super) fn pubsub(
-    draft: &Draft,
-    database: &[Given<Mapping>],
-    roles: &Roles,
-    folder: &Path,
-    findings: &mut Findings,
-) -> PubSub {
-    let own = &draft.pubsub;
+/// What else subscriptions depend on.
+pub(super) struct Around<'a> {
+    pub(super) database: &'a [Given<Mapping>],
+    pub(super) roles: &'a Roles,
+    pub(super) lisp_sec: Option<&'a lisp_sec::Settings>,
+    pub(super) folder: &'a Path,
+}
+
+impl Around<'_> {
+    /// Whether our own Map-Requests are protected: then keys come of their One-Time Keys (RFC 9437 §7.1).
+    fn asks(&self) -> bool {
+        self.lisp_sec.is_some_and(|settings| settings.asking.is_some())
+    }
+
+    /// Whether others can ask us with protection.
+    fn is_asked(&self) -> bool {
+        self.lisp_sec.is_some_and(|settings| !settings.gate.clients.is_empty())
+    }
+
+    fn is_strict(&self) -> bool {
+        self.lisp_sec.is_some_and(|settings| settings.gate.strict)
+    }
+}
+
+pub(super) fn pubsub(draft: &Draft, around: &Around<'_>, findings: &mut Findings) -> PubSub {
+    let (own, folder) = (&draft.pubsub, around.folder);
     let lookups = own
         .subscribe
         .as_ref()
@@ -43,14 +62,14 @@ pub(super) fn pubsub(
     let keys = keys.unwrap_or_default();
     let subscribes = lookups || !fixed.is_empty();
     if subscribes {
-        subscribing(draft, &fixed, &place, database, &keys, findings);
+        subscribing(draft, around, &fixed, &place, &keys, findings);
     }
     if !subscribes && !publishes && (own.key.is_some() || own.keys.is_some() || !own.subscriber.is_empty()) {
         let remedy = "add subscribe = \"lookups\" for an ITR, or publish = true for a Map-Server";
         findings.warn(&place, "[pubsub] has keys that nobody uses", remedy);
     }
-    let publish = publishes.then(|| publishing(own, roles, &place, &keys, folder, findings)).flatten();
-    let subscribe = (subscribes && !keys.is_empty()).then(|| Subscribing {
+    let publish = publishes.then(|| publishing(own, around, &place, &keys, findings)).flatten();
+    let subscribe = (subscribes && (!keys.is_empty() || around.asks())).then(|| Subscribing {
         lookups,
         fixed,
         keys,
@@ -70,14 +89,20 @@ fn prefixes(given: &[Given<String>], instance: Option<&Given<i64>>, findings: &m
 /// What a subscriber needs beside its prefixes.
 fn subscribing(
     draft: &Draft,
+    around: &Around<'_>,
     fixed: &[EidPrefix],
     place: &Place,
-    database: &[Given<Mapping>],
     keys: &[Key],
     findings: &mut Findings,
 ) {
-    if keys.is_empty() && draft.pubsub.key.is_none() && draft.pubsub.keys.is_none() {
-        let remedy = "add key = { secret-file = \"PATH\" } to [pubsub], the same as at the Map-Servers";
+    let unprotected = !around.asks() && draft.lisp_sec.as_ref().is_none_or(|given| given.key.is_none());
+    if around.is_strict() && unprotected {
+        let remedy =
+            "add key = { secret-file = \"PATH\" } to [lisp-sec], shared with the Map-Resolvers, or leave strict out";
+        findings.wrong(place, "strict LISP-SEC, and subscriptions would go out without it", remedy);
+    } else if keys.is_empty() && draft.pubsub.key.is_none() && draft.pubsub.keys.is_none() && unprotected {
+        let remedy = "add key = { secret-file = \"PATH\" } to [pubsub], the same as at the Map-Servers, or one to [lisp-sec], \
+                      shared with the Map-Resolvers: then each subscription makes its own";
         findings.wrong(place, "subscriptions have no key: no Map-Notify would be believed", remedy);
     }
     if draft.settings.rlocs.as_ref().is_none_or(Vec::is_empty) {
@@ -88,7 +113,7 @@ fn subscribing(
         findings.missing(place, "there is nobody to subscribe with", remedy);
     }
     for eid in fixed {
-        if let Some(own) = database.iter().find(|own| own.value.eid.covers(eid)) {
+        if let Some(own) = around.database.iter().find(|own| own.value.eid.covers(eid)) {
             let what = format!("prefix {eid} to subscribe to lies inside our own EID-prefix {}", own.value.eid);
             findings.wrong(place, what, "take it away: the site's mappings are known here");
         }
@@ -97,20 +122,24 @@ fn subscribing(
 
 fn publishing(
     own: &PubSubDraft,
-    roles: &Roles,
+    around: &Around<'_>,
     place: &Place,
     keys: &[Key],
-    folder: &Path,
     findings: &mut Findings,
 ) -> Option<Publishing> {
-    if roles.sites.iter().all(|site| site.keys.is_empty()) {
+    if around.is_strict() && !around.is_asked() {
+        let remedy =
+            "add [[lisp-sec.client]] with a key of the subscribers or of their Map-Resolvers, or leave strict out";
+        findings.missing(place, "strict LISP-SEC, and nobody can ask with it: no subscription would be taken", remedy);
+    }
+    if around.roles.sites.iter().all(|site| site.keys.is_empty()) {
         let remedy = "add a [[site]] with a key: subscribers hear of what is registered";
         findings.missing(place, "there is nothing to publish: no site can register here", remedy);
     }
     let mut seen = Unique::new();
     let mut peers: Vec<Peer> = Vec::new();
     for item in &own.subscriber {
-        let peer = peer(item, keys, folder, findings);
+        let peer = peer(item, keys, around, findings);
         let Some(peer) = findings.gap(peer) else { continue };
         if !seen.first(peer.xtr_id) {
             let what = format!("subscriber {} is given twice", item.xtr_id.value);
@@ -118,12 +147,13 @@ fn publishing(
         }
         peers.push(peer);
     }
-    if peers.is_empty() && keys.is_empty() {
-        let remedy = "add key = { secret-file = \"PATH\" } to [pubsub], or a [[pubsub.subscriber]] with one";
+    if peers.is_empty() && keys.is_empty() && !around.is_asked() {
+        let remedy = "add key = { secret-file = \"PATH\" } to [pubsub], or a [[pubsub.subscriber]] with one, or \
+                      [[lisp-sec.client]]: then each subscription makes its own";
         findings.missing(place, "nobody could subscribe: no key is shared with anybody", remedy);
     }
     // With subscribers named, those are all there are.
-    if peers.is_empty() && !keys.is_empty() {
+    if peers.is_empty() {
         peers.push(Peer { xtr_id: None, keys: keys.to_vec(), eids: Vec::new() });
     }
     let mut number = |given: &Option<Given<i64>>, name: &str, max: i64, default: usize| {
@@ -144,14 +174,15 @@ fn publishing(
     })
 }
 
-fn peer(item: &SubscriberDraft, common: &[Key], folder: &Path, findings: &mut Findings) -> Option<Peer> {
+fn peer(item: &SubscriberDraft, common: &[Key], around: &Around<'_>, findings: &mut Findings) -> Option<Peer> {
     let xtr_id = map_server::hex(&item.xtr_id, "xtr-id", 32, findings)?;
     let place = &item.xtr_id.place;
     let owner = format!("subscriber {}", item.xtr_id.value);
-    let keys = key::keys(&owner, place, (item.key.as_ref(), item.keys.as_deref()), folder, findings)?;
+    let keys = key::keys(&owner, place, (item.key.as_ref(), item.keys.as_deref()), around.folder, findings)?;
     let keys = if keys.is_empty() { common.to_vec() } else { keys };
-    if keys.is_empty() {
-        let remedy = "add key = { secret-file = \"PATH\" } to it, or to [pubsub] for all";
+    let signs = !keys.is_empty() || around.is_asked();
+    if !signs {
+        let remedy = "add key = { secret-file = \"PATH\" } to it, or to [pubsub] for all, or [[lisp-sec.client]]";
         findings.wrong(place, format!("{owner} has no key"), remedy);
     }
     let given = item.eid_prefixes.as_deref().unwrap_or_default();
@@ -163,5 +194,5 @@ fn peer(item: &SubscriberDraft, common: &[Key], folder: &Path, findings: &mut Fi
         );
     }
     let eids = prefixes(given, item.instance.as_ref(), findings);
-    (!keys.is_empty()).then_some(Peer { xtr_id: Some(xtr_id.to_be_bytes()), keys, eids })
+    signs.then_some(Peer { xtr_id: Some(xtr_id.to_be_bytes()), keys, eids })
 }

@@ -36,6 +36,8 @@ const GONE: u8 = 4;
 const END: u8 = 5;
 /// A subscription, which is not the registry's; all of them are behind the end of the snapshot.
 pub(in crate::map_server) const SUBSCRIPTION: u8 = 6;
+/// The mark of a One-Time Key that a subscription was asked for with; these stand there too.
+pub(in crate::map_server) const USED: u8 = 7;
 
 /// Why a file is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +75,7 @@ pub struct Cursor {
     /// The registry's part is complete.
     pub(in crate::map_server) registered: bool,
     pub(in crate::map_server) subscription: u32,
+    pub(in crate::map_server) used: u64,
 }
 
 /// A site's name as a number that stays.
@@ -318,7 +321,7 @@ impl Registry {
         let journal = self.journal.take();
         let (mut restored, mut told, mut reading) = (Restored::default(), Vec::new(), frames());
         for (_, kind, mut fields) in reading.by_ref() {
-            if kind == END || kind == SUBSCRIPTION {
+            if matches!(kind, END | SUBSCRIPTION | USED) {
                 continue;
             }
             let site = fields

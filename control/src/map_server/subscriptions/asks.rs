@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     time::{Duration, Instant},
 };
 
@@ -53,8 +54,9 @@ impl Asks {
         Some(self.bucket.next(PACE).map_or(*at, |token| token.max(*at)))
     }
 
-    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
-        self.by_age.values().copied()
+    /// Those behind a place, with theirs; places begin with 1.
+    pub(super) fn after(&self, place: u64) -> impl Iterator<Item = (u64, u32)> {
+        self.by_age.range((Bound::Excluded(place), Bound::Unbounded)).map(|(place, number)| (*place, *number))
     }
 
     fn of(&self, name: &Name) -> impl Iterator<Item = u32> {
@@ -126,8 +128,9 @@ impl Subscriptions {
         let wider = records.iter().find(|record| record.eid.covers(&ask.eid)).map(|record| record.eid);
         let (scope, place) = (wider.unwrap_or(ask.eid), self.asks.place(name));
         let standing = Standing::Asked { place, ends: ask.ends };
-        let number =
-            self.table.insert(Subscription { nonce: ask.nonce, ..Subscription::new(now, name, peer, scope, standing) });
+        let key = self.take_key(peer, ask);
+        let one = Subscription { nonce: ask.nonce, key, ..Subscription::new(now, name, peer, scope, standing) };
+        let number = self.table.insert(one);
         self.asks.insert(name, place, number);
         self.watch(scope, number);
         Some(number)
@@ -225,6 +228,7 @@ impl Subscription {
             name,
             scope,
             peer,
+            key: None,
             rlocs: Vec::new(),
             turn: 0,
             nonce: 0,

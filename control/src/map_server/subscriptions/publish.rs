@@ -3,11 +3,12 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use altitude_dataplane::mapping::{Action, EidPrefix, Mapping, Ttl};
+use altitude_dataplane::mapping::{Action, Mapping, Ttl};
 
 use super::{
     super::{payload_max, reply_length, subscribe::BEYOND_REPLY},
     Acked, CONTROL_PORT, LAST, Output, PENDING_MAX, Registry, SPACINGS, Sent, SiteFault, Standing, Subscriptions,
+    notes::SLICE,
 };
 use crate::wire::{Form, MapNotify, Message};
 
@@ -17,35 +18,6 @@ const SAME_NONCE_MAX: usize = 16;
 const LOST_MINUTES: u32 = 1;
 
 impl Subscriptions {
-    /// Something else is registered of `eid` than before.
-    pub(in crate::map_server) fn changed(&mut self, registry: &Registry, eid: EidPrefix) {
-        if registry.denies(&eid) {
-            return;
-        }
-        let mut told: Vec<(u32, EidPrefix)> =
-            self.by_scope.all_covering(&eid).flat_map(|(_, numbers)| numbers).map(|number| (*number, eid)).collect();
-        // Those who asked for a part of it hear of that part, where nothing longer says what it maps to: they know nothing of
-        // what else is inside.
-        for (scope, numbers) in self.by_scope.within(&eid).filter(|(scope, _)| *scope != eid) {
-            let match_of = registry.table.index.covering(&scope).map(|(found, _)| found.prefix.length());
-            if match_of.is_none_or(|length| length <= eid.prefix.length()) {
-                told.extend(numbers.iter().map(|number| (*number, scope)));
-            }
-        }
-        for (number, eid) in told {
-            self.pend(number, eid);
-        }
-    }
-
-    fn pend(&mut self, number: u32, eid: EidPrefix) {
-        // One too many is enough to know that there are too many.
-        let pending = &mut self.table[number].pending;
-        if pending.len() <= PENDING_MAX {
-            pending.insert(eid);
-        }
-        self.queue(number);
-    }
-
     pub(super) fn queue(&mut self, number: u32) {
         let one = &mut self.table[number];
         let waits = one.sent.is_none() && !one.pending.is_empty() && one.standing == Standing::Live;
@@ -58,9 +30,12 @@ impl Subscriptions {
     pub(in crate::map_server) fn run(&mut self, now: Instant, registry: &Registry, todo: &mut Vec<Output>) {
         if self.resync.is_some_and(|at| at <= now) {
             self.resync = None;
-            self.publish_all(registry);
+            self.tell_all(registry);
         }
-        while let Some((at, number)) = self.temporary.first().copied().filter(|(at, _)| *at <= now) {
+        self.note_changes(registry);
+        self.goes_on = (!self.notes.is_done()).then_some(now);
+        for _ in 0..SLICE {
+            let Some((at, number)) = self.temporary.first().copied().filter(|(at, _)| *at <= now) else { break };
             self.temporary.remove(&(at, number));
             self.end(number, todo);
             self.note(number);
@@ -77,25 +52,6 @@ impl Subscriptions {
                 self.repeat(now, number, todo);
             } else if let Some(number) = self.queue.pop_front() {
                 self.publish(now, number, registry, todo);
-            }
-        }
-    }
-
-    /// Has everybody told how everything stands: nobody knows what they have missed.
-    fn publish_all(&mut self, registry: &Registry) {
-        for eid in std::mem::take(&mut self.missing) {
-            self.changed(registry, eid);
-        }
-        let all: Vec<u32> = self.by_name.values().copied().collect();
-        for number in all {
-            if self.table[number].standing != Standing::Live {
-                continue;
-            }
-            let scope = self.table[number].scope;
-            self.pend(number, scope);
-            let inside = registry.table.index.within(&scope).map(|(eid, _)| eid);
-            for eid in inside.filter(|eid| !registry.denies(eid)).take(PENDING_MAX + 1) {
-                self.pend(number, eid);
             }
         }
     }
@@ -135,10 +91,10 @@ impl Subscriptions {
     /// Sends one Map-Notify with the subscription's nonce, and waits for its acknowledgement.
     pub(super) fn send(&mut self, now: Instant, number: u32, records: Vec<Mapping>, todo: &mut Vec<Output>) {
         self.drop_sent(number);
-        let one = &mut self.table[number];
-        let key = &self.settings.peers[one.peer].keys[0];
-        let octets = MapNotify { nonce: one.nonce, records, ..MapNotify::default() }.signed(key, Form::default());
+        let message = MapNotify { nonce: self.table[number].nonce, records, ..MapNotify::default() };
+        let Some(octets) = self.keys(number).first().map(|key| message.signed(key, Form::default())) else { return };
         let again_at = now + SPACINGS[0];
+        let one = &mut self.table[number];
         self.by_nonce.insert((one.nonce, number));
         one.sent = Some(Sent { nonce: one.nonce, octets, again_at, times: 0 });
         self.wait(number, again_at);
@@ -176,8 +132,8 @@ impl Subscriptions {
         self.transmit(number, todo);
     }
 
-    /// Ends a subscription whose xTR cannot be told: one Map-Notify says so, once (RFC 9437 §5).
-    fn lose(&mut self, now: Instant, number: u32, todo: &mut Vec<Output>) {
+    /// Ends a subscription whose xTR cannot be told, or may not be told any more: one Map-Notify says so, once (RFC 9437 §5).
+    pub(in crate::map_server) fn lose(&mut self, now: Instant, number: u32, todo: &mut Vec<Output>) {
         let (_, eid) = self.table[number].name;
         let lost = Mapping::negative(eid, Ttl::Minutes(LOST_MINUTES), Action::DropAuthFailure);
         self.table[number].nonce = self.next_nonce(number);
@@ -199,8 +155,7 @@ impl Subscriptions {
         if waiting.is_empty() {
             return Acked::Nothing;
         }
-        let keys = |number: &u32| &self.settings.peers[self.table[*number].peer].keys;
-        waiting.retain(|number| message.verify(octets, keys(number)).is_ok());
+        waiting.retain(|number| message.verify(octets, self.keys(*number)).is_ok());
         if waiting.is_empty() {
             return Acked::Forged;
         }

@@ -8,13 +8,17 @@ use super::{Name, RLOCS_MAX, Standing, Subscription, Subscriptions};
 use crate::{
     map_server::registry::{
         Registry, TIMEOUT,
-        saved::{Fields, SUBSCRIPTION, frame, frames, put_address, put_eid},
+        saved::{Cursor, Fields, SUBSCRIPTION, USED, frame, frames, put_address, put_eid},
     },
-    wire::XtrIdentity,
+    wire::{Algorithm, Key, XtrIdentity},
 };
 
 /// Flag: it has ended, and only its nonce is kept.
 const ENDED: u8 = 1;
+/// Flag: its own key stands before its RLOCs.
+const KEYED: u8 = 2;
+/// Octets of such a key, as LISP-SEC derives it.
+const SECRET: usize = 16;
 
 pub(super) fn put(one: &Subscription, out: &mut Vec<u8>) {
     let (xtr, eid) = &one.name;
@@ -24,11 +28,18 @@ pub(super) fn put(one: &Subscription, out: &mut Vec<u8>) {
         put_eid(out, eid);
         put_eid(out, &one.scope);
         out.extend(one.nonce.to_be_bytes());
-        out.push(if one.standing == Standing::Live { 0 } else { ENDED });
+        let key = one.key.as_ref().and_then(|key| <[u8; SECRET]>::try_from(key.secret()).ok());
+        let ended = if one.standing == Standing::Live { 0 } else { ENDED };
+        out.push(ended | if key.is_some() { KEYED } else { 0 });
+        out.extend(key.into_iter().flatten());
         for rloc in &one.rlocs {
             put_address(out, *rloc);
         }
     });
+}
+
+pub(super) fn put_used(mark: u128, out: &mut Vec<u8>) {
+    frame(out, USED, |out| out.extend(mark.to_be_bytes()));
 }
 
 /// One subscription as it was written.
@@ -37,33 +48,41 @@ struct Read {
     scope: EidPrefix,
     nonce: u64,
     flags: u8,
+    key: Option<Key>,
     rlocs: Vec<IpAddr>,
 }
 
 fn read(mut fields: Fields<'_>) -> Option<Read> {
     let xtr = XtrIdentity { xtr_id: fields.array()?, site_id: fields.u64()? };
     let (eid, scope, nonce, flags) = (fields.eid()?, fields.eid()?, fields.u64()?, fields.u8()?);
+    let key = if flags & KEYED == 0 { None } else { Some(fields.array::<SECRET>()?) };
+    let key = key.map(|secret| Key::new(0, Algorithm::Sha256, &secret));
     let mut rlocs = Vec::new();
     while !fields.is_empty() && rlocs.len() < RLOCS_MAX {
         rlocs.push(fields.address()?);
     }
-    Some(Read { name: (xtr, eid), scope, nonce, flags, rlocs })
+    Some(Read { name: (xtr, eid), scope, nonce, flags, key, rlocs })
 }
 
 impl Subscriptions {
     /// Appends `count` more of all; true when there are no more.
-    pub(in crate::map_server) fn snapshot(&self, at: &mut u32, count: usize, out: &mut Vec<u8>) -> bool {
+    pub(in crate::map_server) fn snapshot(&self, at: &mut Cursor, count: usize, out: &mut Vec<u8>) -> bool {
         for _ in 0..count {
-            if *at >= self.table.places() {
+            if at.subscription < self.table.places() {
+                // What nobody has proven to want is not worth keeping.
+                let one = self.table.get(at.subscription);
+                if let Some(one) = one.filter(|one| !matches!(one.standing, Standing::Asked { .. })) {
+                    put(one, out);
+                }
+                at.subscription += 1;
+            } else if let Some((mark, next)) = self.used.next(at.used) {
+                put_used(mark, out);
+                at.used = next;
+            } else {
                 return true;
             }
-            // What nobody has proven to want is not worth keeping.
-            if let Some(one) = self.table.get(*at).filter(|one| !matches!(one.standing, Standing::Asked { .. })) {
-                put(one, out);
-            }
-            *at += 1;
         }
-        *at >= self.table.places()
+        false
     }
 
     /// Takes in those of a file that is not damaged; returns how many live. What happened to their prefixes meanwhile, and to
@@ -75,11 +94,15 @@ impl Subscriptions {
         mut known: Vec<EidPrefix>,
         octets: &[u8],
     ) -> usize {
-        for (_, kind, fields) in frames(octets) {
-            if kind == SUBSCRIPTION
-                && let Some(read) = read(fields)
-            {
-                self.take_back(now, registry, read);
+        for (_, kind, mut fields) in frames(octets) {
+            match kind {
+                SUBSCRIPTION => {
+                    if let Some(read) = read(fields) {
+                        self.take_back(now, registry, read);
+                    }
+                }
+                USED => fields.array().into_iter().for_each(|mark| self.use_mark(u128::from_be_bytes(mark))),
+                _ => {}
             }
         }
         self.journal.clear();
@@ -95,13 +118,17 @@ impl Subscriptions {
 
     /// Of one that may not be any more the nonce is kept: the configuration may be another one than before.
     fn take_back(&mut self, now: Instant, registry: &Registry, read: Read) {
-        let Read { name, scope, nonce, flags, rlocs } = read;
+        let Read { name, scope, nonce, flags, key, rlocs } = read;
         let Some(peer) = self.peer(name.0) else { return };
+        // A key that is shared now takes the place of its own; without any it cannot be told.
+        let shared = !self.settings.peers[peer].keys.is_empty();
+        let key = key.filter(|_| !shared);
         if let Some(before) = self.by_name.get(&name).copied() {
             self.remove(before);
         }
         let allowed = self.allows(peer, &name.1) && !registry.denies(&name.1) && self.room(name.0).is_ok();
-        let one = Subscription { nonce, rlocs, ..Subscription::new(now, name, peer, scope, Standing::Live) };
+        let allowed = allowed && (shared || key.is_some());
+        let one = Subscription { nonce, key, rlocs, ..Subscription::new(now, name, peer, scope, Standing::Live) };
         let number = self.table.insert(one);
         self.watch(scope, number);
         self.go_live(number);

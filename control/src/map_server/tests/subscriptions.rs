@@ -1,7 +1,10 @@
 //! Subscriptions: who may have one, what is published, and when it is lost.
 
+mod denied;
 mod inside;
+mod keys;
 mod proofs;
+mod slices;
 
 use super::*;
 use crate::wire::MapNotify;

@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use altitude_dataplane::mapping::Eid;
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    lisp_sec::{
+        asking::Asking,
+        gate::{self, Client, Gate},
+        keys::SharedKey,
+    },
     map_cache::{self, MapCache},
     map_server::{self, MapServer, Peer, Publishing, Site},
-    wire::MapRegister,
+    wire::{MapRegister, lisp_sec::Hash},
 };
 
 const WHOLE: &str = "198.51.0.0/16";
@@ -20,7 +24,7 @@ const PEACE: u64 = 900;
 
 /// A message under way.
 enum Message {
-    Request(MapRequest),
+    Request(MapRequest, Option<Box<[u8]>>),
     Notify(Vec<u8>),
     Ack(Vec<u8>),
 }
@@ -33,6 +37,9 @@ struct Model {
     network: BTreeMap<(Instant, u64), Message>,
     sent: u64,
     nonce: u64,
+    /// The last random number.
+    random: u64,
+    gate: Gate,
     /// Pairs of loss and delay, used round and round.
     fate: Vec<(bool, u8)>,
     peaceful: bool,
@@ -44,12 +51,18 @@ fn etr_key() -> Key {
 }
 
 impl Model {
-    fn new(now: Instant, fate: Vec<(bool, u8)>) -> Self {
+    /// Without LISP-SEC a key is shared beforehand.
+    fn new(now: Instant, fate: Vec<(bool, u8)>, secured: bool) -> Self {
+        let keys = if secured { Vec::new() } else { vec![key()] };
+        let shared = SharedKey::new(7, b"of the ITR");
+        let asking = Asking { key: shared.clone(), algorithms: vec![Hash::Sha256], downgrade: false };
+        let clients = vec![Client { from: Vec::new(), keys: vec![shared] }];
         let site = Site { eids: vec![eid(WHOLE)], more_specifics: true, keys: vec![etr_key()], ..Site::default() };
-        let peers = vec![Peer { xtr_id: None, keys: vec![key()], eids: Vec::new() }];
+        let peers = vec![Peer { xtr_id: None, keys: keys.clone(), eids: Vec::new() }];
         let own = map_server::Settings::new(vec![site], vec![[203, 0, 113, 200].into()]);
         let publishing = Some(Publishing::new(peers));
-        let fixed = Settings { fixed: vec![eid(WHOLE)], ..super::settings() };
+        let security = secured.then_some(asking);
+        let fixed = Settings { fixed: vec![eid(WHOLE)], keys, security, ..super::settings() };
         Self {
             server: MapServer::new(map_server::Settings { publishing, ..own }, now),
             subscriber: Subscriber::new(fixed, now, &mut || 0),
@@ -57,6 +70,8 @@ impl Model {
             network: BTreeMap::new(),
             sent: 0,
             nonce: 0,
+            random: 0,
+            gate: Gate::new(secured.then(|| gate::Settings { clients, ..gate::Settings::default() })),
             fate,
             peaceful: false,
             registered: BTreeMap::new(),
@@ -101,15 +116,20 @@ impl Model {
 
     fn subscribe(&mut self, now: Instant, input: Input<'_>) {
         let mut todo = Vec::new();
-        self.subscriber.step(now, input, &|_| true, &mut || 0, &mut todo);
+        let random = &mut self.random;
+        let mut next = || {
+            *random += 1;
+            *random
+        };
+        self.subscriber.step(now, input, &|_| true, &mut next, &mut todo);
         for output in todo {
             match output {
-                Output::Request(request) => self.send(now, Message::Request(*request)),
+                Output::Request { message, security } => self.send(now, Message::Request(*message, security)),
                 Output::Acknowledge { octets, .. } => self.send(now, Message::Ack(octets)),
                 Output::Install { records, notice } => {
                     self.cache(now, map_cache::Input::Published(records, notice));
                 }
-                Output::Stands(..) | Output::Drop(_) => {}
+                Output::Stands(..) | Output::Drop(_) | Output::Insecure(_) => {}
             }
         }
     }
@@ -136,14 +156,13 @@ impl Model {
     fn second(&mut self, now: Instant) {
         while let Some(entry) = self.network.first_entry().filter(|entry| entry.key().0 <= now) {
             match entry.remove() {
-                Message::Request(request) => {
+                Message::Request(request, security) => {
                     let source = SocketAddr::new(self.subscriber.settings.itr_rlocs[0], 4342);
                     let address = request.records[0].eid.prefix.address();
                     let eid = Eid { instance: InstanceId::DEFAULT, address };
-                    self.serve(
-                        now,
-                        map_server::Input::Request { eid, request: &request, source, packet: &[], protection: None },
-                    );
+                    let protection = self.gate.admit(source.ip(), request.nonce, security.as_deref()).unwrap();
+                    let (request, protection) = (&request, protection.as_ref());
+                    self.serve(now, map_server::Input::Request { eid, request, source, packet: &[], protection });
                 }
                 Message::Notify(octets) => {
                     let Ok(crate::wire::Message::MapNotify(message)) = crate::wire::Message::parse(&octets) else {
@@ -189,14 +208,15 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// PS-5, PS-7, PS-8.
+    /// PS-5, PS-7, PS-8, PS-9: with a shared key, and with keys out of One-Time Keys.
     #[test]
     fn the_map_cache_ends_up_with_what_is_registered(
         changes in prop::collection::vec((0_u64..TROUBLE, 0_usize..3, prop::option::of(1_u8..9)), 0..30),
         fate in prop::collection::vec((prop::bool::weighted(0.4), 0_u8..200), 50..200),
+        secured in any::<bool>(),
     ) {
         let start = Instant::now();
-        let mut model = Model::new(start, fate);
+        let mut model = Model::new(start, fate, secured);
         model.register(start, WHOLE, Some([240, 0, 254, 1]));
         for second in 0..TROUBLE + PEACE {
             let now = start + Duration::from_secs(second);

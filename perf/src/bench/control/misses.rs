@@ -145,6 +145,7 @@ impl Control {
             shortest_v4: 8,
             shortest_v6: 16,
             pending_max: 8192,
+            source_max: 8192,
             records_max: 64,
             security: None,
         };

@@ -16,7 +16,7 @@ pub(crate) struct Lig {
     #[arg(value_name = "EID|self", value_parser = eid_or_self)]
     pub(crate) eid: EidOrSelf,
 
-    /// Address of the Map-Resolver to ask. One with strict LISP-SEC does not answer: lig asks without a key.
+    /// Address of the Map-Resolver to ask.
     #[arg(long, short, value_name = "ADDR")]
     pub(crate) map_resolver: IpAddr,
 
@@ -36,6 +36,19 @@ pub(crate) struct Lig {
     /// the address that packets to the EID leave from].
     #[arg(long, short, value_name = "ADDR")]
     pub(crate) source: Option<IpAddr>,
+
+    /// File whose first line is the secret that the Map-Resolver shares with us: asks with LISP-SEC, and takes no answer without
+    /// proof.
+    #[arg(long, value_name = "PATH", conflicts_with = "config")]
+    pub(crate) lisp_sec_key_file: Option<PathBuf>,
+
+    /// Key ID of that secret.
+    #[arg(long, value_name = "ID", default_value_t = 1, requires = "lisp_sec_key_file")]
+    pub(crate) lisp_sec_key_id: u8,
+
+    /// The router's configuration file, whose [lisp-sec] has the key and the algorithms: asks as the router does.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) config: Option<PathBuf>,
 
     /// Print one JSON document instead of a table: for programs, stable from version to version.
     #[arg(long)]

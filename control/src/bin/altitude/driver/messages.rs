@@ -29,6 +29,8 @@ pub(super) const CONTROL_PORT: u16 = 4342;
 
 /// Map-Requests waiting for an answer at one time.
 const PENDING_MAX: usize = 8192;
+/// The same that one host made us send: a busy resolver or mail server has not as many, and eight that scan leave no room.
+const SOURCE_PENDING_MAX: usize = 1024;
 /// Records taken from one Map-Reply.
 const RECORDS_MAX: usize = 64;
 
@@ -41,13 +43,14 @@ pub(super) fn resolver_settings(config: &Config, database: Vec<EidPrefix>) -> re
         shortest_v4: SHORTEST[0],
         shortest_v6: SHORTEST[1],
         pending_max: PENDING_MAX,
+        source_max: SOURCE_PENDING_MAX,
         records_max: RECORDS_MAX,
         security: config.lisp_sec.as_ref().and_then(|settings| settings.asking.clone()),
     }
 }
 
 /// A source of nonces: 64 bits at a time that nobody else can foretell (RFC 9301 §5.2).
-pub(super) fn nonces() -> Result<ChaCha20Rng, RunError> {
+pub(crate) fn nonces() -> Result<ChaCha20Rng, RunError> {
     Ok(ChaCha20Rng::from_seed(random()?))
 }
 
@@ -75,7 +78,7 @@ impl Driver<'_> {
             Ok(Message::MapReply(reply)) => {
                 self.traffic.map_replies_in += 1;
                 self.map_resolvers.answered(reply.nonce);
-                if self.refuses_subscription(now, reply.nonce) {
+                if self.refuses_subscription(now, &reply, octets) {
                     tracing::debug!(%from, "a subscription was answered with a Map-Reply");
                 } else if reply.probe {
                     self.probe_replied(now, reply);

@@ -8,7 +8,7 @@ use altitude_control::{
     fault::Tally,
     map_cache::{self, Notice, Origin},
     pubsub::{Input, Output, PubSubFault, Settings, Subscriber},
-    wire::MapNotify,
+    wire::{MapNotify, MapReply},
 };
 use altitude_dataplane::mapping::{Eid, EidPrefix, Mapping, Ttl};
 use rand_chacha::{ChaCha20Rng, rand_core::Rng};
@@ -37,6 +37,7 @@ impl PubSub {
                 xtr,
                 itr_rlocs: config.rlocs.clone(),
                 keys: own.keys.clone(),
+                security: config.lisp_sec.as_ref().and_then(|settings| settings.asking.clone()),
                 lookups: own.lookups,
                 fixed: own.fixed.clone(),
                 database: config.database.iter().map(|mapping| mapping.eid).collect(),
@@ -69,10 +70,10 @@ impl Driver<'_> {
     }
 
     /// Takes in a Map-Reply if it refuses a subscription; false: it is for somebody else.
-    pub(super) fn refuses_subscription(&mut self, now: Instant, nonce: u64) -> bool {
-        let ours = self.pubsub.subscriber.as_ref().is_some_and(|subscriber| subscriber.asked(nonce));
+    pub(super) fn refuses_subscription(&mut self, now: Instant, reply: &MapReply, octets: &[u8]) -> bool {
+        let ours = self.pubsub.subscriber.as_ref().is_some_and(|subscriber| subscriber.asked(reply.nonce));
         if ours {
-            self.pubsub_step(now, Input::Refused(nonce));
+            self.pubsub_step(now, Input::Replied { reply, octets });
         }
         ours
     }
@@ -126,11 +127,14 @@ impl Driver<'_> {
         self.pubsub.subscriber = Some(subscriber);
         for output in todo {
             match output {
-                Output::Request(message) => {
+                Output::Request { message, security } => {
                     self.pubsub.requests += 1;
                     let Some(eid) = message.records.first().map(|record| record.eid) else { continue };
                     let target = Eid { instance: eid.instance, address: eid.prefix.address() };
-                    self.request(now, target, &message);
+                    match security {
+                        Some(security) => self.request_secured(now, target.address, &message, &security),
+                        None => self.request(now, target, &message),
+                    }
                 }
                 Output::Acknowledge { to, octets } => {
                     // What does not arrive is asked for again.
@@ -144,6 +148,7 @@ impl Driver<'_> {
                     tracing::debug!(?fault, "a subscription, or a Map-Notify for one, came to nothing");
                     self.pubsub.faults.count(fault);
                 }
+                Output::Insecure(fault) => self.insecure(fault, "Map-Reply to a subscription"),
             }
         }
     }
