@@ -14,6 +14,7 @@
 pub mod alt;
 pub mod api;
 pub mod config;
+pub mod database;
 pub mod echo_nonce;
 pub mod fault;
 pub mod inline;

@@ -29,7 +29,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use altitude_dataplane::mapping::{Locator, Mapping, Ttl};
+use altitude_dataplane::mapping::{EidPrefix, Locator, Mapping, Ttl};
+use hashbrown::HashSet;
 
 pub use self::memory::{Damaged, Memory};
 use self::server::{Server, Waiting};
@@ -406,8 +407,8 @@ impl Registrar {
     fn change(&mut self, now: Instant, database: Vec<Mapping>, todo: &mut Vec<Output>) {
         let database: Vec<Mapping> = database.into_iter().map(ours).collect();
         let old = std::mem::replace(&mut self.database, database);
-        let stays = |mapping: &Mapping| self.database.iter().any(|other| other.eid == mapping.eid);
-        let gone = old.iter().filter(|mapping| !stays(mapping)).cloned().collect();
+        let stays: HashSet<EidPrefix> = self.database.iter().map(|mapping| mapping.eid).collect();
+        let gone = old.iter().filter(|mapping| !stays.contains(&mapping.eid)).cloned().collect();
         self.withdraw(now, gone, todo);
         self.quick_until = now + QUICK_FOR;
         for server in &mut self.servers {

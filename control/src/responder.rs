@@ -25,6 +25,7 @@ use std::{
 use altitude_dataplane::mapping::{Eid, EidPrefix, Mapping, sort_locators};
 
 use crate::{
+    database::Difference,
     fault::faults,
     prefix_map::PrefixMap,
     rate::{Limited, Limits, Rate},
@@ -138,9 +139,28 @@ impl Responder {
         responder
     }
 
-    /// Replaces our own mappings.
-    pub fn set_database(&mut self, database: Vec<Mapping>) {
-        self.database = database.into_iter().map(|mapping| (mapping.eid, self.ready_to_send(mapping))).collect();
+    /// Replaces our own mappings, and tells which of them say something else from now on.
+    pub fn set_database(&mut self, database: Vec<Mapping>) -> Difference {
+        let next: PrefixMap<Mapping> =
+            database.into_iter().map(|mapping| (mapping.eid, self.ready_to_send(mapping))).collect();
+        let mut difference = Difference::default();
+        for (eid, mapping) in next.iter() {
+            match self.database.get(&eid) {
+                None => difference.new.push(eid),
+                Some(before) if before != mapping => difference.changed.push(eid),
+                Some(_) => {}
+            }
+        }
+        let gone = self.database.iter().map(|(eid, _)| eid).filter(|eid| next.get(eid).is_none());
+        difference.gone.extend(gone);
+        self.database = next;
+        difference
+    }
+
+    /// The mapping of exactly this prefix, as it goes out.
+    #[must_use]
+    pub fn mapping(&self, eid: &EidPrefix) -> Option<&Mapping> {
+        self.database.get(eid)
     }
 
     /// Our own mappings as they go out, by instance, address and length.

@@ -455,8 +455,8 @@ int altmap_batch_begin(struct altmap *handle);
 // On an error of the router's `*failed`, unless `failed` is NULL, is the change that could not be made, the first one being 0;
 // else it is not written. Blocks at most 5 seconds for each message.
 //
-// -EINVAL: a NULL, or no batch; -EEXIST, -ENOENT, -EAGAIN, -EINVAL, -ENOSPC, -EPERM, -EOPNOTSUPP: as for the function of that
-// change; what the batch puts in must find room before what it takes out leaves; and what happens to the connection, as
+// -EINVAL: a NULL, no batch, or changes of both tables; -EEXIST, -ENOENT, -EAGAIN, -EINVAL, -ENOSPC, -EPERM: as for the function
+// of that change; what the batch puts in must find room before what it takes out leaves; and what happens to the connection, as
 // for `altmap_get`.
 //
 // # Safety
@@ -663,10 +663,14 @@ int altitude_table_count(const struct altitude_table *table,
 // `weight`, `mprio`, `mweight` and the flags ALTMAP_RLOC_REACHABLE, without which it is not used, and ALTMAP_RLOC_LOCAL
 // are read. No pointer is kept. Blocks at most 5 seconds for each message.
 //
+// In ALTMAP_DATABASE it is one of the router's own mappings from then on: registered, answered for and announced as if its
+// configuration named it. `ttl_s` is then its Record TTL, 0 a day. It has RLOCs, one of them the router's unless
+// ALTMAP_FOREIGN, and is checked as the configuration is. When the configuration is read again, what that names is as it says.
+//
 // -EEXIST: it is there, altmap_change replaces it; -EINVAL: a NULL, a `size`, EID, RLOC or `act` that is none, RLOCs and
-// ALTMAP_NEGATIVE together or neither, an EID that is the router's own; -ENOSPC: the table is full; -EPERM: this client
-// may only read; -EOPNOTSUPP: the router's own mappings are the configuration's; and what happens to the connection, as for
-// `altmap_get`.
+// ALTMAP_NEGATIVE together or neither, an EID of the map-cache that is the router's own, a mapping of the router's own that its
+// configuration could not have either; -ENOSPC: the table is full; -EPERM: this client may only read; and what happens to the
+// connection, as for `altmap_get`.
 //
 // # Safety
 // `handle` is NULL or open, and in use by no other thread; `eid` is NULL or readable; `entry` is NULL or an entry of
@@ -697,7 +701,7 @@ int altmap_change(struct altmap *handle,
 
 // Takes the mapping of exactly this prefix out of a table.
 //
-// -ENOENT: there is none; -EINVAL: a NULL, a table or EID that is none; -EPERM, -EOPNOTSUPP as for `altmap_add`.
+// -ENOENT: there is none; -EINVAL: a NULL, a table or EID that is none; -EPERM as for `altmap_add`.
 //
 // # Safety
 // `handle` is NULL or open, and in use by no other thread; `eid` is NULL or readable.
@@ -706,7 +710,7 @@ int altmap_delete(struct altmap *handle, int table, const struct altmap_eid *eid
 // Takes all mappings out of a table, static ones only if `all` is not 0. What comes into it meanwhile may go too. Blocks until it is
 // done, or until 60 seconds went by without any message, which costs the connection.
 //
-// -EINVAL: a NULL, or a table that is none; -EPERM, -EOPNOTSUPP as for `altmap_add`.
+// -EINVAL: a NULL, or a table that is none; -EOPNOTSUPP: the router's own mappings are not emptied; -EPERM as for `altmap_add`.
 //
 // # Safety
 // `handle` is NULL or open, and in use by no other thread.

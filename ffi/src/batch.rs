@@ -40,8 +40,8 @@ pub unsafe extern "C" fn altmap_batch_begin(handle: *mut Altmap) -> c_int {
 /// On an error of the router's `*failed`, unless `failed` is NULL, is the change that could not be made, the first one being 0;
 /// else it is not written. Blocks at most 5 seconds for each message.
 ///
-/// -EINVAL: a NULL, or no batch; -EEXIST, -ENOENT, -EAGAIN, -EINVAL, -ENOSPC, -EPERM, -EOPNOTSUPP: as for the function of that
-/// change; what the batch puts in must find room before what it takes out leaves; and what happens to the connection, as
+/// -EINVAL: a NULL, no batch, or changes of both tables; -EEXIST, -ENOENT, -EAGAIN, -EINVAL, -ENOSPC, -EPERM: as for the function
+/// of that change; what the batch puts in must find room before what it takes out leaves; and what happens to the connection, as
 /// for `altmap_get`.
 ///
 /// # Safety

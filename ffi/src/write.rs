@@ -23,10 +23,14 @@ use crate::{
 /// `weight`, `mprio`, `mweight` and the flags ALTMAP_RLOC_REACHABLE, without which it is not used, and ALTMAP_RLOC_LOCAL
 /// are read. No pointer is kept. Blocks at most 5 seconds for each message.
 ///
+/// In ALTMAP_DATABASE it is one of the router's own mappings from then on: registered, answered for and announced as if its
+/// configuration named it. `ttl_s` is then its Record TTL, 0 a day. It has RLOCs, one of them the router's unless
+/// ALTMAP_FOREIGN, and is checked as the configuration is. When the configuration is read again, what that names is as it says.
+///
 /// -EEXIST: it is there, altmap_change replaces it; -EINVAL: a NULL, a `size`, EID, RLOC or `act` that is none, RLOCs and
-/// ALTMAP_NEGATIVE together or neither, an EID that is the router's own; -ENOSPC: the table is full; -EPERM: this client
-/// may only read; -EOPNOTSUPP: the router's own mappings are the configuration's; and what happens to the connection, as for
-/// `altmap_get`.
+/// ALTMAP_NEGATIVE together or neither, an EID of the map-cache that is the router's own, a mapping of the router's own that its
+/// configuration could not have either; -ENOSPC: the table is full; -EPERM: this client may only read; and what happens to the
+/// connection, as for `altmap_get`.
 ///
 /// # Safety
 /// `handle` is NULL or open, and in use by no other thread; `eid` is NULL or readable; `entry` is NULL or an entry of
@@ -78,7 +82,7 @@ pub unsafe extern "C" fn altmap_change(
 
 /// Takes the mapping of exactly this prefix out of a table.
 ///
-/// -ENOENT: there is none; -EINVAL: a NULL, a table or EID that is none; -EPERM, -EOPNOTSUPP as for `altmap_add`.
+/// -ENOENT: there is none; -EINVAL: a NULL, a table or EID that is none; -EPERM as for `altmap_add`.
 ///
 /// # Safety
 /// `handle` is NULL or open, and in use by no other thread; `eid` is NULL or readable.
@@ -95,7 +99,7 @@ pub unsafe extern "C" fn altmap_delete(handle: *mut Altmap, table: c_int, eid: *
 /// Takes all mappings out of a table, static ones only if `all` is not 0. What comes into it meanwhile may go too. Blocks until it is
 /// done, or until 60 seconds went by without any message, which costs the connection.
 ///
-/// -EINVAL: a NULL, or a table that is none; -EPERM, -EOPNOTSUPP as for `altmap_add`.
+/// -EINVAL: a NULL, or a table that is none; -EOPNOTSUPP: the router's own mappings are not emptied; -EPERM as for `altmap_add`.
 ///
 /// # Safety
 /// `handle` is NULL or open, and in use by no other thread.

@@ -152,6 +152,42 @@ static void batching(void) {
     CHECK(failed, 2);
 }
 
+/* The router's own mappings. */
+static void owning(void) {
+    altmap_entry entry = {.size = sizeof entry, .flags = ALTMAP_EPHEMERAL | ALTMAP_FOREIGN};
+    altmap_rloc one = rloc(20);
+    altmap_eid nowhere = {.afi = ALTMAP_AFI_IPV4, .plen = 16, .addr = {9, 8}};
+    size_t n = 0, failed = 99;
+    CHECK(altmap_add(writer, ALTMAP_DATABASE, &place, &entry, &one, 1), 0);
+    altmap_event event = next(__LINE__);
+    CHECK(event.op, ALTMAP_OP_ADD);
+    CHECK(event.entry->origin, ALTMAP_ORIGIN_API);
+    CHECK(event.entry->left_s, ALTMAP_STAYS);
+    CHECK(altmap_add(writer, ALTMAP_DATABASE, &place, NULL, &one, 1), -EEXIST);
+    CHECK(altmap_get(writer, ALTMAP_CACHE, &place, &entry, NULL, &n), -ENOENT);
+    n = 1;
+    CHECK(altmap_get(writer, ALTMAP_DATABASE, &place, &entry, &one, &n), 0);
+    CHECK(altmap_change(writer, ALTMAP_DATABASE, &place, NULL, &one, 1, 41), -EAGAIN);
+    CHECK(altmap_change(writer, ALTMAP_DATABASE, &nowhere, NULL, &one, 1, 0), -ENOENT);
+    CHECK(altmap_change(writer, ALTMAP_DATABASE, &place, NULL, &one, 1, 0), 0);
+    CHECK(next(__LINE__).op, ALTMAP_OP_CHANGE);
+    entry = (altmap_entry){.size = sizeof entry, .flags = ALTMAP_NEGATIVE};
+    CHECK(altmap_batch_begin(writer), 0);
+    CHECK(altmap_add(writer, ALTMAP_DATABASE, &nowhere, NULL, &one, 1), 0);
+    CHECK(altmap_delete(writer, ALTMAP_CACHE, &place), 0);
+    CHECK(altmap_batch_commit(writer, &failed), -EINVAL); /* two tables */
+    CHECK(failed, 1);
+    CHECK(altmap_batch_begin(writer), 0);
+    CHECK(altmap_add(writer, ALTMAP_DATABASE, &nowhere, NULL, &one, 1), 0);
+    CHECK(altmap_delete(writer, ALTMAP_DATABASE, &place), 0);
+    CHECK(altmap_batch_commit(writer, &failed), 0);
+    CHECK(next(__LINE__).op, ALTMAP_OP_ADD);
+    CHECK(next(__LINE__).op, ALTMAP_OP_DELETE);
+    CHECK(altmap_delete(writer, ALTMAP_DATABASE, &nowhere), 0);
+    CHECK(next(__LINE__).op, ALTMAP_OP_DELETE);
+    CHECK(altmap_delete(writer, ALTMAP_DATABASE, &nowhere), -ENOENT);
+}
+
 static void judging(void) {
     const uint8_t v4[4] = {240, 0, 254, 20};
     CHECK(altmap_reach(writer, ALTMAP_AFI_IPV4, v4, 0), 0);
@@ -236,7 +272,6 @@ static void refusals(void) {
     altmap_event event = {.size = 8};
     CHECK(altmap_add(NULL, ALTMAP_CACHE, &place, NULL, rlocs, 1), -EINVAL);
     CHECK(altmap_add(writer, 2, &place, NULL, rlocs, 1), -EINVAL);
-    CHECK(altmap_add(writer, ALTMAP_DATABASE, &place, NULL, rlocs, 1), -EOPNOTSUPP);
     CHECK(altmap_add(writer, ALTMAP_CACHE, NULL, NULL, rlocs, 1), -EINVAL);
     CHECK(altmap_add(writer, ALTMAP_CACHE, &host_bits, NULL, rlocs, 1), -EINVAL);
     CHECK(altmap_add(writer, ALTMAP_CACHE, &place, NULL, NULL, 1), -EINVAL);
@@ -275,6 +310,7 @@ int main(int argc, char **argv) {
         CHECK(altmap_subscribe(listener, ALTMAP_EVERY_OP, 0, NULL), 0);
         changing();
         batching();
+        owning();
         judging();
         missing();
         refusals();

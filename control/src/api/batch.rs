@@ -7,7 +7,8 @@ use altitude_dataplane::mapping::EidPrefix;
 use super::{
     Offer, Operation, Refused, Rights, Router, Session, Stat, Table,
     message::{Flags, Header, MESSAGE_MAX, Op, errno, kind, put},
-    server::{Refusal, Request, refusal},
+    request::Request,
+    server::{Refusal, refusal},
     status::{self, Ids},
     write,
 };
@@ -18,14 +19,8 @@ pub const BATCH_MAX: usize = 256;
 
 /// What is asked of a table before a change is made.
 pub trait Checks {
-    /// Whether there is a mapping for exactly this prefix.
-    fn holds(&self, eid: &EidPrefix) -> bool;
-
-    /// Whether this table may be changed.
-    ///
-    /// # Errors
-    /// [`Refused::Unsupported`].
-    fn writable(&self, table: Table) -> Result<(), Refused>;
+    /// Whether a table has a mapping for exactly this prefix.
+    fn holds(&self, table: Table, eid: &EidPrefix) -> bool;
 
     /// Whether a mapping may stand in its table, whatever is there.
     ///
@@ -37,12 +32,14 @@ pub trait Checks {
     ///
     /// # Errors
     /// [`Refused::Missing`], [`Refused::Changed`].
-    fn unchanged(&self, eid: &EidPrefix, unless_after: Option<u64>) -> Result<(), Refused>;
+    fn unchanged(&self, table: Table, eid: &EidPrefix, unless_after: Option<u64>) -> Result<(), Refused>;
 }
 
 /// What a batch makes of each prefix that it names.
 #[derive(Debug, Default, PartialEq)]
 pub struct Batch {
+    /// Whose prefixes they are; `None` without operations.
+    table: Option<Table>,
     /// With the place of the operation that said so last.
     last: BTreeMap<EidPrefix, (usize, Option<Offer>)>,
 }
@@ -58,6 +55,7 @@ impl Batch {
     pub fn verify(operations: Vec<Operation>, table: &dyn Checks) -> Result<Self, Failed> {
         let mut batch = Self::default();
         for (at, operation) in operations.into_iter().enumerate() {
+            batch.meant(&operation).map_err(|refused| (at, refused))?;
             let taken = batch.check(&operation, table).map_err(|refused| (at, refused))?;
             let offer = match operation {
                 Operation::Add(offer) | Operation::Change { offer, .. } => Some(offer),
@@ -68,37 +66,62 @@ impl Batch {
         Ok(batch)
     }
 
+    /// A batch is about one table: nobody sees two change at once.
+    fn meant(&mut self, operation: &Operation) -> Result<(), Refused> {
+        let table = match operation {
+            Operation::Add(offer) | Operation::Change { offer, .. } => offer.table,
+            Operation::Delete { table, .. } => *table,
+            Operation::Flush { .. } | Operation::Judge { .. } | Operation::Clear { .. } | Operation::Reload => {
+                return Err(Refused::Invalid("a batch has ADD, CHANGE and DELETE, and nothing else".to_owned()));
+            }
+        };
+        if *self.table.get_or_insert(table) == table {
+            return Ok(());
+        }
+        Err(Refused::Invalid("a batch is about one table: make one for each".to_owned()))
+    }
+
     /// The prefix that an operation is about, if it can be done after those before it.
     fn check(&self, operation: &Operation, table: &dyn Checks) -> Result<EidPrefix, Refused> {
         match operation {
             Operation::Add(offer) => {
                 let eid = offer.mapping.eid;
                 table.acceptable(offer)?;
-                let there = self.last.get(&eid).map_or_else(|| table.holds(&eid), |(_, offer)| offer.is_some());
+                let there =
+                    self.last.get(&eid).map_or_else(|| table.holds(offer.table, &eid), |(_, offer)| offer.is_some());
                 if there { Err(Refused::Exists(eid)) } else { Ok(eid) }
             }
             Operation::Change { offer, unless_after } => {
                 table.acceptable(offer)?;
-                self.unchanged(offer.mapping.eid, *unless_after, table)
+                self.unchanged(offer.table, offer.mapping.eid, *unless_after, table)
             }
-            Operation::Delete { table: of, eid, unless_after } => {
-                table.writable(*of)?;
-                self.unchanged(*eid, *unless_after, table)
-            }
-            Operation::Flush { .. } | Operation::Judge { .. } | Operation::Reload => {
-                Err(Refused::Invalid("a batch has ADD, CHANGE and DELETE, and nothing else".to_owned()))
+            Operation::Delete { table: of, eid, unless_after } => self.unchanged(*of, *eid, *unless_after, table),
+            Operation::Flush { .. } | Operation::Judge { .. } | Operation::Clear { .. } | Operation::Reload => {
+                unreachable!("it was asked what the operation is about")
             }
         }
     }
 
-    fn unchanged(&self, eid: EidPrefix, unless_after: Option<u64>, table: &dyn Checks) -> Result<EidPrefix, Refused> {
+    fn unchanged(
+        &self,
+        of: Table,
+        eid: EidPrefix,
+        unless_after: Option<u64>,
+        table: &dyn Checks,
+    ) -> Result<EidPrefix, Refused> {
         match self.last.get(&eid) {
             Some((_, None)) => Err(Refused::Missing(format!("no entry for exactly {eid}: the batch has taken it out"))),
             // Nobody can have seen what the batch put in.
             Some((_, Some(_))) if unless_after.is_some() => Err(Refused::Changed(eid)),
             Some((_, Some(_))) => Ok(eid),
-            None => table.unchanged(&eid, unless_after).map(|()| eid),
+            None => table.unchanged(of, &eid, unless_after).map(|()| eid),
         }
+    }
+
+    /// The table that it is about; the cache if it does nothing.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        self.table.unwrap_or(Table::Cache)
     }
 
     /// The prefixes that it names, ascending.
@@ -123,7 +146,7 @@ impl Batch {
 #[derive(Debug)]
 pub(super) enum Run {
     /// Operations so far, with the sequence of their messages.
-    Open(Vec<(u64, Operation)>),
+    Open(Vec<(u64, Member)>),
     /// This message has spoilt it: the others up to the end are read and forgotten.
     Spoilt { sequence: u64, errno: u32, text: String },
 }
@@ -135,7 +158,15 @@ impl Default for Run {
 }
 
 /// What a message adds to a batch.
-pub(super) fn member(asked: &Header, body: &[u8], session: &Session) -> Result<Operation, Refusal> {
+#[derive(Debug)]
+pub(super) struct Member {
+    operation: Operation,
+    /// The whole batch is a trial.
+    trial: bool,
+}
+
+/// Reads a message of a batch.
+pub(super) fn member(asked: &Header, body: &[u8], session: &Session) -> Result<Member, Refusal> {
     if asked.flags.has(Flags::REPLY) || asked.flags.has(Flags::EVENT) {
         return Err(Refusal::new(errno::INVALID, "a request is neither a reply nor an event"));
     }
@@ -145,23 +176,25 @@ pub(super) fn member(asked: &Header, body: &[u8], session: &Session) -> Result<O
     if session.rights() == Rights::Read {
         return Err(Refused::Denied.into());
     }
-    Ok(write::operation(asked, Request::read(body)?)?)
+    let request = Request::read(body)?;
+    let trial = request.trial.is_some();
+    Ok(Member { operation: write::operation(asked, request)?, trial })
 }
 
 /// Takes in a message of a batch; the last one has it carried out, and is answered for all.
 pub(super) fn batched(
     asked: &Header,
-    member: Result<Operation, Refusal>,
+    member: Result<Member, Refusal>,
     router: &mut dyn Router,
     session: &mut Session,
 ) -> Option<Vec<u8>> {
     let mut run = session.run.take().unwrap_or_default();
-    if let Run::Open(operations) = &mut run {
+    if let Run::Open(members) = &mut run {
         let full =
             || Refusal::new(errno::NO_SPACE, format!("a batch has at most {BATCH_MAX} operations: make several"));
-        let room = operations.len() < BATCH_MAX;
-        match member.and_then(|operation| room.then_some(operation).ok_or_else(full)) {
-            Ok(operation) => operations.push((asked.sequence, operation)),
+        let room = members.len() < BATCH_MAX;
+        match member.and_then(|member| room.then_some(member).ok_or_else(full)) {
+            Ok(member) => members.push((asked.sequence, member)),
             Err(Refusal { errno, text }) => run = Run::Spoilt { sequence: asked.sequence, errno, text },
         }
     }
@@ -171,8 +204,10 @@ pub(super) fn batched(
     }
     let outcome = match run {
         Run::Open(run) => {
-            let (sequences, operations): (Vec<u64>, Vec<Operation>) = run.into_iter().unzip();
-            let done = router.perform_all(session.asker(), operations);
+            let trial = run.iter().any(|(_, member)| member.trial);
+            let members = run.into_iter().map(|(sequence, member)| (sequence, member.operation));
+            let (sequences, operations): (Vec<u64>, Vec<Operation>) = members.unzip();
+            let done = router.perform_all(session.asker(), operations, trial);
             done.map_err(|(at, refused)| (sequences[at], refused.errno(), refused.to_string()))
         }
         Run::Spoilt { sequence, errno, text } => Err((sequence, errno, text)),

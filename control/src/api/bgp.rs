@@ -291,6 +291,24 @@ pub(super) fn cursor(mut fields: Fields<'_>) -> Result<EidPrefix, ProtocolError>
     Ok(EidPrefix { instance, prefix })
 }
 
+/// Flag of CLEAR.
+const SOFT: u8 = 1;
+
+/// Appends CLEAR.
+pub(super) fn put_clear(out: &mut Vec<u8>, neighbor: Option<&str>, soft: bool) {
+    put(out, kind::CLEAR, |out| {
+        out.push(if soft { SOFT } else { 0 });
+        out.extend(neighbor.unwrap_or_default().as_bytes());
+    });
+}
+
+/// Reads CLEAR.
+pub(super) fn clear(mut fields: Fields<'_>) -> Result<(Option<String>, bool), ProtocolError> {
+    let soft = fields.u8()? & SOFT != 0;
+    let name = fields.text()?;
+    Ok((Some(name.to_owned()).filter(|name| !name.is_empty()), soft))
+}
+
 /// Collects the TLVs of an answer about BGP as they come.
 #[derive(Debug, Default)]
 pub(super) struct Collected {

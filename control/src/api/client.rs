@@ -223,21 +223,33 @@ impl Client {
         self.statuses(Some(Detail::Alt)).map(|statuses| statuses.alt)
     }
 
-    /// Locators of the map-cache.
+    /// Locators of the map-cache, ascending, page by page.
     ///
     /// # Errors
     /// As of [`hello`](Self::hello).
     pub fn locators(&mut self) -> Result<Vec<LocatorStatus>, ClientError> {
-        let mut body = Vec::new();
-        Detail::Locators.put(&mut body);
-        let mut found = Vec::new();
-        self.ask(Op::STATS, Flags::default(), &body, |kind, fields| {
-            if kind == kind::LOCATOR {
-                found.push(locators::locator(fields)?);
+        let (mut found, mut after): (Vec<LocatorStatus>, _) = (Vec::new(), None);
+        loop {
+            let mut body = Vec::new();
+            Detail::Locators.put(&mut body);
+            if let Some(after) = after {
+                locators::put_after(&mut body, after);
             }
-            Ok(())
-        })?;
-        Ok(found)
+            let mut next = None;
+            self.ask(Op::STATS, Flags::default(), &body, |kind, fields| {
+                match kind {
+                    kind::LOCATOR => found.push(locators::locator(fields)?),
+                    kind::AFTER => next = Some(locators::after(fields)?),
+                    _ => {}
+                }
+                Ok(())
+            })?;
+            // Pages go on: a router that names the same place again is asked no more.
+            after = next.filter(|next| after.is_none_or(|after| *next > after));
+            if after.is_none() {
+                return Ok(found);
+            }
+        }
     }
 
     /// The BGP speaker and its neighbours.

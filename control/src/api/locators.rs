@@ -97,6 +97,18 @@ pub(super) fn locator(mut fields: Fields<'_>) -> Result<LocatorStatus, ProtocolE
     })
 }
 
+/// Appends AFTER: the last locator of a page, in an answer and in the request for the next one.
+pub(super) fn put_after(out: &mut Vec<u8>, address: IpAddr) {
+    put(out, kind::AFTER, |out| put_address(out, address));
+}
+
+/// Reads AFTER.
+pub(super) fn after(mut fields: Fields<'_>) -> Result<IpAddr, ProtocolError> {
+    let address = fields.address()?;
+    fields.end()?;
+    Ok(address)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

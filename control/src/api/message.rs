@@ -26,6 +26,8 @@ pub(super) mod kind {
     pub(in crate::api) const FILTER: u16 = 10;
     pub(in crate::api) const STAT: u16 = 11;
     pub(in crate::api) const TEXT: u16 = 12;
+    /// High bit set: who does not know it must not make the changes.
+    pub(in crate::api) const TRIAL: u16 = 0xc000;
     pub(in crate::api) const MUST_GEN: u16 = MANDATORY | 1;
     pub(in crate::api) const DETAIL: u16 = 0x4000;
     pub(in crate::api) const NAME: u16 = 0x4001;
@@ -49,10 +51,12 @@ pub(super) mod kind {
     pub(in crate::api) const AS_PATH: u16 = 0x4026;
     pub(in crate::api) const COMMUNITIES: u16 = 0x4027;
     pub(in crate::api) const CURSOR: u16 = 0x4028;
+    pub(in crate::api) const CLEAR: u16 = 0x4029;
     pub(in crate::api) const REGISTRATION: u16 = 0x4030;
     pub(in crate::api) const REMEDY: u16 = 0x4031;
     pub(in crate::api) const REGISTERED: u16 = 0x4032;
     pub(in crate::api) const LOCATOR: u16 = 0x4050;
+    pub(in crate::api) const AFTER: u16 = 0x4051;
     pub(in crate::api) const SUBSCRIPTION: u16 = 0x4070;
     pub(in crate::api) const BINDING: u16 = 0x4080;
     pub(in crate::api) const SITE: u16 = 0x4040;
@@ -153,6 +157,8 @@ impl Op {
     pub const RELOAD: Self = Self(0x4000);
     /// Shows packets and what becomes of them; Altitude's own.
     pub const TRACE: Self = Self(0x4001);
+    /// Begins sessions with BGP neighbours anew; Altitude's own.
+    pub const CLEAR: Self = Self(0x4002);
 }
 
 /// The flags of a header.

@@ -18,6 +18,7 @@
 //! | 13 HELLO | – | TEXT: program and version |
 //! | 0x4000 RELOAD | – | STAT: how many things changed in the configuration, which is read again |
 //! | 0x4001 TRACE | TRACE, \[EID\], \[IID\], \[FROM\], REASON… | –; packets come as events; EBUSY while another client's trace runs |
+//! | 0x4002 CLEAR | CLEAR | STAT: with how many BGP neighbours sessions begin anew, or routes are exchanged again; ENOENT |
 //!
 //! TABLE is the cache if not given. An entry is TABLE, IID, EID, MAPPING, \[EXPIRY\], \[VOLUME\], RLOC…, in this order and
 //! never spread over two messages. A refusal is a reply with errno set (Linux numbers) and TEXT, and nothing has changed
@@ -28,9 +29,14 @@
 //! What a client puts in stays until it is taken out, or for as long as its MAPPING says, and no Map-Reply replaces it. Of a
 //! MAPPING in a request the flags (1 NEGATIVE: no RLOCs, but ACT; 2 authoritative; 4 EPHEMERAL: it goes with the connection;
 //! 8 FOREIGN), ttl_s, version and ACT count; of an RLOC priorities, weights, the flags R and L, and the address. Without
-//! MAPPING it is a mapping with RLOCs that stays. The database is not changed here: EOPNOTSUPP. An
-//! EID-prefix of our own is registered, announced to the ALT, steered and answered for; all that is the configuration's, which
-//! RELOAD takes up, so that a restart brings the same.
+//! MAPPING it is a mapping with RLOCs that stays. What lies inside an EID-prefix of our own is no place for it: EINVAL.
+//!
+//! An entry of the database is one of our own mappings: registered, announced to the ALT, steered, answered for, and told to those
+//! who send to us, as if the configuration named it, and refused (EINVAL) where the configuration would be. Its ttl_s is the Record
+//! TTL, a day if that is 0: it stays until it is taken out. It has RLOCs, at least one of them ours unless FOREIGN; L and R of
+//! RLOCs of ours are the router's to know. What was learned of other sites inside it leaves. RELOAD makes of each prefix that the
+//! configuration names what that says; what clients put in beside it stays (origin 7), and goes when the router ends. What is EPHEMERAL
+//! goes with its connection; what the configuration says in its place is so again. FLUSH is not for the database: EOPNOTSUPP.
 //!
 //! The generation in a reply grows with each change of a table. MUST_GEN is the generation of a reply in which the client saw
 //! the entry: EAGAIN if it has changed since, or if that can no longer be told, which takes 65,536 other changes.
@@ -46,7 +52,8 @@
 //! before it were done; then all is done before anything else, or nothing. STAT says how many operations there were. A refusal
 //! has FAILED, the sequence of the first message that could not be done, and errno and TEXT are about that one. One that no
 //! batch may have (EINVAL) or is one too many (ENOSPC) spoils the batch: the rest is read and forgotten. So may a client end one
-//! that it no longer wants; the end of the connection does too. Messages without ATOMIC that come in between are no part of it,
+//! that it no longer wants; the end of the connection does too. A batch is about one table: EINVAL for the first operation on the
+//! other. TRIAL in one of its messages has all of it verified and nothing done. Messages without ATOMIC that come in between are no part of it,
 //! and are done and answered at once.
 //!
 //! A prefix may be named several times; what it is in the end is what happens to it, and what is told: DELETE and ADD of one that was
@@ -105,7 +112,7 @@
 //! # TLVs beyond the specification
 //!
 //! Types 0x4000 to 0x7fff are Altitude's own. Their high bit is clear, so that a client that does not know them skips
-//! them.
+//! them. So is 0xc000, whose high bit is set: who does not know TRIAL refuses it.
 //!
 //! | type | name | value |
 //! |---|---|---|
@@ -131,6 +138,7 @@
 //! | 0x4026 | AS-PATH | text |
 //! | 0x4027 | COMMUNITIES | u32 each |
 //! | 0x4028 | CURSOR | u32 IID, u8 prefix length, address |
+//! | 0x4029 | CLEAR | u8 flags (1 soft: the session stays), name or address of a neighbour; none: all |
 //! | 0x4030 | REGISTRATION | u8 standing (0 waiting, 1 registered, 2 silent, 3 wrong key, 4 partial), u8 flags (1 a Map-Notify came), u64 each: seconds in this standing, Map-Registers sent, Map-Notifies that answered one, seconds since the last; the Map-Server's address; the TLVs up to the next REGISTRATION are its own |
 //! | 0x4031 | REMEDY | text: what to do about the REASON before it |
 //! | 0x4032 | REGISTERED | u8 standing (0 waiting, 1 registered, 2 refused, 3 silent), u64 seconds in it; comes after the IID and EID |
@@ -139,13 +147,15 @@
 //! | 0x4042 | XTR | u8 flags (1 has an xTR-ID, 2 proxy, 4 merge), u8 Key ID, u32 each: seconds since, seconds left, Record TTL in minutes; 16 octets of xTR-ID, u64 Site-ID, u16 port and address it registers from; the RLOCs after it are its locators |
 //! | 0x4043 | NEXT | u32 place of a site: in a request where to begin, in an answer where the next page does |
 //! | 0x4050 | LOCATOR | u8 flags (1 up, 2 probed, 4 RTT known, 8 held down), u8 what probes say (0 unknown, 1 up, 2 mute, 3 down, 4 held down), u32 each: seconds since, RTT and its variation in microseconds, mappings that have it, mappings with flows to it; u64 each: probes sent, answered, lost; address; why |
+//! | 0x4051 | AFTER | address: behind which locator to begin; in an answer with more to come, the last one |
 //! | 0x4060 | TRACE | u64 packets at most, u32 milliseconds at most, u16 ports (bit n for port n), u16 octets of each packet, u8 flags (1 dropped ones alone) |
 //! | 0x4061 | TRACED | u64 nanoseconds since 1970, u8 port, u8 0 in or 1 out by it, u8 0 arrived, 1 was held, 2 part of one that was split; u8 verdict (1 encapsulated, 2 decapsulated, 3 re-encapsulated, 4 native, 5 split, 6 held for a mapping, 7 held for a neighbour, 8 dropped, 9 an ICMP error of ours), u8 port it leaves by or 255, u32 length, u32 IID, address (RLOC, or EID that is missing; AFI 0: none), u8 length of the reason, reason, octets |
 //! | 0x4062 | TRACE_END | u64 packets shown, u64 packets that found no room |
 //! | 0x4070 | SUBSCRIPTION | u8 flags (1 ours, 2 ends unless something is registered, 4 of another xTR), u8 standing (0 asking, 1 live, 2 refused, 3 silent; 4 unconfirmed, 5 confirmed, 6 unacknowledged), u32 each: seconds in it, seconds left; u64 each: last nonce, Map-Notifies taken in or prefixes that wait; 16 octets of xTR-ID, u64 Site-ID; the IID, the EID and the ADDRESSes (Map-Server, or ITR-RLOCs) after it are its own |
 //! | 0x4080 | BINDING | u8 flags (1 verified), u16 each: translated port, the xTR's own port; u32 each: seconds since its first and its last Map-Register; u64 nonce of the last, 16 octets of xTR-ID, u64 Site-ID; three ADDRESSes after it are the translated one, our RLOC and the xTR's own, and each IID and EID after these is behind it |
+//! | 0xc000 | TRIAL | nothing: of a batch |
 //!
-//! BGP routes come in pages, as there may be a million: an answer ends with a CURSOR if there are more, and the same CURSOR
+//! Locators come in pages, of which all but the last have AFTER at their end. BGP routes come in pages, as there may be a million: an answer ends with a CURSOR if there are more, and the same CURSOR
 //! in the next request asks for the next page. With an EID (and IID) only the routes to exactly that prefix come.
 //!
 //! The counter id of a STAT numbers the names within one answer; the NAME is what identifies a counter.
@@ -164,6 +174,7 @@ mod misses;
 mod nat;
 mod operation;
 mod registration;
+mod request;
 mod server;
 mod session;
 mod sites;

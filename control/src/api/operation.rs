@@ -81,6 +81,13 @@ pub enum Operation {
     },
     /// Read the configuration again, and take up what changed.
     Reload,
+    /// Begin sessions with BGP neighbours anew, or only exchange the routes again.
+    Clear {
+        /// Name or address of one neighbour; `None`: all of them.
+        neighbor: Option<String>,
+        /// Keep the sessions.
+        soft: bool,
+    },
     /// Say of locators that they are to be used again, or not to be.
     Judge {
         /// Which.

@@ -1,19 +1,21 @@
 //! Requests in, replies out: no socket inside.
 
-use std::ops::{Bound, RangeBounds};
+use std::{
+    net::IpAddr,
+    ops::{Bound, RangeBounds},
+};
 
-use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId, Locator, Prefix};
+use altitude_dataplane::mapping::{Eid, EidPrefix};
 
 use super::{
-    AltStatus, Asker, BgpRoute, BgpStatus, BindingStatus, Counts, Done, Entry, Filter, LocatorStatus, MissDetail,
-    Operation, Outcome, PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat,
+    AltStatus, Asker, BgpRoute, BgpStatus, BindingStatus, Counts, Done, Entry, LocatorStatus, MissDetail, Operation,
+    Outcome, PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat,
     SubscriptionStatus, Table, TraceAsk,
     batch::{Failed, batched, member},
-    bgp,
-    entry::{self, Terms},
-    event, locators,
-    message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind, put},
+    bgp, entry, locators,
+    message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, errno, kind, put},
     nat, registration,
+    request::Request,
     session::FILTERS_MAX,
     sites,
     status::{self, Detail, Ids},
@@ -48,8 +50,8 @@ pub trait View {
     /// The ALT.
     fn alt(&self) -> AltStatus;
 
-    /// Locators of the map-cache, ascending.
-    fn locators(&self) -> Vec<LocatorStatus> {
+    /// At most `max` locators of the map-cache behind `after`, ascending; fewer only if there are no more.
+    fn locators(&self, _after: Option<IpAddr>, _max: usize) -> Vec<LocatorStatus> {
         Vec::new()
     }
 
@@ -106,11 +108,12 @@ pub trait Router {
     /// [`Refused`], why not; nothing has changed then.
     fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Outcome, Refused>;
 
-    /// Carries out a batch of a client that may write: all of it, in one round, or nothing.
+    /// Carries out a batch of a client that may write: all of it, in one round, or nothing; as a `trial` nothing, and it is
+    /// said whether it could be.
     ///
     /// # Errors
     /// [`Failed`]: which operation cannot be done, and why; nothing has changed then.
-    fn perform_all(&mut self, _asker: Asker, _operations: Vec<Operation>) -> Result<Done, Failed> {
+    fn perform_all(&mut self, _asker: Asker, _operations: Vec<Operation>, _trial: bool) -> Result<Done, Failed> {
         Err((0, Refused::Unsupported("no batch can be done here")))
     }
 
@@ -236,73 +239,6 @@ impl Pages<'_> {
     }
 }
 
-/// What the TLVs of a request say; each at most once.
-#[derive(Default)]
-pub(super) struct Request {
-    pub(super) table: Option<Option<Table>>,
-    pub(super) instance: Option<InstanceId>,
-    prefix: Option<Prefix>,
-    pub(super) terms: Option<Terms>,
-    /// In the order of the RLOCs, as many as there are.
-    pub(super) locators: Vec<Locator>,
-    pub(super) must_generation: Option<u64>,
-    filters: Vec<Filter>,
-    detail: Option<Detail>,
-    cursor: Option<EidPrefix>,
-    next: Option<u32>,
-}
-
-impl Request {
-    pub(super) fn read(body: &[u8]) -> Result<Self, ProtocolError> {
-        fn once<T>(place: &mut Option<T>, value: T) -> Result<(), ProtocolError> {
-            match place.replace(value) {
-                None => Ok(()),
-                Some(_) => Err(ProtocolError::Value("a TLV is there twice")),
-            }
-        }
-        let mut request = Self::default();
-        for tlv in Tlvs(body) {
-            let (kind, fields) = tlv?;
-            match kind {
-                kind::TABLE => once(&mut request.table, entry::table(fields)?)?,
-                kind::IID => once(&mut request.instance, entry::instance(fields)?)?,
-                kind::EID => once(&mut request.prefix, entry::prefix(fields)?)?,
-                kind::MAPPING => once(&mut request.terms, entry::terms(fields)?)?,
-                kind::RLOC => request.locators.push(entry::locator(fields)?.locator),
-                kind::MUST_GEN => once(&mut request.must_generation, generation(fields)?)?,
-                kind::REACH_INFO => drop(event::reach_info(fields)?),
-                kind::FILTER => request.filters.push(Filter::read(fields)?),
-                kind::DETAIL => once(&mut request.detail, Detail::read(fields)?)?,
-                kind::CURSOR => once(&mut request.cursor, bgp::cursor(fields)?)?,
-                kind::NEXT => once(&mut request.next, sites::next(fields)?)?,
-                other if other & kind::MANDATORY != 0 => return Err(ProtocolError::Unknown(other)),
-                _ => {}
-            }
-        }
-        Ok(request)
-    }
-
-    /// The EID-prefix named.
-    pub(super) fn eid(&self) -> Option<EidPrefix> {
-        self.prefix.map(|prefix| EidPrefix { instance: self.instance.unwrap_or_default(), prefix })
-    }
-
-    /// The tables asked for: the cache if none is named.
-    fn tables(&self) -> &'static [Table] {
-        match self.table {
-            None | Some(Some(Table::Cache)) => &[Table::Cache],
-            Some(Some(Table::Database)) => &[Table::Database],
-            Some(None) => &[Table::Cache, Table::Database],
-        }
-    }
-}
-
-fn generation(mut fields: super::message::Fields<'_>) -> Result<u64, ProtocolError> {
-    let generation = fields.u64()?;
-    fields.end()?;
-    Ok(generation)
-}
-
 fn answer(
     asked: &Header,
     body: &[u8],
@@ -313,8 +249,10 @@ fn answer(
     if asked.flags.has(Flags::REPLY) || asked.flags.has(Flags::EVENT) {
         return Err(Refusal::new(errno::INVALID, "a request is neither a reply nor an event"));
     }
-    let changes =
-        matches!(asked.op, Op::ADD | Op::DELETE | Op::CHANGE | Op::REACH | Op::BADREACH | Op::FLUSH | Op::RELOAD);
+    let changes = matches!(
+        asked.op,
+        Op::ADD | Op::DELETE | Op::CHANGE | Op::REACH | Op::BADREACH | Op::FLUSH | Op::RELOAD | Op::CLEAR
+    );
     if (changes || asked.op == Op::TRACE) && session.rights() == Rights::Read {
         return Err(Refused::Denied.into());
     }
@@ -322,6 +260,9 @@ fn answer(
         return Ok(router.trace(session.asker(), TraceAsk::read(body)?)?);
     }
     let request = Request::read(body)?;
+    if request.trial.is_some() {
+        return Err(Refusal::new(errno::INVALID, "TRIAL is of batches: set ATOMIC"));
+    }
     let view = router.view();
     match asked.op {
         Op::HELLO => {
@@ -364,7 +305,7 @@ pub(super) fn put_done(out: &mut Vec<u8>, op: Op, done: &Done) {
     if let Some(entry) = &done.entry {
         entry::put_entry(out, entry);
     }
-    if matches!(op, Op::FLUSH | Op::REACH | Op::BADREACH | Op::RELOAD) {
+    if matches!(op, Op::FLUSH | Op::REACH | Op::BADREACH | Op::RELOAD | Op::CLEAR) {
         status::put_stats(out, &[Stat::new("touched", done.count)], &mut Ids::default());
     }
 }
@@ -414,9 +355,7 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
             alt.sources.iter().for_each(|source| group(&mut |out| status::put_source(out, source)));
             alt.routes.iter().for_each(|route| group(&mut |out| status::put_route(out, route)));
         }
-        Some(Detail::Locators) => {
-            view.locators().iter().for_each(|locator| group(&mut |out| locators::put_locator(out, locator)));
-        }
+        Some(Detail::Locators) => put_locators(request, view, &mut group),
         Some(Detail::Bgp) => {
             let status = view.bgp();
             if let Some(speaker) = &status.speaker {
@@ -445,6 +384,16 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
     }
     for group in groups {
         pages.add(&group);
+    }
+}
+
+fn put_locators(request: &Request, view: &dyn View, group: &mut sites::Group<'_>) {
+    let page = view.locators(request.after, PAGE);
+    for locator in &page {
+        group(&mut |out| locators::put_locator(out, locator));
+    }
+    if let Some(last) = page.get(PAGE - 1) {
+        group(&mut |out| locators::put_after(out, last.address));
     }
 }
 

@@ -132,6 +132,13 @@ impl View for Fake {
         BgpStatus { speaker: Some(speaker), neighbors: vec![neighbor("east", true), neighbor("west", false)] }
     }
 
+    /// As many as fill two pages and a bit.
+    fn locators(&self, after: Option<IpAddr>, max: usize) -> Vec<LocatorStatus> {
+        let address = |number: u32| IpAddr::from((0xf000_0000 + number).to_be_bytes());
+        let all = (0..5000).map(address).filter(|address| after.is_none_or(|after| *address > after));
+        all.take(max).map(locator).collect()
+    }
+
     fn registrations(&self) -> Vec<RegistrationStatus> {
         let server = |last: u8, standing, prefixes: u32| RegistrationStatus {
             server: [240, 0, 254, last].into(),
@@ -163,6 +170,10 @@ impl View for Fake {
             all.filter(|(eid, _)| wanted(eid)).flat_map(|(eid, count)| (0..count).map(move |n| bgp_route(eid, n)));
         routes.take(max).collect()
     }
+}
+
+fn locator(address: IpAddr) -> LocatorStatus {
+    LocatorStatus { address, up: true, why: "why ".repeat(10), mappings: 7, carrying: 1, probing: None }
 }
 
 fn neighbor(name: &str, up: bool) -> NeighborStatus {
@@ -284,6 +295,35 @@ fn routes_come_in_pages_that_cut_no_prefix() {
     let found = collected(Detail::Routes, exact);
     assert_eq!(found.routes, [0, 1].map(|number| bgp_route(eid("10.3.4.0/24", 0), number)));
     assert_eq!(found.next, None);
+}
+
+#[test]
+fn locators_come_in_pages() {
+    let (mut after, mut found, mut pages) = (None, Vec::new(), Vec::new());
+    loop {
+        let mut body = Vec::new();
+        Detail::Locators.put(&mut body);
+        if let Some(after) = after {
+            locators::put_after(&mut body, after);
+        }
+        let before = found.len();
+        after = None;
+        for (_, body) in ask(Op::STATS, Flags::default(), &body, &fake()) {
+            for tlv in Tlvs(&body) {
+                match tlv.unwrap() {
+                    (kind::LOCATOR, fields) => found.push(locators::locator(fields).unwrap()),
+                    (kind::AFTER, fields) => after = Some(locators::after(fields).unwrap()),
+                    (other, _) => panic!("{other:#x}"),
+                }
+            }
+        }
+        pages.push(found.len() - before);
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [2048, 2048, 904]);
+    assert_eq!(found, fake().locators(None, usize::MAX));
 }
 
 #[test]

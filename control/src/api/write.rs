@@ -5,11 +5,11 @@ use std::{net::IpAddr, time::Duration};
 use altitude_dataplane::mapping::{Action, EidPrefix, Mapping, Ttl};
 
 use super::{
-    Judged, Offer, Operation, RLOCS_MAX, Refused, Table,
+    Judged, Offer, Operation, RLOCS_MAX, Refused, Table, bgp,
     entry::{self, Terms},
     event::{self, Method},
     message::{Flags, Header, Op, kind, put},
-    server::Request,
+    request::Request,
 };
 
 /// What a MAPPING that is not there stands for.
@@ -45,6 +45,11 @@ pub(super) fn operation(asked: &Header, request: Request) -> Result<Operation, R
         Op::CHANGE => Ok(Operation::Change { offer: offer(table, needed()?, request)?, unless_after }),
         Op::DELETE => Ok(Operation::Delete { table, eid: needed()?, unless_after }),
         Op::RELOAD => Ok(Operation::Reload),
+        Op::CLEAR => {
+            let (neighbor, soft) =
+                request.clear.ok_or_else(|| invalid("CLEAR says which neighbour, or that all are meant"))?;
+            Ok(Operation::Clear { neighbor, soft })
+        }
         Op::FLUSH => {
             if eid.is_some() {
                 return Err(invalid("FLUSH takes a table and perhaps an instance: DELETE takes out one EID"));
@@ -133,6 +138,10 @@ pub(super) fn request(operation: &Operation) -> (Op, Flags, Vec<u8>) {
             (Op::FLUSH, if *all { Flags::ALL } else { Flags::default() }, out)
         }
         Operation::Reload => (Op::RELOAD, Flags::default(), out),
+        Operation::Clear { neighbor, soft } => {
+            bgp::put_clear(&mut out, neighbor.as_deref(), *soft);
+            (Op::CLEAR, Flags::default(), out)
+        }
         Operation::Judge { judged, up } => {
             match judged {
                 Judged::Locator(address) => put_judged(&mut out, *address, *up),

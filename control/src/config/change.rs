@@ -111,7 +111,7 @@ fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
     ];
     let whole = differing! {
         old, new,
-        elsewhere { database, map_cache, routes, speaker, roles, log, warnings }
+        elsewhere { database, map_cache, routes, speaker, announce_database, roles, log, warnings }
         fixed {
             ports = "site-port, core-port, native-port",
             rlocs = "rlocs",

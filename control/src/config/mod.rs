@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admit;
 pub mod change;
 mod draft;
 mod file;
@@ -84,6 +85,8 @@ pub struct Config {
     pub ribs: BTreeMap<InstanceId, RibSource>,
     /// Our BGP speaker, if there is one.
     pub speaker: Option<SpeakerSettings>,
+    /// It tells its neighbours of our EID-prefixes.
+    pub announce_database: bool,
     /// What we are besides an xTR, and whom we ask.
     pub roles: Roles,
     /// Whom the database is registered with, each address once.

@@ -57,6 +57,12 @@ impl Publisher {
         }
     }
 
+    /// The longest of our EID-prefixes that holds all of this one.
+    #[must_use]
+    pub fn own_covering(&self, eid: &EidPrefix) -> Option<EidPrefix> {
+        self.own.covering(eid).map(|(own, _)| own)
+    }
+
     /// The longest of our EID-prefixes that holds the EID.
     #[must_use]
     pub fn own_prefix(&self, eid: Eid) -> Option<EidPrefix> {

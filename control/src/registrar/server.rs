@@ -8,6 +8,7 @@ use std::{
 };
 
 use altitude_dataplane::mapping::{EidPrefix, Mapping};
+use hashbrown::HashMap;
 
 use super::{
     CONFIRM_EVERY, MapServer, NotifyFault, Output, RETRY_FIRST, RETRY_MAX, Way,
@@ -198,8 +199,10 @@ impl Server {
     /// come faster than a message is sent again: a locator that flaps is no flood.
     pub(super) fn change(&mut self, now: Instant, old: &[Mapping], new: &[Mapping], todo: &mut Vec<Output>) {
         let mut before = std::mem::take(&mut self.prefixes);
+        let old: HashMap<EidPrefix, &Mapping> = old.iter().map(|mapping| (mapping.eid, mapping)).collect();
         let told = |mapping: &Mapping| {
-            let same = old.contains(mapping).then(|| before.remove(&mapping.eid)).flatten();
+            let as_before = old.get(&mapping.eid).is_some_and(|old| *old == mapping);
+            let same = as_before.then(|| before.remove(&mapping.eid)).flatten();
             (mapping.eid, same.unwrap_or((PrefixStanding::Waiting, now)))
         };
         self.prefixes = new.iter().map(told).collect();

@@ -93,6 +93,12 @@ pub(crate) fn cache_entry(text: &str, rlocs: u8) -> Entry {
     Entry::new(Table::Cache, &mapping(text, 0, &rlocs), Origin::MapReply, UNIX_EPOCH, |_| true)
 }
 
+impl Tables {
+    fn entries_of(&mut self, table: Table) -> &mut Vec<Entry> {
+        if table == Table::Cache { &mut self.cache } else { &mut self.database }
+    }
+}
+
 impl View for Tables {
     fn generation(&self) -> u64 {
         42
@@ -127,31 +133,30 @@ impl altitude_control::api::Router for Tables {
     fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Outcome, Refused> {
         let at = |cache: &[Entry], eid: &EidPrefix| cache.iter().position(|entry| entry.eid == *eid);
         let made = |offer: &Offer| Entry {
-            left: offer.life,
+            left: offer.life.filter(|_| offer.table == Table::Cache),
             ephemeral: offer.ephemeral,
             ..Entry::new(offer.table, &offer.mapping, Origin::Api, UNIX_EPOCH, |_| true)
         };
         let event = match operation {
-            Operation::Add(offer) if offer.table == Table::Database => return Err(Refused::Unsupported("not here")),
-            Operation::Add(offer) if at(&self.cache, &offer.mapping.eid).is_some() => {
+            Operation::Add(offer) if at(self.entries_of(offer.table), &offer.mapping.eid).is_some() => {
                 return Err(Refused::Exists(offer.mapping.eid));
             }
             Operation::Add(offer) => {
                 let entry = made(&offer);
-                self.cache.push(entry.clone());
+                self.entries_of(offer.table).push(entry.clone());
                 Event::Added(entry)
             }
             Operation::Change { unless_after: Some(41), offer } => return Err(Refused::Changed(offer.mapping.eid)),
             Operation::Change { offer, .. } => {
                 let missing = || Refused::Missing("nothing there".to_owned());
-                let place = at(&self.cache, &offer.mapping.eid).ok_or_else(missing)?;
-                self.cache[place] = made(&offer);
+                let place = at(self.entries_of(offer.table), &offer.mapping.eid).ok_or_else(missing)?;
+                self.entries_of(offer.table)[place] = made(&offer);
                 Event::Changed(made(&offer))
             }
             Operation::Delete { table, eid, .. } => {
                 let missing = || Refused::Missing("nothing there".to_owned());
-                let place = at(&self.cache, &eid).ok_or_else(missing)?;
-                self.cache.remove(place);
+                let place = at(self.entries_of(table), &eid).ok_or_else(missing)?;
+                self.entries_of(table).remove(place);
                 Event::Deleted { table, eid, expired: eid.prefix.length() == 24 }
             }
             Operation::Flush { table, instance, all } => {
@@ -162,7 +167,9 @@ impl altitude_control::api::Router for Tables {
                 let rtt = Some(Duration::from_micros(1500));
                 Event::Judged { locator, up, method: Method::Admin, state: "unknown", rtt }
             }
-            Operation::Judge { .. } | Operation::Reload => return Err(Refused::Unsupported("not here")),
+            Operation::Judge { .. } | Operation::Clear { .. } | Operation::Reload => {
+                return Err(Refused::Unsupported("not here"));
+            }
         };
         if let Event::Added(entry) = &event
             && entry.eid.prefix.address().to_string().starts_with("66.")
@@ -177,7 +184,7 @@ impl altitude_control::api::Router for Tables {
         Ok(Done::default().into())
     }
 
-    fn perform_all(&mut self, asker: Asker, operations: Vec<Operation>) -> Result<Done, Failed> {
+    fn perform_all(&mut self, asker: Asker, operations: Vec<Operation>, _trial: bool) -> Result<Done, Failed> {
         Batch::verify(operations.clone(), self)?;
         let count = operations.len() as u64;
         for operation in operations {
@@ -188,21 +195,19 @@ impl altitude_control::api::Router for Tables {
 }
 
 impl Checks for Tables {
-    fn holds(&self, eid: &EidPrefix) -> bool {
-        self.cache.iter().any(|entry| entry.eid == *eid)
-    }
-
-    fn writable(&self, table: Table) -> Result<(), Refused> {
-        if table == Table::Cache { Ok(()) } else { Err(Refused::Unsupported("not here")) }
+    fn holds(&self, table: Table, eid: &EidPrefix) -> bool {
+        let entries = if table == Table::Cache { &self.cache } else { &self.database };
+        entries.iter().any(|entry| entry.eid == *eid)
     }
 
     fn acceptable(&self, offer: &Offer) -> Result<(), Refused> {
-        self.writable(offer.table)
+        let nowhere = offer.table == Table::Database && offer.mapping.locators.is_empty();
+        if nowhere { Err(Refused::Invalid("it leads nowhere".to_owned())) } else { Ok(()) }
     }
 
-    fn unchanged(&self, eid: &EidPrefix, unless_after: Option<u64>) -> Result<(), Refused> {
+    fn unchanged(&self, table: Table, eid: &EidPrefix, unless_after: Option<u64>) -> Result<(), Refused> {
         match unless_after {
-            _ if !self.holds(eid) => Err(Refused::Missing("nothing there".to_owned())),
+            _ if !self.holds(table, eid) => Err(Refused::Missing("nothing there".to_owned())),
             Some(41) => Err(Refused::Changed(*eid)),
             _ => Ok(()),
         }

@@ -144,7 +144,8 @@ pub fn forward(device: &Device, stop: &AtomicBool, ready: impl FnOnce()) -> Resu
             let far = (0..device.prefixes).map(|index| Traffic::far(v4, index)).collect();
             // The table's other ends live as long as the worker runs.
             let (_writer, mut readers) = table(device.families, &Mappings::listed(device.families, far), 1);
-            let Ready { worker, counters, misses: _misses } = Ready::new(device.families, umem, Tuning::default());
+            let Ready { worker, counters, misses: _misses, watch: _watch } =
+                Ready::new(device.families, umem, Tuning::default());
             let _steering = steered(&ports)?;
             ready();
             let (start, before) = clock()?;

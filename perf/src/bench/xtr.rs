@@ -33,6 +33,8 @@ pub(super) struct Ready {
     pub(super) worker: Worker,
     pub(super) counters: Arc<Counters>,
     pub(super) misses: queue::Consumer<Miss>,
+    /// Where somebody could look on.
+    pub(super) watch: tap::Watch,
 }
 
 /// How a worker goes about it.
@@ -72,10 +74,10 @@ impl Ready {
         };
         let (queue, misses) = queue::misses(64);
         let counters = Arc::<Counters>::default();
-        // As the program has it, with nobody who looks on.
-        let (tap, _watch) = tap::tap();
+        // As the program has it.
+        let (tap, watch) = tap::tap();
         let worker = Worker::new(settings, umem, queue, counters.clone()).with_tap(tap);
-        Self { worker, counters, misses }
+        Self { worker, counters, misses, watch }
     }
 }
 

@@ -44,7 +44,7 @@ fn a_batch_is_done_whole_or_not_at_all() {
         (&[change(21, Some(seen)), change(22, Some(seen))], (1, "EAGAIN")),
         (
             &[delete("1.0.0.0/8"), Operation::Add(Offer { table: Table::Database, ..offer(eid("4.0.0.0/8"), 20) })],
-            (1, ""),
+            (1, "EINVAL"),
         ),
     ];
     for (operations, (at, name)) in refusals {

@@ -1,6 +1,7 @@
 //! A running router, changed and watched through its mapping API.
 
 mod batch;
+mod database;
 mod mapd;
 mod shown;
 
@@ -130,8 +131,11 @@ fn a_client_changes_the_map_cache_and_others_hear_of_it() {
     // One event, and not one for each mapping.
     assert!(matches!(next_change(&mut listener), Event::Flushed { .. }));
     assert!(writer.dump(Table::Cache).unwrap().is_empty());
-    let database = Offer { table: Table::Database, ..offer(place, 20) };
-    assert_eq!(refused(writer.perform(&Operation::Add(database))), libc_errno("EOPNOTSUPP"));
+    // It has no site.
+    let database = Offer { table: Table::Database, ..offer(place, 30) };
+    assert_eq!(refused(writer.perform(&Operation::Add(database))), libc_errno("EINVAL"));
+    let flush = Operation::Flush { table: Table::Database, instance: None, all: true };
+    assert_eq!(refused(writer.perform(&flush)), libc_errno("EOPNOTSUPP"));
 }
 
 /// The number of an error.
@@ -142,6 +146,7 @@ fn libc_errno(name: &str) -> u32 {
         "ENOENT" => Errno::ENOENT,
         "EAGAIN" => Errno::EAGAIN,
         "ENOSPC" => Errno::ENOSPC,
+        "EINVAL" => Errno::EINVAL,
         _ => Errno::EOPNOTSUPP,
     };
     number as u32

@@ -59,6 +59,17 @@ fn library() -> PathBuf {
     folder
 }
 
+/// Compiles an example in C.
+pub(super) fn compiled(lab: &Lab, name: &str) -> PathBuf {
+    let (library, source, program) = (library(), top().join("ffi"), lab.folder().join(name));
+    let mut compile = Command::new("cc");
+    compile.args(["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-pedantic", "-Werror", "-I"]);
+    compile.arg(source.join("include")).arg(source.join(format!("examples/{name}.c"))).arg("-L").arg(&library);
+    compile.arg("-laltitude").arg(format!("-Wl,-rpath,{}", library.display())).arg("-o").arg(&program);
+    lab::run(&mut compile).unwrap();
+    program
+}
+
 /// What a daemon has put in is there, and its router asked nobody.
 fn judge(router: &Router) {
     let json: Value = serde_json::from_str(&router.show(&["map-cache", "--json"]).unwrap()).unwrap();
@@ -104,15 +115,8 @@ fn a_mapping_daemon_in_c_resolves_the_demo() {
     if let Err(why) = lab::available() {
         return println!("SKIP: {why}");
     }
-    let library = library();
     resolves(|lab, api| {
-        let (source, program) = (top().join("ffi"), lab.folder().join("mapd"));
-        let mut compile = Command::new("cc");
-        compile.args(["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-pedantic", "-Werror", "-I"]);
-        compile.arg(source.join("include")).arg(source.join("examples/mapd.c")).arg("-L").arg(&library);
-        compile.arg("-laltitude").arg(format!("-Wl,-rpath,{}", library.display())).arg("-o").arg(&program);
-        lab::run(&mut compile).unwrap();
-        let mut command = lab.xtrs[0].command(&program);
+        let mut command = lab.xtrs[0].command(compiled(lab, "mapd"));
         command.arg(api).args([SITES[0].rloc.0.to_string().as_str(), SERVER]);
         command
     });

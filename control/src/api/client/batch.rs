@@ -10,7 +10,7 @@ use nix::{
 use super::{Client, ClientError, PATIENCE, Performed, refused};
 use crate::api::{
     BATCH_MAX, Operation, ProtocolError,
-    message::{Flags, Header, Tlvs, kind},
+    message::{Flags, Header, Tlvs, kind, put},
     write,
 };
 
@@ -21,6 +21,18 @@ impl Client {
     /// As of [`hello`](Self::hello); [`ClientError::BatchRefused`] says which cannot be done and why, and nothing has changed
     /// then.
     pub fn perform_all(&mut self, operations: &[Operation]) -> Result<Performed, ClientError> {
+        self.batch(operations, false)
+    }
+
+    /// Asks whether all of these could be done now, and does nothing.
+    ///
+    /// # Errors
+    /// As of [`perform_all`](Self::perform_all).
+    pub fn try_all(&mut self, operations: &[Operation]) -> Result<Performed, ClientError> {
+        self.batch(operations, true)
+    }
+
+    fn batch(&mut self, operations: &[Operation], trial: bool) -> Result<Performed, ClientError> {
         let Some(last) = operations.len().checked_sub(1) else {
             return Ok(Performed { generation: self.generation, entry: None, count: 0 });
         };
@@ -29,7 +41,10 @@ impl Client {
         let mut sent = None;
         // One too many shows the mistake, and the last one that it is over.
         for (at, operation) in operations.iter().enumerate().filter(|(at, _)| *at <= BATCH_MAX || *at == last) {
-            let (op, flags, body) = write::request(operation);
+            let (op, flags, mut body) = write::request(operation);
+            if trial && at == 0 {
+                put(&mut body, kind::TRIAL, |_| {});
+            }
             let more = if at < last { Flags::MORE } else { Flags::default() };
             let flags = flags.with(Flags::ATOMIC).with(more);
             let header = Header { op, flags, errno: 0, sequence: first + at as u64, generation: 0 };

@@ -128,8 +128,8 @@ fn whatever_fails_nothing_is_done_and_the_reply_names_it() {
         (vec![add("66.6.0.0/16")], errno::INVALID),
         (vec![odd(plain.clone(), |offer| offer.mapping.version = 4096)], errno::INVALID),
         (vec![odd(plain.clone(), |offer| offer.mapping.locators[0].address = [5, 5, 9, 9].into())], errno::INVALID),
-        (vec![odd(plain, |offer| offer.table = Table::Database)], errno::UNSUPPORTED),
-        (vec![delete_own], errno::UNSUPPORTED),
+        (vec![odd(plain, |offer| offer.table = Table::Database)], errno::INVALID),
+        (vec![delete_own], errno::INVALID),
         (vec![flush], errno::INVALID),
         (vec![Operation::Reload], errno::INVALID),
     ];
@@ -225,6 +225,50 @@ fn who_may_only_read_batches_nothing_and_others_messages_in_between_are_their_ow
     assert_eq!(Header::split(&send(&mut book, &mut other, &run)[0]).unwrap().0.errno, 0);
     let (sequence, errno, _) = failed(&send(&mut book, &mut session, &run[2..]));
     assert_eq!((sequence, errno), (100, errno::EXISTS), "3.0.0.0/8 came in between");
+}
+
+#[test]
+fn a_batch_of_the_database_is_one_too() {
+    let own = |operation| match operation {
+        Operation::Add(offer) => Operation::Add(Offer { table: Table::Database, ..offer }),
+        Operation::Delete { eid, unless_after, .. } => Operation::Delete { table: Table::Database, eid, unless_after },
+        other => other,
+    };
+    let (mut book, mut session) = (Book::default(), session());
+    let run = messages(&[own(add("3.0.0.0/8")), own(add("4.0.0.0/8")), own(delete("3.0.0.0/8", None))]);
+    assert_eq!(Header::split(&send(&mut book, &mut session, &run)[0]).unwrap().0.errno, 0);
+    let left: Vec<_> = book.entries.values().map(|entry| (entry.table, entry.eid)).collect();
+    assert_eq!(left, [(Table::Database, eid("4.0.0.0/8", 0))]);
+    // The cache's operations are about other entries.
+    let run = messages(&[delete("4.0.0.0/8", None)]);
+    assert_eq!(failed(&send(&mut book, &mut session, &run)).1, errno::NOT_FOUND);
+}
+
+/// A message of a batch with TRIAL behind its body.
+fn trial(message: &[u8]) -> Vec<u8> {
+    let (header, body) = Header::split(message).unwrap();
+    header.message(&[body, &[0, 0xc0, 0, 0]].concat())
+}
+
+#[test]
+fn a_trial_says_what_a_batch_would_and_does_nothing() {
+    let (mut book, mut session) = (book(), session());
+    let before = book.entries.clone();
+    for at in 0..3 {
+        let mut run = messages(&[add("3.0.0.0/8"), delete("1.0.0.0/8", None), add("4.0.0.0/8")]);
+        run[at] = trial(&run[at]);
+        assert_eq!(Header::split(&send(&mut book, &mut session, &run)[0]).unwrap().0.errno, 0, "{at}");
+        assert!(book.entries == before && book.asked.is_empty() && book.generation == 0, "{at}");
+    }
+    let mut run = messages(&[add("3.0.0.0/8"), add("1.0.0.0/8")]);
+    run[0] = trial(&run[0]);
+    assert_eq!(failed(&send(&mut book, &mut session, &run)).1, errno::EXISTS);
+    // Alone it is no batch, and does nothing either.
+    let (op, flags, body) = super::super::write::request(&add("3.0.0.0/8"));
+    let single = trial(&Header { op, flags, errno: 0, sequence: 5, generation: 0 }.message(&body));
+    let replies = send(&mut book, &mut session, &[single]);
+    assert_eq!(Header::split(&replies[0]).unwrap().0.errno, errno::INVALID);
+    assert!(book.entries == before && book.asked.is_empty());
 }
 
 #[test]

@@ -56,14 +56,17 @@ impl Router for Book {
                 entry => Ok(Done { entry, count: 1 }),
             },
             Operation::Flush { .. } => Ok(Done { entry: None, count: std::mem::take(&mut self.entries).len() as u64 }),
-            Operation::Judge { .. } | Operation::Reload => Ok(Done { entry: None, count: 3 }),
+            Operation::Judge { .. } | Operation::Clear { .. } | Operation::Reload => Ok(Done { entry: None, count: 3 }),
         };
         self.generation += u64::from(done.is_ok());
         done.map(Outcome::Done)
     }
 
-    fn perform_all(&mut self, asker: Asker, operations: Vec<Operation>) -> Result<Done, Failed> {
+    fn perform_all(&mut self, asker: Asker, operations: Vec<Operation>, trial: bool) -> Result<Done, Failed> {
         let batch = Batch::verify(operations.clone(), self)?;
+        if trial {
+            return Ok(Done { entry: None, count: operations.len() as u64 });
+        }
         for eid in batch.removes() {
             self.entries.remove(&eid);
         }
@@ -80,22 +83,17 @@ impl Router for Book {
 
 /// 66.0.0.0/8 is its own, and all that is there has changed since the generation 41.
 impl Checks for Book {
-    fn holds(&self, eid: &EidPrefix) -> bool {
-        self.entries.contains_key(eid)
-    }
-
-    fn writable(&self, table: Table) -> Result<(), Refused> {
-        if table == Table::Cache { Ok(()) } else { Err(Refused::Unsupported("not the database")) }
+    fn holds(&self, table: Table, eid: &EidPrefix) -> bool {
+        self.entries.get(eid).is_some_and(|entry| entry.table == table)
     }
 
     fn acceptable(&self, offer: &Offer) -> Result<(), Refused> {
-        self.writable(offer.table)?;
         let own = eid("66.0.0.0/8", 0).covers(&offer.mapping.eid);
         if own { Err(Refused::Invalid("our own".to_owned())) } else { Ok(()) }
     }
 
-    fn unchanged(&self, eid: &EidPrefix, unless_after: Option<u64>) -> Result<(), Refused> {
-        match self.entries.get(eid) {
+    fn unchanged(&self, table: Table, eid: &EidPrefix, unless_after: Option<u64>) -> Result<(), Refused> {
+        match self.entries.get(eid).filter(|entry| entry.table == table) {
             None => Err(Refused::Missing(format!("no entry for exactly {eid}"))),
             Some(_) if unless_after == Some(41) => Err(Refused::Changed(*eid)),
             Some(_) => Ok(()),
@@ -131,6 +129,8 @@ fn operations() -> Vec<Operation> {
         Operation::Judge { judged: Judged::Locator([240, 0, 254, 20].into()), up: false },
         Operation::Judge { judged: Judged::Mapping(eid("2.2.2.0/24", 1)), up: true },
         Operation::Reload,
+        Operation::Clear { neighbor: Some("10.42.0.1".to_owned()), soft: true },
+        Operation::Clear { neighbor: None, soft: false },
     ]
 }
 
@@ -195,7 +195,9 @@ fn octets(operation: &Operation) -> ([u8; 4], Vec<u8>) {
 
 #[test]
 fn golden_change_delete_flush_and_verdicts() {
-    let [_, change, hole, delete, flush, flush_all, bad, reach, reload] = &operations()[..] else { panic!("nine") };
+    let [_, change, hole, delete, flush, flush_all, bad, reach, reload, soft, all] = &operations()[..] else {
+        panic!("eleven")
+    };
     let (head, body) = octets(change);
     assert_eq!(head, [3, 0, 0, 0]);
     assert_eq!(
@@ -220,6 +222,9 @@ fn golden_change_delete_flush_and_verdicts() {
     let place = vec![2, 0, 4, 0, 1, 0, 0, 0, 3, 0, 8, 0, 0, 1, 24, 0, 2, 2, 2, 0];
     assert_eq!(octets(reach), ([6, 0, 0, 0], place));
     assert_eq!(octets(reload), ([0, 0x40, 0, 0], Vec::new()));
+    let clear = [&[0x29, 0x40, 10, 0, 1][..], b"10.42.0.1"].concat();
+    assert_eq!(octets(soft), ([2, 0x40, 0, 0], clear));
+    assert_eq!(octets(all), ([2, 0x40, 0, 0], vec![0x29, 0x40, 1, 0, 0]));
 }
 
 #[test]

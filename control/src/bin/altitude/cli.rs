@@ -1,5 +1,6 @@
 //! The command line: what it takes, and the help that teaches it.
 
+mod apply;
 mod eid;
 mod examples;
 mod lig;
@@ -18,8 +19,9 @@ use clap::{Parser, Subcommand};
 
 use self::examples::{LIG_EXAMPLES, MAP_EXAMPLES, RUN_ABOUT, RUN_EXAMPLES, SHOW_EXAMPLES, TRACE_ABOUT, TRACE_EXAMPLES};
 pub(crate) use self::{
+    apply::changes,
     lig::{EidOrSelf, Lig},
-    map::{JudgedArguments, Map, MapCommand, filter},
+    map::{JudgedArguments, Map, MapCommand, filter, table},
     run::Run,
     show::{Show, What},
     top::Top,
@@ -69,6 +71,15 @@ pub(crate) enum Command {
     /// Watch packets pass through a running router, each with what became of it.
     #[command(long_about = TRACE_ABOUT, after_long_help = TRACE_EXAMPLES)]
     Trace(Trace),
+    /// Begin sessions with BGP neighbours of a running router anew, or have their routes exchanged again.
+    Bgp {
+        #[command(subcommand)]
+        what: BgpCommand,
+
+        /// Socket of the router's mapping API: what it was started with.
+        #[arg(long, value_name = "PATH", default_value = API_PATH, global = true)]
+        api: PathBuf,
+    },
     /// Have a running router read its configuration again, and take up what changed.
     ///
     /// EID-prefixes and their locators, static mappings, static routes of the ALT, Map-Resolvers and the log level change while
@@ -94,6 +105,21 @@ pub(crate) enum Command {
     Man {
         /// The folder; made if it is missing.
         folder: PathBuf,
+    },
+}
+
+/// `altitude bgp`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BgpCommand {
+    /// End a neighbour's session and begin it anew; its routes are gone until it has sent them again. `altitude show bgp` tells
+    /// how that goes.
+    Clear {
+        /// Name or address of a neighbour, or `all`.
+        neighbor: String,
+
+        /// Keep the session: ask for its routes again (RFC 2918), and send it ours.
+        #[arg(long)]
+        soft: bool,
     },
 }
 

@@ -7,6 +7,7 @@ mod begin;
 mod bgp;
 mod clients;
 mod counts;
+mod database;
 mod features;
 mod inside;
 mod lisp_sec;
@@ -46,6 +47,7 @@ use altitude_control::{
     },
     api::{MissReason, Rights},
     config::Config,
+    database::Database,
     lisp_sec::gate::Gate,
     map_cache::{self, Cached, MapCache},
     map_resolver::{Choice, MapResolver},
@@ -118,6 +120,8 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// The control thread's state.
 pub(crate) struct Driver<'a> {
     config: &'a Config,
+    /// Our own mappings: the configuration's, and what clients made of them.
+    own: Database,
     source: reload::Source<'a>,
     poll: Poll,
     signals: Signals,
@@ -173,7 +177,6 @@ pub(crate) struct Driver<'a> {
     service: Service,
     /// When the MTUs of tunnels are to be looked at.
     next_paths: Option<Instant>,
-    started: Instant,
     buffer: Vec<u8>,
 }
 
@@ -301,7 +304,7 @@ impl Driver<'_> {
         let Some(strangers) = &mut self.strangers else { return true };
         let ours = |address| {
             let eid = Eid { address, ..miss.destination };
-            self.config.database.iter().any(|own| own.eid.covers(&EidPrefix::host(eid)))
+            self.publisher.own_prefix(eid).is_some()
         };
         ours(miss.source) || ours(miss.destination.address) || strangers.allow(now, miss.source).is_ok()
     }

@@ -24,7 +24,7 @@ use std::{
 
 use altitude_control::config::{self, Draft, Machine};
 use clap::Parser;
-use cli::{Cli, Command};
+use cli::{BgpCommand, Cli, Command};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -40,6 +40,9 @@ fn main() -> ExitCode {
         }
         Command::Top(arguments) => top::top(&arguments),
         Command::Trace(arguments) => trace::trace(&arguments).map_err(|error| format!("altitude: {error}")),
+        Command::Bgp { what: BgpCommand::Clear { neighbor, soft }, api } => {
+            map::clear(&api, &neighbor, soft).map_err(|error| format!("altitude: {error}"))
+        }
         Command::Reload { api } => map::reload(&api).map_err(|error| format!("altitude: {error}")),
         Command::Completions { shell } => cli::pages::completions(shell).map_err(|error| format!("altitude: {error}")),
         Command::Man { folder } => man(&folder),

@@ -1,9 +1,10 @@
-//! `altitude map`: has a running router change its map-cache, and prints what it says.
+//! `altitude map`: has a running router change its tables, and prints what it says.
 //!
 //! JSON, stable as that of `show`:
 //!
 //! ```text
 //! add, change, flush, reach, badreach  { "done": NAME, "generation": N, "count": N }
+//! apply    { "done": "apply" or "dry-run", "generation": N, "count": N }
 //! del      { "done": "del", "generation": N, "count": N, "entry": entry }
 //! get      { "generation": N, "entry": entry or null }
 //! monitor  one a line: { "event": NAME, "number": N, "overrun": bool, … } with
@@ -14,6 +15,7 @@
 //!          reach, badreach "locator", "method", "state", "rtt" (microseconds or null)
 //! ```
 
+mod apply;
 mod monitor;
 
 pub(crate) use monitor::clock;
@@ -30,7 +32,7 @@ use altitude_control::api::{
 use serde_json::json;
 
 use crate::{
-    cli::{JudgedArguments, Map, MapCommand, filter},
+    cli::{JudgedArguments, Map, MapCommand, filter, table},
     show,
 };
 
@@ -43,6 +45,8 @@ pub(crate) enum MapError {
     Print(#[from] io::Error),
     #[error("no entry for {0}")]
     Missing(String),
+    #[error("{0}")]
+    File(String),
 }
 
 /// Does what is asked, and prints.
@@ -53,7 +57,7 @@ pub(crate) fn map(arguments: &Map) -> Result<(), MapError> {
             monitor::monitor(&mut client, filter(only, *eid), *count, arguments.json, &mut io::stdout().lock())
         }
         MapCommand::Get { eid, database } => {
-            let table = if *database { Table::Database } else { Table::Cache };
+            let table = table(*database);
             let entry = client.find(table, eid)?;
             if arguments.json {
                 let entry = entry.as_ref().map(show::entry_document);
@@ -63,6 +67,7 @@ pub(crate) fn map(arguments: &Map) -> Result<(), MapError> {
                 print(&show::entries(table, vec![entry]))
             }
         }
+        MapCommand::Apply { file, dry_run } => apply::apply(&mut client, file, *dry_run, arguments.json),
         change => {
             let (name, operation) = operation(change);
             let performed = client.perform(&operation)?;
@@ -86,6 +91,13 @@ pub(crate) fn reload(api: &Path) -> Result<(), MapError> {
     print(&said("reload", &Operation::Reload, &performed, false))
 }
 
+/// `altitude bgp clear`.
+pub(crate) fn clear(api: &Path, neighbor: &str, soft: bool) -> Result<(), MapError> {
+    let operation = Operation::Clear { neighbor: Some(neighbor.to_owned()).filter(|named| named != "all"), soft };
+    let performed = Client::connect(api)?.perform(&operation)?;
+    print(&said("clear", &operation, &performed, false))
+}
+
 /// The operation of a command that is one, with its name.
 fn operation(command: &MapCommand) -> (&'static str, Operation) {
     let judged = |arguments: &JudgedArguments| match (arguments.rloc, arguments.eid) {
@@ -95,18 +107,16 @@ fn operation(command: &MapCommand) -> (&'static str, Operation) {
     };
     match command {
         MapCommand::Add(offer) => ("add", Operation::Add(offer.offer())),
-        MapCommand::Change { offer, since } => {
-            ("change", Operation::Change { offer: offer.offer(), unless_after: *since })
-        }
-        MapCommand::Del { eid, since } => {
-            ("del", Operation::Delete { table: Table::Cache, eid: *eid, unless_after: *since })
-        }
+        MapCommand::Change(arguments) => ("change", arguments.operation()),
+        MapCommand::Del(arguments) => ("del", arguments.operation()),
         MapCommand::Flush { instance, all } => {
             ("flush", Operation::Flush { table: Table::Cache, instance: *instance, all: *all })
         }
         MapCommand::Reach(arguments) => ("reach", Operation::Judge { judged: judged(arguments), up: true }),
         MapCommand::Badreach(arguments) => ("badreach", Operation::Judge { judged: judged(arguments), up: false }),
-        MapCommand::Get { .. } | MapCommand::Monitor { .. } => unreachable!("these change nothing"),
+        MapCommand::Get { .. } | MapCommand::Monitor { .. } | MapCommand::Apply { .. } => {
+            unreachable!("these change nothing")
+        }
     }
 }
 
@@ -131,6 +141,8 @@ fn said(name: &str, operation: &Operation, performed: &Performed, json: bool) ->
         Operation::Flush { .. } => format!("took out {}\n", many("mapping")),
         Operation::Judge { up: true, .. } => format!("to be used again: {}\n", many("locator")),
         Operation::Judge { up: false, .. } => format!("out of use: {}\n", many("locator")),
+        Operation::Clear { soft: true, .. } => format!("routes are exchanged again with {}\n", many("neighbour")),
+        Operation::Clear { .. } => format!("begun anew: {}\n", many("session")),
         Operation::Reload if *count == 0 => "nothing changed\n".to_owned(),
         Operation::Reload => format!("changed: {count}\n"),
     }

@@ -65,7 +65,7 @@ pub(super) fn speaker(draft: &Draft, around: &Around<'_>, findings: &mut Finding
             );
         }
     }
-    let announces = given.announce_database.as_ref().is_none_or(|given| given.value);
+    let announces = announces_database(draft);
     let database = around.database.iter().filter(|_| announces).map(|own| own.value.eid);
     let routes = around.routes.iter().filter(|route| route.announce).map(|route| route.eid);
     let mut originate: Vec<EidPrefix> = database.chain(routes).collect();
@@ -80,6 +80,11 @@ pub(super) fn speaker(draft: &Draft, around: &Around<'_>, findings: &mut Finding
         restart_time: restart_time?,
         ..default
     })
+}
+
+/// Whether neighbours are told of our EID-prefixes.
+pub(super) fn announces_database(draft: &Draft) -> bool {
+    draft.alt.announce_database.as_ref().is_none_or(|given| given.value)
 }
 
 /// What needs a speaker, without one.

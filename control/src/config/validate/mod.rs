@@ -16,7 +16,7 @@ mod roles;
 mod settings;
 mod site;
 mod sites;
-mod values;
+pub(super) mod values;
 
 use std::{collections::HashMap, hash::Hash, net::IpAddr};
 
@@ -100,8 +100,7 @@ pub(super) fn validate(
     let features = features::features(draft, &database, probing.is_some(), findings);
     let pubsub = pubsub::pubsub(draft, &database, &roles, folder, findings);
     let nat = nat::nat(draft, (&rlocs, &database), &roles, &map_servers, folder, findings);
-    apart(&rlocs, &tunnels, &database, findings);
-    complete(draft, findings);
+    whole(draft, &rlocs, &tunnels, &database, findings);
     match settings::tuning(&draft.settings, ports.len(), machine, findings) {
         Some(tuning) if findings.list.is_empty() => Ok(Config {
             ports,
@@ -112,6 +111,7 @@ pub(super) fn validate(
             routes,
             ribs,
             speaker,
+            announce_database: bgp::announces_database(draft),
             roles,
             map_servers,
             identity,
@@ -144,6 +144,18 @@ pub(super) fn validate(
         }),
         _ => Err(source.locate(std::mem::take(&mut findings.list))),
     }
+}
+
+/// What no part can see by itself.
+fn whole(
+    draft: &Draft,
+    rlocs: &[Given<IpAddr>],
+    tunnels: &[Given<Tunnel>],
+    database: &[Given<Mapping>],
+    findings: &mut Findings,
+) {
+    apart(rlocs, tunnels, database, findings);
+    complete(draft, findings);
 }
 
 /// RLOCs and tunnel ends live outside our EID-prefixes: neither may need LISP to be reached (RFC 9300 §4, RFC 9301

@@ -27,7 +27,7 @@ pub(super) fn rloc(given: &Given<String>, findings: &mut Findings) -> Option<IpA
 }
 
 /// Why an address cannot be an RLOC.
-fn unroutable(address: IpAddr) -> Option<&'static str> {
+pub(in crate::config) fn unroutable(address: IpAddr) -> Option<&'static str> {
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),

@@ -9,17 +9,25 @@
 //!   client, and a second of the program's CPU time.
 //! * `api/…`: the program's mapping API: microseconds from a GET or an ADD to its answer, ADDs a second one after another, and the
 //!   share of a core that ten thousand ADDs a second take.
+//! * `trace/…`: a worker's rate while every packet is shown to a client (`whole`, `headers`: their first 128 octets), and while a
+//!   trace looks at every packet and wants none (`nothing`), beside its rate while nobody looks on; and the share of packets that
+//!   found room on their way.
+//! * `abi/…`: nanoseconds of `altitude_lisp_output()` and `altitude_lisp_input()` for a packet, called from C, beside what a packet
+//!   costs a worker.
 //! * `octets`: what a registration occupies, by what the process grew.
 //!
 //! Beside `register` stands the MAC alone, read and verified; beside requests the codec with a hash table of the same prefixes, which
 //! knows no longest match, no gap, no limits.
 
+mod abi;
 mod clients;
 mod misses;
 mod registry;
 mod sockets;
 
-use super::{Report, Row, median};
+use std::time::Duration;
+
+use super::{Report, Row, median, mem::traced};
 use crate::lab;
 
 /// What is measured.
@@ -54,6 +62,12 @@ pub fn bench(report: &Report, choice: &Choice) -> Result<(), String> {
     }
     if wants("misses") {
         missing(report, choice);
+    }
+    if wants("trace") {
+        tracing(report, choice);
+    }
+    if wants("abi") {
+        calling(report, choice).map_err(|error| error.to_string())?;
     }
     type Live = fn(&Report, &Choice, u32) -> Result<(), lab::LabError>;
     let live: [(&str, Live); 2] = [("sockets", through_sockets), ("api", through_the_api)];
@@ -96,6 +110,61 @@ fn missing(report: &Report, choice: &Choice) {
         let ratio = beside.then(|| median(&ratios));
         row("altitude", median(&scan), beside.then_some("1k misses/s"), ratio);
     }
+}
+
+/// How long one measurement of packets takes.
+const fn length(choice: &Choice) -> Duration {
+    Duration::from_millis(if choice.quick { 50 } else { 2000 })
+}
+
+/// A figure beside a reference's, measured in turns: the reference's row, and ours with the median of the ratios.
+fn beside(report: &Report, case: &str, unit: &'static str, ours: &[f64], (reference, theirs): (&'static str, &[f64])) {
+    let row = |subject, value, reference, ratio| {
+        report.row(&Row { bench: "control", case: case.to_owned(), subject, value, unit, reference, ratio });
+    };
+    let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+    row(reference, median(theirs), None, None);
+    row("altitude", median(ours), Some(reference), Some(median(&ratios)));
+}
+
+fn tracing(report: &Report, choice: &Choice) {
+    use traced::Wanted::{Headers, Nothing, Whole};
+    for (name, wanted) in [("whole", Whole), ("headers", Headers), ("nothing", Nothing)] {
+        let rounds: Vec<_> = (0..choice.rounds.max(1)).map(|_| traced::run(wanted, length(choice))).collect();
+        let values = |of: fn(&traced::Measured) -> f64| rounds.iter().map(of).collect::<Vec<f64>>();
+        let quiet = values(|one| one.quiet);
+        beside(report, &format!("trace/{name}"), "Mpps", &values(|one| one.traced), ("nobody looks on", &quiet));
+        let (case, value) = (format!("trace/{name}/shown"), median(&values(|one| one.shown)));
+        report.row(&Row {
+            bench: "control",
+            case,
+            subject: "altitude",
+            value,
+            unit: "%",
+            reference: None,
+            ratio: None,
+        });
+    }
+}
+
+fn calling(report: &Report, choice: &Choice) -> Result<(), lab::LabError> {
+    abi::in_folder(|folder| {
+        let program = match abi::program(folder) {
+            Ok(program) => program,
+            Err(why) => {
+                report.skip("abi", &why);
+                return Ok(());
+            }
+        };
+        let rounds = 0..choice.rounds.max(1);
+        let rounds = rounds.map(|_| abi::measure(&program, length(choice))).collect::<Result<Vec<_>, _>>()?;
+        for (at, case) in ["abi/output", "abi/input"].into_iter().enumerate() {
+            let ours: Vec<f64> = rounds.iter().map(|one| one.abi[at]).collect();
+            let theirs: Vec<f64> = rounds.iter().map(|one| one.worker[at]).collect();
+            beside(report, case, "ns", &ours, ("worker", &theirs));
+        }
+        Ok(())
+    })?
 }
 
 fn through_the_api(report: &Report, choice: &Choice, _sites: u32) -> Result<(), lab::LabError> {

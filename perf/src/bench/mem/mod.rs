@@ -6,6 +6,7 @@
 mod case;
 mod instructions;
 mod run;
+pub(super) mod traced;
 mod traffic;
 
 use std::time::Duration;

@@ -11,6 +11,7 @@ use altitude_dataplane::{
     frame::{Frame, Umem},
     port::Region,
     queue::Consumer,
+    tap::Watch,
     verdict::Miss,
     worker::{Worker, turn},
 };
@@ -104,6 +105,16 @@ impl Pair {
         self.altitude.ports.iter().map(PoolPort::given).max().unwrap_or(0)
     }
 
+    /// Where to look on; for one who asks.
+    pub(super) fn watch(&mut self) -> Watch {
+        self.altitude.watch.take().expect("one who asks")
+    }
+
+    /// Packets that found no room on their way to whoever looks on.
+    pub(super) fn untraced(&self) -> u64 {
+        self.altitude.counters.untraced.get()
+    }
+
     #[cfg(test)]
     pub(super) fn counters(&self) -> &Counters {
         &self.altitude.counters
@@ -134,6 +145,7 @@ struct Altitude {
     ports: Vec<PoolPort>,
     counters: Arc<Counters>,
     misses: Consumer<Miss>,
+    watch: Option<Watch>,
 }
 
 impl Altitude {
@@ -144,8 +156,8 @@ impl Altitude {
             // Packets arrive at the core.
             ports.swap(usize::from(SITE), usize::from(CORE));
         }
-        let Ready { worker, counters, misses } = Ready::new(case.families, umem, case.tuning);
-        Self { worker, ports, counters, misses }
+        let Ready { worker, counters, misses, watch } = Ready::new(case.families, umem, case.tuning);
+        Self { worker, ports, counters, misses, watch: Some(watch) }
     }
 
     fn turn(&mut self, reader: &mut Reader, now: Instant) {

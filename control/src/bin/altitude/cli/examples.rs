@@ -23,8 +23,10 @@ Examples:
   altitude lig self -m 240.0.254.40";
 
 pub(super) const MAP_EXAMPLES: &str = "\
-What is put in here stays until it is taken out or its --ttl is over, and no Map-Reply replaces it. It takes root, or \
-membership in the group altitude.
+What is put into the map-cache stays until it is taken out or its --ttl is over, and no Map-Reply replaces it. What is put into \
+the database (--database) is the site's from then on: registered, answered for, announced, and checked as the configuration is. \
+`altitude reload` makes of what the configuration names what that says, and leaves the rest; with the router's end all of it is \
+gone: write what shall stay into the file. Changes take root, or membership in the group altitude.
 
 Examples:
   altitude map add 2.2.0.0/16 240.0.254.20
@@ -35,6 +37,8 @@ Examples:
   altitude map del 2.2.0.0/16
   altitude map badreach 240.0.254.20
   altitude map flush
+  altitude map add 1.9.0.0/16 240.0.254.10 --database
+  altitude map apply changes.txt --dry-run
   altitude map monitor
   altitude map monitor --only miss --json | jq -r .eid";
 

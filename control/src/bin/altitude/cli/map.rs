@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use altitude_control::{
-    api::{Filter, Offer, Op, Table},
+    api::{Filter, Offer, Op, Operation, Table},
     config::API_PATH,
 };
 use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Locator, Mapping, Prefix, Ttl};
@@ -28,27 +28,25 @@ pub(crate) struct Map {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MapCommand {
-    /// Put a mapping into the map-cache; fails if there is one for exactly this EID-prefix.
+    /// Put a mapping into the map-cache or the database; fails if there is one for exactly this EID-prefix.
     Add(OfferArguments),
     /// Replace the mapping of exactly this EID-prefix; its counters stay.
-    Change {
-        #[command(flatten)]
-        offer: OfferArguments,
-
-        /// Only if it has not changed since this generation, which `altitude map get --json` told.
-        #[arg(long, value_name = "GENERATION")]
-        since: Option<u64>,
-    },
+    Change(ChangeArguments),
     /// Take the mapping of exactly this EID-prefix out, and print what it was.
     #[command(alias = "delete")]
-    Del {
-        /// EID-prefix, `[5]10.0.0.0/8` in instance 5.
-        #[arg(value_name = "EID-PREFIX", value_parser = eid_prefix)]
-        eid: EidPrefix,
+    Del(DelArguments),
+    /// Make the changes that a file tells, all of them or none.
+    ///
+    /// Each line is an `add`, `change` or `del` as `altitude map` takes it; # begins a remark. All are about one table, and at most
+    /// 256. They are verified first, each as if those before it were made; then all are made at once. A mistake is one line
+    /// `FILE:LINE: what is wrong`, the exit code is 1, and nothing has changed then.
+    Apply {
+        /// The file; - is standard input.
+        file: PathBuf,
 
-        /// Only if it has not changed since this generation.
-        #[arg(long, value_name = "GENERATION")]
-        since: Option<u64>,
+        /// Have the router say whether the changes could be made now, and make none.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Look up: the longest match of an EID, or exactly an EID-prefix.
     Get {
@@ -106,6 +104,17 @@ pub(crate) struct OfferArguments {
     #[arg(long, value_enum)]
     action: Option<ActionName>,
 
+    /// One of the router's own mappings: an EID-prefix of its site, with the router's RLOCs and those of the site's other xTRs.
+    ///
+    /// It is registered, answered for and announced as if the configuration named it, until it is taken out or the router ends.
+    /// --ttl is then its Record TTL [default: a day].
+    #[arg(long, conflicts_with = "action")]
+    database: bool,
+
+    /// None of its RLOCs is this router's, and that is meant: the site's other xTRs have them all.
+    #[arg(long, requires = "database")]
+    foreign: bool,
+
     /// Seconds that it stays [default: until it is taken out].
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     ttl: Option<u32>,
@@ -113,6 +122,34 @@ pub(crate) struct OfferArguments {
     /// Its Map-Version, 1 to 4095 [default: none].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4095))]
     version: Option<u16>,
+}
+
+/// What takes the place of a mapping.
+#[derive(Debug, Args)]
+pub(crate) struct ChangeArguments {
+    #[command(flatten)]
+    offer: OfferArguments,
+
+    /// Only if it has not changed since this generation, which `altitude map get --json` told.
+    #[arg(long, value_name = "GENERATION")]
+    since: Option<u64>,
+}
+
+/// A mapping that is to go.
+#[derive(Debug, Args)]
+pub(crate) struct DelArguments {
+    /// EID-prefix, `[5]10.0.0.0/8` in instance 5.
+    #[arg(value_name = "EID-PREFIX", value_parser = eid_prefix)]
+    eid: EidPrefix,
+
+    /// From the router's own mappings instead of the map-cache: its hosts are cut off at once. What the configuration names
+    /// comes back when that is read again.
+    #[arg(long)]
+    database: bool,
+
+    /// Only if it has not changed since this generation.
+    #[arg(long, value_name = "GENERATION")]
+    since: Option<u64>,
 }
 
 /// Whose locators are meant.
@@ -177,8 +214,27 @@ impl OfferArguments {
         let negative = Mapping::negative(self.eid, Ttl::ReceiverDecides, action);
         let mapping = Mapping { version: self.version.unwrap_or(0), locators: self.locators.clone(), ..negative };
         let life = self.ttl.map(|seconds| Duration::from_secs(seconds.into()));
-        Offer { table: Table::Cache, mapping, life, ephemeral: false, foreign: false }
+        Offer { table: table(self.database), mapping, life, ephemeral: false, foreign: self.foreign }
     }
+}
+
+impl ChangeArguments {
+    /// The operation.
+    pub(crate) fn operation(&self) -> Operation {
+        Operation::Change { offer: self.offer.offer(), unless_after: self.since }
+    }
+}
+
+impl DelArguments {
+    /// The operation.
+    pub(crate) fn operation(&self) -> Operation {
+        Operation::Delete { table: table(self.database), eid: self.eid, unless_after: self.since }
+    }
+}
+
+/// Where a command looks or writes.
+pub(crate) const fn table(database: bool) -> Table {
+    if database { Table::Database } else { Table::Cache }
 }
 
 impl EventKind {

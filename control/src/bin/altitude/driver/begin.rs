@@ -9,6 +9,7 @@ use std::{
 use altitude_control::{
     alt::{datagrams::Engine, tunnels::Tunnels},
     config::Config,
+    database::Database,
     lisp_sec::gate::Gate,
     map_cache::{self, MapCache},
     map_resolver::{Choice, MapResolver},
@@ -20,7 +21,7 @@ use altitude_control::{
 };
 use altitude_dataplane::{
     cache::Writer,
-    mapping::{EidPrefix, Mapping, Prefix},
+    mapping::{EidPrefix, Prefix},
     port::xsk::Steering,
 };
 use mio::{Interest, Poll, Token};
@@ -90,6 +91,7 @@ impl<'a> Driver<'a> {
         let (registration, mut nonces) = (Registration::new(config, now)?, messages::nonces()?);
         let mut driver = Self {
             config,
+            own: Database::new(&config.database, now),
             source,
             rib: ribs::routes(config, bgp.mark.as_ref(), now)?,
             bgp,
@@ -136,7 +138,6 @@ impl<'a> Driver<'a> {
             tunnel_states: config.tunnels.iter().map(|t| TunnelState::new(t.options.keepalive, now)).collect(),
             service: Service::new(),
             next_paths: None,
-            started: now,
             buffer: vec![0; MESSAGE_MAX],
         };
         driver.enter(now)?;
@@ -203,7 +204,7 @@ impl<'a> Driver<'a> {
     /// Tells the steering programs what is ours.
     pub(super) fn steer(&mut self) -> Result<(), RunError> {
         let prefixes = |instance| -> Vec<Prefix> {
-            let own = self.config.database.iter().map(|mapping: &Mapping| mapping.eid);
+            let own = self.own.iter().map(|own| own.mapping.eid);
             own.filter(|eid| eid.instance == instance).map(|eid| eid.prefix).collect()
         };
         let aggregates = |instance| -> Vec<Prefix> {

@@ -23,6 +23,7 @@ use altitude_control::{
         settings::NeighborSettings,
         speaker::{Event, Input, Output, Speaker},
     },
+    api::{Done, Refused},
     config::Config,
     os::bgp_socket::{self, BgpListener, FarEnd},
 };
@@ -209,12 +210,33 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// No longer announces a prefix, unless the configuration has it announced.
+    /// No longer announces a prefix, unless it is ours or the configuration has it announced.
     pub(super) fn withdraw(&mut self, now: Instant, eid: EidPrefix) {
-        let configured = self.config.speaker.as_ref().is_some_and(|speaker| speaker.originate.contains(&eid));
-        if !configured {
+        if !self.config.originates(&eid, self.own.get(&eid).is_some()) {
             self.speak(now, Input::Withdraw(eid));
         }
+    }
+
+    /// Begins sessions with neighbours anew, or has their routes exchanged again; all of them, or those of this name or address.
+    pub(super) fn clear(&mut self, now: Instant, neighbor: Option<&str>, soft: bool) -> Result<Done, Refused> {
+        let Some(speaker) = &self.config.speaker else {
+            return Err(Refused::Unsupported("BGP is not spoken here"));
+        };
+        let address: Option<IpAddr> = neighbor.and_then(|named| named.parse().ok());
+        let meant = |known: &NeighborSettings| {
+            neighbor.is_none_or(|named| known.name == named || Some(known.remote) == address)
+        };
+        let peers = speaker.neighbors.iter().enumerate().filter(|(_, known)| meant(known));
+        let peers: Vec<PeerId> = peers.map(|(at, _)| PeerId(at)).collect();
+        if peers.is_empty() {
+            let named = neighbor.unwrap_or("at all");
+            return Err(Refused::Missing(format!("there is no BGP neighbour {named}")));
+        }
+        for &peer in &peers {
+            tracing::info!(neighbor = speaker.neighbors[peer.0].name, soft, "cleared through the mapping API");
+            self.speak(now, Input::Clear { peer, soft });
+        }
+        Ok(Done { entry: None, count: peers.len() as u64 })
     }
 
     /// When something of the speaker is due.

@@ -69,7 +69,7 @@ impl Driver<'_> {
             return;
         }
         (self.inside.due, self.inside.looked) = (None, Some(now));
-        let own: Vec<EidPrefix> = self.config.database.iter().map(|mapping| mapping.eid).collect();
+        let own = self.own.eids();
         if own.is_empty() {
             self.inside.cut_off.clear();
             return;
@@ -94,7 +94,7 @@ impl Driver<'_> {
             }
         }
         if !changed.is_empty() {
-            self.tell_own(now, changed);
+            self.tell_own(now, &[]);
         }
     }
 

@@ -77,7 +77,7 @@ impl Packets {
     }
 }
 
-/// What became of an entry of the map-cache.
+/// What became of an entry.
 #[derive(Clone, Copy)]
 pub(super) enum Turn {
     Came,
@@ -86,8 +86,8 @@ pub(super) enum Turn {
 }
 
 impl Driver<'_> {
-    /// An entry of the map-cache came, changed or left.
-    pub(super) fn turned(&mut self, eid: EidPrefix, turn: Turn) {
+    /// An entry of a table came, changed or left.
+    pub(super) fn turned(&mut self, table: Table, eid: EidPrefix, turn: Turn) {
         self.generation += 1;
         // Of what is gone nobody asks whether it has changed: a FLUSH does not push out what others want to know.
         if !(self.news.muted && matches!(turn, Turn::Left { .. })) {
@@ -95,7 +95,8 @@ impl Driver<'_> {
         }
         // A client may have put another in its place in the same step.
         let is_api = |cached: map_cache::Cached<'_>| cached.origin == map_cache::Origin::Api;
-        if matches!(turn, Turn::Left { .. }) && !self.map_cache.get(&eid).is_some_and(is_api) {
+        let left = table == Table::Cache && matches!(turn, Turn::Left { .. });
+        if left && !self.map_cache.get(&eid).is_some_and(is_api) {
             self.operations.disown(&eid);
         }
         let about = self.news.about.as_ref();
@@ -106,9 +107,9 @@ impl Driver<'_> {
             return;
         }
         let event = match turn {
-            Turn::Left { expired } => Event::Deleted { table: Table::Cache, eid, expired },
+            Turn::Left { expired } => Event::Deleted { table, eid, expired },
             // What has left since is told as that.
-            Turn::Came | Turn::Changed => match (self.exact(Table::Cache, &eid), turn) {
+            Turn::Came | Turn::Changed => match (self.exact(table, &eid), turn) {
                 (Some(entry), Turn::Came) => Event::Added(entry),
                 (Some(entry), _) => Event::Changed(entry),
                 (None, _) => return,

@@ -82,7 +82,7 @@ impl Router for Driver<'_> {
         self.news.about = match &operation {
             Operation::Add(offer) | Operation::Change { offer, .. } => Some(vec![offer.mapping.eid]),
             Operation::Delete { eid, .. } => Some(vec![*eid]),
-            Operation::Flush { .. } | Operation::Judge { .. } | Operation::Reload => None,
+            Operation::Flush { .. } | Operation::Judge { .. } | Operation::Clear { .. } | Operation::Reload => None,
         };
         tracing::debug!(client = asker.0, ?operation, "asked through the mapping API");
         let done = match operation {
@@ -99,6 +99,7 @@ impl Router for Driver<'_> {
                 reloaded.map(|count| Done { entry: None, count: count as u64 }.into()).map_err(Refused::Invalid)
             }
             Operation::Judge { judged, up } => self.judge(judged, up).map(Outcome::Done),
+            Operation::Clear { neighbor, soft } => self.clear(now, neighbor.as_deref(), soft).map(Outcome::Done),
         };
         (self.news.cause, self.news.about) = (None, None);
         match &done {
@@ -108,18 +109,25 @@ impl Router for Driver<'_> {
         done
     }
 
-    fn perform_all(&mut self, asker: Asker, operations: Vec<Operation>) -> Result<Done, Failed> {
+    fn perform_all(&mut self, asker: Asker, operations: Vec<Operation>, trial: bool) -> Result<Done, Failed> {
         let now = Instant::now();
         let count = operations.len() as u64;
-        tracing::debug!(client = asker.0, ?operations, "asked through the mapping API, all or none");
+        tracing::debug!(client = asker.0, ?operations, trial, "asked through the mapping API, all or none");
         // What is over has left: it would take room, or its new owner with it.
         self.cache(now, map_cache::Input::Wake);
         let verified = Batch::verify(operations, self).and_then(|batch| self.fits(&batch).map(|()| batch));
+        if trial {
+            return verified.map(|_| Done { entry: None, count });
+        }
         match &verified {
             Ok(_) => self.operations.done += count,
             Err(_) => self.operations.refused += 1,
         }
-        self.do_batch(now, asker, &verified?);
+        let batch = verified?;
+        match batch.table() {
+            Table::Cache => self.do_batch(now, asker, &batch),
+            Table::Database => self.do_own(now, asker, &batch),
+        }
         Ok(Done { entry: None, count })
     }
 
@@ -130,9 +138,12 @@ impl Router for Driver<'_> {
 
 impl Driver<'_> {
     fn add(&mut self, now: Instant, asker: Asker, offer: Offer) -> Result<Done, Refused> {
+        if offer.table == Table::Database {
+            return self.add_own(now, asker, &offer);
+        }
         self.acceptable(&offer)?;
         let eid = offer.mapping.eid;
-        if self.holds(&eid) {
+        if self.holds(Table::Cache, &eid) {
             return Err(Refused::Exists(eid));
         }
         self.clear_for(now, &eid);
@@ -148,8 +159,11 @@ impl Driver<'_> {
     }
 
     fn change(&mut self, now: Instant, asker: Asker, offer: Offer, unless_after: Option<u64>) -> Result<Done, Refused> {
+        if offer.table == Table::Database {
+            return self.change_own(now, asker, &offer, unless_after);
+        }
         self.acceptable(&offer)?;
-        self.unchanged(&offer.mapping.eid, unless_after)?;
+        self.unchanged(Table::Cache, &offer.mapping.eid, unless_after)?;
         self.put(now, asker, offer)
     }
 
@@ -176,11 +190,23 @@ impl Driver<'_> {
         eid: &EidPrefix,
         unless_after: Option<u64>,
     ) -> Result<Done, Refused> {
-        writable(table)?;
-        self.unchanged(eid, unless_after)?;
+        if table == Table::Database {
+            return self.delete_own(now, eid, unless_after);
+        }
+        self.unchanged(Table::Cache, eid, unless_after)?;
         let entry = self.exact(table, eid);
         self.cache(now, map_cache::Input::Remove(*eid));
         Ok(Done { entry, count: 1 })
+    }
+
+    /// Whether an entry has not changed since a client saw it.
+    pub(super) fn not_since(&self, eid: &EidPrefix, unless_after: Option<u64>) -> Result<(), Refused> {
+        match unless_after {
+            Some(seen) if seen > self.generation || self.operations.changes.since(eid, seen) => {
+                Err(Refused::Changed(*eid))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn judge(&mut self, judged: Judged, up: bool) -> Result<Done, Refused> {
@@ -220,6 +246,9 @@ impl Driver<'_> {
 
     /// Whether there is room for all that a batch puts in; else which operation is the first without.
     fn fits(&self, batch: &Batch) -> Result<(), Failed> {
+        if batch.table() == Table::Database {
+            return self.fits_own(batch);
+        }
         let puts: BTreeSet<EidPrefix> = batch.puts().map(|(_, offer)| offer.mapping.eid).collect();
         let new = batch.puts().filter(|(_, offer)| self.map_cache.get(&offer.mapping.eid).is_none());
         let mut places: Vec<usize> = new.map(|(at, _)| at).collect();
@@ -248,41 +277,33 @@ impl Driver<'_> {
 }
 
 impl Checks for Driver<'_> {
-    fn holds(&self, eid: &EidPrefix) -> bool {
+    fn holds(&self, table: Table, eid: &EidPrefix) -> bool {
+        if table == Table::Database {
+            return self.own.get(eid).is_some();
+        }
         // What was only given up on is no mapping, and what a FLUSH has still to take out is none any more.
         let there =
             |cached: map_cache::Cached<'_>| cached.origin != map_cache::Origin::GivenUp && !self.is_condemned(&cached);
         self.map_cache.get(eid).is_some_and(there)
     }
 
-    fn writable(&self, table: Table) -> Result<(), Refused> {
-        writable(table)
-    }
-
     fn acceptable(&self, offer: &Offer) -> Result<(), Refused> {
-        writable(offer.table)?;
+        if offer.table == Table::Database {
+            return self.admits(offer);
+        }
         let eid = &offer.mapping.eid;
-        let own = self.responder.database().map(|mapping| mapping.eid).find(|own| own.covers(eid));
-        own.map_or(Ok(()), |own| Err(Refused::Invalid(format!("{eid} lies inside our own EID-prefix {own}"))))
+        self.publisher
+            .own_covering(eid)
+            .map_or(Ok(()), |own| Err(Refused::Invalid(format!("{eid} lies inside our own EID-prefix {own}"))))
     }
 
-    fn unchanged(&self, eid: &EidPrefix, unless_after: Option<u64>) -> Result<(), Refused> {
+    fn unchanged(&self, table: Table, eid: &EidPrefix, unless_after: Option<u64>) -> Result<(), Refused> {
+        if table == Table::Database {
+            return self.own_unchanged(eid, unless_after);
+        }
         if self.map_cache.get(eid).is_none_or(|cached| self.is_condemned(&cached)) {
             return Err(Refused::Missing(format!("no entry for exactly {eid}")));
         }
-        match unless_after {
-            Some(seen) if seen > self.generation || self.operations.changes.since(eid, seen) => {
-                Err(Refused::Changed(*eid))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// The database is the configuration's.
-pub(super) const fn writable(table: Table) -> Result<(), Refused> {
-    match table {
-        Table::Cache => Ok(()),
-        Table::Database => Err(Refused::Unsupported("the database is the configuration's: change it there")),
+        self.not_since(eid, unless_after)
     }
 }

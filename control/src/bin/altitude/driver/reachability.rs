@@ -89,12 +89,11 @@ impl Reachability {
 /// Our mappings, with R bits that say what packets can come to now (RFC 9301 §5.4). Of locators of the site's other xTRs nothing
 /// is known here: they are told as the operator wrote them. To prefixes that are cut off none of ours leads.
 pub(super) fn offering(
-    database: &[Mapping],
+    mut database: Vec<Mapping>,
     rlocs: &[IpAddr],
     offered: &BTreeSet<IpAddr>,
     cut_off: &BTreeSet<EidPrefix>,
 ) -> Vec<Mapping> {
-    let mut database = database.to_vec();
     for mapping in &mut database {
         let leads = !cut_off.contains(&mapping.eid);
         for locator in &mut mapping.locators {
@@ -275,28 +274,8 @@ impl Driver<'_> {
             let up = offered.contains(rloc);
             tracing::info!(%rloc, up, "one of our RLOCs changed: mappings say so, and whoever sends to us is told");
         }
-        let changed: Vec<IpAddr> = offered.symmetric_difference(&self.reachability.offered).copied().collect();
         self.reachability.offered = offered;
-        let has_changed = |mapping: &&Mapping| mapping.locators.iter().any(|own| changed.contains(&own.address));
-        let concerned = self.config.database.iter().filter(has_changed).map(|mapping| mapping.eid).collect();
-        self.tell_own(now, concerned);
-    }
-
-    /// Our mappings as they are now, for whoever answers or registers.
-    pub(super) fn offering(&self) -> Vec<Mapping> {
-        let Config { database, rlocs, .. } = self.config;
-        offering(database, rlocs, &self.reachability.offered, &self.inside.cut_off)
-    }
-
-    /// Mappings of ours say something else from now on.
-    pub(super) fn tell_own(&mut self, now: Instant, concerned: Vec<EidPrefix>) {
-        let database = self.offering();
-        self.responder.set_database(database.clone());
-        self.register_anew(now, database);
-        self.mark_own(now);
-        for eid in concerned {
-            self.solicit(now, smr::Input::Changed(eid));
-        }
+        self.tell_own(now, &[]);
     }
 
     /// Steps the SMR machine and does what it says.
@@ -345,7 +324,7 @@ impl Driver<'_> {
 
     /// Whoever asks because of an SMR of ours need not be told again.
     pub(super) fn heard(&mut self, now: Instant, request: &MapRequest) {
-        let own = self.config.database.iter().map(|mapping| mapping.eid);
+        let own = self.own.iter().map(|own| own.mapping.eid);
         let asked =
             |eid: &EidPrefix| request.records.iter().any(|record| eid.covers(&record.eid) || record.eid.covers(eid));
         let told: Vec<EidPrefix> = own.filter(asked).collect();
@@ -395,14 +374,14 @@ locators = [{ address = "240.0.254.10" }, { address = "240.0.254.11" }, { addres
         let config = config::parse(Path::new("x.toml"), text, Draft::default(), &Machine { cores: vec![0] }).unwrap();
         for up in [[true, true], [true, false], [false, false]] {
             let offered = config.rlocs.iter().zip(up).filter(|(_, up)| *up).map(|(rloc, _)| *rloc).collect();
-            let [mapping] = &offering(&config.database, &config.rlocs, &offered, &BTreeSet::new())[..] else {
+            let [mapping] = &offering(config.database.clone(), &config.rlocs, &offered, &BTreeSet::new())[..] else {
                 panic!("one mapping")
             };
             let reachable: Vec<bool> = mapping.locators.iter().map(|locator| locator.reachable).collect();
             assert_eq!(reachable, [up[0], up[1], true]);
 
             let cut_off = BTreeSet::from([mapping.eid]);
-            let cut_off = offering(&config.database, &config.rlocs, &offered, &cut_off);
+            let cut_off = offering(config.database.clone(), &config.rlocs, &offered, &cut_off);
             let reachable: Vec<bool> = cut_off[0].locators.iter().map(|locator| locator.reachable).collect();
             assert_eq!(reachable, [false, false, true], "ETR-18");
         }

@@ -2,8 +2,11 @@
 //!
 //! The whole file is read and checked as at the start, then compared with what runs. If something differs that cannot change
 //! live nothing is applied at all. What is applied touches its own entries alone: flows of others never notice.
+//!
+//! What the file names is as the file says, whatever clients of the mapping API made of it; what they put in beside it stays, and
+//! where it cannot stand beside the file nothing is applied either.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use altitude_control::{
     alt::{bgp::speaker, rib::StaticRib},
@@ -11,6 +14,7 @@ use altitude_control::{
         Config, Problems,
         change::{Changes, compare},
     },
+    database::{Database, Difference},
     map_cache,
     map_resolver::Choice,
     prefix_map::PrefixMap,
@@ -25,6 +29,35 @@ pub(crate) struct Source<'a> {
     /// The file and the flags, as at the start.
     pub(crate) load: &'a dyn Fn() -> Result<Config, Problems>,
     pub(crate) loaded: &'a typed_arena::Arena<Config>,
+}
+
+/// Whether what clients have put in can stand beside a configuration.
+fn stands_beside(own: &Database, new: &Config) -> Result<(), String> {
+    for own in own.by_clients() {
+        new.admit(&own.mapping, own.foreign).map_err(|why| {
+            let eid = own.mapping.eid;
+            format!("a client of the mapping API has made {eid} ours, and {why}; `altitude map del --database {eid}`, or change the file")
+        })?;
+    }
+    Ok(())
+}
+
+/// The changes from one configuration to another, each with what clients made of its EID-prefixes.
+fn with_clients(changes: Changes, (old, before): (&Config, &Database), (new, after): (&Config, &Database)) -> Changes {
+    let originated = |config: &Config, database: &Database| -> BTreeSet<EidPrefix> {
+        let known = config.speaker.iter().flat_map(|own| &own.originate).copied().chain(database.eids());
+        known.filter(|eid| config.originates(eid, database.get(eid).is_some())).collect()
+    };
+    let (told, to_tell) = (originated(old, before), originated(new, after));
+    let Difference { gone, new, changed } = before.difference(after);
+    Changes {
+        prefixes_gone: gone,
+        prefixes_new: new,
+        prefixes_changed: changed,
+        withdrawn: told.difference(&to_tell).copied().collect(),
+        originated: to_tell.difference(&told).copied().collect(),
+        ..changes
+    }
 }
 
 impl Driver<'_> {
@@ -50,7 +83,10 @@ impl Driver<'_> {
         })?;
         let fixed = new.routes.iter().map(|route| (route.eid, route.hop)).collect();
         let fixed = StaticRib::new(fixed).map_err(|error| error.to_string())?;
-        self.config = self.source.loaded.alloc(new);
+        let own = self.own.rewritten(&new.database, now);
+        stands_beside(&own, &new)?;
+        let changes = with_clients(changes, (self.config, &self.own), (&new, &own));
+        (self.own, self.config) = (own, self.source.loaded.alloc(new));
         // From here on nothing fails.
         if changes.log {
             log::set_level(self.config.log);
@@ -97,8 +133,8 @@ impl Driver<'_> {
         }
     }
 
-    fn take_up_prefixes(&mut self, now: Instant, changes: &Changes) {
-        let concerned = [&changes.prefixes_gone[..], &changes.prefixes_new, &changes.prefixes_changed].concat();
+    pub(super) fn take_up_prefixes(&mut self, now: Instant, changes: &Changes) {
+        let Changes { prefixes_gone, prefixes_new, prefixes_changed, .. } = changes;
         for eid in &changes.withdrawn {
             if !self.announced.contains(eid) {
                 self.speak(now, speaker::Input::Withdraw(*eid));
@@ -107,25 +143,29 @@ impl Driver<'_> {
         for eid in &changes.originated {
             self.speak(now, speaker::Input::Originate(*eid));
         }
-        if concerned.is_empty() {
+        if [prefixes_gone, prefixes_new, prefixes_changed].iter().all(|list| list.is_empty()) {
             return;
         }
-        let mut watches = Vec::new();
-        for eid in &changes.prefixes_gone {
-            self.publisher.disown(eid, &mut watches);
+        if prefixes_gone.is_empty() && prefixes_new.is_empty() {
+            return self.tell_own(now, prefixes_changed);
         }
-        self.forget_inside(now, &changes.prefixes_new);
-        for eid in &changes.prefixes_new {
+        let mut watches = Vec::new();
+        self.forget_inside(now, prefixes_new);
+        // What is new comes before what it replaces goes: its hosts are ours all the while.
+        for eid in prefixes_new {
             self.publisher.own(*eid, &mut watches);
         }
+        for eid in prefixes_gone {
+            self.publisher.disown(eid, &mut watches);
+        }
         self.watch(now, watches);
-        let own: Vec<EidPrefix> = self.config.database.iter().map(|mapping| mapping.eid).collect();
+        let own = self.own.eids();
         self.resolver.set_database(&own);
         if let Some(subscriber) = &mut self.pubsub.subscriber {
             subscriber.set_database(&own);
         }
         self.engine.set_database(&own);
-        self.tell_own(now, concerned);
+        self.tell_own(now, prefixes_changed);
         self.inside.look_again(now);
         // All else is done by now: the file is in force, and the log says what the ports miss.
         if let Err(error) = self.steer() {

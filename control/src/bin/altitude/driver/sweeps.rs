@@ -17,10 +17,7 @@ use altitude_control::{
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
 use mio::Token;
 
-use super::{
-    Driver,
-    operations::{Operations, writable},
-};
+use super::{Driver, operations::Operations};
 
 /// Entries that one round looks at: with a million of them in the table it takes about a millisecond.
 const SLICE: usize = 512;
@@ -62,7 +59,10 @@ impl Driver<'_> {
         instance: Option<InstanceId>,
         all: bool,
     ) -> Result<Outcome, Refused> {
-        writable(table)?;
+        if table == Table::Database {
+            let why = "the database is not emptied: take single mappings out, or have the configuration read again";
+            return Err(Refused::Unsupported(why));
+        }
         if self.operations.flushes.len() >= FLUSHES_MAX {
             return Err(Refused::Full("as many FLUSHes go on as may: ask again when one has ended"));
         }
@@ -96,6 +96,7 @@ impl Driver<'_> {
     pub(super) fn client_left(&mut self, token: Token) {
         self.watcher_left(token);
         let asker = Asker(token.0 as u64);
+        self.own_left(Instant::now(), asker);
         if self.operations.owns_some(asker) {
             self.operations.leavers.push_back(asker);
         }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr, time::Instant};
 
 use altitude_control::{
-    api::MissReason,
+    api::{MissReason, Table},
     map_cache,
     prober::{self, Prober},
     publisher::{Path, Paths, Watch},
@@ -104,7 +104,7 @@ impl Driver<'_> {
         }
         self.watch(now, watches);
         for (eid, turn) in news {
-            self.turned(eid, turn);
+            self.turned(Table::Cache, eid, turn);
         }
         if located {
             self.look_soon(now);

@@ -7,7 +7,8 @@ mod sites;
 mod subscriptions;
 
 use std::{
-    ops::{Bound, RangeBounds},
+    net::IpAddr,
+    ops::Bound,
     time::{Instant, SystemTime},
 };
 
@@ -40,14 +41,7 @@ impl View for Driver<'_> {
     }
 
     fn entries(&self, table: Table) -> Box<dyn Iterator<Item = Entry> + '_> {
-        match table {
-            Table::Cache => Box::new(self.places_from(table, Bound::Unbounded).filter_map(|(_, entry)| entry)),
-            Table::Database => Box::new(self.responder.database().map(|mapping| {
-                let up = |address| self.kernel.underlay.own_addresses().contains(&address);
-                let entry = Entry::new(Table::Database, mapping, Origin::Static, self.wall_clock(self.started), up);
-                self.with_hits(entry)
-            })),
-        }
+        Box::new(self.places_from(table, Bound::Unbounded).filter_map(|(_, entry)| entry))
     }
 
     fn places_from(&self, table: Table, start: Bound<EidPrefix>) -> Places<'_> {
@@ -56,10 +50,9 @@ impl View for Driver<'_> {
                 let shown = !self.is_condemned(&cached);
                 (cached.eid, shown.then(|| self.cached(&cached)))
             })),
-            // Few, and in the same order.
             Table::Database => {
-                let entries = self.entries(table).filter(move |entry| (start, Bound::Unbounded).contains(&entry.eid));
-                Box::new(entries.map(|entry| (entry.eid, Some(entry))))
+                let eids = self.own.iter_from(start).map(|own| own.mapping.eid);
+                Box::new(eids.map(|eid| (eid, self.own_entry(&eid))))
             }
         }
     }
@@ -119,8 +112,8 @@ impl View for Driver<'_> {
         AltStatus { tunnels: tunnels.collect(), sources: self.sources(), routes: routes.collect() }
     }
 
-    fn locators(&self) -> Vec<LocatorStatus> {
-        self.locator_list()
+    fn locators(&self, after: Option<IpAddr>, max: usize) -> Vec<LocatorStatus> {
+        self.locator_page(after, max)
     }
 
     fn bgp(&self) -> BgpStatus {
@@ -154,17 +147,14 @@ impl View for Driver<'_> {
                 let there = self.map_cache.get(eid).filter(|cached| !self.is_condemned(cached));
                 there.map(|cached| self.cached(&cached))
             }
-            Table::Database => self.entries(table).find(|entry| entry.eid == *eid),
+            Table::Database => self.own_entry(eid),
         }
     }
 
     fn longest(&self, table: Table, eid: Eid) -> Option<Entry> {
         match table {
             Table::Cache => self.longest_left(eid).map(|cached| self.cached(&cached)),
-            Table::Database => {
-                let covering = self.entries(table).filter(|entry| entry.eid.contains(eid));
-                covering.max_by_key(|entry| entry.eid.prefix.length())
-            }
+            Table::Database => self.own_entry(&self.publisher.own_prefix(eid)?),
         }
     }
 }
@@ -218,14 +208,14 @@ impl Driver<'_> {
         sources.collect()
     }
 
-    fn with_hits(&self, mut entry: Entry) -> Entry {
+    pub(super) fn with_hits(&self, mut entry: Entry) -> Entry {
         let hits = self.publisher.hits(&entry.eid);
         (entry.packets, entry.octets) = (hits.packets, hits.octets);
         entry
     }
 
     /// The calendar's time of a moment in the past.
-    fn wall_clock(&self, moment: Instant) -> SystemTime {
+    pub(super) fn wall_clock(&self, moment: Instant) -> SystemTime {
         SystemTime::now() - moment.elapsed()
     }
 

@@ -40,6 +40,10 @@ fn arguments_become_operations() {
     assert_eq!(change, Operation::Change { offer: hole, unless_after: Some(9) });
     let delete = Operation::Delete { table: Table::Cache, eid: eid("8.0.0.0/8", 0), unless_after: None };
     assert_eq!((asked(&["del", "8.0.0.0/8"]), asked(&["delete", "8.0.0.0/8"])), (delete.clone(), delete));
+    let own = asked(&["add", "1.9.0.0/16", "240.0.254.11", "--database", "--foreign"]);
+    let Operation::Add(Offer { table: Table::Database, foreign: true, .. }) = own else { panic!("{own:?}") };
+    let own = asked(&["del", "1.9.0.0/16", "--database"]);
+    assert!(matches!(own, Operation::Delete { table: Table::Database, .. }), "{own:?}");
     let flush = |instance, all| Operation::Flush { table: Table::Cache, instance, all };
     assert_eq!(asked(&["flush"]), flush(None, false));
     assert_eq!(asked(&["flush", "--instance=3", "--all"]), flush(InstanceId::new(3), true));
@@ -68,6 +72,9 @@ fn what_makes_no_sense_is_wrong_usage() {
         &["add", "2.2.0.0/16", "240.0.254.20,300"],
         &["add", "2.2.0.0/16", "240.0.254.20,1,2,3"],
         &["add", "2.2.0.0/16", "240.0.254.20", "--ttl=0"],
+        &["add", "2.2.0.0/16", "240.0.254.20", "--foreign"],
+        &["add", "2.2.0.0/16", "--action=drop", "--database"],
+        &["apply"],
         &["add", "2.2.0.0/16", "240.0.254.20", "--version=4096"],
         &["reach"],
         &["reach", "240.0.254.20", "--eid=2.2.2.2"],

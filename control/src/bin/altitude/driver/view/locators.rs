@@ -1,9 +1,10 @@
 //! What the mapping API shows of locators.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr};
 
 use altitude_control::{
     api::{LocatorStatus, ProbingStatus, Stat},
+    map_cache::SetNumber,
     prober::{Prober, Report, State},
     publisher::{Path, Paths},
     underlay::Progress,
@@ -12,19 +13,22 @@ use altitude_control::{
 use super::super::{Driver, tables::Known};
 
 impl Driver<'_> {
-    /// Every locator of the map-cache, ascending.
-    pub(super) fn locator_list(&self) -> Vec<LocatorStatus> {
-        let mut uses: BTreeMap<IpAddr, (u32, u32)> = BTreeMap::new();
+    /// A page of the map-cache's locators, ascending.
+    pub(super) fn locator_page(&self, after: Option<IpAddr>, max: usize) -> Vec<LocatorStatus> {
         let known = self.known();
-        for (set, locators, carrying) in self.publisher.sets(&known) {
-            let users = self.map_cache.users(set);
-            for locator in locators {
-                let (mappings, carried) = uses.entry(locator.address).or_default();
-                *mappings += users;
-                *carried += if carrying.contains(&locator.address) { users } else { 0 };
+        let mut carrying: HashMap<SetNumber, Vec<IpAddr>> = HashMap::new();
+        let mut page = Vec::new();
+        for (address, sets) in self.publisher.locators(after, max) {
+            let (mut mappings, mut carried) = (0, 0);
+            for set in sets {
+                let users = self.map_cache.users(set);
+                let here = carrying.entry(set).or_insert_with(|| self.publisher.carrying(set, &known));
+                mappings += users;
+                carried += if here.contains(&address) { users } else { 0 };
             }
+            page.push(self.locator(address, mappings, carried));
         }
-        uses.into_iter().map(|(address, (mappings, carrying))| self.locator(address, mappings, carrying)).collect()
+        page
     }
 
     fn locator(&self, address: IpAddr, mappings: u32, carrying: u32) -> LocatorStatus {

@@ -1,0 +1,196 @@
+//! Our own mappings as clients of the mapping API change them.
+//!
+//! A change goes the way of a reload: what it touches is told to the responder, the registrar, those that send to us, the
+//! workers, the steering programs and BGP neighbours. A batch goes it once. What clients did is gone with the next start.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Instant};
+
+use altitude_control::{
+    api::{Asker, Batch, Done, Entry, Failed, Offer, Origin, Refused, Table, View},
+    config::{TTL_MINUTES, change::Changes},
+    database::Difference,
+};
+use altitude_dataplane::mapping::{EidPrefix, Mapping, Ttl, sort_locators};
+
+use super::{Driver, news::Turn};
+
+/// Mappings that clients may have put in or changed at one time. A change of one costs work for all.
+const BY_CLIENTS_MAX: usize = 4096;
+const FULL: Refused =
+    Refused::Full("clients have put in as many mappings of our own as may be: write them in the file");
+
+/// What a client offers, as a mapping of ours; `rlocs` are ours.
+fn ours(offer: &Offer, rlocs: &[IpAddr]) -> Mapping {
+    let ttl = if offer.life.is_none() { Ttl::Minutes(TTL_MINUTES) } else { offer.mapping.ttl };
+    let mut mapping = Mapping { ttl, authoritative: true, ..offer.mapping.clone() };
+    for locator in &mut mapping.locators {
+        locator.local = rlocs.contains(&locator.address);
+    }
+    sort_locators(&mut mapping.locators);
+    mapping
+}
+
+impl Driver<'_> {
+    pub(super) fn add_own(&mut self, now: Instant, asker: Asker, offer: &Offer) -> Result<Done, Refused> {
+        self.admits(offer)?;
+        let eid = offer.mapping.eid;
+        if self.own.get(&eid).is_some() {
+            return Err(Refused::Exists(eid));
+        }
+        self.put_own(now, asker, offer)
+    }
+
+    pub(super) fn change_own(
+        &mut self,
+        now: Instant,
+        asker: Asker,
+        offer: &Offer,
+        unless_after: Option<u64>,
+    ) -> Result<Done, Refused> {
+        self.admits(offer)?;
+        self.own_unchanged(&offer.mapping.eid, unless_after)?;
+        self.put_own(now, asker, offer)
+    }
+
+    pub(super) fn delete_own(
+        &mut self,
+        now: Instant,
+        eid: &EidPrefix,
+        unless_after: Option<u64>,
+    ) -> Result<Done, Refused> {
+        self.own_unchanged(eid, unless_after)?;
+        let entry = self.exact(Table::Database, eid);
+        let difference = self.own.take(eid);
+        self.own_changed(now, difference);
+        Ok(Done { entry, count: 1 })
+    }
+
+    fn put_own(&mut self, now: Instant, asker: Asker, offer: &Offer) -> Result<Done, Refused> {
+        if self.own_room() == 0 && !self.is_by_client(&offer.mapping.eid) {
+            return Err(FULL);
+        }
+        let difference =
+            self.own.put(now, ours(offer, &self.config.rlocs), offer.foreign, offer.ephemeral.then_some(asker));
+        self.own_changed(now, difference);
+        Ok(Done { count: 1, ..Done::default() })
+    }
+
+    /// Whether a mapping may be one of ours, whatever is there.
+    pub(super) fn admits(&self, offer: &Offer) -> Result<(), Refused> {
+        self.config.admit(&offer.mapping, offer.foreign).map_err(Refused::Invalid)
+    }
+
+    pub(super) fn own_unchanged(&self, eid: &EidPrefix, unless_after: Option<u64>) -> Result<(), Refused> {
+        if self.own.get(eid).is_none() {
+            return Err(Refused::Missing(format!("{eid} is none of our EID-prefixes")));
+        }
+        self.not_since(eid, unless_after)
+    }
+
+    fn own_room(&self) -> usize {
+        BY_CLIENTS_MAX.saturating_sub(self.own.by_clients().count())
+    }
+
+    fn is_by_client(&self, eid: &EidPrefix) -> bool {
+        self.own.get(eid).is_some_and(|own| own.origin == Origin::Api)
+    }
+
+    /// Whether there is room for all that a batch puts in; else which operation is the first without.
+    pub(super) fn fits_own(&self, batch: &Batch) -> Result<(), Failed> {
+        let new = batch.puts().filter(|(_, offer)| !self.is_by_client(&offer.mapping.eid));
+        let mut places: Vec<usize> = new.map(|(at, _)| at).collect();
+        places.sort_unstable();
+        places.get(self.own_room()).map_or(Ok(()), |&first| Err((first, FULL)))
+    }
+
+    /// Does all of a batch, as one change.
+    pub(super) fn do_own(&mut self, now: Instant, asker: Asker, batch: &Batch) {
+        let mut difference = Difference::default();
+        for (_, offer) in batch.puts() {
+            difference.extend(self.own.put(
+                now,
+                ours(offer, &self.config.rlocs),
+                offer.foreign,
+                offer.ephemeral.then_some(asker),
+            ));
+        }
+        for eid in batch.removes() {
+            difference.extend(self.own.take(&eid));
+        }
+        (self.news.cause, self.news.about) = (Some(asker), Some(batch.named()));
+        self.own_changed(now, difference);
+        (self.news.cause, self.news.about) = (None, None);
+    }
+
+    /// What a client that has left had put in for as long as it stays goes.
+    pub(super) fn own_left(&mut self, now: Instant, asker: Asker) {
+        if self.own.owns_some(asker) {
+            let difference = self.own.leave(now, asker);
+            self.own_changed(now, difference);
+        }
+    }
+
+    /// Takes up a change of our own mappings that was made.
+    fn own_changed(&mut self, now: Instant, difference: Difference) {
+        let told = |eid: &&EidPrefix| self.config.originates(eid, true) && !self.config.originates(eid, false);
+        let withdrawn = difference.gone.iter().filter(told).copied().collect();
+        let originated = difference.new.iter().filter(told).copied().collect();
+        tracing::info!(
+            gone = difference.gone.len(),
+            new = difference.new.len(),
+            changed = difference.changed.len(),
+            "a client of the mapping API changed our EID-prefixes"
+        );
+        let Difference { gone, new, changed } = difference;
+        let changes = Changes {
+            prefixes_gone: gone,
+            prefixes_new: new,
+            prefixes_changed: changed,
+            withdrawn,
+            originated,
+            ..Changes::default()
+        };
+        self.take_up_prefixes(now, &changes);
+    }
+
+    /// Our mappings as they are now, for whoever answers or registers.
+    pub(super) fn offering(&self) -> Vec<Mapping> {
+        let database = self.own.iter().map(|own| own.mapping.clone()).collect();
+        super::reachability::offering(database, &self.config.rlocs, &self.reachability.offered, &self.inside.cut_off)
+    }
+
+    /// Has told what our mappings say from now on, to all whom it may concern; `touched` are entries that clients are told of even
+    /// if their mapping is the same.
+    pub(super) fn tell_own(&mut self, now: Instant, touched: &[EidPrefix]) {
+        let database = self.offering();
+        let difference = self.responder.set_database(database.clone());
+        if difference != Difference::default() {
+            self.register_anew(now, database);
+            self.mark_own(now);
+            for eid in difference.concerned() {
+                self.solicit(now, altitude_control::smr::Input::Changed(eid));
+            }
+        }
+        let Difference { gone, new, changed } = difference;
+        for eid in gone {
+            self.turned(Table::Database, eid, Turn::Left { expired: false });
+        }
+        for eid in &new {
+            self.turned(Table::Database, *eid, Turn::Came);
+        }
+        let new: BTreeSet<EidPrefix> = new.into_iter().collect();
+        let touched = touched.iter().filter(|eid| self.own.get(eid).is_some() && !new.contains(eid));
+        let changed: BTreeSet<EidPrefix> = changed.iter().chain(touched).copied().collect();
+        for eid in changed {
+            self.turned(Table::Database, eid, Turn::Changed);
+        }
+    }
+
+    /// A mapping of ours as the API shows it.
+    pub(super) fn own_entry(&self, eid: &EidPrefix) -> Option<Entry> {
+        let (own, mapping) = (self.own.get(eid)?, self.responder.mapping(eid)?);
+        let up = |address| self.kernel.underlay.own_addresses().contains(&address);
+        let entry = Entry::new(Table::Database, mapping, own.origin, self.wall_clock(own.since), up);
+        Some(self.with_hits(Entry { ephemeral: own.owner.is_some(), ..entry }))
+    }
+}

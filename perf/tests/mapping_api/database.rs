@@ -1,0 +1,199 @@
+//! A router's own mappings, put in and taken out through its API: registered, answered for, forwarded, and back to what its file
+//! says.
+//!
+//! ```text
+//! site1 ─ xtr1 ── Map-Resolver and Map-Server ── xtr2 ─ site2, whose IPv4 prefix no file names
+//!                                                 ▲
+//!                                       a client that adds it
+//! ```
+
+use std::{fs, process::Command};
+
+use altitude_perf::lab::{self, Lab, Pings, Process, Router, SITES, wait_until};
+use serde_json::Value;
+
+use super::{mapd::compiled, *};
+
+const SERVER: &str = "240.0.254.30";
+const RLOC: &str = "240.0.254.20";
+const KEY: &str = "key = { id = 1, algorithm = \"sha256\", secret = \"of the sites\" }\n";
+
+fn start(lab: &Lab, name: &str, namespace: &lab::Namespace, text: &str) -> Router {
+    let file = lab.folder().join(format!("{name}.toml"));
+    fs::write(&file, text).unwrap();
+    let flags = ["--config".to_owned(), file.display().to_string()];
+    Router::start(name, namespace, &flags, lab.folder()).unwrap()
+}
+
+/// Both sites register; everybody in the core may ask.
+fn map_server(lab: &Lab) -> Router {
+    let sites = SITES.iter().map(|site| {
+        let [v4, v6] = site.eid_prefixes();
+        format!("[[site]]\nname = \"{v4}\"\neid-prefixes = [\"{v4}\", \"{v6}\"]\nmore-specifics = true\n{KEY}")
+    });
+    let state = lab.folder().join("state-ms");
+    let head = format!(
+        "rlocs = [\"{SERVER}\"]\nstate-dir = \"{}\"\n[map-resolver]\nclients = [\"240.0.254.0/24\"]\n",
+        state.display()
+    );
+    start(lab, "ms", &lab.alt, &(head + &sites.collect::<String>()))
+}
+
+/// An xTR that registers these of its prefixes.
+fn site(lab: &Lab, index: usize, prefixes: &[String]) -> String {
+    let own: String = prefixes.iter().map(|prefix| format!("[[eid-prefix]]\nprefix = \"{prefix}\"\n")).collect();
+    let state = lab.folder().join(format!("state-{index}"));
+    format!(
+        "workers = \"0\"\nrlocs = [\"{}\"]\nmap-resolvers = [\"{SERVER}\"]\nstate-dir = \"{}\"\n[[site-port]]\nname = \"site\"\n\
+         [[core-port]]\nname = \"core\"\n{own}[[map-server]]\naddress = \"{SERVER}\"\n{KEY}",
+        SITES[index].rloc.0,
+        state.display()
+    )
+}
+
+/// Prefixes that the Map-Server has of a site.
+fn registered(server: &Router) -> Result<String, lab::LabError> {
+    let json: Value = serde_json::from_str(&server.show(&["sites", "--json"])?).unwrap();
+    Ok(json.to_string())
+}
+
+fn wait_registered(server: &Router, prefix: &str, is: bool) {
+    wait_until(&format!("{prefix} registered: {is}"), LIMIT, || {
+        let there = server.show(&["sites"])?.lines().any(|line| line.contains(prefix) && line.contains(RLOC));
+        Ok((there == is).then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error}: {}", registered(server).unwrap()));
+}
+
+fn own(text: &str) -> Offer {
+    let locators = vec![Locator::unicast(RLOC.parse().unwrap(), 1, 100)];
+    let mapping = Mapping { locators, ..Mapping::negative(eid(text), Ttl::ReceiverDecides, Action::NoAction) };
+    Offer { table: Table::Database, mapping, life: None, ephemeral: false, foreign: false }
+}
+
+fn next_own(listener: &mut Client) -> (&'static str, EidPrefix) {
+    loop {
+        match next(listener).event {
+            Event::Added(entry) if entry.table == Table::Database => return ("add", entry.eid),
+            Event::Changed(entry) if entry.table == Table::Database => return ("change", entry.eid),
+            Event::Deleted { table: Table::Database, eid, .. } => return ("delete", eid),
+            _ => {}
+        }
+    }
+}
+
+fn altitude(arguments: &[&str], router: &Router) -> Result<String, lab::LabError> {
+    lab::run(Command::new(lab::altitude_binary()?).args(arguments).arg("--api").arg(&router.api))
+}
+
+#[test]
+fn what_a_client_makes_ours_is_registered_reached_and_gone_with_it() {
+    if let Err(why) = lab::available() {
+        return println!("SKIP: {why}");
+    }
+    let lab = Lab::new().unwrap();
+    let server = map_server(&lab);
+    let [v4, v6] = SITES[1].eid_prefixes();
+    let xtr1 = start(&lab, "xtr1", &lab.xtrs[0], &site(&lab, 0, &SITES[0].eid_prefixes()));
+    let xtr2 = start(&lab, "xtr2", &lab.xtrs[1], &site(&lab, 1, std::slice::from_ref(&v6)));
+    wait_registered(&server, &v6, true);
+    let [to4, to6] = lab.hosts(1);
+    assert_eq!(lab.ping(0, to6, 3).unwrap(), Pings { sent: 3, answered: 3 });
+    let mut listener = connect(&xtr2);
+    listener.subscribe(&[Filter::of(&[Op::ADD, Op::CHANGE, Op::DELETE])], false).unwrap();
+
+    // A program in C makes the prefix the router's own while it runs.
+    let program = compiled(&lab, "own");
+    let (prefix, length) = v4.split_once('/').unwrap();
+    let mut command = lab.xtrs[1].command(&program);
+    command.arg(&xtr2.api).args([prefix, length, RLOC]);
+    let mut client = Process::start("own", &mut command, lab.folder()).unwrap();
+    client.wait_line(LIMIT, |line| line == "ready").unwrap();
+    assert_eq!(next_own(&mut listener), ("add", eid(&v4)));
+    wait_registered(&server, &v4, true);
+    assert_eq!(lab.ping(0, to4, 20).unwrap(), Pings { sent: 20, answered: 20 }, "{}", xtr2.process.output());
+    let there = listener.find(Table::Database, &eid(&v4)).unwrap().unwrap();
+    assert_eq!((there.origin, there.ephemeral, there.ttl), (Origin::Api, true, Some(Duration::from_secs(600))));
+    assert!(there.locators[0].locator.local && there.locators[0].locator.reachable, "{there:?}");
+
+    // Killed, it leaves nothing behind, at the Map-Server either; what the file says goes on.
+    client.kill().unwrap();
+    assert_eq!(next_own(&mut listener), ("delete", eid(&v4)));
+    wait_registered(&server, &v4, false);
+    assert_eq!(lab.ping(0, to4, 1).unwrap().answered, 0);
+    assert_eq!(lab.ping(0, to6, 3).unwrap(), Pings { sent: 3, answered: 3 });
+    changes(&lab, &server, [&xtr1, &xtr2], &mut listener);
+}
+
+/// What an operator does with the database, refusals, batches and a reload.
+fn changes(lab: &Lab, server: &Router, [xtr1, xtr2]: [&Router; 2], listener: &mut Client) {
+    let [v4, v6] = SITES[1].eid_prefixes();
+    let mut writer = connect(xtr2);
+    let add = |text: &str| Operation::Add(own(text));
+    for (bad, name) in [
+        (add(&v6), "EEXIST"),
+        (Operation::Change { offer: own("2.9.0.0/16"), unless_after: None }, "ENOENT"),
+        (Operation::Delete { table: Table::Database, eid: eid("2.9.0.0/16"), unless_after: None }, "ENOENT"),
+        (add("240.0.0.0/4"), "EINVAL"),
+        (Operation::Add(Offer { table: Table::Database, ..offer(eid("2.9.0.0/16"), 21) }), "EINVAL"),
+    ] {
+        assert_eq!(refused(writer.perform(&bad)), libc_errno(name), "{bad:?}");
+    }
+    assert_eq!(writer.dump(Table::Database).unwrap().len(), 1, "nothing of it was done");
+
+    // By hand, with a batch that fails and one that does not; the Map-Server follows.
+    let file = lab.folder().join("changes.txt");
+    let lines = format!("# moves in\nadd {v4} {RLOC} --database --ttl 600\n\nadd 2.2.7.0/24 {RLOC} --database\n");
+    fs::write(&file, format!("{lines}add {v6} {RLOC} --database\n")).unwrap();
+    let path = file.display().to_string();
+    let why = altitude(&["map", "apply", &path], xtr2).unwrap_err().to_string();
+    assert!(why.contains("changes.txt:5:") && why.contains("is there already"), "{why}");
+    fs::write(&file, &lines).unwrap();
+    let said = altitude(&["map", "apply", &path, "--dry-run"], xtr2).unwrap();
+    assert_eq!(said, "2 changes can be made; nothing was changed\n");
+    assert_eq!(writer.dump(Table::Database).unwrap().len(), 1, "neither has changed anything");
+    assert_eq!(altitude(&["map", "apply", &path], xtr2).unwrap(), "2 changes made\n");
+    assert_eq!([(); 2].map(|()| next_own(listener)), [("add", eid(&v4)), ("add", eid("2.2.7.0/24"))]);
+    wait_registered(server, "2.2.7.0/24", true);
+    // While nobody had it the Map-Server said so, for a minute.
+    altitude(&["map", "flush"], xtr1).unwrap();
+    assert_eq!(lab.ping(0, lab.hosts(1)[0], 3).unwrap(), Pings { sent: 3, answered: 3 });
+
+    // Compare-and-set, and what the file does not name stays over a reload while what it names comes back.
+    let seen = writer.find(Table::Database, &eid(&v4)).map(|_| writer.generation()).unwrap();
+    let change = || Operation::Change {
+        offer: Offer { life: Some(Duration::from_secs(60)), ..ttl(own(&v4), 1) },
+        unless_after: Some(seen),
+    };
+    writer.perform(&change()).unwrap();
+    assert_eq!(next_own(listener), ("change", eid(&v4)));
+    assert_eq!(refused(writer.perform(&change())), libc_errno("EAGAIN"));
+    let taken = altitude(&["map", "del", "--database", &v6], xtr2).unwrap();
+    assert!(taken.contains(&v6) && taken.contains(RLOC), "{taken}");
+    assert_eq!(next_own(listener), ("delete", eid(&v6)));
+    assert_eq!(altitude(&["reload"], xtr2).unwrap(), "changed: 1\n");
+    assert_eq!(next_own(listener), ("add", eid(&v6)));
+    let left: Vec<(EidPrefix, Origin)> =
+        writer.dump(Table::Database).unwrap().iter().map(|entry| (entry.eid, entry.origin)).collect();
+    let expected = [(v4.as_str(), Origin::Api), ("2.2.7.0/24", Origin::Api), (&v6, Origin::Static)];
+    assert_eq!(left, expected.map(|(text, origin)| (eid(text), origin)));
+    wait_registered(server, &v6, true);
+    altitude(&["map", "flush"], xtr1).unwrap();
+    for to in lab.hosts(1) {
+        assert_eq!(lab.ping(0, to, 3).unwrap(), Pings { sent: 3, answered: 3 }, "{to}");
+    }
+
+    // A file that what clients put in cannot stand beside is refused, by name.
+    let file = lab.folder().join("xtr2.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let inside = "[[map-cache]]\neid = \"2.2.7.0/28\"\nlocators = [{ address = \"240.0.254.10\" }]\n";
+    fs::write(&file, format!("{text}{inside}")).unwrap();
+    let why = altitude(&["reload"], xtr2).unwrap_err().to_string();
+    assert!(why.contains("2.2.7.0/28") && why.contains("map del --database"), "{why}");
+    fs::write(&file, text).unwrap();
+    assert_eq!(altitude(&["reload"], xtr2).unwrap(), "nothing changed\n");
+}
+
+fn ttl(offer: Offer, minutes: u32) -> Offer {
+    Offer { mapping: Mapping { ttl: Ttl::Minutes(minutes), ..offer.mapping }, ..offer }
+}
