@@ -101,8 +101,7 @@ pub(super) fn validate(
     let around = pubsub::Around { database: &database, roles: &roles, lisp_sec: lisp_sec.as_ref(), folder };
     let pubsub = pubsub::pubsub(draft, &around, findings);
     let nat = nat::nat(draft, (&rlocs, &database), &roles, &map_servers, folder, findings);
-    apart(&rlocs, &tunnels, &database, findings);
-    complete(draft, findings);
+    whole(draft, &rlocs, &tunnels, &database, findings);
     match settings::tuning(&draft.settings, ports.len(), machine, findings) {
         Some(tuning) if findings.list.is_empty() => Ok(Config {
             ports,
@@ -146,6 +145,18 @@ pub(super) fn validate(
         }),
         _ => Err(source.locate(std::mem::take(&mut findings.list))),
     }
+}
+
+/// What no part can see by itself.
+fn whole(
+    draft: &Draft,
+    rlocs: &[Given<IpAddr>],
+    tunnels: &[Given<Tunnel>],
+    database: &[Given<Mapping>],
+    findings: &mut Findings,
+) {
+    apart(rlocs, tunnels, database, findings);
+    complete(draft, findings);
 }
 
 /// RLOCs and tunnel ends live outside our EID-prefixes: neither may need LISP to be reached (RFC 9300 §4, RFC 9301

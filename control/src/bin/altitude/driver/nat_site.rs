@@ -1,6 +1,7 @@
 //! A NAT before our site: what the machine for it says is done here.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{IpAddr, SocketAddr},
     time::Instant,
@@ -65,10 +66,8 @@ fn data_port(random: &mut ChaCha20Rng) -> u16 {
 }
 
 /// Everything there is, in the instances of our own mappings.
-fn everything(database: &[Mapping]) -> Vec<EidPrefix> {
-    let mut instances: Vec<InstanceId> = database.iter().map(|mapping| mapping.eid.instance).collect();
-    instances.sort_unstable();
-    instances.dedup();
+fn everything<'a>(database: impl Iterator<Item = &'a Mapping>) -> Vec<EidPrefix> {
+    let instances: BTreeSet<InstanceId> = database.map(|mapping| mapping.eid.instance).collect();
     let all = [IpAddr::from([0; 4]), IpAddr::from([0; 16])];
     let prefixes = all.map(|address| Prefix::new(address, 0).expect("a length of 0 suits every family"));
     instances.iter().flat_map(|instance| prefixes.map(|prefix| EidPrefix { instance: *instance, prefix })).collect()
@@ -119,9 +118,11 @@ impl Driver<'_> {
         self.nat_step(now, Input::Silent);
     }
 
-    /// Our mappings are these now.
+    /// Our mappings are these now. Map-Servers know those of the file, and not all that clients of the mapping API add.
     pub(super) fn tell_nat_site(&mut self, now: Instant, database: &[Mapping]) {
-        self.nat_step(now, Input::Change(database.first().map(|mapping| mapping.eid)));
+        let is_there = |eid: &EidPrefix| database.iter().any(|own| own.eid == *eid);
+        let written = self.config.database.iter().map(|mapping| mapping.eid).find(is_there);
+        self.nat_step(now, Input::Change(written.or_else(|| Some(database.first()?.eid))));
         self.lead_again(now);
     }
 
@@ -210,7 +211,7 @@ impl Driver<'_> {
 
     /// Has everything beyond our site go to an RTR, or nowhere in particular.
     fn lead(&mut self, now: Instant, rtr: Option<IpAddr>) {
-        let all = if rtr.is_some() { everything(&self.config.database) } else { Vec::new() };
+        let all = if rtr.is_some() { everything(self.responder.database()) } else { Vec::new() };
         for eid in std::mem::replace(&mut self.nat_site.led, all.clone()) {
             if !all.contains(&eid) {
                 self.cache(now, map_cache::Input::NatGone(eid));
@@ -247,7 +248,7 @@ mod tests {
     #[test]
     fn each_start_draws_its_port() {
         let starts = (0..64).map(|_| data_port(&mut crate::driver::messages::nonces().unwrap()));
-        let ports: std::collections::BTreeSet<u16> = starts.collect();
+        let ports: BTreeSet<u16> = starts.collect();
         assert!(ports.iter().all(|port| *port >= 0xc000), "{ports:?}");
         // Of 16,384 ports, 64 draws have hardly any twice.
         assert!(ports.len() > 56, "{ports:?}");
@@ -260,9 +261,9 @@ mod tests {
             let eid = EidPrefix { instance, prefix: prefix.parse().unwrap() };
             Mapping::negative(eid, Ttl::Minutes(1), Action::NoAction)
         };
-        let all = everything(&[own(7, "1.1.0.0/16"), own(0, "1.2.0.0/16"), own(7, "2001:db8::/32")]);
+        let all = everything([own(7, "1.1.0.0/16"), own(0, "1.2.0.0/16"), own(7, "2001:db8::/32")].iter());
         let all: Vec<String> = all.iter().map(ToString::to_string).collect();
         assert_eq!(all, ["0.0.0.0/0", "::/0", "[7]0.0.0.0/0", "[7]::/0"]);
-        assert_eq!(everything(&[]), []);
+        assert_eq!(everything([].iter()), []);
     }
 }
