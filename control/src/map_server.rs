@@ -237,11 +237,10 @@ impl MapServer {
     #[must_use]
     pub fn new(mut settings: Settings, now: Instant) -> Self {
         let sites = std::mem::take(&mut settings.sites);
-        let nat = Nat::new(std::mem::take(&mut settings.relays));
         Self {
             registry: Registry::new(&settings, sites, now),
             subscriptions: settings.publishing.take().map(|own| Subscriptions::new(own, settings.rlocs.clone())),
-            nat,
+            nat: Nat::new(std::mem::take(&mut settings.relays)),
             families: Families::of(&settings.rlocs),
             unreachable: settings.unreachable,
             aggregates: settings.aggregates.map(|list| list.into_iter().map(|eid| (eid, ())).collect()),

@@ -82,8 +82,7 @@ pub(super) fn validate(
     source: &Source<'_>,
 ) -> Result<Config, Problems> {
     let findings = &mut Findings { incomplete: !found.is_empty(), list: found, warnings: Vec::new() };
-    let rlocs = sites::rlocs(draft, findings);
-    let ports = ports::ports(draft, findings);
+    let (rlocs, ports) = (sites::rlocs(draft, findings), ports::ports(draft, findings));
     let database = sites::database(draft, &rlocs, findings);
     let map_cache = sites::map_cache(draft, &rlocs, &database, findings);
     let tunnels = alt::tunnels(draft, &rlocs, &ports, findings);
