@@ -4,7 +4,7 @@
 //!   start, change ─▶ a round: Map-Registers with all mappings, M set ─▶ … every 20 s for 5 min, then every 60 s
 //!                      │ no Map-Notify: again after 1, 2, 4 … 60 s, with a new nonce; after two of them ─▶ silent
 //!                      └ Map-Notify with one of its nonces ─▶ registered, but for what it leaves out
-//!   stop, prefix gone ─▶ Map-Register with TTL 0
+//!   stop, prefix gone ─▶ Map-Register with TTL 0; of one that others take the place of, behind theirs
 //! ```
 //!
 //! The mappings are spread over as many messages as their size needs. A message that is sent again gets a new nonce: the
@@ -37,6 +37,7 @@ use self::server::{Server, Waiting};
 pub use self::status::{Circumstances, PrefixStanding, Reason, ServerStatus, Standing};
 use crate::{
     fault::faults,
+    prefix_map::PrefixMap,
     wire::{Form, Key, MapNotify, MapRegister, XtrIdentity},
 };
 
@@ -231,7 +232,7 @@ impl Registrar {
             Input::Way(way) => self.turn(now, way, todo),
             Input::Stop => {
                 let all = std::mem::take(&mut self.database);
-                self.withdraw(now, all, todo);
+                self.withdraw_all(now, &all, todo);
                 self.servers.clear();
             }
             Input::Wake => {}
@@ -273,8 +274,11 @@ impl Registrar {
 
     /// Starts what is due: rounds, and single messages that were not answered.
     fn run(&mut self, now: Instant, todo: &mut Vec<Output>) {
-        if self.is_silent() {
+        if self.is_cut_off() {
             return;
+        }
+        if self.database.is_empty() {
+            return self.withdraw_all(now, &[], todo);
         }
         let pace = self.pace(now);
         for index in 0..self.servers.len() {
@@ -282,6 +286,9 @@ impl Registrar {
                 for records in self.messages(index, &self.database) {
                     self.send(now, index, records, Vec::new(), wait, todo);
                 }
+                // What takes its place is told by now.
+                let leaving = std::mem::take(&mut self.servers[index].leaving);
+                self.withdraw(now, index, leaving, todo);
             }
             while let Some(Waiting { nonces, records, spacing, .. }) = self.servers[index].late(now) {
                 self.send(now, index, records, nonces, Some((spacing * 2).min(RETRY_MAX)), todo);
@@ -408,8 +415,20 @@ impl Registrar {
         let database: Vec<Mapping> = database.into_iter().map(ours).collect();
         let old = std::mem::replace(&mut self.database, database);
         let stays: HashSet<EidPrefix> = self.database.iter().map(|mapping| mapping.eid).collect();
-        let gone = old.iter().filter(|mapping| !stays.contains(&mapping.eid)).cloned().collect();
-        self.withdraw(now, gone, todo);
+        let known: HashSet<EidPrefix> = old.iter().map(|mapping| mapping.eid).collect();
+        let new = self.database.iter().map(|mapping| mapping.eid).filter(|eid| !known.contains(eid));
+        let new: PrefixMap<()> = new.map(|eid| (eid, ())).collect();
+        let is_replaced =
+            |mapping: &Mapping| new.covering(&mapping.eid).is_some() || new.within(&mapping.eid).next().is_some();
+        let gone = old.iter().filter(|mapping| !stays.contains(&mapping.eid)).cloned();
+        let (replaced, gone): (Vec<Mapping>, Vec<Mapping>) = gone.partition(is_replaced);
+        for server in &mut self.servers {
+            server.leaving.retain(|mapping| !stays.contains(&mapping.eid));
+            server.leaving.extend_from_slice(&replaced);
+        }
+        for index in 0..self.servers.len() {
+            self.withdraw(now, index, gone.clone(), todo);
+        }
         self.quick_until = now + QUICK_FOR;
         for server in &mut self.servers {
             server.change(now, &old, &self.database, todo);
@@ -417,15 +436,21 @@ impl Registrar {
     }
 
     /// Takes mappings back, once, without waiting for an answer (RFC 9301 §5.4).
-    fn withdraw(&mut self, now: Instant, mut gone: Vec<Mapping>, todo: &mut Vec<Output>) {
+    fn withdraw(&mut self, now: Instant, index: usize, mut gone: Vec<Mapping>, todo: &mut Vec<Output>) {
         if self.is_cut_off() {
             return;
         }
         gone.iter_mut().for_each(|mapping| mapping.ttl = Ttl::Remove);
+        for records in self.messages(index, &gone) {
+            self.send(now, index, records, Vec::new(), None, todo);
+        }
+    }
+
+    /// Takes back everything that a Map-Server may have.
+    fn withdraw_all(&mut self, now: Instant, all: &[Mapping], todo: &mut Vec<Output>) {
         for index in 0..self.servers.len() {
-            for records in self.messages(index, &gone) {
-                self.send(now, index, records, Vec::new(), None, todo);
-            }
+            let leaving = std::mem::take(&mut self.servers[index].leaving);
+            self.withdraw(now, index, [all, &leaving].concat(), todo);
         }
     }
 }

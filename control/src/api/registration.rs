@@ -7,6 +7,7 @@ use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
 use super::{
     entry,
     message::{Fields, ProtocolError, kind, put, put_address},
+    sites::Group,
 };
 
 /// How things stand with a Map-Server, as the machine names it.
@@ -57,8 +58,16 @@ fn name<const N: usize>(names: &[&'static str; N], place: u8) -> Result<&'static
     names.get(usize::from(place)).copied().ok_or(ProtocolError::Value("a standing is unknown"))
 }
 
+/// Appends REGISTRATION and its prefixes, each as a group.
+pub(super) fn put_status(status: &RegistrationStatus, group: &mut Group<'_>) {
+    group(&mut |out| put_registration(out, status));
+    for prefix in &status.prefixes {
+        group(&mut |out| put_prefix(out, prefix));
+    }
+}
+
 /// Appends REGISTRATION and its reason; the prefixes come after it, each by [`put_prefix`].
-pub(super) fn put_registration(out: &mut Vec<u8>, status: &RegistrationStatus) {
+fn put_registration(out: &mut Vec<u8>, status: &RegistrationStatus) {
     put(out, kind::REGISTRATION, |out| {
         out.push(place(&STANDINGS, status.standing));
         out.push(if status.last_notify.is_some() { NOTIFIED } else { 0 });
@@ -92,7 +101,7 @@ fn registration(mut fields: Fields<'_>) -> Result<RegistrationStatus, ProtocolEr
 }
 
 /// Appends IID, EID and REGISTERED.
-pub(super) fn put_prefix(out: &mut Vec<u8>, prefix: &PrefixStatus) {
+fn put_prefix(out: &mut Vec<u8>, prefix: &PrefixStatus) {
     entry::put_instance(out, prefix.eid.instance);
     entry::put_prefix(out, prefix.eid.prefix);
     put(out, kind::REGISTERED, |out| {

@@ -364,7 +364,7 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
             status.neighbors.iter().for_each(|neighbor| group(&mut |out| bgp::put_neighbor(out, neighbor, ids)));
         }
         Some(Detail::Registrations) => {
-            view.registrations().iter().for_each(|status| put_registration(status, &mut group));
+            view.registrations().iter().for_each(|status| registration::put_status(status, &mut group));
         }
         Some(Detail::Subscriptions) => {
             subscriptions::put_page(&view.subscriptions(request.subscriptions, PAGE), &mut group);
@@ -393,13 +393,6 @@ fn put_locators(request: &Request, view: &dyn View, group: &mut sites::Group<'_>
     }
     if let Some(last) = page.get(PAGE - 1) {
         group(&mut |out| locators::put_after(out, last.address));
-    }
-}
-
-fn put_registration(status: &RegistrationStatus, group: &mut sites::Group<'_>) {
-    group(&mut |out| registration::put_registration(out, status));
-    for prefix in &status.prefixes {
-        group(&mut |out| registration::put_prefix(out, prefix));
     }
 }
 

@@ -213,7 +213,7 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
-    pub(super) fn new(settings: Publishing, rlocs: Vec<IpAddr>) -> Self {
+    pub(super) const fn new(settings: Publishing, rlocs: Vec<IpAddr>) -> Self {
         Self {
             settings,
             rlocs,

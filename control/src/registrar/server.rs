@@ -34,6 +34,8 @@ pub(super) struct Waiting {
 pub(super) struct Server {
     pub(super) settings: MapServer,
     waiting: Vec<Waiting>,
+    /// What is to be taken back once the next round has told of what takes its place.
+    pub(super) leaving: Vec<Mapping>,
     prefixes: BTreeMap<EidPrefix, (PrefixStanding, Instant)>,
     standing: Standing,
     since: Instant,
@@ -54,6 +56,7 @@ impl Server {
         Self {
             settings,
             waiting: Vec::new(),
+            leaving: Vec::new(),
             prefixes: database.iter().map(|mapping| (mapping.eid, (PrefixStanding::Waiting, now))).collect(),
             standing: Standing::Waiting,
             since: now,

@@ -344,6 +344,34 @@ fn a_change_withdraws_what_is_gone_and_registers_the_rest_at_once() {
     assert_eq!(told, [(gone, true, true), (kept, false, false)]);
 }
 
+/// A prefix that others take the place of is there until they are: nobody who asks meanwhile hears that there is none.
+#[test]
+fn what_is_replaced_is_withdrawn_behind_what_replaces_it() {
+    let mut stage = Stage::new(vec![server(V4)], &["1.0.0.0/8", "2.1.0.0/16", "9.0.0.0/8"]);
+    let told = |todo: &[Output]| -> Vec<(Vec<EidPrefix>, bool)> {
+        let gone = |register: &MapRegister| register.records.iter().all(|record| record.ttl == Ttl::Remove);
+        let eids = |register: &MapRegister| register.records.iter().map(|record| record.eid).collect();
+        registers(todo).iter().map(|register| (eids(register), gone(register))).collect()
+    };
+    let eids = |list: &[&str]| list.iter().map(|text| eid(text)).collect::<Vec<_>>();
+    let sent = stage.run_until(0).remove(0).1;
+    stage.step(1, answer(&sent));
+    // One is cut in two, one becomes part of a wider one, one simply leaves.
+    let cut = ["1.0.0.0/9", "1.128.0.0/9", "2.0.0.0/8"];
+    let todo = stage.step(200, Input::Change(cut.map(mapping).to_vec()));
+    assert_eq!(told(&todo), [(eids(&["9.0.0.0/8"]), true)]);
+    let todo = stage.step(1000, Input::Wake);
+    assert_eq!(told(&todo), [(eids(&cut), false), (eids(&["1.0.0.0/8", "2.1.0.0/16"]), true)]);
+
+    // What comes back in time is not withdrawn, and an end withdraws what waited.
+    stage.step(1100, Input::Change(vec![mapping("1.0.0.0/8"), mapping("2.0.0.0/8")]));
+    stage.step(1200, Input::Change(vec![mapping("1.0.0.0/9"), mapping("1.0.0.0/8"), mapping("2.0.0.0/8")]));
+    let todo = stage.step(1300, Input::Stop);
+    let all: Vec<EidPrefix> =
+        told(&todo).into_iter().flat_map(|(eids, gone)| if gone { eids } else { Vec::new() }).collect();
+    assert_eq!(all, eids(&["1.0.0.0/9", "1.0.0.0/8", "2.0.0.0/8", "1.128.0.0/9"]));
+}
+
 /// ETR-24: a dead locator is registered as such at once, the others as they were.
 #[test]
 fn a_locator_that_goes_down_is_told_at_once() {

@@ -51,7 +51,7 @@ fn site(lab: &Lab, index: usize, prefixes: &[String]) -> String {
     )
 }
 
-/// Prefixes that the Map-Server has of a site.
+/// What the Map-Server has of its sites.
 fn registered(server: &Router) -> Result<String, lab::LabError> {
     let json: Value = serde_json::from_str(&server.show(&["sites", "--json"])?).unwrap();
     Ok(json.to_string())
@@ -123,6 +123,7 @@ fn what_a_client_makes_ours_is_registered_reached_and_gone_with_it() {
     assert_eq!(lab.ping(0, to4, 1).unwrap().answered, 0);
     assert_eq!(lab.ping(0, to6, 3).unwrap(), Pings { sent: 3, answered: 3 });
     changes(&lab, &server, [&xtr1, &xtr2], &mut listener);
+    cut_under_traffic(&lab, &server, &xtr2);
 }
 
 /// What an operator does with the database, refusals, batches and a reload.
@@ -192,6 +193,36 @@ fn changes(lab: &Lab, server: &Router, [xtr1, xtr2]: [&Router; 2], listener: &mu
     assert!(why.contains("2.2.7.0/28") && why.contains("map del --database"), "{why}");
     fs::write(&file, text).unwrap();
     assert_eq!(altitude(&["reload"], xtr2).unwrap(), "nothing changed\n");
+}
+
+/// A prefix is cut in two and made whole again while packets pass: none is lost, here or at the Map-Server.
+fn cut_under_traffic(lab: &Lab, server: &Router, xtr2: &Router) {
+    const PINGS: usize = 600;
+    let [v4, _] = SITES[1].eid_prefixes();
+    let halves = ["2.2.0.0/17", "2.2.128.0/17"];
+    let mut ping = lab.sites[0].command("ping");
+    ping.args(["-q", "-i", "0.01", "-c", &PINGS.to_string(), &lab.hosts(1)[0].to_string()]);
+    let ping = Process::start("ping", &mut ping, lab.folder()).unwrap();
+    let file = lab.folder().join("cut.txt");
+    let lines = |verb: &str, prefixes: &[&str], rloc: &str| -> String {
+        prefixes.iter().map(|prefix| format!("{verb} {prefix} {rloc} --database\n")).collect()
+    };
+    let apply = |text: String, named: &str| {
+        fs::write(&file, text).unwrap();
+        assert_eq!(altitude(&["map", "apply", &file.display().to_string()], xtr2).unwrap(), "3 changes made\n");
+        wait_registered(server, named, true);
+    };
+    let mut rounds = 0;
+    while !ping.output().contains("packets transmitted") {
+        apply(lines("del", &[v4.as_str()], "") + &lines("add", &halves, RLOC), halves[1]);
+        wait_registered(server, &v4, false);
+        apply(lines("del", &halves, "") + &lines("add", &[v4.as_str()], RLOC), &v4);
+        wait_registered(server, halves[1], false);
+        rounds += 1;
+    }
+    let said = ping.output();
+    assert!(said.contains(&format!("{PINGS} packets transmitted, {PINGS} received")), "{rounds} rounds: {said}");
+    assert!(rounds > 0);
 }
 
 fn ttl(offer: Offer, minutes: u32) -> Offer {

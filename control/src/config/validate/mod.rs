@@ -97,8 +97,7 @@ pub(super) fn validate(
     let probing = probing::probing(&draft.probing, &rlocs, findings);
     let lisp_sec = lisp_sec::lisp_sec(draft, &roles, &map_servers, folder, findings);
     let features = features::features(draft, &database, probing.is_some(), findings);
-    let around = pubsub::Around { database: &database, roles: &roles, lisp_sec: lisp_sec.as_ref(), folder };
-    let pubsub = pubsub::pubsub(draft, &around, findings);
+    let pubsub = pubsub::pubsub(draft, (&database, &roles, lisp_sec.as_ref()), folder, findings);
     let nat = nat::nat(draft, (&rlocs, &database), &roles, &map_servers, folder, findings);
     whole(draft, &rlocs, &tunnels, &database, findings);
     match settings::tuning(&draft.settings, ports.len(), machine, findings) {

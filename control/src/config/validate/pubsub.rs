@@ -20,11 +20,11 @@ const PREFIXES_MAX: usize = 1024;
 const BURST: u32 = 10;
 
 /// What else subscriptions depend on.
-pub(super) struct Around<'a> {
-    pub(super) database: &'a [Given<Mapping>],
-    pub(super) roles: &'a Roles,
-    pub(super) lisp_sec: Option<&'a lisp_sec::Settings>,
-    pub(super) folder: &'a Path,
+struct Around<'a> {
+    database: &'a [Given<Mapping>],
+    roles: &'a Roles,
+    lisp_sec: Option<&'a lisp_sec::Settings>,
+    folder: &'a Path,
 }
 
 impl Around<'_> {
@@ -43,8 +43,14 @@ impl Around<'_> {
     }
 }
 
-pub(super) fn pubsub(draft: &Draft, around: &Around<'_>, findings: &mut Findings) -> PubSub {
-    let (own, folder) = (&draft.pubsub, around.folder);
+pub(super) fn pubsub(
+    draft: &Draft,
+    (database, roles, lisp_sec): (&[Given<Mapping>], &Roles, Option<&lisp_sec::Settings>),
+    folder: &Path,
+    findings: &mut Findings,
+) -> PubSub {
+    let around = &Around { database, roles, lisp_sec, folder };
+    let own = &draft.pubsub;
     let lookups = own
         .subscribe
         .as_ref()

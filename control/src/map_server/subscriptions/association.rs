@@ -6,7 +6,7 @@
 //!
 //! Source: RFC 9437 §7.1.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use super::{Ask, SiteFault, Subscriptions, saved};
 use crate::wire::Key;
@@ -17,7 +17,7 @@ const USED_MIN: usize = 65_536;
 /// Marks of One-Time Keys that were used.
 #[derive(Debug)]
 pub(super) struct Used {
-    marks: HashSet<u128>,
+    marks: BTreeSet<u128>,
     /// The oldest first.
     order: VecDeque<u128>,
     /// How many were forgotten.
@@ -25,8 +25,8 @@ pub(super) struct Used {
 }
 
 impl Used {
-    pub(super) fn new() -> Self {
-        Self { marks: HashSet::new(), order: VecDeque::new(), forgotten: 0 }
+    pub(super) const fn new() -> Self {
+        Self { marks: BTreeSet::new(), order: VecDeque::new(), forgotten: 0 }
     }
 
     /// False if it was there already.

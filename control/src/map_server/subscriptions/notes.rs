@@ -5,7 +5,7 @@
 //! the queue unless it waits there already, and nothing is lost. Whoever subscribes meanwhile has been told how it is now.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     ops::Bound,
 };
 
@@ -23,7 +23,7 @@ const WAITING_MAX: usize = 262_144;
 pub(super) struct Notes {
     /// The oldest first, each once.
     waiting: VecDeque<EidPrefix>,
-    is_waiting: HashSet<EidPrefix>,
+    is_waiting: BTreeSet<EidPrefix>,
     /// The change that is being worked on, and how far it is.
     at: Option<(EidPrefix, Place)>,
     /// Everybody is told everything: of whom is next.
@@ -40,8 +40,8 @@ enum Place {
 }
 
 impl Notes {
-    pub(super) fn new() -> Self {
-        Self { waiting: VecDeque::new(), is_waiting: HashSet::new(), at: None, all: None }
+    pub(super) const fn new() -> Self {
+        Self { waiting: VecDeque::new(), is_waiting: BTreeSet::new(), at: None, all: None }
     }
 
     /// Whether nothing is left to do.

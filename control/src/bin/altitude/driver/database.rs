@@ -13,6 +13,7 @@ use altitude_control::{
 use altitude_dataplane::mapping::{EidPrefix, Mapping, Ttl, sort_locators};
 
 use super::{Driver, news::Turn};
+use crate::run::OWN_PREFIXES_MAX;
 
 /// Mappings that clients may have put in or changed at one time. A change of one costs work for all.
 const BY_CLIENTS_MAX: usize = 4096;
@@ -87,8 +88,10 @@ impl Driver<'_> {
         self.not_since(eid, unless_after)
     }
 
+    /// How many more mappings clients may put in or change; there is room for so many prefixes in workers' tables and steering.
     fn own_room(&self) -> usize {
-        BY_CLIENTS_MAX.saturating_sub(self.own.by_clients().count())
+        let all = OWN_PREFIXES_MAX.saturating_sub(self.own.iter().count());
+        BY_CLIENTS_MAX.saturating_sub(self.own.by_clients().count()).min(all)
     }
 
     fn is_by_client(&self, eid: &EidPrefix) -> bool {

@@ -112,14 +112,14 @@ EID-PREFIX     TTL LEFT  ORIGIN     LOCATOR OR ACTION  PRIORITY/WEIGHT  STATE   
 #[test]
 fn database_table() {
     let mut own = entries().remove(0);
-    own.table = Table::Database;
+    (own.table, own.origin) = (Table::Database, Origin::Api);
     own.locators.truncate(1);
     own.locators[0].locator.local = true;
     assert_eq!(
         text::tables(&Answer::Database(vec![own]), false),
         "\
-EID-PREFIX          TTL  LOCATOR       PRIORITY/WEIGHT  STATE      PACKETS  OCTETS
-2.2.0.0/16  1d 00:00:00  240.0.254.20             1/50  local, up       20    1680
+EID-PREFIX          TTL  ORIGIN  LOCATOR       PRIORITY/WEIGHT  STATE      PACKETS  OCTETS
+2.2.0.0/16  1d 00:00:00  api     240.0.254.20             1/50  local, up       20    1680
 "
     );
 }
@@ -144,8 +144,8 @@ EID-PREFIX     TTL LEFT  ORIGIN     VERSION  LOCATOR OR ACTION  PRIORITY/WEIGHT 
     assert_eq!(
         text::tables(&Answer::Database(list), false),
         "\
-EID-PREFIX          TTL  VERSION  LOCATOR       PRIORITY/WEIGHT  STATE  PACKETS  OCTETS
-2.2.0.0/16  1d 00:00:00     4095  240.0.254.20             1/50  up          20    1680
+EID-PREFIX          TTL  ORIGIN     VERSION  LOCATOR       PRIORITY/WEIGHT  STATE  PACKETS  OCTETS
+2.2.0.0/16  1d 00:00:00  map-reply     4095  240.0.254.20             1/50  up          20    1680
 "
     );
 }

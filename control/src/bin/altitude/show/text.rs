@@ -38,11 +38,11 @@ fn map_cache(entries: &[Entry]) -> String {
 
 fn database(entries: &[Entry]) -> String {
     let versions = have_versions(entries);
-    let head = ["EID-PREFIX", ">TTL"].into_iter().chain(versions.then_some(">VERSION"));
+    let head = ["EID-PREFIX", ">TTL", "ORIGIN"].into_iter().chain(versions.then_some(">VERSION"));
     let mut columns = Columns::new(head.chain(["LOCATOR", ">PRIORITY/WEIGHT", "STATE", ">PACKETS", ">OCTETS"]));
     for entry in entries {
         let ttl = entry.ttl.map_or("-".to_owned(), clock);
-        let head = [entry.eid.to_string(), ttl].into_iter();
+        let head = [entry.eid.to_string(), ttl, entry.origin.name().to_owned()].into_iter();
         rows(&mut columns, head.chain(versions.then(|| version(entry))).collect(), entry);
     }
     or_nothing(&columns, "there is no EID-prefix of ours")
