@@ -119,7 +119,7 @@
 //!
 //! | type | name | value |
 //! |---|---|---|
-//! | 0x4000 | DETAIL | in a STATS request: u8 1 counters by scope, 2 ports, 3 tunnels, sources and static routes of the ALT, 4 the BGP speaker and its neighbours, 5 BGP routes, 6 registrations with Map-Servers, 7 sites of our Map-Server, 8 locators of other sites, 9 PubSub subscriptions |
+//! | 0x4000 | DETAIL | in a STATS request: u8 1 counters by scope, 2 ports, 3 tunnels, sources and static routes of the ALT, 4 the BGP speaker and its neighbours, 5 BGP routes, 6 registrations with Map-Servers, 7 sites of our Map-Server, 8 locators of other sites, 9 PubSub subscriptions, 10 xTRs behind NATs |
 //! | 0x4001 | NAME | stable name (UTF-8) of the STAT before it |
 //! | 0x4002 | SCOPE | u8 kind (1 worker, 2 control thread), u16 number; holds for the STATs after it |
 //! | 0x4003 | EXPIRY | u32 seconds until the entry leaves; absent if it stays |
@@ -155,6 +155,7 @@
 //! | 0x4061 | TRACED | u64 nanoseconds since 1970, u8 port, u8 0 in or 1 out by it, u8 0 arrived, 1 was held, 2 part of one that was split; u8 verdict (1 encapsulated, 2 decapsulated, 3 re-encapsulated, 4 native, 5 split, 6 held for a mapping, 7 held for a neighbour, 8 dropped, 9 an ICMP error of ours), u8 port it leaves by or 255, u32 length, u32 IID, address (RLOC, or EID that is missing; AFI 0: none), u8 length of the reason, reason, octets |
 //! | 0x4062 | TRACE_END | u64 packets shown, u64 packets that found no room |
 //! | 0x4070 | SUBSCRIPTION | u8 flags (1 ours, 2 ends unless something is registered, 4 of another xTR), u8 standing (0 asking, 1 live, 2 refused, 3 silent; 4 unconfirmed, 5 confirmed, 6 unacknowledged), u32 each: seconds in it, seconds left; u64 each: last nonce, Map-Notifies taken in or prefixes that wait; 16 octets of xTR-ID, u64 Site-ID; the IID, the EID and the ADDRESSes (Map-Server, or ITR-RLOCs) after it are its own |
+//! | 0x4080 | BINDING | u8 flags (1 verified), u16 each: translated port, the xTR's own port; u32 each: seconds since its first and its last Map-Register; u64 nonce of the last, 16 octets of xTR-ID, u64 Site-ID; three ADDRESSes after it are the translated one, our RLOC and the xTR's own, and each IID and EID after these is behind it |
 //! | 0x4071 | SUBSCRIPTIONS_AFTER | u8 which (1 ours, 2 another xTR's, 3 an unconfirmed one), 16 octets of xTR-ID, u64 Site-ID or place of an unconfirmed one, u32 IID, u8 prefix length, address: the last of a page, if there are more; in the next request it asks for what comes after |
 //! | 0xc000 | TRIAL | nothing: of a batch |
 //!
@@ -175,6 +176,7 @@ mod event;
 mod locators;
 mod message;
 mod misses;
+mod nat;
 mod operation;
 mod registration;
 mod request;
@@ -202,6 +204,7 @@ pub use event::{Event, Filter, Method, MissDetail, MissReason, Stale};
 pub use locators::{LocatorStatus, PROBE_STATES, ProbingStatus};
 pub use message::{FLAGS, Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError};
 pub use misses::Misses;
+pub use nat::BindingStatus;
 pub use operation::{Asker, Done, Judged, Offer, Operation, Outcome, RLOCS_MAX, Refused, Rights};
 pub use registration::{PREFIX_STANDINGS, PrefixStatus, RegistrationStatus, STANDINGS};
 pub use server::{Conduct, Places, Router, View, handle, next_page};
@@ -232,6 +235,8 @@ pub enum Origin {
     Api,
     /// Nobody answered; this stops asking for a while.
     GivenUp,
+    /// NAT traversal.
+    Nat,
 }
 
 impl Origin {
@@ -244,6 +249,7 @@ impl Origin {
             Self::PubSub => "pubsub",
             Self::Api => "api",
             Self::GivenUp => "given-up",
+            Self::Nat => "nat",
         }
     }
 }
