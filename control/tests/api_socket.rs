@@ -462,7 +462,7 @@ fn of_long_changes_a_client_has_one_done_in_a_turn() {
     let mut router = Obedient(&view, 0);
     let [cache, database] = [0, 1].map(|table| {
         let delete = Header { op: Op::DELETE, flags: Flags::default(), errno: 0, sequence: 1, generation: 0 };
-        delete.message(&[1, 0, 1, 0, table, 2, 0, 4, 0, 0, 0, 0, 0, 3, 0, 8, 0, 0, 1, 24, 0, 10, 0, 0])
+        delete.message(&[1, 0, 1, 0, table, 2, 0, 4, 0, 0, 0, 0, 0, 3, 0, 8, 0, 0, 1, 24, 0, 10, 0, 0, 0])
     });
     for message in [&cache, &database, &database, &cache] {
         client.write_all(message).unwrap();

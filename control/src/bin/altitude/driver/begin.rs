@@ -141,8 +141,7 @@ impl<'a> Driver<'a> {
             next_steer: None,
             buffer: vec![0; MESSAGE_MAX],
         };
-        driver.enter(now)?;
-        Ok(driver)
+        driver.enter(now).map(|()| driver)
     }
 
     /// What is left to do before the first round.

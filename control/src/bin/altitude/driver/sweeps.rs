@@ -301,7 +301,7 @@ mod tests {
         }
         assert_eq!((gone, rounds), (inside, 3));
         (0..1500).for_each(|number| overtaken.begin(host(number)));
-        for left in [1500 - SLICE, 1500 - 2 * SLICE, 0] {
+        for left in [1501 - SLICE, 1502 - 2 * SLICE, 0] {
             assert_eq!(overtaken.slice(|_| true, |_| std::iter::empty()), []);
             assert_eq!(overtaken.left.len(), left);
         }
