@@ -12,9 +12,9 @@ set -eu
 # libxdp is built from its crate's sources: clang and llvm for its BPF objects, libpcap-dev, m4 and pkg-config for its
 # configure script, libelf and zlib to link. linux-libc-dev holds the headers of steer.bpf.c. No 32-bit libc is needed.
 build="ca-certificates clang gcc git libc6-dev libelf-dev libpcap-dev linux-libc-dev llvm m4 make pkg-config zlib1g-dev"
-# Namespaces and veth, offloads, sysctl, echo requests, captures, and the second opinion on every packet; and what the
+# Namespaces and veth, offloads, sysctl, echo requests, a NAT, captures, and the second opinion on every packet; and what the
 # kits for other generators (perf/trex, perf/pktgen) are tried with: scapy, Lua, shellcheck.
-lab="ethtool iproute2 iputils-ping lua5.4 procps python3-scapy shellcheck tcpdump tshark util-linux"
+lab="conntrack ethtool iproute2 iputils-ping lua5.4 nftables procps python3-scapy shellcheck tcpdump tshark util-linux"
 
 # A userspace LISP router, DPDK's look-up tables and forwarder, a processor that counts instructions; and the BGP daemons
 # that the ALT meets, which the lab runs from folders of its own; who scrapes our metrics, and who starts services.

@@ -24,7 +24,7 @@ use altitude_control::{
     },
     lisp_sec::keys::{OneTimeKey, SharedKey},
     wire::{
-        Algorithm, Key, Message,
+        Algorithm, Key, Message, Translation, data_map_notify,
         ecm::Ecm,
         gre::GreHeader,
         lisp_sec::{EidData, Hash, ReplyData, RequestData},
@@ -45,7 +45,8 @@ use altitude_dataplane::{
 pub(crate) type Target = (&'static str, fn(&[u8]) -> bool);
 
 /// Targets that read LISP's messages and packets.
-pub(crate) const ALL: &[Target] = &[("message", message), ("packet", packet), ("gre", gre), ("ecm", ecm)];
+pub(crate) const ALL: &[Target] =
+    &[("message", message), ("packet", packet), ("gre", gre), ("ecm", ecm), ("data_map_notify", data_map_notify)];
 
 /// Targets that read what a client of the mapping API sends.
 pub(crate) const API: &[Target] = &[("api", api)];
@@ -185,6 +186,12 @@ pub(crate) fn message(octets: &[u8]) -> bool {
             assert!(notify.verify(octets, &key).is_err(), "nobody guesses a MAC");
             notify.encode()
         }
+        Message::Info(info) => {
+            let key = [Key::new(info.authentication.key_id, Algorithm::Sha256, b"secret")];
+            assert!(info.verify(octets, &key).is_err(), "nobody guesses a MAC");
+            assert!(info.reply.as_ref().is_none_or(|told| told.rtrs.len() <= Translation::RTRS_MAX));
+            info.encode()
+        }
         Message::Other(_) => return false,
     };
     assert!(again.len() <= octets.len(), "nothing is added");
@@ -221,7 +228,9 @@ fn checked_ecm(octets: &[u8]) -> bool {
     let again = ecm.encode();
     assert!(again.len() <= octets.len(), "nothing is added");
     assert_eq!(Ecm::parse(&again), Ok(ecm));
-    if let Some(Ok(data)) = ecm.security.map(RequestData::parse) {
+    let key = [Key::new(octets.get(8).copied().unwrap_or(0), Algorithm::Sha256, b"secret")];
+    assert!(!matches!(ecm.verify(octets, &key), Some(Ok(_))), "nobody guesses a MAC");
+    if let Some(Ok(data)) = ecm.security().map(RequestData::parse) {
         let key = SharedKey::new(data.key_id, b"secret");
         assert!(OneTimeKey::unwrapped(1, &data.wrapped, &key).is_err(), "nobody guesses a wrapping");
         eid_data(&data.eids);
@@ -229,6 +238,19 @@ fn checked_ecm(octets: &[u8]) -> bool {
         assert_eq!(RequestData::parse(&again), Ok(data));
     }
     message(ecm.datagram.payload);
+    true
+}
+
+/// Reads what came to port 4341 as a Data-Map-Notify: a data packet's header, then as it is and with the inner checksums put
+/// right. A header of another instance gets the right one, for hardly any has it.
+pub(crate) fn data_map_notify(octets: &[u8]) -> bool {
+    let _ = data_map_notify::parse(octets);
+    let Some(inner) = octets.get(8..) else { return false };
+    let repaired = with_checksums(inner).unwrap_or_else(|| inner.to_vec());
+    let octets = data_map_notify::encode(&repaired);
+    let Ok(packet) = data_map_notify::parse(&octets) else { return false };
+    assert_eq!(UdpPacket::parse(&repaired), Ok(packet));
+    message(packet.payload);
     true
 }
 

@@ -105,6 +105,7 @@ mod tests {
         map_cache::CacheFault,
         map_resolver::{ClientFault, EcmFault},
         map_server::SiteFault,
+        nat::{relay::RelayFault, site::NatFault},
         prober::ProbeFault,
         pubsub::PubSubFault,
         registrar::NotifyFault,
@@ -133,6 +134,7 @@ mod tests {
             names::<EcmFault>(),
             names::<ClientFault>(),
             names::<SiteFault>(),
+            names::<NatFault>(),
             names::<NotifyFault>(),
             names::<BgpFault>(),
             names::<RibFault>(),
@@ -140,6 +142,7 @@ mod tests {
             names::<SmrFault>(),
             names::<PubSubFault>(),
             names::<SecurityFault>(),
+            names::<RelayFault>(),
         ]
         .concat();
         let count = all.len();

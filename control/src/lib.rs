@@ -23,6 +23,7 @@ pub mod lisp_sec;
 pub mod map_cache;
 pub mod map_resolver;
 pub mod map_server;
+pub mod nat;
 pub mod os;
 pub mod prefix_map;
 pub mod prober;

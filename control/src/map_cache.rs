@@ -91,6 +91,10 @@ pub enum Input {
     Static(Mapping),
     /// A mapping of a client of the mapping API, whatever is there: for so long, or until it is taken out.
     Put(Mapping, Option<Duration>),
+    /// A mapping that NAT traversal knows of, until it is taken out. What the operator or a client put in stays.
+    Nat(Mapping),
+    /// NAT traversal wants its entry of exactly this prefix out.
+    NatGone(EidPrefix),
     /// Mappings of a client of the mapping API as in `Put`, and prefixes that leave: all, or nothing if there is no
     /// [room](MapCache::room) for them.
     Batch(Vec<(Mapping, Option<Duration>)>, Vec<EidPrefix>),
@@ -127,7 +131,7 @@ faults! {
         Evicted = "map-cache-evicted",
         /// Full of static entries: the mapping was not taken in.
         Full = "map-cache-full",
-        /// A Map-Reply speaks of exactly the prefix of a static entry or of a client's, which stays.
+        /// A Map-Reply speaks of exactly the prefix of a static entry, of a client's or of one behind a NAT, which stays.
         StaticKept = "map-cache-static-kept",
         /// More more-specifics in doubt than are asked for again at once.
         DoubtsCapped = "map-cache-doubts-capped",
@@ -186,6 +190,12 @@ impl MapCache {
                 let expires = life.map_or(NEVER, |life| self.clock.tick_after(now + life));
                 self.put(now, mapping, Origin::Api, expires, meter, todo);
             }
+            Input::Nat(mapping) => {
+                self.drop_given_up(&mapping.eid, todo);
+                self.put(now, mapping, Origin::Nat, NEVER, meter, todo);
+            }
+            Input::NatGone(eid) if self.origin(&eid) == Some(Origin::Nat) => self.withdraw_exact(&eid, todo),
+            Input::NatGone(_) => {}
             Input::Batch(puts, removes) => self.batch(now, puts, &removes, meter, todo),
             Input::Remove(eid) => self.withdraw_exact(&eid, todo),
             Input::Look => self.look_on(meter, todo),
@@ -379,7 +389,12 @@ impl MapCache {
     ) {
         let eid = mapping.eid;
         let learned = matches!(origin, Origin::Reply | Origin::PubSub | Origin::GivenUp);
-        if learned && matches!(self.origin(&eid), Some(Origin::Static | Origin::Api)) {
+        let kept = match self.origin(&eid) {
+            Some(Origin::Static | Origin::Api) => learned || origin == Origin::Nat,
+            Some(Origin::Nat) => learned,
+            _ => false,
+        };
+        if kept {
             todo.push(Output::Fault(CacheFault::StaticKept));
             return;
         }
@@ -426,7 +441,7 @@ impl MapCache {
     fn enter_lists(&mut self, number: u32, tick: u64) {
         let &Entry { eid, origin, expires, warmth, .. } = &self.store.entries[number];
         match origin {
-            Origin::Static => self.deadlines.disarm(number),
+            Origin::Static | Origin::Nat => self.deadlines.disarm(number),
             Origin::Api if expires == NEVER => self.deadlines.disarm(number),
             Origin::Reply | Origin::PubSub | Origin::Api => self.deadlines.arm(number, refresh_at(&eid, tick, expires)),
             Origin::GivenUp => self.deadlines.arm(number, expires),

@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod fault;
+mod nat;
 mod registry;
 mod secured;
 mod site;
@@ -48,6 +49,7 @@ pub use self::{
     view::{Held, Holder},
 };
 use self::{
+    nat::Nat,
     registry::{Arrived, Registry},
     subscriptions::{Acked, Subscriptions},
 };
@@ -57,7 +59,10 @@ use crate::{
     prefix_map::PrefixMap,
     rate::{Limited, Limits},
     rloc::{Families, answer_address, routable},
-    wire::{MapNotify, MapRegister, MapReply, MapRequest, XtrIdentity, ecm},
+    wire::{
+        Info, MapNotify, MapRegister, MapReply, MapRequest, XtrIdentity,
+        ecm::{self, Ecm},
+    },
 };
 
 /// Negative TTL of what no ETR serves now, minutes (RFC 9301 §8.3).
@@ -76,6 +81,28 @@ pub enum Input<'a> {
         local: IpAddr,
         /// As read.
         message: &'a MapRegister,
+        /// What it was read from.
+        octets: &'a [u8],
+    },
+    /// A Map-Register came in an ECM with the N bit: through an RTR.
+    Relayed {
+        /// The RTR's address and UDP port.
+        from: SocketAddr,
+        /// Which of our addresses it was sent to.
+        local: IpAddr,
+        /// The ECM.
+        ecm: &'a Ecm<'a>,
+        /// What is inside.
+        message: &'a MapRegister,
+    },
+    /// An Info-Request came.
+    Info {
+        /// Address and UDP port it came from.
+        from: SocketAddr,
+        /// Which of our addresses it was sent to.
+        local: IpAddr,
+        /// As read.
+        message: &'a Info,
         /// What it was read from.
         octets: &'a [u8],
     },
@@ -155,6 +182,15 @@ pub enum Output {
         /// The message.
         octets: Vec<u8>,
     },
+    /// Send this Info-Reply from port 4342 of one of our addresses.
+    Inform {
+        /// Who asked, as we see it.
+        to: SocketAddr,
+        /// The address that was asked.
+        local: IpAddr,
+        /// The message.
+        octets: Vec<u8>,
+    },
     /// Send this ECM to port 4342 of an ETR.
     Encapsulate {
         /// The ETR's RLOC.
@@ -189,6 +225,7 @@ pub struct MapServer {
     registry: Registry,
     /// `None`: nobody can subscribe.
     subscriptions: Option<Subscriptions>,
+    nat: Nat,
     families: Families,
     unreachable: Unreachable,
     aggregates: Option<PrefixMap<()>>,
@@ -203,6 +240,7 @@ impl MapServer {
         Self {
             registry: Registry::new(&settings, sites, now),
             subscriptions: settings.publishing.take().map(|own| Subscriptions::new(own, settings.rlocs.clone())),
+            nat: Nat::new(std::mem::take(&mut settings.relays)),
             families: Families::of(&settings.rlocs),
             unreachable: settings.unreachable,
             aggregates: settings.aggregates.map(|list| list.into_iter().map(|eid| (eid, ())).collect()),
@@ -244,7 +282,14 @@ impl MapServer {
     pub fn step(&mut self, now: Instant, input: Input<'_>, todo: &mut Vec<Output>) {
         match input {
             Input::Register { from, local, message, octets } => {
-                self.registry.register(now, Arrived { from, local, message, octets }, todo);
+                self.registry.register(now, Arrived { from, local, message, octets, relay: None }, todo);
+            }
+            Input::Relayed { from, local, ecm, message } => {
+                let taken = self.relayed(now, (from, local), ecm, message, todo);
+                todo.extend(taken.err().map(Output::Drop));
+            }
+            Input::Info { from, local, message, octets } => {
+                todo.push(self.info(now, (from, local), message, octets).unwrap_or_else(Output::Drop));
             }
             Input::Acknowledge { message, octets } => {
                 let taken = self.acknowledge(message, octets, todo);

@@ -70,6 +70,12 @@ pub trait Paths {
         None
     }
 
+    /// The one UDP port that all our data packets come from, while we are behind a NAT
+    /// (draft-ermagan-lisp-nat-traversal-19 §5.1.3). When it changes, [`Publisher::ports_changed`].
+    fn source_port(&self) -> Option<u16> {
+        None
+    }
+
     /// Locator-Status-Bits that the site of a cached prefix last sent of these locators.
     fn status(&self, _eid: &EidPrefix, _locators: &[Locator]) -> Option<u32> {
         None
@@ -249,6 +255,13 @@ impl Publisher {
                 User::Beyond(eid) => self.rebeyond(eid, paths),
                 User::Proxy(instance) => self.turn_proxy(instance, paths),
             }
+        }
+    }
+
+    /// What [`Paths::source_port`] says is something else than before: recompiles every set.
+    pub fn ports_changed(&mut self, paths: &dyn Paths) {
+        for destination in self.users.keys().copied().collect::<Vec<_>>() {
+            self.path_changed(destination, paths);
         }
     }
 

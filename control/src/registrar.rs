@@ -11,7 +11,10 @@
 //! Map-Server refuses one that it has seen, and the Map-Notify alone may have been lost. Nonces grow over restarts, because
 //! they start above all that were ever used ([`Settings::first_nonce`]).
 //!
-//! Sources: RFC 9301 §5.6 (nonces, records), §5.7 (retransmission, Map-Notify, Map-Notify-Ack), §8.2 (intervals), §5 (sizes).
+//! Behind a NAT everything goes through an RTR instead, which the mappings then name, and comes again often enough to keep the NAT's
+//! binding ([`Way::Relayed`]); what encloses it for the RTR is the driver's.
+//!
+//! Sources: draft-ermagan-lisp-nat-traversal-19 §5.1.1; RFC 9301 §5.6 (nonces, records), §5.7 (retransmission, Map-Notify, Map-Notify-Ack), §8.2 (intervals), §5 (sizes).
 
 #![forbid(unsafe_code)]
 
@@ -26,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use altitude_dataplane::mapping::{EidPrefix, Mapping, Ttl};
+use altitude_dataplane::mapping::{EidPrefix, Locator, Mapping, Ttl};
 use hashbrown::HashSet;
 
 pub use self::memory::{Damaged, Memory};
@@ -50,6 +53,10 @@ pub const RETRY_FIRST: Duration = Duration::from_secs(1);
 pub const RETRY_MAX: Duration = Duration::from_secs(60);
 /// Of the later rounds, every how many ask for a Map-Notify.
 pub const CONFIRM_EVERY: u32 = 5;
+/// Octets that the way through an RTR adds to a message of either inner family: the ECM's first word, inner IP and UDP header.
+const ENCLOSED: [usize; 2] = [4 + 20 + 8, 4 + 40 + 8];
+/// Priority and weight of the RTR's locator.
+const RTR_PREFERENCE: (u8, u8) = (1, 100);
 /// Octets of UDP payload of a message over IPv4 and IPv6 while the path's MTU is not known (RFC 9301 §5).
 const PAYLOAD_MAX: [usize; 2] = [576 - 20 - 8, 1280 - 40 - 8];
 
@@ -68,6 +75,43 @@ pub struct MapServer {
     pub merge: bool,
 }
 
+/// How Map-Servers are reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// Not at all: nobody is told anything as long as nobody knows whether a NAT is in between.
+    Held,
+    /// Not at all: a NAT is in between, and no RTR is known.
+    Stranded,
+    /// From port 4342 to port 4342.
+    Direct,
+    /// Through an RTR.
+    Relayed(Relay),
+}
+
+/// The way out from behind a NAT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relay {
+    /// Whom packets to us go to.
+    pub rtr: IpAddr,
+    /// RLOCs of ours that nobody outside could send to.
+    pub hidden: Vec<IpAddr>,
+    /// From one round to the next, each of which asks for Map-Notifies.
+    pub every: Duration,
+}
+
+impl Relay {
+    /// A mapping as it looks from outside: the RTR has it, and what is hidden is not reachable.
+    fn seen(&self, mapping: &mut Mapping) {
+        for locator in mapping.locators.iter_mut().filter(|locator| self.hidden.contains(&locator.address)) {
+            locator.reachable = false;
+        }
+        mapping.locators.retain(|locator| locator.address != self.rtr);
+        let (priority, weight) = RTR_PREFERENCE;
+        mapping.locators.push(Locator::unicast(self.rtr, priority, weight));
+        altitude_dataplane::mapping::sort_locators(&mut mapping.locators);
+    }
+}
+
 /// What the registrar is told at start.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -81,6 +125,8 @@ pub struct Settings {
     pub security: bool,
     /// Greater than every nonce used before with these keys (RFC 9301 §5.6).
     pub first_nonce: u64,
+    /// How Map-Servers are reached at first.
+    pub way: Way,
 }
 
 /// What happens to the registrar.
@@ -97,6 +143,8 @@ pub enum Input {
     },
     /// The site's mappings are these now.
     Change(Vec<Mapping>),
+    /// Map-Servers are reached in another way: everything is told anew.
+    Way(Way),
     /// The program ends.
     Stop,
     /// The time of [`Registrar::due`] has come.
@@ -110,6 +158,8 @@ pub enum Output {
     Send {
         /// The Map-Server.
         to: IpAddr,
+        /// The RTR that they go through, if they do.
+        through: Option<IpAddr>,
         /// The message.
         octets: Vec<u8>,
     },
@@ -150,6 +200,7 @@ pub struct Registrar {
     first_nonce: u64,
     next_nonce: u64,
     quick_until: Instant,
+    way: Way,
 }
 
 impl Registrar {
@@ -165,6 +216,7 @@ impl Registrar {
             first_nonce: settings.first_nonce,
             next_nonce: settings.first_nonce,
             quick_until: now + QUICK_FOR,
+            way: settings.way,
         }
     }
 
@@ -177,6 +229,7 @@ impl Registrar {
                 }
             }
             Input::Change(database) => self.change(now, database, todo),
+            Input::Way(way) => self.turn(now, way, todo),
             Input::Stop => {
                 let all = std::mem::take(&mut self.database);
                 self.withdraw_all(now, &all, todo);
@@ -190,28 +243,46 @@ impl Registrar {
     /// When the next [`Input::Wake`] is due.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        self.servers.iter().filter(|_| !self.database.is_empty()).map(Server::due).min()
+        self.servers.iter().filter(|_| !self.is_silent()).map(Server::due).min()
+    }
+
+    /// A nonce greater than all before, for a message of somebody else's under the same keys.
+    pub const fn nonce(&mut self) -> u64 {
+        self.next_nonce += 1;
+        self.next_nonce - 1
+    }
+
+    /// Nothing is to be said, or not now.
+    fn is_silent(&self) -> bool {
+        self.database.is_empty() || self.is_cut_off()
+    }
+
+    const fn is_cut_off(&self) -> bool {
+        matches!(self.way, Way::Held | Way::Stranded)
     }
 
     /// How things stand with each Map-Server, in the order of the settings.
     pub fn servers(&self) -> impl Iterator<Item = ServerStatus> {
-        self.servers.iter().map(Server::status)
+        self.servers.iter().map(|server| server.status(&self.way))
     }
 
     /// How things stand with one Map-Server.
     #[must_use]
     pub fn server(&self, address: IpAddr) -> Option<ServerStatus> {
-        self.servers.iter().find(|server| server.address() == address).map(Server::status)
+        self.servers.iter().find(|server| server.address() == address).map(|server| server.status(&self.way))
     }
 
     /// Starts what is due: rounds, and single messages that were not answered.
     fn run(&mut self, now: Instant, todo: &mut Vec<Output>) {
+        if self.is_cut_off() {
+            return;
+        }
         if self.database.is_empty() {
             return self.withdraw_all(now, &[], todo);
         }
-        let quick = now < self.quick_until;
+        let pace = self.pace(now);
         for index in 0..self.servers.len() {
-            if let Some(wait) = self.servers[index].begin_round(now, quick) {
+            if let Some(wait) = self.servers[index].begin_round(now, pace) {
                 for records in self.messages(index, &self.database) {
                     self.send(now, index, records, Vec::new(), wait, todo);
                 }
@@ -225,10 +296,42 @@ impl Registrar {
         }
     }
 
+    /// Time to the next round, and whether all of this one is to be confirmed.
+    fn pace(&self, now: Instant) -> (Duration, bool) {
+        let quick = now < self.quick_until;
+        let usual = if quick { QUICK_INTERVAL } else { INTERVAL };
+        match &self.way {
+            Way::Relayed(relay) => (relay.every, true),
+            Way::Held | Way::Stranded | Way::Direct => (usual, quick),
+        }
+    }
+
+    const fn relay(&self) -> Option<&Relay> {
+        match &self.way {
+            Way::Relayed(relay) => Some(relay),
+            Way::Held | Way::Stranded | Way::Direct => None,
+        }
+    }
+
+    /// Takes another way. What was told in the old one is in doubt.
+    fn turn(&mut self, now: Instant, way: Way, todo: &mut Vec<Output>) {
+        if way == self.way {
+            return;
+        }
+        self.way = way;
+        self.quick_until = now + QUICK_FOR;
+        for server in &mut self.servers {
+            server.change(now, &[], &self.database, todo);
+        }
+    }
+
     /// Mappings in parts that each fit a message to this Map-Server. One that is too large by itself goes alone, and the
     /// network layer cuts it up: a record cannot be divided.
     fn messages(&self, index: usize, mappings: &[Mapping]) -> Vec<Vec<Mapping>> {
-        let limit = PAYLOAD_MAX[usize::from(self.servers[index].address().is_ipv6())];
+        let inner = usize::from(self.servers[index].address().is_ipv6());
+        let limit = self
+            .relay()
+            .map_or(PAYLOAD_MAX[inner], |relay| PAYLOAD_MAX[usize::from(relay.rtr.is_ipv6())] - ENCLOSED[inner]);
         let size = |records: &[Mapping]| self.register(index, 0, records.to_vec(), false).len();
         let empty = size(&[]);
         let (mut messages, mut length) = (Vec::<Vec<Mapping>>::new(), 0);
@@ -259,11 +362,11 @@ impl Registrar {
         wait: Option<Duration>,
         todo: &mut Vec<Output>,
     ) {
-        let nonce = self.next_nonce;
-        self.next_nonce += 1;
+        let nonce = self.nonce();
         let octets = self.register(index, nonce, records.clone(), wait.is_some());
+        let through = self.relay().map(|relay| relay.rtr);
         let server = &mut self.servers[index];
-        todo.push(Output::Send { to: server.address(), octets });
+        todo.push(Output::Send { to: server.address(), through, octets });
         server.sent();
         if let Some(spacing) = wait {
             earlier.push(nonce);
@@ -273,10 +376,15 @@ impl Registrar {
 
     fn register(&self, index: usize, nonce: u64, mut records: Vec<Mapping>, want_notify: bool) -> Vec<u8> {
         let MapServer { keys, form, proxy, merge, .. } = &self.servers[index].settings;
-        let (proxy, merge) = (*proxy, *merge);
+        let (relay, merge) = (self.relay(), *merge);
+        // Through a NAT nobody but the Map-Server could answer for us.
+        let proxy = *proxy || relay.is_some();
         if merge {
             // The others' locators are theirs to tell: it is the Map-Server that unites them.
             records.iter_mut().for_each(|record| record.locators.retain(|locator| locator.local));
+        }
+        if let Some(relay) = relay {
+            records.iter_mut().for_each(|record| relay.seen(record));
         }
         let ttl_timeout = records.iter().any(|mapping| mapping.ttl == Ttl::Remove);
         let (security, xtr) = (self.security, self.xtr);
@@ -293,12 +401,13 @@ impl Registrar {
         octets: &[u8],
         todo: &mut Vec<Output>,
     ) -> Result<(), NotifyFault> {
+        let through = self.relay().map(|relay| relay.rtr);
         let server = self.servers.iter_mut().find(|server| server.address() == from);
         let server = server.ok_or(NotifyFault::Stranger)?;
         if message.ack {
             return Err(NotifyFault::Ack);
         }
-        server.notified(now, message, octets, self.first_nonce..self.next_nonce, todo)
+        server.notified(now, message, octets, (self.first_nonce..self.next_nonce, through), todo)
     }
 
     /// Takes on other mappings: what is gone is withdrawn, the rest registered at once.
@@ -328,6 +437,9 @@ impl Registrar {
 
     /// Takes mappings back, once, without waiting for an answer (RFC 9301 §5.4).
     fn withdraw(&mut self, now: Instant, index: usize, mut gone: Vec<Mapping>, todo: &mut Vec<Output>) {
+        if self.is_cut_off() {
+            return;
+        }
         gone.iter_mut().for_each(|mapping| mapping.ttl = Ttl::Remove);
         for records in self.messages(index, &gone) {
             self.send(now, index, records, Vec::new(), None, todo);

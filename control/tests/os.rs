@@ -304,6 +304,24 @@ fn control_messages_need_a_checksum_and_no_particular_source_port() {
     }
 }
 
+/// RTR-8: port 4341 of an RLOC, beside 4342; a datagram in the guise of data may come without a UDP checksum.
+#[test]
+fn what_comes_in_the_guise_of_data_needs_no_checksum() {
+    let Some(lab) = Lab::new() else { return };
+    let (socket, _control) = lab.inside(|| {
+        let data = ControlSocket::open_data(ip(OURS)).expect("data socket");
+        (data, ControlSocket::open(ip(OURS)).expect("control socket"))
+    });
+    let raw = lab.inside_theirs(|| IpSocket::open(ip(PEER)).expect("raw socket"));
+    let (source, destination) = ((ip(PEER), CONTROL_PORT).into(), (ip(OURS), 4341).into());
+    let mut packet = UdpPacket { source, destination, ttl: 64, payload: b"notify" }.encode();
+    packet[26..28].fill(0);
+    raw.send(ip(OURS), &packet).expect("send");
+    let mut buffer = [0; 64];
+    let (length, from) = receive_when(&socket, || socket.receive(&mut buffer).map(Some));
+    assert_eq!((&buffer[..length], from), (&b"notify"[..], SocketAddr::new(ip(PEER), CONTROL_PORT)));
+}
+
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }

@@ -26,13 +26,14 @@ const ARROWS: [(&str, &str, &str); 9] = [
 ];
 
 /// Machines are values: nothing of the world inside.
-const PURE: [&str; 15] = [
+const PURE: [&str; 16] = [
     "control/src/resolver",
     "control/src/responder",
     "control/src/lisp_sec",
     "control/src/map_cache",
     "control/src/map_resolver",
     "control/src/map_server",
+    "control/src/nat",
     "control/src/prober",
     "control/src/publisher",
     "control/src/pubsub",

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use altitude_control::wire::{
-    Algorithm, Form, Key, MapNotify, MapRegister, MapReply, MapRequest, Message, RequestRecord, XtrIdentity,
-    gre::GreHeader, packet::UdpPacket,
+    Algorithm, Form, Info, Key, MapNotify, MapRegister, MapReply, MapRequest, Message, RequestRecord, Translation,
+    XtrIdentity, gre::GreHeader, packet::UdpPacket,
 };
 use altitude_dataplane::mapping::{Action, Eid, EidPrefix, InstanceId, Locator, Mapping, Prefix, Ttl};
 use proptest::{collection::vec, option, prelude::*};
@@ -32,7 +32,8 @@ fn eid_prefix() -> impl Strategy<Value = EidPrefix> {
 fn locator() -> impl Strategy<Value = Locator> {
     (address(), any::<[u8; 4]>(), any::<[bool; 3]>()).prop_map(|(address, numbers, [local, probed, reachable])| {
         let [priority, weight, multicast_priority, multicast_weight] = numbers;
-        Locator { address, priority, weight, multicast_priority, multicast_weight, local, probed, reachable, hop: None }
+        let direct = Locator::unicast(address, priority, weight);
+        Locator { multicast_priority, multicast_weight, local, probed, reachable, ..direct }
     })
 }
 
@@ -97,6 +98,27 @@ fn map_register() -> impl Strategy<Value = MapRegister> {
     )
 }
 
+fn info() -> impl Strategy<Value = Info> {
+    let translation =
+        (any::<[u16; 2]>(), address(), option::of(address()), option::of(address()), vec(address(), 0..=16)).prop_map(
+            |([map_server_port, etr_port], etr, map_server, private_etr, rtrs)| Translation {
+                map_server_port,
+                etr_port,
+                etr,
+                map_server,
+                private_etr,
+                rtrs,
+            },
+        );
+    (any::<u64>(), any::<u32>(), eid_prefix(), option::of(translation)).prop_map(|(nonce, ttl, eid, reply)| Info {
+        nonce,
+        authentication: Default::default(),
+        ttl,
+        eid,
+        reply,
+    })
+}
+
 fn key() -> impl Strategy<Value = Key> {
     (any::<u8>(), 0..Algorithm::ALL.len(), vec(any::<u8>(), 1..80))
         .prop_map(|(id, algorithm, secret)| Key::new(id, Algorithm::ALL[algorithm], &secret))
@@ -141,6 +163,16 @@ proptest! {
         let Ok(Message::MapNotify(read)) = Message::parse(&octets) else { panic!("a Map-Notify") };
         prop_assert_eq!(read.verify(&octets, std::slice::from_ref(&key)), Ok(&key));
         prop_assert_eq!(read.encode(), octets);
+    }
+
+    #[test]
+    fn info_messages(info in info(), key in key(), whole_mac: bool) {
+        let octets = info.clone().signed(&key, Form { whole_mac, records_only: false });
+        let Ok(Message::Info(read)) = Message::parse(&octets) else { panic!("an Info message") };
+        prop_assert_eq!(read.verify(&octets, std::slice::from_ref(&key)), Ok(&key));
+        prop_assert_eq!(read.encode(), &octets[..]);
+        prop_assert_eq!(Info { authentication: Default::default(), ..read }, info);
+        prop_assert!(Message::parse(&octets[..octets.len() - 1]).is_err());
     }
 
     #[test]

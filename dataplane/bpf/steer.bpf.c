@@ -5,6 +5,7 @@
 //   core port   UDP 4341 to one of our RLOCs, whole or a first fragment          → socket
 //   site port   unicast from a local EID-prefix to somewhere beyond this box      → socket
 //   native port unicast from anybody to one of the EID aggregates                 → socket
+//               but Data-Map-Notifies (instance 0xFFFFFF) where we may be behind a NAT → kernel
 //   all         ARP, ND, 4342, GRE, later fragments to an RLOC, multicast, …      → kernel
 //
 // A queue without a socket passes everything, so the box keeps working as a host when no worker runs.
@@ -55,6 +56,7 @@ enum reason {
 	MALFORMED,
 	LATER_FRAGMENT,
 	NOT_LISP,
+	DATA_MAP_NOTIFY,
 	NOT_UNICAST,
 	TO_BOX,
 	OTHER_SOURCE,
@@ -70,7 +72,7 @@ struct port {
 	u8 unused;
 };
 
-enum { IS_SITE = 1, IS_CORE = 2, IS_NATIVE = 4 };
+enum { IS_SITE = 1, IS_CORE = 2, IS_NATIVE = 4, IS_BEHIND_NAT = 8 };
 
 struct prefix4 {
 	u32 length;
@@ -184,7 +186,14 @@ struct udp {
 	u16 checksum;
 } __attribute__((packed));
 
-enum { UDP = 17, FRAGMENT = 44 };
+struct lisp {
+	u8 flags;
+	u8 nonce[3];
+	u8 instance[3];
+	u8 status;
+} __attribute__((packed));
+
+enum { UDP = 17, FRAGMENT = 44, LISP_INSTANCE = 0x08 };
 
 #define LISP_DATA BE16(4341)
 
@@ -239,7 +248,15 @@ INLINE int whole4(const struct ipv4 *ip, const void *end, const void **after)
 	return 1;
 }
 
-INLINE int lisp_data(const void *at, const void *end, int more)
+// Whether a data header says that control follows it (draft-ermagan-lisp-nat-traversal-19, 4.5).
+INLINE int data_map_notify(const struct lisp *lisp, const void *end)
+{
+	if ((const void *)(lisp + 1) > end || !(lisp->flags & LISP_INSTANCE))
+		return 0;
+	return (lisp->instance[0] & lisp->instance[1] & lisp->instance[2]) == 0xff;
+}
+
+INLINE int lisp_data(u8 roles, const void *at, const void *end, int more)
 {
 	const struct udp *udp = at;
 
@@ -247,10 +264,12 @@ INLINE int lisp_data(const void *at, const void *end, int more)
 		return more ? NOT_LISP : MALFORMED;
 	if (udp->destination != LISP_DATA)
 		return NOT_LISP;
+	if (roles & IS_BEHIND_NAT && data_map_notify((const void *)(udp + 1), end))
+		return DATA_MAP_NOTIFY;
 	return more ? CORE_FRAGMENT : CORE;
 }
 
-INLINE int from_core4(const struct ipv4 *ip, const void *after, const void *end)
+INLINE int from_core4(u8 roles, const struct ipv4 *ip, const void *after, const void *end)
 {
 	u16 fragment = BE16(ip->fragment);
 
@@ -259,10 +278,10 @@ INLINE int from_core4(const struct ipv4 *ip, const void *after, const void *end)
 	// Only the first fragment has ports; of the others nobody can say whether they are LISP.
 	if (fragment & 0x1fff)
 		return LATER_FRAGMENT;
-	return lisp_data(after, end, fragment & 0x2000);
+	return lisp_data(roles, after, end, fragment & 0x2000);
 }
 
-INLINE int from_core6(const struct ipv6 *ip, const void *end)
+INLINE int from_core6(u8 roles, const struct ipv6 *ip, const void *end)
 {
 	const struct fragment6 *fragment = (const void *)(ip + 1);
 	u16 offset;
@@ -270,7 +289,7 @@ INLINE int from_core6(const struct ipv6 *ip, const void *end)
 	if ((ip->next != UDP && ip->next != FRAGMENT) || !bpf_map_lookup_elem(&rloc6, ip->destination))
 		return NOT_LISP;
 	if (ip->next == UDP)
-		return lisp_data(ip + 1, end, 0);
+		return lisp_data(roles, ip + 1, end, 0);
 	if ((const void *)(fragment + 1) > end)
 		return MALFORMED;
 	if (fragment->next != UDP)
@@ -278,7 +297,7 @@ INLINE int from_core6(const struct ipv6 *ip, const void *end)
 	offset = BE16(fragment->offset);
 	if (offset >> 3)
 		return LATER_FRAGMENT;
-	return lisp_data(fragment + 1, end, offset & 1);
+	return lisp_data(roles, fragment + 1, end, offset & 1);
 }
 
 INLINE int from_site4(u8 roles, const struct ipv4 *ip)
@@ -325,7 +344,7 @@ INLINE int classify4(const struct port *port, const struct ipv4 *ip, const void 
 	if (!whole4(ip, end, &after))
 		return MALFORMED;
 	if (port->roles & IS_CORE)
-		reason = from_core4(ip, after, end);
+		reason = from_core4(port->roles, ip, after, end);
 	if (reason != NOT_LISP || !(port->roles & (IS_SITE | IS_NATIVE)))
 		return reason;
 	return from_site4(port->roles, ip);
@@ -338,7 +357,7 @@ INLINE int classify6(const struct port *port, const struct ipv6 *ip, const void 
 	if ((const void *)(ip + 1) > end || ip->version >> 4 != 6)
 		return MALFORMED;
 	if (port->roles & IS_CORE)
-		reason = from_core6(ip, end);
+		reason = from_core6(port->roles, ip, end);
 	if (reason != NOT_LISP || !(port->roles & (IS_SITE | IS_NATIVE)))
 		return reason;
 	return from_site6(port->roles, ip);

@@ -458,12 +458,5 @@ const fn fold(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// The outer source port of a flow, 49152 … 65535: never 0, 4341 or 4342.
-#[inline]
-#[must_use]
-pub const fn source_port(flow: u32) -> u16 {
-    0xc000 | (flow & 0x3fff) as u16
-}
-
 #[cfg(test)]
 mod tests;

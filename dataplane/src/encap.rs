@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::{
     batch::{ASKS, Questions, Word},
     cache::{Entry, Snapshot, Way},
-    classify::{self, Fault, FlowKey, IpHeader, Plain, PlainV6, Rlocs, is_martian, may_be_martian, may_be_martian_v6},
+    classify::{Fault, FlowKey, IpHeader, Plain, PlainV6, Rlocs, is_martian, may_be_martian, may_be_martian_v6},
     counters::{Counter, Counters},
     features::{self, Features},
     frame::{Frame, Umem},
@@ -354,8 +354,7 @@ pub(crate) fn encapsulate(
     let octets = umem.octets_mut(frame);
     let Some(head) = octets.get_mut(outer.len()..).and_then(<[u8]>::first_chunk_mut) else { return false };
     let (tos, ttl) = take_hop(head, packet.is_v4());
-    let source_port = classify::source_port(packet.flow());
-    outer.stamp(octets, &Patch { inner_length: total as u16, ttl, tos, source_port });
+    outer.stamp(octets, &Patch { inner_length: total as u16, ttl, tos, flow: packet.flow() });
     count.add(1);
     true
 }

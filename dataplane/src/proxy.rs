@@ -6,6 +6,8 @@
 //! core port   ─ out of a tunnel, the destination is an EID of another site  ─ into the next tunnel  RTR
 //! ```
 //!
+//! An RTR may be for xTRs behind NATs alone: then one end has to be one of theirs.
+//!
 //! The last two are in [`decap`](crate::decap), beside what is delivered. None keeps anything of a flow.
 
 #![forbid(unsafe_code)]
@@ -29,6 +31,9 @@ pub struct Proxy {
     /// Packets out of tunnels whose destination is an EID go into the next one: a re-encapsulating router, such as one on an
     /// explicit locator path.
     pub rtr: bool,
+    /// With `rtr`: only if the inner source or destination is of an xTR behind a NAT that registered through us
+    /// (draft-ermagan-lisp-nat-traversal-19 §5.3.1).
+    pub nat: bool,
     /// Instances whose packets a PETR or RTR takes.
     pub instances: Vec<InstanceId>,
     /// EID-prefixes that we attract from networks without LISP; a few, each costs every packet a comparison.
@@ -44,7 +49,7 @@ impl Proxy {
 
     /// Whether who sent a packet out of a tunnel decides where it may go.
     pub(crate) const fn admits_by_source(&self) -> bool {
-        self.petr
+        self.petr | self.nat
     }
 
     /// Whether packets of the instance are taken.

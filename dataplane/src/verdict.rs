@@ -172,6 +172,8 @@ reasons! {
     /// Inner destination is an EID of another site: a PETR is for what is none, and a re-encapsulating router sends nothing
     /// back to where it came from.
     InnerDestinationEid = "inner-destination-eid",
+    /// Neither inner address is of an xTR behind a NAT that registered through us.
+    NotRegistered = "not-registered",
     /// V set, and our mapping of the inner destination has no version (RFC 9302 §6.1).
     VersionUnexpected = "version-unexpected",
     /// V set with a dest map-version of 0, which no ITR may send.

@@ -169,6 +169,9 @@
 // Origin: nobody answered; this stops asking for a while.
 #define ALTMAP_ORIGIN_GIVEN_UP 128
 
+// Origin: NAT traversal.
+#define ALTMAP_ORIGIN_NAT 129
+
 // `left_s` of an entry that stays.
 #define ALTMAP_STAYS UINT32_MAX
 

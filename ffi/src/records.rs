@@ -41,6 +41,8 @@ pub const ALTMAP_ORIGIN_PUBSUB: u8 = 4;
 pub const ALTMAP_ORIGIN_API: u8 = 7;
 /// Origin: nobody answered; this stops asking for a while.
 pub const ALTMAP_ORIGIN_GIVEN_UP: u8 = 128;
+/// Origin: NAT traversal.
+pub const ALTMAP_ORIGIN_NAT: u8 = 129;
 
 /// `left_s` of an entry that stays.
 pub const ALTMAP_STAYS: u32 = u32::MAX;
@@ -207,6 +209,7 @@ impl AltmapEntry {
                 Origin::PubSub => ALTMAP_ORIGIN_PUBSUB,
                 Origin::Api => ALTMAP_ORIGIN_API,
                 Origin::GivenUp => ALTMAP_ORIGIN_GIVEN_UP,
+                Origin::Nat => ALTMAP_ORIGIN_NAT,
             },
             // The socket's messages have room for far fewer.
             nrloc: entry.locators.len().try_into().unwrap_or(u16::MAX),

@@ -145,7 +145,7 @@ fn tunnelled<'a>(frame: &'a [u8], instance: u32, context: &str) -> &'a [u8] {
     let mut stamped = frame.to_vec();
     stamped[..outer.len()].fill(0xee);
     let ttl = inner[if inner[0] >> 4 == 4 { 8 } else { 7 }];
-    let patch = Patch { inner_length: inner.len() as u16, ttl, tos: 0, source_port: udp_header.source };
+    let patch = Patch { inner_length: inner.len() as u16, ttl, tos: 0, flow: udp_header.source.into() };
     outer.stamp(&mut stamped, &patch);
     assert_eq!(stamped, frame, "{context}");
     inner

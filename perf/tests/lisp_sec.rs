@@ -156,7 +156,7 @@ fn lie(count: usize) -> io::Result<()> {
             continue;
         }
         answered += 1;
-        assert!(ecm.security.is_some(), "a protected one");
+        assert!(ecm.security().is_some(), "a protected one");
         let Ok(Message::MapRequest(request)) = Message::parse(ecm.datagram.payload) else { panic!("a Map-Request") };
         let eid = EidPrefix { instance: InstanceId::DEFAULT, prefix: "2.2.0.0/16".parse().expect("a prefix") };
         let record = Mapping {

@@ -16,12 +16,13 @@ use nix::sys::socket::MsgFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{
-    AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus, RoutesAsked,
-    SitesPage, Stat, SubscriptionStatus, Table,
+    AltStatus, BgpRoute, BgpStatus, BindingStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus,
+    RoutesAsked, SitesPage, Stat, SubscriptionStatus, Table,
     bgp::{self, Collected},
     entry::{self, Entries},
     locators,
     message::{Fields, Flags, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind},
+    nat::Bindings,
     registration::Registrations,
     session::RING,
     sites,
@@ -296,6 +297,18 @@ impl Client {
                 return Ok(collected.page.list);
             }
         }
+    }
+
+    /// xTRs behind NATs that register through the router, an RTR.
+    ///
+    /// # Errors
+    /// As of [`hello`](Self::hello).
+    pub fn bindings(&mut self) -> Result<Vec<BindingStatus>, ClientError> {
+        let mut body = Vec::new();
+        Detail::Bindings.put(&mut body);
+        let mut collected = Bindings::default();
+        self.ask(Op::STATS, Flags::default(), &body, |kind, fields| collected.take(kind, fields))?;
+        Ok(collected.list)
     }
 
     /// A page of the Map-Server's sites, from this place on.

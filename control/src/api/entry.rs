@@ -32,6 +32,7 @@ const fn origin_number(origin: Origin) -> u8 {
         Origin::PubSub => 4,
         Origin::Api => 7,
         Origin::GivenUp => 128,
+        Origin::Nat => 129,
     }
 }
 
@@ -42,6 +43,7 @@ fn origin(number: u8) -> Result<Origin, ProtocolError> {
         4 => Ok(Origin::PubSub),
         7 => Ok(Origin::Api),
         128 => Ok(Origin::GivenUp),
+        129 => Ok(Origin::Nat),
         _ => Err(ProtocolError::Value("an origin is unknown")),
     }
 }
@@ -242,6 +244,7 @@ pub(super) fn locator(mut fields: Fields<'_>) -> Result<EntryLocator, ProtocolEr
         probed: false,
         reachable: flags & REACHABLE != 0,
         hop: None,
+        translated: None,
     };
     Ok(EntryLocator { locator, up: flags & UP != 0, bad: flags & BAD != 0 })
 }

@@ -31,12 +31,14 @@
 //! 8 FOREIGN), ttl_s, version and ACT count; of an RLOC priorities, weights, the flags R and L, and the address. Without
 //! MAPPING it is a mapping with RLOCs that stays. What lies inside an EID-prefix of our own is no place for it: EINVAL.
 //!
-//! An entry of the database is one of our own mappings: registered, announced to the ALT, steered, answered for, and told to those
-//! who send to us, as if the configuration named it, and refused (EINVAL) where the configuration would be. Its ttl_s is the Record
-//! TTL, a day if that is 0: it stays until it is taken out. It has RLOCs, at least one of them ours unless FOREIGN; L and R of
-//! RLOCs of ours are the router's to know. What was learned of other sites inside it leaves. RELOAD makes of each prefix that the
-//! configuration names what that says; what clients put in beside it stays (origin 7), and goes when the router ends. What is EPHEMERAL
-//! goes with its connection; what the configuration says in its place is so again. FLUSH is not for the database: EOPNOTSUPP.
+//! An entry of the database is one of our own mappings: registered, announced to the ALT, steered, answered for, and told to
+//! those who send to us, as if the configuration named it, and refused (EINVAL) where the configuration would be. Its ttl_s is
+//! the Record TTL, a day if that is 0: it stays until it is taken out. It has RLOCs, at least one of them ours unless FOREIGN;
+//! L and R of RLOCs of ours are the router's to know. What was learned of other sites inside it leaves. RELOAD makes of each
+//! prefix that the configuration names what that says; what clients put in beside it stays (origin 7), and goes when the router
+//! ends. What is EPHEMERAL goes with its connection; what the configuration says in its place is so again. Clients have at most
+//! 4096 of these (ENOSPC), and a change of one costs work for all: many go in batches. FLUSH is not for the database:
+//! EOPNOTSUPP.
 //!
 //! The generation in a reply grows with each change of a table. MUST_GEN is the generation of a reply in which the client saw
 //! the entry: EAGAIN if it has changed since, or if that can no longer be told, which takes 65,536 other changes.
@@ -47,21 +49,21 @@
 //!
 //! # Batches
 //!
-//! ADD, CHANGE and DELETE with the flag ATOMIC (0x10) are a batch: all with MORE (2) too but the last, at most [`BATCH_MAX`]. Only
-//! the last is answered, so a client sends them all and reads one reply. The batch is verified first, each operation as if those
-//! before it were done; then all is done before anything else, or nothing. STAT says how many operations there were. A refusal
-//! has FAILED, the sequence of the first message that could not be done, and errno and TEXT are about that one. One that no
-//! batch may have (EINVAL) or is one too many (ENOSPC) spoils the batch: the rest is read and forgotten. So may a client end one
-//! that it no longer wants; the end of the connection does too. A batch is about one table: EINVAL for the first operation on the
-//! other. TRIAL in one of its messages has all of it verified and nothing done. Messages without ATOMIC that come in between are no part of it,
-//! and are done and answered at once.
+//! ADD, CHANGE and DELETE with the flag ATOMIC (0x10) are a batch: all with MORE (2) too but the last, at most [`BATCH_MAX`].
+//! Only the last is answered, so a client sends them all and reads one reply. The batch is verified first, each operation as if
+//! those before it were done; then all is done before anything else, or nothing. STAT says how many operations there were. A
+//! refusal has FAILED, the sequence of the first message that could not be done, and errno and TEXT are about that one. One
+//! that no batch may have (EINVAL) or is one too many (ENOSPC) spoils the batch: the rest is read and forgotten. So may a
+//! client end one that it no longer wants; the end of the connection does too. A batch is about one table: EINVAL for the first
+//! operation on the other. TRIAL in one of its messages has all of it verified and nothing done. Messages without ATOMIC that
+//! come in between are no part of it, and are done and answered at once.
 //!
-//! A prefix may be named several times; what it is in the end is what happens to it, and what is told: DELETE and ADD of one that was
-//! there are one CHANGE, which keeps its counters. A MUST_GEN after another operation on the prefix is EAGAIN. No entry that is
-//! put in gives way to another of its batch, so what is new must find room before what is taken out leaves (ENOSPC). What goes
-//! in goes in more-specifics first, what goes out leaves after that and less-specifics first: a packet takes the way that the
-//! table had before or the one that it has after, never one that neither has. In a full table what gives way leaves first, and
-//! a packet to it may for a moment take the way of a less-specific entry that is about to be replaced.
+//! A prefix may be named several times; what it is in the end is what happens to it, and what is told: DELETE and ADD of one
+//! that was there are one CHANGE, which keeps its counters. A MUST_GEN after another operation on the prefix is EAGAIN. No
+//! entry that is put in gives way to another of its batch, so what is new must find room before what is taken out leaves
+//! (ENOSPC). What goes in goes in more-specifics first, what goes out leaves after that and less-specifics first: a packet
+//! takes the way that the table had before or the one that it has after, never one that neither has. In a full table what gives
+//! way leaves first, and a packet to it may for a moment take the way of a less-specific entry that is about to be replaced.
 //!
 //! The socket `map-ro.sock` is for everybody; whoever comes by it may only read: EPERM. So may, at the other one, users that are
 //! neither root nor the router's own nor of the socket's group, should somebody have opened its file to them.
@@ -73,10 +75,11 @@
 //! that comes after it is newer. An event has the whole entry, so applying an older one again does no harm.
 //! A client's own changes are told to it only if the flag ECHO-ME (0x40) was set.
 //!
-//! So SUBSCRIBE and a dump after it leave no gap. The table may change between the messages of a dump: an entry that is there all
-//! the while comes exactly once, one that comes, changes or leaves is told by an event at its place. Who takes entries and events in
-//! as they come has the router's table in the end, and so has who takes the events in, in their order, after the whole dump.
-//! All messages of a dump have the generation of its beginning, so that MUST_GEN counts what changed during the dump as changed.
+//! So SUBSCRIBE and a dump after it leave no gap. The table may change between the messages of a dump: an entry that is there
+//! all the while comes exactly once, one that comes, changes or leaves is told by an event at its place. Who takes entries and
+//! events in as they come has the router's table in the end, and so has who takes the events in, in their order, after the
+//! whole dump. All messages of a dump have the generation of its beginning, so that MUST_GEN counts what changed during the
+//! dump as changed.
 //!
 //! | op | TLVs | |
 //! |---|---|---|
@@ -116,7 +119,7 @@
 //!
 //! | type | name | value |
 //! |---|---|---|
-//! | 0x4000 | DETAIL | in a STATS request: u8 1 counters by scope, 2 ports, 3 tunnels, sources and static routes of the ALT, 4 the BGP speaker and its neighbours, 5 BGP routes, 6 registrations with Map-Servers, 7 sites of our Map-Server, 8 locators of other sites, 9 PubSub subscriptions |
+//! | 0x4000 | DETAIL | in a STATS request: u8 1 counters by scope, 2 ports, 3 tunnels, sources and static routes of the ALT, 4 the BGP speaker and its neighbours, 5 BGP routes, 6 registrations with Map-Servers, 7 sites of our Map-Server, 8 locators of other sites, 9 PubSub subscriptions, 10 xTRs behind NATs |
 //! | 0x4001 | NAME | stable name (UTF-8) of the STAT before it |
 //! | 0x4002 | SCOPE | u8 kind (1 worker, 2 control thread), u16 number; holds for the STATs after it |
 //! | 0x4003 | EXPIRY | u32 seconds until the entry leaves; absent if it stays |
@@ -152,11 +155,13 @@
 //! | 0x4061 | TRACED | u64 nanoseconds since 1970, u8 port, u8 0 in or 1 out by it, u8 0 arrived, 1 was held, 2 part of one that was split; u8 verdict (1 encapsulated, 2 decapsulated, 3 re-encapsulated, 4 native, 5 split, 6 held for a mapping, 7 held for a neighbour, 8 dropped, 9 an ICMP error of ours), u8 port it leaves by or 255, u32 length, u32 IID, address (RLOC, or EID that is missing; AFI 0: none), u8 length of the reason, reason, octets |
 //! | 0x4062 | TRACE_END | u64 packets shown, u64 packets that found no room |
 //! | 0x4070 | SUBSCRIPTION | u8 flags (1 ours, 2 ends unless something is registered, 4 of another xTR), u8 standing (0 asking, 1 live, 2 refused, 3 silent; 4 unconfirmed, 5 confirmed, 6 unacknowledged), u32 each: seconds in it, seconds left; u64 each: last nonce, Map-Notifies taken in or prefixes that wait; 16 octets of xTR-ID, u64 Site-ID; the IID, the EID and the ADDRESSes (Map-Server, or ITR-RLOCs) after it are its own |
+//! | 0x4080 | BINDING | u8 flags (1 verified), u16 each: translated port, the xTR's own port; u32 each: seconds since its first and its last Map-Register; u64 nonce of the last, 16 octets of xTR-ID, u64 Site-ID; three ADDRESSes after it are the translated one, our RLOC and the xTR's own, and each IID and EID after these is behind it |
 //! | 0x4071 | SUBSCRIPTIONS_AFTER | u8 which (1 ours, 2 another xTR's, 3 an unconfirmed one), 16 octets of xTR-ID, u64 Site-ID or place of an unconfirmed one, u32 IID, u8 prefix length, address: the last of a page, if there are more; in the next request it asks for what comes after |
 //! | 0xc000 | TRIAL | nothing: of a batch |
 //!
-//! Locators come in pages, of which all but the last have AFTER at their end. BGP routes come in pages, as there may be a million: an answer ends with a CURSOR if there are more, and the same CURSOR
-//! in the next request asks for the next page. With an EID (and IID) only the routes to exactly that prefix come.
+//! Locators come in pages, of which all but the last have AFTER at their end. BGP routes come in pages, as there may be a
+//! million: an answer ends with a CURSOR if there are more, and the same CURSOR in the next request asks for the next page.
+//! With an EID (and IID) only the routes to exactly that prefix come.
 //!
 //! The counter id of a STAT numbers the names within one answer; the NAME is what identifies a counter.
 
@@ -171,6 +176,7 @@ mod event;
 mod locators;
 mod message;
 mod misses;
+mod nat;
 mod operation;
 mod registration;
 mod request;
@@ -198,6 +204,7 @@ pub use event::{Event, Filter, Method, MissDetail, MissReason, Stale};
 pub use locators::{LocatorStatus, PROBE_STATES, ProbingStatus};
 pub use message::{FLAGS, Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError};
 pub use misses::Misses;
+pub use nat::BindingStatus;
 pub use operation::{Asker, Done, Judged, Offer, Operation, Outcome, RLOCS_MAX, Refused, Rights};
 pub use registration::{PREFIX_STANDINGS, PrefixStatus, RegistrationStatus, STANDINGS};
 pub use server::{Conduct, Places, Router, View, handle, next_page};
@@ -228,6 +235,8 @@ pub enum Origin {
     Api,
     /// Nobody answered; this stops asking for a while.
     GivenUp,
+    /// NAT traversal.
+    Nat,
 }
 
 impl Origin {
@@ -240,6 +249,7 @@ impl Origin {
             Self::PubSub => "pubsub",
             Self::Api => "api",
             Self::GivenUp => "given-up",
+            Self::Nat => "nat",
         }
     }
 }

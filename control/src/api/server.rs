@@ -8,13 +8,13 @@ use std::{
 use altitude_dataplane::mapping::{Eid, EidPrefix};
 
 use super::{
-    AltStatus, Asker, BgpRoute, BgpStatus, Counts, Done, Entry, LocatorStatus, MissDetail, Operation, Outcome,
-    PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat, SubscriptionsAfter,
-    SubscriptionsPage, Table, TraceAsk,
+    AltStatus, Asker, BgpRoute, BgpStatus, BindingStatus, Counts, Done, Entry, LocatorStatus, MissDetail, Operation,
+    Outcome, PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat,
+    SubscriptionsAfter, SubscriptionsPage, Table, TraceAsk,
     batch::{Failed, batched, member},
     bgp, entry, locators,
     message::{Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError, errno, kind, put},
-    registration,
+    nat, registration,
     request::Request,
     session::FILTERS_MAX,
     sites,
@@ -74,6 +74,11 @@ pub trait View {
     /// At most `max` PubSub subscriptions, ours and then those at our Map-Server.
     fn subscriptions(&self, _after: Option<SubscriptionsAfter>, _max: usize) -> SubscriptionsPage {
         SubscriptionsPage::default()
+    }
+
+    /// xTRs behind NATs that register through us.
+    fn bindings(&self) -> Vec<BindingStatus> {
+        Vec::new()
     }
 
     /// Sites of the Map-Server from this one on: as many as have about `max` prefixes together, one at least.
@@ -339,26 +344,16 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
     match request.detail {
         None => group(&mut |out| status::put_stats(out, &totals(&view.counts()), ids)),
         Some(Detail::Counters) => {
-            for counts in view.counts() {
-                group(&mut |out| status::put_counts(out, &counts, ids));
-            }
+            view.counts().iter().for_each(|counts| group(&mut |out| status::put_counts(out, counts, ids)));
         }
         Some(Detail::Ports) => {
-            for port in view.ports() {
-                group(&mut |out| status::put_port(out, &port, ids));
-            }
+            view.ports().iter().for_each(|port| group(&mut |out| status::put_port(out, port, ids)));
         }
         Some(Detail::Alt) => {
             let alt = view.alt();
-            for tunnel in &alt.tunnels {
-                group(&mut |out| status::put_tunnel(out, tunnel, ids));
-            }
-            for source in &alt.sources {
-                group(&mut |out| status::put_source(out, source));
-            }
-            for route in &alt.routes {
-                group(&mut |out| status::put_route(out, route));
-            }
+            alt.tunnels.iter().for_each(|tunnel| group(&mut |out| status::put_tunnel(out, tunnel, ids)));
+            alt.sources.iter().for_each(|source| group(&mut |out| status::put_source(out, source)));
+            alt.routes.iter().for_each(|route| group(&mut |out| status::put_route(out, route)));
         }
         Some(Detail::Locators) => put_locators(request, view, &mut group),
         Some(Detail::Bgp) => {
@@ -366,9 +361,7 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
             if let Some(speaker) = &status.speaker {
                 group(&mut |out| bgp::put_speaker(out, speaker));
             }
-            for neighbor in &status.neighbors {
-                group(&mut |out| bgp::put_neighbor(out, neighbor, ids));
-            }
+            status.neighbors.iter().for_each(|neighbor| group(&mut |out| bgp::put_neighbor(out, neighbor, ids)));
         }
         Some(Detail::Registrations) => {
             view.registrations().iter().for_each(|status| registration::put_status(status, &mut group));
@@ -376,11 +369,12 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
         Some(Detail::Subscriptions) => {
             subscriptions::put_page(&view.subscriptions(request.subscriptions, PAGE), &mut group);
         }
+        Some(Detail::Bindings) => {
+            view.bindings().iter().for_each(|status| group(&mut |out| nat::put_binding(out, status)));
+        }
         Some(Detail::Sites) => {
             let page = view.sites(request.next.unwrap_or(0), PAGE);
-            for site in &page.sites {
-                sites::put_site(site, &mut group);
-            }
+            page.sites.iter().for_each(|site| sites::put_site(site, &mut group));
             if let Some(next) = page.next {
                 group(&mut |out| sites::put_next(out, next));
             }

@@ -22,6 +22,7 @@ pub(super) enum Detail {
     Sites = 7,
     Locators = 8,
     Subscriptions = 9,
+    Bindings = 10,
 }
 
 impl Detail {
@@ -42,7 +43,8 @@ impl Detail {
             7 => Ok(Self::Sites),
             8 => Ok(Self::Locators),
             9 => Ok(Self::Subscriptions),
-            _ => Err(ProtocolError::Value("DETAIL is 1 to 9")),
+            10 => Ok(Self::Bindings),
+            _ => Err(ProtocolError::Value("DETAIL is 1 to 10")),
         }
     }
 }

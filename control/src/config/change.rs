@@ -123,6 +123,7 @@ fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
             probing = "rloc-probing",
             features = "features",
             pubsub = "pubsub",
+            nat = "nat",
             lisp_sec = "lisp-sec",
             workers = "workers",
             control_core = "control-core",

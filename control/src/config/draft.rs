@@ -5,6 +5,7 @@ mod features;
 mod key;
 mod lisp_sec;
 mod map_server;
+mod nat;
 mod probing;
 mod proxy;
 mod pubsub;
@@ -18,6 +19,7 @@ pub use features::FeaturesDraft;
 pub use key::{KeyDraft, Secret};
 pub use lisp_sec::{ClientDraft, LispSecDraft, ServerDraft};
 pub use map_server::MapServerDraft;
+pub use nat::{NatDraft, NatPeerDraft};
 pub use probing::ProbingDraft;
 pub use proxy::{PetrDraft, PitrPrefixDraft, RtrDraft};
 pub use pubsub::{PubSubDraft, SubscriberDraft};
@@ -255,6 +257,8 @@ pub struct Draft {
     pub features: FeaturesDraft,
     /// Subscriptions.
     pub pubsub: PubSubDraft,
+    /// NAT traversal.
+    pub nat: NatDraft,
     /// LISP-SEC, if it is switched on.
     pub lisp_sec: Option<LispSecDraft>,
     /// The rest.
@@ -285,6 +289,7 @@ impl Draft {
             probing: self.probing.over(other.probing),
             features: self.features.over(other.features),
             pubsub: self.pubsub.over(other.pubsub),
+            nat: self.nat.over(other.nat),
             lisp_sec: match (self.lisp_sec, other.lisp_sec) {
                 (Some(first), Some(second)) => Some(first.over(second)),
                 (first, second) => first.or(second),

@@ -39,6 +39,7 @@ pub(super) fn read(text: &str) -> (Draft, Vec<Finding>) {
             "rloc-probing" => draft.probing = single("[rloc-probing]", value, &mut findings).unwrap_or_default(),
             "features" => draft.features = single("[features]", value, &mut findings).unwrap_or_default(),
             "pubsub" => draft.pubsub = single("[pubsub]", value, &mut findings).unwrap_or_default(),
+            "nat" => draft.nat = single("[nat]", value, &mut findings).unwrap_or_default(),
             "lisp-sec" => draft.lisp_sec = single("[lisp-sec]", value, &mut findings),
             "map-resolver" => draft.roles.map_resolver = single("[map-resolver]", value, &mut findings),
             _ => {

@@ -17,6 +17,7 @@ pub mod change;
 mod draft;
 mod file;
 pub mod flags;
+mod nat;
 mod problem;
 pub mod roles;
 mod validate;
@@ -39,10 +40,11 @@ pub use crate::{
 use crate::{lisp_sec, map_server::Publishing, prober, wire::Key};
 pub use draft::{
     AggregateDraft, AltDraft, ClientDraft, Draft, EidPrefixDraft, FeaturesDraft, Given, KeyDraft, LispSecDraft,
-    LocatorDraft, MapServerDraft, NeighborDraft, PetrDraft, PitrPrefixDraft, Place, PortDraft, ProbingDraft,
-    PubSubDraft, RibDraft, RouteDraft, RtrDraft, Secret, ServerDraft, Settings, StaticDraft, SubscriberDraft,
-    TunnelDraft,
+    LocatorDraft, MapServerDraft, NatDraft, NatPeerDraft, NeighborDraft, PetrDraft, PitrPrefixDraft, Place, PortDraft,
+    ProbingDraft, PubSubDraft, RibDraft, RouteDraft, RtrDraft, Secret, ServerDraft, Settings, StaticDraft,
+    SubscriberDraft, TunnelDraft,
 };
+pub use nat::{Nat, NatPeer};
 pub use problem::{Problem, Problems};
 pub use roles::{Proxies, Roles, RolesDraft};
 
@@ -99,6 +101,8 @@ pub struct Config {
     pub features: Features,
     /// Subscriptions, of either side.
     pub pubsub: PubSub,
+    /// NAT traversal.
+    pub nat: Nat,
     /// LISP-SEC; `None`: it is off, and no message says anything of it.
     pub lisp_sec: Option<lisp_sec::Settings>,
     /// Cores the workers are pinned to, one worker each, at least one.

@@ -4,6 +4,7 @@ mod bgp;
 mod features;
 mod lisp_sec;
 mod map_server;
+mod nat;
 mod probing;
 mod proxy;
 mod pubsub;

@@ -13,11 +13,19 @@ pub enum Origin {
     PubSub,
     /// A client of the mapping API.
     Api,
+    /// NAT traversal: an xTR behind a NAT that registered through us, the RTR; or our own way out to an RTR.
+    Nat,
     /// The resolver gave up.
     GivenUp,
 }
 
 impl Origin {
+    /// Whether its entries give way to nothing that Map-Replies and Map-Notifies say.
+    #[must_use]
+    pub const fn is_fixed(self) -> bool {
+        matches!(self, Self::Static | Self::Api | Self::Nat)
+    }
+
     /// Stable name, as `show map-cache` prints it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -26,6 +34,7 @@ impl Origin {
             Self::Reply => "map-reply",
             Self::PubSub => "pubsub",
             Self::Api => "api",
+            Self::Nat => "nat",
             Self::GivenUp => "given-up",
         }
     }

@@ -55,7 +55,7 @@ impl MapCache {
         }
         for eid in ending {
             match self.origin(&eid) {
-                Some(Origin::Static | Origin::Api) => todo.push(Output::Fault(CacheFault::StaticKept)),
+                Some(origin) if origin.is_fixed() => todo.push(Output::Fault(CacheFault::StaticKept)),
                 _ => self.withdraw_exact(&eid, todo),
             }
         }

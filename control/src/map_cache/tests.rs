@@ -1088,3 +1088,22 @@ fn nested_prefix() -> impl Strategy<Value = EidPrefix> {
         prefix: Prefix::new([2, low & 1, 0, low].into(), length).unwrap(),
     })
 }
+
+/// What NAT traversal knows stays until it says otherwise, whatever Map-Replies say of it; the operator and clients win.
+#[test]
+fn entries_of_nat_traversal_stay() {
+    let mut stage = Stage::new(8);
+    let start = stage.start;
+    let mut step = |seconds: u64, input: Input| stage.input(start + Duration::from_secs(seconds), input);
+    assert_eq!(step(0, Input::Nat(mapping("2.2.0.0/16", 60))), [publish("2.2.0.0/16", 60)]);
+    assert_eq!(step(1, Input::Install(vec![mapping("2.2.0.0/16", 5)])), [Fault(CacheFault::StaticKept)]);
+    assert_eq!(step(2, Input::Install(vec![mapping("2.2.0.0/16", 0)])), [Fault(CacheFault::StaticKept)]);
+    assert_eq!(step(100_000, Input::Wake), []);
+    step(100_001, Input::Put(negative("2.2.0.0/16", 60, Action::Drop), None));
+    assert_eq!(step(100_002, Input::Nat(mapping("2.2.0.0/16", 60))), [Fault(CacheFault::StaticKept)]);
+    assert_eq!(step(100_003, Input::NatGone(eid("2.2.0.0/16"))), [], "it is a client's now");
+    step(100_004, Input::Remove(eid("2.2.0.0/16")));
+    step(100_005, Input::Nat(mapping("2.2.0.0/16", 60)));
+    assert_eq!(step(100_006, Input::NatGone(eid("2.2.0.0/16")))[0], Withdraw(eid("2.2.0.0/16")));
+    assert!(stage.cache.is_empty());
+}

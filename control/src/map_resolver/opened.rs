@@ -69,7 +69,7 @@ pub fn open(octets: &[u8]) -> Result<Opened<'_>, EcmFault> {
         WireError::Malformed(Malformed::Contradiction("not UDP")) => EcmFault::NotControl,
         _ => EcmFault::Malformed,
     })?;
-    let Ecm { ddt, security, packet, datagram } = ecm;
+    let Ecm { ddt, packet, datagram, .. } = ecm;
     if ddt {
         return Err(EcmFault::Ddt);
     }
@@ -86,7 +86,7 @@ pub fn open(octets: &[u8]) -> Result<Opened<'_>, EcmFault> {
     let address = datagram.destination.ip();
     let record = request.records.iter().find(|record| record.eid.prefix.contains(address));
     let instance = record.ok_or(EcmFault::EidMismatch)?.eid.instance;
-    Ok(Opened { packet, datagram, security, request, eid: Eid { instance, address } })
+    Ok(Opened { packet, datagram, security: ecm.security(), request, eid: Eid { instance, address } })
 }
 
 /// The ECM in which an ITR asks its Map-Resolver for `target`: from `rloc`, or where that is of the other family from the

@@ -21,6 +21,20 @@ faults! {
         Repeated = "site-register-repeated",
         /// More Map-Registers of one site than allowed.
         RegisterLimited = "site-register-limited",
+        /// A Map-Register that was relayed by no RTR of ours.
+        UnknownRtr = "site-register-unknown-rtr",
+        /// A Map-Register that an RTR relayed and that does not say whose it is (I bit).
+        RelayedUnnamed = "site-relayed-without-identity",
+        /// A Map-Register that an RTR relayed here and that is for another address or port.
+        RelayedElsewhere = "site-relayed-for-another",
+        /// An Info-Request about a prefix of no site.
+        InfoUnknown = "info-request-unknown",
+        /// An Info-Request with a Key ID that is not shared with the site.
+        InfoUnknownKey = "info-request-unknown-key",
+        /// An Info-Request signed by another key or with another algorithm, or changed on the way.
+        InfoMac = "info-request-bad-authentication",
+        /// More Info-Requests of one address than are answered.
+        InfoLimited = "info-request-limited",
         /// A record of an older version than one that is registered of its prefix (RFC 9302 §5).
         OlderVersion = "site-register-older-version",
         /// A prefix that is not the site's, or part of one where parts are not allowed (RFC 9301 §8.2).

@@ -31,7 +31,7 @@ use self::{
     news::News,
     table::{END, Last, New, Registrant, Registration, Table, Who, flag},
 };
-use super::{Output, Settings, Site, SiteFault, SiteId};
+use super::{Output, Settings, Site, SiteFault, SiteId, nat::Relayed};
 use crate::{
     prefix_map::PrefixMap,
     rate::Bucket,
@@ -110,13 +110,14 @@ impl Clock {
     }
 }
 
-/// A Map-Register as it came.
+/// A Map-Register as it came; through an RTR, which `from` is then.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrived<'a> {
     pub(super) from: SocketAddr,
     pub(super) local: IpAddr,
     pub(super) message: &'a MapRegister,
     pub(super) octets: &'a [u8],
+    pub(super) relay: Option<Relayed<'a>>,
 }
 
 /// See the module's text.
@@ -167,6 +168,11 @@ impl Registry {
         self.configured.longest(eid).map(|(whole, configured)| (whole, configured.site))
     }
 
+    /// Whose prefix it is, or part of whose.
+    pub(super) fn owner(&self, eid: &EidPrefix) -> Option<SiteId> {
+        self.configured.covering(eid).map(|(_, configured)| configured.site)
+    }
+
     /// The widest prefix around an EID of no site that holds no EID of one.
     pub(super) fn outside(&self, eid: Eid) -> EidPrefix {
         self.configured.gap(eid)
@@ -189,9 +195,7 @@ impl Registry {
     }
 
     pub(super) fn register(&mut self, now: Instant, arrived: Arrived<'_>, todo: &mut Vec<Output>) {
-        let first = arrived.message.records.first();
-        let owner =
-            first.and_then(|record| self.configured.covering(&record.eid)).map(|(_, configured)| configured.site);
+        let owner = arrived.message.records.first().and_then(|record| self.owner(&record.eid));
         let outcome = match owner {
             Some(site) => self.take_in(now, site, arrived, todo),
             None => Err(SiteFault::UnknownSite),
@@ -251,7 +255,7 @@ impl Registry {
                     self.forget(now, number, todo);
                 }
             } else {
-                self.keep(now, (site, registrant), record, message, todo);
+                self.keep(now, (site, registrant), record, arrived, todo);
             }
         }
         self.confirm(site, arrived, todo);
@@ -392,7 +396,7 @@ impl Registry {
         now: Instant,
         (site, registrant): (SiteId, u32),
         record: &Mapping,
-        message: &MapRegister,
+        Arrived { message, relay, .. }: Arrived<'_>,
         todo: &mut Vec<Output>,
     ) {
         let second = self.clock.second_after(now);
@@ -404,7 +408,7 @@ impl Registry {
             mapping: &ready(record),
             registrant,
             key: self.table.registrants[registrant].key,
-            flags: flag::of(message),
+            flags: flag::of(message) | if relay.is_some() { flag::RELAYED } else { 0 },
             since: self.clock.second(now) as u32,
             expires: second + lasts,
         };

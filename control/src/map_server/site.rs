@@ -7,6 +7,7 @@ use altitude_dataplane::mapping::EidPrefix;
 use super::subscriptions::Publishing;
 use crate::{
     alt::datagrams::Unreachable,
+    nat::Peer,
     rate::Rate,
     wire::{Form, Key},
 };
@@ -103,6 +104,8 @@ pub struct Settings {
     pub publishing: Option<Publishing>,
     /// Map-versioning: a record of an older version than is registered is refused (RFC 9302 §5).
     pub versions: bool,
+    /// RTRs that xTRs behind NATs are told of, and that may relay what these register; none: no NAT traversal.
+    pub relays: Vec<Peer>,
     /// LISP-SEC's strict mode: only ETRs that speak it may register.
     pub signed_only: bool,
 }
@@ -125,6 +128,7 @@ impl Settings {
             journal: false,
             publishing: None,
             versions: false,
+            relays: Vec::new(),
             signed_only: false,
         }
     }

@@ -1,5 +1,6 @@
 //! Sites that come and go, and requests for them.
 
+mod nat;
 mod register;
 mod saved;
 mod secured;

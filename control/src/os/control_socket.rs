@@ -1,4 +1,5 @@
-//! The UDP socket of LISP control messages, port 4342 (RFC 9301 §5), bound to one RLOC.
+//! The UDP sockets of LISP control messages, bound to one RLOC each: port 4342 (RFC 9301 §5), and behind a NAT port 4341, whose
+//! binding data comes in by (draft-ermagan-lisp-nat-traversal-19 §4.3).
 
 use std::{
     io,
@@ -11,6 +12,9 @@ use super::explain;
 
 /// Port of LISP control messages (RFC 9301 §11.1).
 pub const CONTROL_PORT: u16 = 4342;
+
+/// Port of LISP data packets (RFC 9300 §19.1).
+const DATA_PORT: u16 = 4341;
 
 /// Drops datagrams without a UDP checksum, which IPv4 allows and LISP control messages must not be (RFC 9301 §5). Wrong ones
 /// the kernel drops by itself; it hands this program the datagram from its UDP header on, the checksum at octet 6.
@@ -34,26 +38,41 @@ impl ControlSocket {
     /// # Errors
     /// Texts that say what to do: not an address of this machine, port in use.
     pub fn open(local: IpAddr) -> io::Result<Self> {
-        let socket = Self::prepare(local).map_err(|error| {
+        Self::open_port(local, CONTROL_PORT, "control")
+    }
+
+    /// The same with port 4341, for what the steering program leaves to the kernel of it. Data packets may have no UDP checksum
+    /// (RFC 9300 §5.3), and neither may what comes in their guise.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_data(local: IpAddr) -> io::Result<Self> {
+        Self::open_port(local, DATA_PORT, "data")
+    }
+
+    fn open_port(local: IpAddr, port: u16, kind: &str) -> io::Result<Self> {
+        let socket = Self::prepare(local, port).map_err(|error| {
             let help = match error.kind() {
                 io::ErrorKind::AddrNotAvailable => "give an interface of this machine this address first",
                 io::ErrorKind::AddrInUse => "another LISP router runs on this machine: stop it",
                 io::ErrorKind::PermissionDenied => "the security policy of this machine forbids it",
                 _ => "",
             };
-            explain(&error, &format!("open the LISP control socket of {local}"), help)
+            explain(&error, &format!("open the LISP {kind} socket of {local}"), help)
         })?;
         Ok(Self { socket, local })
     }
 
-    fn prepare(local: IpAddr) -> io::Result<UdpSocket> {
-        let address = SocketAddr::new(local, CONTROL_PORT);
+    fn prepare(local: IpAddr, port: u16) -> io::Result<UdpSocket> {
+        let address = SocketAddr::new(local, port);
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if local.is_ipv6() {
             socket.set_only_v6(true)?;
         }
         socket.set_nonblocking(true)?;
-        socket.attach_filter(&CHECKSUM_NEEDED)?;
+        if port == CONTROL_PORT {
+            socket.attach_filter(&CHECKSUM_NEEDED)?;
+        }
         socket.bind(&address.into())?;
         Ok(socket.into())
     }

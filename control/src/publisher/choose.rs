@@ -4,11 +4,20 @@ use std::net::IpAddr;
 
 use altitude_dataplane::{
     cache::Choice,
-    mapping::{Candidate, Hop, InstanceId, Locator, LocatorSet, OuterHeader, routes},
+    mapping::{Candidate, Hop, InstanceId, Locator, LocatorSet, OuterHeader, Ports, routes},
 };
 
 use super::{Path, Paths, Publisher};
-use crate::prober;
+use crate::{alt::datagrams::CONTROL_PORT, prober};
+
+/// UDP ports of packets to a locator: to an xTR behind a NAT those that the NAT lets through
+/// (draft-ermagan-lisp-nat-traversal-19 §5.3.1).
+fn ports(locator: &Locator, paths: &dyn Paths) -> Ports {
+    match locator.translated {
+        Some(port) => Ports { source: Some(CONTROL_PORT), destination: port.get() },
+        None => Ports { source: paths.source_port(), ..Ports::default() },
+    }
+}
 
 impl Publisher {
     /// What to do with packets for a locator-set as the paths are.
@@ -89,7 +98,7 @@ impl Publisher {
         let source = self.source(locator.address, paths)?;
         match paths.path(locator.address) {
             Path::Ready(adjacency) => OuterHeader::new(&adjacency, source, locator.address, instance)
-                .map(|outer| outer.with_nonce(paths.nonce(locator.address))),
+                .map(|outer| outer.with_nonce(paths.nonce(locator.address)).with_ports(ports(locator, paths))),
             Path::Waiting => {
                 *waiting = true;
                 None

@@ -76,10 +76,12 @@ impl Publisher {
     }
 
     pub(super) fn mark_of(&self, mapping: &Mapping, paths: &dyn Paths) -> Mark {
+        let relayed = mapping.locators.iter().any(|locator| locator.translated.is_some());
+        let mark = Mark { relayed, ..Mark::default() };
         if !self.settings.features.marks() || mapping.is_negative() {
-            return Mark::default();
+            return mark;
         }
         let status = paths.status(&mapping.eid, &mapping.locators);
-        Mark { version: MapVersion::new(mapping.version), status, ..Mark::default() }
+        Mark { version: MapVersion::new(mapping.version), status, ..mark }
     }
 }

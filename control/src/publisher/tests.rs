@@ -12,7 +12,7 @@ use crate::map_cache::{self, Output};
 
 /// An underlay that knows what the test tells it; what it was not told is waiting.
 #[derive(Default)]
-struct Known(HashMap<IpAddr, Path>, HashMap<IpAddr, prober::State>, Option<u32>, HashMap<IpAddr, Nonce>);
+struct Known(HashMap<IpAddr, Path>, HashMap<IpAddr, prober::State>, Option<u32>, HashMap<IpAddr, Nonce>, Option<u16>);
 
 const ALL: Features = Features { versions: true, status: true, nonces: true };
 
@@ -31,6 +31,10 @@ impl Paths for Known {
 
     fn nonce(&self, locator: IpAddr) -> Option<Nonce> {
         self.3.get(&locator).copied()
+    }
+
+    fn source_port(&self) -> Option<u16> {
+        self.4
     }
 
     fn status(&self, _eid: &EidPrefix, _locators: &[Locator]) -> Option<u32> {
@@ -285,7 +289,7 @@ fn the_same_locators_in_two_instances_are_two_sets() {
         let entry = snapshot.lookup(InstanceId::new(instance).unwrap(), ip("2.2.2.2")).unwrap();
         let Way::Tunnel(outer) = snapshot.way(entry, 0) else { panic!("no tunnel") };
         let mut frame = [0; OUTER_MAX];
-        outer.stamp(&mut frame, &Patch { inner_length: 20, ttl: 64, tos: 0, source_port: 0 });
+        outer.stamp(&mut frame, &Patch { inner_length: 20, ttl: 64, tos: 0, flow: 0 });
         u32::from_be_bytes(frame[outer.len() - 4..outer.len()].try_into().unwrap()) >> 8
     };
     assert_eq!((length(0), length(7)), (0, 7), "each header carries its own Instance-ID");
@@ -608,7 +612,7 @@ fn packets_carry_the_nonce_of_their_locator() {
         let words = (0..64).map(|slot| {
             let Way::Tunnel(outer) = snapshot.way(entry, slot << 26) else { panic!("no tunnel") };
             let mut frame = [0; OUTER_MAX];
-            outer.stamp(&mut frame, &Patch { inner_length: 40, ttl: 64, tos: 0, source_port: 1 });
+            outer.stamp(&mut frame, &Patch { inner_length: 40, ttl: 64, tos: 0, flow: 1 });
             let lisp = u32::from_be_bytes(frame[outer.len() - 8..outer.len() - 4].try_into().unwrap());
             (outer.destination(), lisp)
         });
@@ -625,4 +629,36 @@ fn packets_carry_the_nonce_of_their_locator() {
     world.publisher.path_changed(ip(a), &world.known);
     world.publisher.path_changed(ip(b), &world.known);
     assert_eq!(words(&mut world), [(ip(a), 0), (ip(b), 0)]);
+}
+
+/// RTR-9, RTR-10: each of two xTRs behind one NAT is sent to at its own port, from the control port, and its entry says that it is
+/// relayed for; what we send from behind a NAT leaves from one port, as soon as that is known.
+#[test]
+fn translated_locators_have_ports_of_their_own() {
+    let nat = "240.0.254.20";
+    let mut world = world();
+    world.path(nat, Path::Ready(adjacency(1)));
+    let behind = |prefix: &str, port: u16| {
+        let mut mapping = mapping(prefix, &[nat]);
+        mapping.locators[0].translated = std::num::NonZeroU16::new(port);
+        mapping
+    };
+    world.cache(map_cache::Input::Nat(behind("2.2.0.0/16", 20_001)));
+    world.cache(map_cache::Input::Nat(behind("3.3.0.0/16", 4341)));
+    world.show(mapping("4.4.0.0/16", &[nat]));
+    let mut seen = |source_port: Option<u16>| {
+        world.known.4 = source_port;
+        world.publisher.ports_changed(&world.known);
+        world.publisher.publish();
+        let snapshot = world.reader.snapshot();
+        ["2.2.2.2", "3.3.3.3", "4.4.4.4"].map(|address| {
+            let entry = snapshot.lookup(InstanceId::DEFAULT, ip(address)).unwrap();
+            let Way::Tunnel(outer) = snapshot.way(entry, 7) else { panic!("no tunnel") };
+            (outer.ports().source, outer.ports().destination, snapshot.mark(entry).relayed)
+        })
+    };
+    let translated = [(Some(4342), 20_001, true), (Some(4342), 4341, true)];
+    assert_eq!(seen(None), [translated[0], translated[1], (None, 4341, false)]);
+    assert_eq!(seen(Some(50_007)), [translated[0], translated[1], (Some(50_007), 4341, false)]);
+    assert_eq!(seen(None), [translated[0], translated[1], (None, 4341, false)]);
 }

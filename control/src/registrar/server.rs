@@ -11,7 +11,7 @@ use altitude_dataplane::mapping::{EidPrefix, Mapping};
 use hashbrown::HashMap;
 
 use super::{
-    CONFIRM_EVERY, INTERVAL, MapServer, NotifyFault, Output, QUICK_INTERVAL, RETRY_FIRST, RETRY_MAX,
+    CONFIRM_EVERY, MapServer, NotifyFault, Output, RETRY_FIRST, RETRY_MAX, Way,
     status::{PrefixStanding, ServerStatus, Standing},
 };
 use crate::wire::{AuthenticationError, MapNotify};
@@ -75,10 +75,11 @@ impl Server {
         self.waiting.iter().map(|waiting| waiting.again_at).fold(self.next_round, Instant::min)
     }
 
-    pub(super) fn status(&self) -> ServerStatus {
+    pub(super) fn status(&self, way: &Way) -> ServerStatus {
         let key = &self.settings.keys[0];
         ServerStatus {
             address: self.settings.address,
+            way: way.clone(),
             standing: self.standing,
             since: self.since,
             prefixes: self.prefixes.iter().map(|(eid, (standing, since))| (*eid, *standing, *since)).collect(),
@@ -90,20 +91,24 @@ impl Server {
         }
     }
 
-    /// Begins a round if it is time for one; tells after what time without an answer its messages shall go again, `None` if
+    /// Begins a round if it is time for one, with the time to the next one and whether all of it is to be confirmed; tells after what time without an answer its messages shall go again, `None` if
     /// no answer is wanted. What the last round still waits for is part of the new one.
-    pub(super) fn begin_round(&mut self, now: Instant, quick: bool) -> Option<Option<Duration>> {
+    pub(super) fn begin_round(
+        &mut self,
+        now: Instant,
+        (interval, confirmed): (Duration, bool),
+    ) -> Option<Option<Duration>> {
         if self.next_round > now {
             return None;
         }
         // As long as something is not confirmed, every round asks for it.
         let unconfirmed = !self.waiting.is_empty() || self.standing != Standing::Registered;
-        let confirm = quick || unconfirmed || self.rounds.is_multiple_of(CONFIRM_EVERY);
+        let confirm = confirmed || unconfirmed || self.rounds.is_multiple_of(CONFIRM_EVERY);
         let spacing = self.waiting.iter().map(|waiting| waiting.spacing).max().unwrap_or(RETRY_FIRST);
         self.waiting.clear();
         self.rounds += 1;
         self.last_round = Some(now);
-        self.next_round = now + if quick { QUICK_INTERVAL } else { INTERVAL };
+        self.next_round = now + interval;
         Some(confirm.then_some(spacing))
     }
 
@@ -135,13 +140,14 @@ impl Server {
         self.waiting.push(Waiting { nonces, records, spacing, again_at: now + spacing });
     }
 
-    /// Verifies before it believes anything (RFC 9301 §5.7); `ours` are the nonces that were used so far.
+    /// Verifies before it believes anything (RFC 9301 §5.7); `ours` are the nonces that were used so far, `through` is the RTR
+    /// that thanks go through.
     pub(super) fn notified(
         &mut self,
         now: Instant,
         message: MapNotify,
         octets: &[u8],
-        ours: Range<u64>,
+        (ours, through): (Range<u64>, Option<IpAddr>),
         todo: &mut Vec<Output>,
     ) -> Result<(), NotifyFault> {
         let key = match message.verify(octets, &self.settings.keys) {
@@ -167,7 +173,7 @@ impl Server {
         }
         self.last_unasked = Some(message.nonce);
         let octets = MapNotify { ack: true, ..message }.signed(&key, self.settings.form);
-        todo.push(Output::Send { to: self.settings.address, octets });
+        todo.push(Output::Send { to: self.settings.address, through, octets });
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::{net::IpAddr, time::Instant};
 
 use altitude_dataplane::mapping::EidPrefix;
 
+use super::{Relay, Way};
 use crate::wire::{Algorithm, AuthenticationError};
 
 /// How things stand with a Map-Server.
@@ -71,6 +72,8 @@ impl PrefixStanding {
 pub struct ServerStatus {
     /// Which.
     pub address: IpAddr,
+    /// How it is reached.
+    pub way: Way,
     /// How things stand,
     pub standing: Standing,
     /// and since when.
@@ -116,6 +119,21 @@ impl ServerStatus {
     pub fn reason(&self, circumstances: Circumstances<'_>) -> Option<Reason> {
         let reason = |what: String, remedy: String| Some(Reason { what, remedy });
         let address = self.address;
+        match self.way {
+            Way::Held => {
+                return reason(
+                    "it has not told yet whether a NAT is between us".to_owned(),
+                    format!("wait; if that lasts, see that UDP 4342 passes from here to {address} and back"),
+                );
+            }
+            Way::Stranded => {
+                return reason(
+                    "we are behind a NAT, and no Map-Server names an RTR that would relay for us".to_owned(),
+                    "name RTRs at the Map-Server: [[nat.relay]] with the address of each".to_owned(),
+                );
+            }
+            Way::Direct | Way::Relayed(_) => {}
+        }
         if let (Some(error), false) = (circumstances.not_sent, self.standing == Standing::Registered) {
             return reason(
                 format!("messages to it are not sent: {error}"),
@@ -160,8 +178,15 @@ impl ServerStatus {
         } else {
             ""
         };
+        let path = match &self.way {
+            Way::Relayed(Relay { rtr, .. }) => format!(
+                "the RTR {rtr} runs and relays for this Map-Server ([[nat.map-server]] there), that UDP passes from port 4341 here \
+                 to port 4342 there and back, that {address} runs"
+            ),
+            _ => format!("it runs, that UDP 4342 passes from here to {address} and back"),
+        };
         let remedy = format!(
-            "see that it runs, that UDP 4342 passes from here to {address} and back, and that it has a site with our \
+            "see that {path}, and that it has a site with our \
              EID-prefixes, Key ID {key_id}, algorithm {algorithm} and the same secret: it is silent to what it does not \
              believe, and its log or counters tell{nonces}"
         );

@@ -41,7 +41,7 @@ impl Stage {
     fn new(servers: Vec<MapServer>, prefixes: &[&str]) -> Self {
         let start = Instant::now();
         let database = prefixes.iter().map(|prefix| mapping(prefix)).collect();
-        let settings = Settings { servers, database, xtr: None, security: false, first_nonce: FIRST };
+        let settings = Settings { servers, database, xtr: None, security: false, first_nonce: FIRST, way: Way::Direct };
         Self { registrar: Registrar::new(settings, start), start }
     }
 
@@ -305,7 +305,9 @@ fn news_of_the_map_server_is_acknowledged_and_an_ack_never() {
     assert_eq!(stage.step(0, answer(&sent)), [stands(Standing::Registered)], "an answer is not acknowledged");
     let news = |nonce| notify(nonce, vec![mapping("1.1.0.0/16")], &key(1, b"one"));
     for ms in [1, 3001] {
-        let [Output::Send { to: V4, octets }] = &stage.step(ms, news(77))[..] else { panic!("one Map-Notify-Ack") };
+        let [Output::Send { to: V4, through: None, octets }] = &stage.step(ms, news(77))[..] else {
+            panic!("one Map-Notify-Ack")
+        };
         let Ok(Message::MapNotify(ack)) = Message::parse(octets) else { panic!("{octets:?}") };
         assert_eq!((ack.ack, ack.nonce), (true, 77));
         assert!(ack.verify(octets, &[key(1, b"one")]).is_ok());
@@ -445,6 +447,7 @@ fn each_standing_says_why_and_what_to_do() {
         ..stage.status()
     };
     let wrong = |error| with(Standing::WrongKey(error), 0, &[]);
+    let by = |way, standing| ServerStatus { way, ..with(standing, 0, &[]) };
     let plain = Circumstances::default();
     let no_route = Circumstances { not_sent: Some("Network is unreachable"), ..plain };
     let by_clock = Circumstances { nonces_by_clock: true, ..plain };
@@ -454,6 +457,9 @@ fn each_standing_says_why_and_what_to_do() {
     for (status, circumstances, what, remedy) in [
         (with(Standing::Waiting, 0, &[]), plain, "its answer is not there yet", "again after 1, 2, 4 … 60 s"),
         (with(Standing::Silent, 0, &[]), plain, "nothing came back for 3 messages", "UDP 4342 passes"),
+        (by(Way::Held, Standing::Waiting), plain, "whether a NAT is between us", "UDP 4342 passes"),
+        (by(Way::Stranded, Standing::Waiting), plain, "no Map-Server names an RTR", "[[nat.relay]]"),
+        (by(relay(30), Standing::Silent), plain, "nothing came back", "the RTR 240.0.254.60 runs and relays"),
         (with(Standing::Silent, 0, &[]), plain, "nothing", "Key ID 1, algorithm sha256 and the same secret"),
         (with(Standing::Silent, 0, &[]), by_clock, "nothing", "that the clock here was not set back"),
         (with(Standing::Silent, 1, &[]), plain, "nothing comes back any more", "see that it runs"),
@@ -486,4 +492,124 @@ fn each_standing_says_why_and_what_to_do() {
         assert!(reason.remedy.contains(remedy), "{remedy} is not in {}", reason.remedy);
     }
     assert_eq!(with(Standing::Registered, 1, &[]).reason(no_route), None);
+}
+
+const RTR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(240, 0, 254, 60));
+
+fn relay(seconds: u64) -> Way {
+    let hidden = vec![[240, 0, 254, 10].into()];
+    Way::Relayed(Relay { rtr: RTR, hidden, every: Duration::from_secs(seconds) })
+}
+
+/// What is sent, and the RTR that it goes through.
+fn through(todo: &[Output]) -> Vec<Option<IpAddr>> {
+    let sent = todo.iter().filter_map(|output| match output {
+        Output::Send { through, .. } => Some(*through),
+        _ => None,
+    });
+    sent.collect()
+}
+
+/// RTR-3: P, M and I; the RTR as a locator with R, ours without where a NAT hides it. The others stay as they are.
+#[test]
+fn behind_a_nat_the_mapping_names_the_rtr() {
+    let mut stage = Stage::new(vec![server(V4)], &["1.1.0.0/16"]);
+    stage.registrar.xtr = Some(XtrIdentity { xtr_id: [7; 16], site_id: 9 });
+    let todo = stage.step(0, Input::Way(relay(30)));
+    assert_eq!(through(&todo), [Some(RTR)]);
+    let [register] = &registers(&todo)[..] else { panic!("one Map-Register") };
+    assert!(register.proxy && register.want_notify);
+    assert_eq!(register.xtr.map(|xtr| xtr.site_id), Some(9));
+    let locators: Vec<_> = register.records[0]
+        .locators
+        .iter()
+        .map(|locator| (locator.address.to_string(), locator.priority, locator.reachable))
+        .collect();
+    let seen = |address: &str, reachable| (address.to_owned(), 1, reachable);
+    assert_eq!(locators, [seen("240.0.254.10", false), seen("240.0.254.20", true), seen("240.0.254.60", true)]);
+    // A Map-Server that merges is told of ours and of the RTR, not of the site's other xTRs.
+    let mut stage = Stage::new(vec![MapServer { merge: true, ..server(V4) }], &["1.1.0.0/16"]);
+    stage.registrar.database[0].locators[0].local = true;
+    let told = registers(&stage.step(0, Input::Way(relay(30))));
+    let told: Vec<_> = told[0].records[0].locators.iter().map(|locator| locator.address.to_string()).collect();
+    assert_eq!(told, ["240.0.254.10", "240.0.254.60"]);
+}
+
+/// RTR-11: what keeps the binding comes as often as it is told, from the first message on, and is confirmed each time.
+#[test]
+fn behind_a_nat_rounds_are_as_often_as_the_binding_needs() {
+    for seconds in [7, 30, 120] {
+        let mut stage = Stage::new(vec![server(V4)], &["1.1.0.0/16"]);
+        let mut todo = stage.step(0, Input::Way(relay(seconds)));
+        for round in 0..5 {
+            let at = round * seconds * 1000;
+            let [register] = &registers(&todo)[..] else { panic!("one Map-Register") };
+            assert!(register.want_notify);
+            stage.step(at + 1, answer(register));
+            let due = stage.registrar.due().unwrap().duration_since(stage.start).as_millis() as u64;
+            assert_eq!(due, at + seconds * 1000);
+            todo = stage.step(due, Input::Wake);
+        }
+    }
+}
+
+/// RTR-8: an RTR that nothing comes back through is known by it, after two retries.
+#[test]
+fn silence_behind_a_nat_is_told() {
+    let mut stage = Stage::new(vec![server(V4)], &["1.1.0.0/16"]);
+    let register = registers(&stage.step(0, Input::Way(relay(30)))).remove(0);
+    stage.step(10, answer(&register));
+    assert_eq!(stage.standing().0, Standing::Registered);
+    stage.run_until(32_999);
+    assert_eq!(stage.standing().0, Standing::Registered);
+    stage.run_until(33_000);
+    assert_eq!(stage.standing(), (Standing::Silent, 33_000));
+    // Another way begins anew, and a withdrawal goes it too.
+    let other = Way::Relayed(Relay { rtr: V4, hidden: Vec::new(), every: INTERVAL });
+    let todo = stage.step(40_000, Input::Way(other.clone()));
+    assert_eq!((through(&todo), stage.standing().0), (vec![Some(V4)], Standing::Waiting));
+    assert_eq!(stage.step(40_001, Input::Way(other)), [], "it is the same");
+    let todo = stage.step(40_002, Input::Stop);
+    assert_eq!((through(&todo), registers(&todo)[0].records[0].ttl), (vec![Some(V4)], Ttl::Remove));
+}
+
+/// RTR-2: as long as nobody knows whether there is a NAT nothing is told, not even that something is gone.
+#[test]
+fn what_is_held_back_is_told_later() {
+    let start = Instant::now();
+    let settings = Settings {
+        servers: vec![server(V4)],
+        database: vec![mapping("1.1.0.0/16")],
+        xtr: None,
+        security: false,
+        first_nonce: FIRST,
+        way: Way::Held,
+    };
+    let mut stage = Stage { registrar: Registrar::new(settings, start), start };
+    assert_eq!(stage.registrar.due(), None);
+    assert_eq!(stage.step(0, Input::Wake), []);
+    assert_eq!(through(&stage.step(1, Input::Change(vec![mapping("1.2.0.0/16")]))), []);
+    assert_eq!(stage.registrar.nonce(), FIRST, "for the question whether there is one");
+    let todo = stage.step(2, Input::Way(Way::Direct));
+    assert_eq!((through(&todo), registers(&todo)[0].nonce), (vec![None], FIRST + 1));
+    stage.step(3, Input::Way(Way::Held));
+    assert_eq!(stage.step(4, Input::Stop), []);
+}
+
+/// RTR-3: with all that is around it, a message stays within what every path carries.
+#[test]
+fn behind_a_nat_messages_leave_room_for_what_is_around_them() {
+    let prefixes: Vec<String> = (0..100).map(|third| format!("1.1.{third}.0/24")).collect();
+    let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+    let mut stage = Stage::new(vec![server(V4)], &prefixes);
+    let todo = stage.step(0, Input::Way(relay(30)));
+    let sizes = todo.iter().filter_map(|output| match output {
+        Output::Send { octets, .. } => Some(octets.len()),
+        _ => None,
+    });
+    // Outer IP and UDP, the ECM's word, inner IP and UDP.
+    let largest = sizes.map(|size| 20 + 8 + 4 + 20 + 8 + size).max().unwrap();
+    assert!((450..=576).contains(&largest), "{largest}");
+    let told: usize = registers(&todo).iter().map(|register| register.records.len()).sum();
+    assert_eq!(told, 100);
 }

@@ -1,4 +1,4 @@
-//! Authentication data: what proves that a Map-Register, Map-Notify or Map-Notify-Ack came from who shares a key.
+//! Authentication data: what proves that a Map-Register, Map-Notify, Map-Notify-Ack or Info message came from who shares a key.
 //!
 //! ```text
 //! |    Key ID (8) | Algorithm ID (8)| Authentication Data Length(16)|
@@ -22,10 +22,10 @@ use altitude_dataplane::wire::WireError as Malformed;
 
 use super::{WireError, cursor::Cursor};
 
-/// Where Key ID stands in all three messages.
+/// Where Key ID stands in all these messages.
 const AT: usize = 12;
-/// Where the authentication data themselves begin.
-const DATA_AT: usize = 16;
+/// Octets of Key ID, Algorithm ID and length.
+const BEFORE_DATA: usize = 4;
 /// Octets of xTR-ID and Site-ID.
 const IDENTITY: usize = 24;
 
@@ -148,6 +148,11 @@ impl Authentication {
         octets.extend(data);
     }
 
+    /// The key that is named.
+    pub(super) fn key_of<'k>(&self, keys: &'k [Key]) -> Result<&'k Key, AuthenticationError> {
+        keys.iter().find(|key| key.id == self.key_id).ok_or(AuthenticationError::UnknownKey(self.key_id))
+    }
+
     /// Room for a MAC under `key`, zeroed.
     pub(super) fn room(key: &Key, form: Form) -> Self {
         let length = key.algorithm.lengths()[usize::from(form.whole_mac)];
@@ -158,8 +163,8 @@ impl Authentication {
 /// Puts the MAC into a message that has zeroed room for it and ends in an identity or not.
 pub(super) fn sign(message: &mut [u8], key: &Key, form: Form, identity: bool) {
     let covered = if form.records_only && identity { message.len() - IDENTITY } else { message.len() };
-    let data = data_range(message);
-    let mac = mac(key, &[&message[..covered]]);
+    let data = data_range(message, AT);
+    let mac = mac(key, salt(message), nonce(message), &[&message[..covered]]);
     message[data.clone()].copy_from_slice(&mac[..data.len()]);
 }
 
@@ -169,30 +174,80 @@ pub(super) fn sign(message: &mut [u8], key: &Key, form: Form, identity: bool) {
 /// # Errors
 /// [`AuthenticationError`], all but `UnknownKey`, which is for who chooses the key.
 pub(super) fn verify(message: &[u8], key: &Key, identity: bool) -> Result<(), AuthenticationError> {
-    let algorithm = message[AT + 1];
-    if algorithm != key.algorithm.number() {
-        return Err(AuthenticationError::Algorithm(algorithm));
-    }
-    let data = data_range(message);
-    let (before, given, after) = (&message[..data.start], &message[data.clone()], &message[data.end..]);
-    if !key.algorithm.lengths().contains(&given.len()) {
-        return Err(AuthenticationError::Length(given.len()));
-    }
+    let (before, given, after) = given(message, AT, key)?;
     let zeros = vec![0; given.len()];
-    let is_right = |after: &[u8]| bool::from(mac(key, &[before, &zeros, after])[..given.len()].ct_eq(given));
+    let (salt, nonce) = (salt(message), nonce(message));
+    let is_right =
+        |after: &[u8]| bool::from(mac(key, salt, nonce, &[before, &zeros, after])[..given.len()].ct_eq(given));
     // Both are computed where both may be right: which one was meant does not show in the time taken.
     let whole = is_right(after);
     let records = identity && is_right(&after[..after.len() - IDENTITY]);
     if whole | records { Ok(()) } else { Err(AuthenticationError::Mac) }
 }
 
-fn data_range(message: &[u8]) -> std::ops::Range<usize> {
-    let length = u16::from_be_bytes([message[AT + 2], message[AT + 3]]);
-    DATA_AT..DATA_AT + usize::from(length)
+/// Puts the MAC into a message whose Key ID stands at `at`, which has zeroed room for it, and whose own nonce is `nonce`.
+pub(super) fn sign_at(message: &mut [u8], at: usize, key: &Key, salt: &[u8], nonce: &[u8]) {
+    let data = data_range(message, at);
+    let mac = mac(key, salt, nonce, &[message]);
+    message[data.clone()].copy_from_slice(&mac[..data.len()]);
 }
 
-/// The MAC, not cut off, of a message in parts; type and nonce, which the derived key depends on, are in the first.
-fn mac(key: &Key, parts: &[&[u8]]) -> Vec<u8> {
+/// Whether such a MAC is right, in constant time.
+///
+/// # Errors
+/// As [`verify`].
+pub(super) fn verify_at(
+    message: &[u8],
+    at: usize,
+    key: &Key,
+    salt: &[u8],
+    nonce: &[u8],
+) -> Result<(), AuthenticationError> {
+    let (before, given, after) = given(message, at, key)?;
+    let mac = mac(key, salt, nonce, &[before, &vec![0; given.len()], after]);
+    if bool::from(mac[..given.len()].ct_eq(given)) { Ok(()) } else { Err(AuthenticationError::Mac) }
+}
+
+/// What stands before the MAC, the MAC, and what stands behind it.
+type Parts<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
+/// A message apart, if algorithm and length of its MAC are this key's.
+fn given<'a>(message: &'a [u8], at: usize, key: &Key) -> Result<Parts<'a>, AuthenticationError> {
+    let algorithm = message[at + 1];
+    if algorithm != key.algorithm.number() {
+        return Err(AuthenticationError::Algorithm(algorithm));
+    }
+    let data = data_range(message, at);
+    let given = &message[data.clone()];
+    if !key.algorithm.lengths().contains(&given.len()) {
+        return Err(AuthenticationError::Length(given.len()));
+    }
+    Ok((&message[..data.start], given, &message[data.end..]))
+}
+
+/// Where the authentication data are, if their Key ID stands at `at`.
+fn data_range(message: &[u8], at: usize) -> std::ops::Range<usize> {
+    let length = u16::from_be_bytes([message[at + 2], message[at + 3]]);
+    at + BEFORE_DATA..at + BEFORE_DATA + usize::from(length)
+}
+
+/// The nonce of all messages that have one.
+fn nonce(message: &[u8]) -> &[u8] {
+    &message[4..AT]
+}
+
+/// What the key of such a message is derived for: its name.
+fn salt(message: &[u8]) -> &'static [u8] {
+    match message[0] >> 4 {
+        super::registration::MAP_REGISTER => b"Map-Register Authentication",
+        super::registration::MAP_NOTIFY => b"Map-Notify Authentication",
+        super::info::TYPE => b"Info Authentication",
+        _ => b"Map-Notify-Ack Authentication",
+    }
+}
+
+/// The MAC, not cut off, of a message in parts; the derived key depends on `salt` and `nonce`.
+fn mac(key: &Key, salt: &[u8], nonce: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     fn over<M: Mac + KeyInit>(secret: &[u8], parts: &[&[u8]]) -> Vec<u8> {
         let mut mac = <M as KeyInit>::new_from_slice(secret).expect("an HMAC takes keys of any length");
         parts.iter().for_each(|part| mac.update(part));
@@ -201,19 +256,14 @@ fn mac(key: &Key, parts: &[&[u8]]) -> Vec<u8> {
     match key.algorithm {
         Algorithm::Sha1 => over::<Hmac<Sha1>>(&key.secret, parts),
         Algorithm::Sha256 => over::<Hmac<Sha256>>(&key.secret, parts),
-        Algorithm::Sha256Hkdf => over::<Hmac<Sha256>>(&derived(key, parts[0])[..], parts),
+        Algorithm::Sha256Hkdf => over::<Hmac<Sha256>>(&derived(key, salt, nonce)[..], parts),
     }
 }
 
 /// The key of one message: HKDF-SHA256 with the message's name as salt, nonce and secret as input and no context. RFC 9301
 /// §5.6 leaves open which input is which.
-fn derived(key: &Key, message: &[u8]) -> Zeroizing<[u8; 32]> {
-    let salt: &[u8] = match message[0] >> 4 {
-        super::registration::MAP_REGISTER => b"Map-Register Authentication",
-        super::registration::MAP_NOTIFY => b"Map-Notify Authentication",
-        _ => b"Map-Notify-Ack Authentication",
-    };
-    let input = Zeroizing::new([&message[4..AT], &key.secret[..]].concat());
+fn derived(key: &Key, salt: &[u8], nonce: &[u8]) -> Zeroizing<[u8; 32]> {
+    let input = Zeroizing::new([nonce, &key.secret[..]].concat());
     let mut output = Zeroizing::new([0; 32]);
     Hkdf::<Sha256>::new(Some(salt), &input).expand(&[], &mut output[..]).expect("32 octets are not too many");
     output

@@ -6,13 +6,14 @@
 //! | … Type 2 (Instance-ID) … | Instance-ID (32) | AFI (16) | address |
 //! ```
 //!
-//! Of the LCAFs three are spoken: Instance-ID, only around an EID; an AFI-List, only as an RLOC, of which the first plain
-//! address counts; an explicit locator path, only as a locator. What they hold is not looked into further, so nesting ends at the first level and no depth needs
-//! counting. All others are stepped over by their length.
+//! Of the LCAFs four are spoken: Instance-ID, only around an EID; an AFI-List, only as an RLOC, of which the first plain
+//! address counts; an explicit locator path, only as a locator; NAT-Traversal, only in an Info-Reply. What they hold is not
+//! looked into further, so nesting ends at the first level and no depth needs counting. All others are stepped over by their
+//! length.
 //!
 //! | … Type 10 (path) … | Rsvd3 (13) |L|P|S| AFI (16) | address |     once for each stop
 //!
-//! Source: RFC 9301 §5.1; RFC 8060 §3, §4.1, §4.6, §4.10; RFC 9306 §3, §4; names RFC 9735 §3.
+//! Source: RFC 9301 §5.1; RFC 8060 §3, §4.1, §4.4, §4.6, §4.10; RFC 9306 §3, §4; names RFC 9735 §3.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -30,6 +31,7 @@ const LCAF: u16 = 16387;
 
 const AFI_LIST: u8 = 1;
 const INSTANCE_ID: u8 = 2;
+const NAT_TRAVERSAL: u8 = 7;
 const PATH: u8 = 10;
 const VENDOR: u8 = 255;
 
@@ -47,6 +49,8 @@ enum Address<'a> {
     List(&'a [u8]),
     /// LCAF type 2 and what follows its length.
     Instance(&'a [u8]),
+    /// LCAF type 7 and what follows its length: ports, then addresses one after the other.
+    Translation(&'a [u8]),
     /// LCAF type 10 and what follows its length: stops one after the other.
     Path(&'a [u8]),
     /// An LCAF of another type, stepped over.
@@ -84,6 +88,7 @@ impl<'a> Address<'a> {
         match kind {
             AFI_LIST => Ok(Self::List(body)),
             INSTANCE_ID => Ok(Self::Instance(body)),
+            NAT_TRAVERSAL => Ok(Self::Translation(body)),
             PATH => Ok(Self::Path(body)),
             // The whole message goes, not only the locator (RFC 9306 §4): no OUI is spoken.
             VENDOR => Err(WireError::UnknownLcaf(VENDOR)),
@@ -107,6 +112,7 @@ pub(super) fn read_eid(cursor: &mut Cursor<'_>) -> Result<Option<Eid>, WireError
         Address::Ip(address) => Ok(Some(Eid { instance: InstanceId::DEFAULT, address })),
         Address::Instance(body) => read_instance(Cursor::new(body)).map(Some),
         Address::List(_) => Err(WireError::UnknownLcaf(AFI_LIST)),
+        Address::Translation(_) => Err(WireError::UnknownLcaf(NAT_TRAVERSAL)),
         Address::Path(_) => Err(WireError::UnknownLcaf(PATH)),
         Address::OtherLcaf(kind) => Err(WireError::UnknownLcaf(kind)),
         Address::OtherFamily(afi) => Err(WireError::UnknownAfi(afi)),
@@ -121,6 +127,7 @@ fn read_instance(mut body: Cursor<'_>) -> Result<Eid, WireError> {
         Address::Absent => return Err(Malformed::Contradiction("Instance-ID without an address").into()),
         Address::Instance(_) => return Err(Malformed::Contradiction("Instance-ID inside an Instance-ID").into()),
         Address::List(_) => return Err(WireError::UnknownLcaf(AFI_LIST)),
+        Address::Translation(_) => return Err(WireError::UnknownLcaf(NAT_TRAVERSAL)),
         Address::Path(_) => return Err(WireError::UnknownLcaf(PATH)),
         Address::OtherLcaf(kind) => return Err(WireError::UnknownLcaf(kind)),
         Address::OtherFamily(afi) => return Err(WireError::UnknownAfi(afi)),
@@ -154,7 +161,11 @@ pub(super) fn read_locator(cursor: &mut Cursor<'_>) -> Result<Option<Route>, Wir
         Address::Ip(address) => Some(Route::Direct(address)),
         Address::List(body) => first_of(Cursor::new(body))?.map(Route::Direct),
         Address::Path(body) => stops(Cursor::new(body))?.map(Route::Path),
-        Address::Absent | Address::Instance(_) | Address::OtherLcaf(_) | Address::OtherFamily(_) => None,
+        Address::Absent
+        | Address::Instance(_)
+        | Address::Translation(_)
+        | Address::OtherLcaf(_)
+        | Address::OtherFamily(_) => None,
     })
 }
 
@@ -170,6 +181,23 @@ fn stops(mut path: Cursor<'_>) -> Result<Option<Vec<(IpAddr, Hop)>>, WireError> 
         }
     }
     Ok(Some(stops).filter(|stops| plain && !stops.is_empty()))
+}
+
+/// Reads what ends an Info message: a NAT-Traversal LCAF, of which the body is returned, or nothing (RFC 8060 §4.4).
+pub(super) fn read_translation<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Cursor<'a>>, WireError> {
+    match Address::read(cursor)? {
+        Address::Absent => Ok(None),
+        Address::Translation(body) => Ok(Some(Cursor::new(body))),
+        _ => Err(Malformed::Contradiction("neither nothing nor a NAT-Traversal LCAF").into()),
+    }
+}
+
+/// Writes a NAT-Traversal LCAF around `body`.
+pub(super) fn write_translation(body: &[u8], octets: &mut Vec<u8>) {
+    octets.extend(LCAF.to_be_bytes());
+    octets.extend([0, 0, NAT_TRAVERSAL, 0]);
+    octets.extend((body.len() as u16).to_be_bytes());
+    octets.extend(body);
 }
 
 /// Writes a path.

@@ -4,7 +4,7 @@
 //!
 //! * Reading never panics, whatever the octets are. Every length is verified before it is used, counts are never
 //!   taken for allocation sizes, and nothing recurses: an LCAF is stepped over by its length, and of those looked into
-//!   (Instance-ID, AFI-List) only plain addresses are read.
+//!   (Instance-ID, AFI-List, path, NAT-Traversal) only plain addresses are read.
 //! * A message is read whole or not at all: octets left over after the last record refuse it.
 //! * What is not spoken is told apart: a *locator* of an unknown LCAF type is left out, and a record whose locators
 //!   were all left out is a negative one; an *EID* of an unknown LCAF type, a vendor's LCAF and an unknown address
@@ -16,9 +16,11 @@
 
 mod authentication;
 mod cursor;
+pub mod data_map_notify;
 pub mod ecm;
 mod error;
 pub mod gre;
+mod info;
 mod lcaf;
 pub mod lisp_sec;
 mod map_reply;
@@ -29,6 +31,7 @@ mod registration;
 
 pub use authentication::{Algorithm, Authentication, AuthenticationError, Form, Key};
 pub use error::WireError;
+pub use info::{Info, Translation};
 pub use map_reply::MapReply;
 pub use map_request::{MapRequest, RequestRecord, XtrIdentity};
 pub use registration::{MapNotify, MapRegister};
@@ -48,6 +51,8 @@ pub enum Message {
     MapRegister(MapRegister),
     /// Types 4 and 5.
     MapNotify(MapNotify),
+    /// Type 7.
+    Info(Info),
     /// Another type: its number, 4 bits. Nothing else of it was read; [`ecm::TYPE`] is for [`ecm::Ecm`].
     Other(u8),
 }
@@ -65,6 +70,7 @@ impl Message {
             map_reply::TYPE => MapReply::parse(cursor).map(Self::MapReply),
             registration::MAP_REGISTER => MapRegister::parse(cursor).map(Self::MapRegister),
             registration::MAP_NOTIFY | registration::MAP_NOTIFY_ACK => MapNotify::parse(cursor).map(Self::MapNotify),
+            info::TYPE => Info::parse(cursor).map(Self::Info),
             other => Ok(Self::Other(other)),
         }
     }

@@ -74,6 +74,7 @@ fn read_locator(cursor: &mut Cursor<'_>) -> Result<Vec<Locator>, WireError> {
         local: flags & LOCAL != 0,
         probed: flags & PROBED != 0,
         reachable: flags & REACHABLE != 0,
+        translated: None,
     };
     Ok(stops.into_iter().map(locator).collect())
 }

@@ -217,7 +217,6 @@ fn verify<'k>(
     identity: bool,
     keys: &'k [Key],
 ) -> Result<&'k Key, AuthenticationError> {
-    let key = keys.iter().find(|key| key.id == given.key_id);
-    let key = key.ok_or(AuthenticationError::UnknownKey(given.key_id))?;
+    let key = given.key_of(keys)?;
     authentication::verify(octets, key, identity).map(|()| key)
 }

@@ -1,6 +1,9 @@
 //! Packets out of a tunnel that are for nobody behind our site ports: a PETR sends those on whose destination is no EID
 //! (RFC 6832 §6), a re-encapsulating router puts those that go to an EID into the next tunnel (RFC 9300 §3, RTR).
 //!
+//! One that is for xTRs behind NATs takes only what is from or to one of them, and sends it to the port that the NAT has for it
+//! (draft-ermagan-lisp-nat-traversal-19 §5.3.1).
+//!
 //! A PETR is for LISP sites only: the inner source must have a mapping, and the packet must come from one of its locators
 //! (RFC 6832 §6.1). In one that is no RTR, what goes to an EID stays: its sender has better ways, and may be where we would
 //! send it back to.
@@ -68,6 +71,11 @@ pub(super) fn pass(
     let flow = IpHeader::read(inner).map_or(0, |header| setup.key.flow(inner, &header));
     let way = destination.map(|entry| cache.way(entry, flow));
     let relayed = setup.proxy.rtr && matches!(way, Some(Way::Tunnel(_)));
+    let registered = |entry: Option<Entry>| entry.is_some_and(|entry| cache.mark(entry).relayed);
+    // Before anything is asked for: strangers are to make us ask nothing. What a PETR takes is none of this.
+    if setup.proxy.nat && (relayed || !setup.proxy.petr) && !registered(source) && !registered(destination) {
+        return Verdict::Drop(Reason::NotRegistered);
+    }
     let checked = setup.source_check == SourceCheck::Secure || setup.proxy.petr && !relayed;
     match source {
         _ if !checked => {}
@@ -127,8 +135,9 @@ fn relay(
     context: &Context<'_>,
 ) -> Result<(), Reason> {
     let counters = &context.setup.counters;
-    // Not the whole set: its members may be the stops of a path, and the one before us sends what goes to the one behind.
-    if outer.destination() == packet.rloc(umem.octets(frame)) {
+    // Not the whole set: its members may be the stops of a path, and the one before us sends what goes to the one behind. Behind
+    // one NAT there may be two xTRs.
+    if !outer.is_translated() && outer.destination() == packet.rloc(umem.octets(frame)) {
         return Err(Reason::InnerDestinationEid);
     }
     if packet.is_not_capable() {

@@ -1,6 +1,6 @@
 //! Locators, actions and mappings as the control plane knows them.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, num::NonZeroU16};
 
 use super::{EidPrefix, Hop};
 
@@ -28,6 +28,8 @@ pub struct Locator {
     pub reachable: bool,
     /// It is one stop of an explicit locator path, which the others around it belong to, too: see [`Hop`].
     pub hop: Option<Hop>,
+    /// An xTR behind a NAT, which has this UDP port for it; `address` is the NAT's. Never on the wire.
+    pub translated: Option<NonZeroU16>,
 }
 
 impl Locator {
@@ -44,6 +46,7 @@ impl Locator {
             probed: false,
             reachable: true,
             hop: None,
+            translated: None,
         }
     }
 
@@ -211,7 +214,7 @@ mod tests {
         assert_eq!(set.map(|l| l.address.to_string()), ["10.0.0.1", "240.0.254.20", "2001:db8::1"]);
     }
 
-    /// LOC-1, LOC-2.
+    /// LOC-1, LOC-2, RTR-13.
     #[test]
     fn usable_means_reachable_and_not_255() {
         let good = Locator::unicast("10.0.0.1".parse().unwrap(), 254, 0);

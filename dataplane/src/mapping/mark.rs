@@ -2,7 +2,8 @@
 
 use super::MapVersion;
 
-/// What workers go by where map-versioning or Locator-Status-Bits are switched on; one word in the map-cache.
+/// What workers go by where map-versioning or Locator-Status-Bits are switched on, or we relay for xTRs behind NATs; one word in
+/// the map-cache.
 ///
 /// Under an EID-prefix of ours it is what packets out of it are to say, and what packets into it are held against. Under
 /// another site's it is what is known of that site.
@@ -16,11 +17,14 @@ pub struct Mark {
     pub outlived: bool,
     /// Ours: which of our mappings it is.
     pub number: u16,
+    /// Another site's: its xTR is behind a NAT and registered through us, so packets from and to it are for us to relay.
+    pub relayed: bool,
 }
 
 impl Mark {
     const STATUS: u64 = 1 << 12;
     const OUTLIVED: u64 = 1 << 13;
+    const RELAYED: u64 = 1 << 14;
 
     /// As the map-cache keeps it: zero is the default.
     #[must_use]
@@ -34,7 +38,8 @@ impl Mark {
             None => 0,
         };
         let outlived = if self.outlived { Self::OUTLIVED } else { 0 };
-        version | status | outlived | (self.number as u64) << 16
+        let relayed = if self.relayed { Self::RELAYED } else { 0 };
+        version | status | outlived | relayed | (self.number as u64) << 16
     }
 
     /// What [`to_word`](Self::to_word) gave.
@@ -46,6 +51,7 @@ impl Mark {
             status: if word & Self::STATUS == 0 { None } else { Some((word >> 32) as u32) },
             outlived: word & Self::OUTLIVED != 0,
             number: (word >> 16) as u16,
+            relayed: word & Self::RELAYED != 0,
         }
     }
 }
@@ -58,8 +64,9 @@ mod tests {
     fn a_mark_survives_its_word() {
         for version in [None, MapVersion::new(1), MapVersion::new(4095)] {
             for status in [None, Some(0), Some(5), Some(u32::MAX)] {
-                for (outlived, number) in [(false, 0), (true, 0), (false, u16::MAX), (true, 7)] {
-                    let mark = Mark { version, status, outlived, number };
+                let rest = [(false, 0, true), (true, 0, false), (false, u16::MAX, false), (true, 7, true)];
+                for (outlived, number, relayed) in rest {
+                    let mark = Mark { version, status, outlived, number, relayed };
                     assert_eq!(Mark::from_word(mark.to_word()), mark);
                 }
             }

@@ -18,7 +18,7 @@ pub use choice::{Candidate, LocatorSet, SLOTS};
 pub use locator::{Action, Locator, Mapping, Ttl, UNUSABLE_PRIORITY};
 pub use mark::Mark;
 pub use next_hop::NextHop;
-pub use outer::{Adjacency, MacAddress, Nonce, OUTER_MAX, OuterHeader, Patch, PortIndex, VlanTag};
+pub use outer::{Adjacency, MacAddress, Nonce, OUTER_MAX, OuterHeader, Patch, PortIndex, Ports, VlanTag};
 pub use path::{Hop, routes, sort_locators};
 pub use prefix::{Eid, EidPrefix, InstanceId, Prefix, PrefixError};
 pub use version::MapVersion;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::InstanceId;
+use crate::wire::udp::LISP_DATA;
 
 /// Longest outer header: Ethernet with two VLAN tags, IPv6, UDP, LISP.
 pub const OUTER_MAX: usize = 14 + 2 * 4 + 40 + 8 + 8;
@@ -81,9 +82,32 @@ pub struct Patch {
     pub ttl: u8,
     /// Inner TOS or Traffic Class, DSCP and ECN (RFC 6040 §4.1, normal mode).
     pub tos: u8,
-    /// From the flow hash (RFC 9300 §12).
-    pub source_port: u16,
+    /// Hash of the inner flow, which the source port comes from (RFC 9300 §12).
+    pub flow: u32,
 }
+
+/// The UDP ports of an outer header. By default the source port is one of 49152 … 65535 for each flow, never 4341 or 4342
+/// (RFC 9300 §12), and the destination port that of the LISP data plane.
+///
+/// Where a NAT is in between, both may be others: to an xTR behind it an RTR sends from its control port to the port that the NAT
+/// has for the xTR, and the xTR itself sends from one port alone (draft-ermagan-lisp-nat-traversal-19 §5.1.3, §5.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ports {
+    /// The same for all flows; `None`: by flow.
+    pub source: Option<u16>,
+    /// Of the far end.
+    pub destination: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self { source: None, destination: LISP_DATA }
+    }
+}
+
+/// Of a source port by flow: what all have in common, and what the flow's hash decides.
+const FLOW_PORTS: u16 = 0xc000;
+const FLOW_MASK: u16 = 0x3fff;
 
 /// What the LISP headers towards one locator carry where echo-nonce is on (RFC 9300 §10.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -100,7 +124,7 @@ impl Nonce {
 }
 
 /// Ethernet, IP, UDP and LISP header towards one locator, ready but for [`Patch`]. Two cache lines; over untagged IPv4
-/// only the first is read.
+/// only the first is read, and all of it is in use.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[repr(C, align(64))]
 pub struct OuterHeader {
@@ -108,6 +132,9 @@ pub struct OuterHeader {
     sum: u32,
     /// Largest inner packet that fits the egress link, octets.
     inner_limit: u16,
+    /// The source port, but for the bits that the flow decides: none where it is fixed.
+    port_base: u16,
+    port_mask: u16,
     /// Octets in use.
     length: u8,
     /// Where the IP header starts.
@@ -149,7 +176,7 @@ impl OuterHeader {
             }
             _ => return None,
         };
-        octets[udp + 2..udp + 4].copy_from_slice(&4341_u16.to_be_bytes());
+        octets[udp + 2..udp + 4].copy_from_slice(&LISP_DATA.to_be_bytes());
         if instance != InstanceId::DEFAULT {
             octets[udp + 8] = 0x08; // I
             octets[udp + 12..udp + 16].copy_from_slice(&(instance.get() << 8).to_be_bytes());
@@ -162,6 +189,8 @@ impl OuterHeader {
             port: adjacency.port,
             ipv6,
             sum,
+            port_base: FLOW_PORTS,
+            port_mask: FLOW_MASK,
             inner_limit: adjacency.mtu.saturating_sub((length - link) as u16),
         })
     }
@@ -175,6 +204,34 @@ impl OuterHeader {
             self.octets[lisp + 1..lisp + 4].copy_from_slice(&value.to_be_bytes()[1..]);
         }
         self
+    }
+
+    /// The same with other UDP ports.
+    #[must_use]
+    pub fn with_ports(mut self, ports: Ports) -> Self {
+        let udp = self.len() - UDP_LISP;
+        self.octets[udp + 2..udp + 4].copy_from_slice(&ports.destination.to_be_bytes());
+        (self.port_base, self.port_mask) = match ports.source {
+            Some(port) => (port, 0),
+            None => (FLOW_PORTS, FLOW_MASK),
+        };
+        self
+    }
+
+    /// Its UDP ports.
+    #[must_use]
+    pub fn ports(&self) -> Ports {
+        let udp = self.len() - UDP_LISP;
+        Ports {
+            source: (self.port_mask == 0).then_some(self.port_base),
+            destination: u16::from_be_bytes([self.octets[udp + 2], self.octets[udp + 3]]),
+        }
+    }
+
+    /// Whether all flows leave from one port, as there is a NAT in between.
+    #[must_use]
+    pub const fn is_translated(&self) -> bool {
+        self.port_mask == 0
     }
 
     /// Octets in front of the inner packet, link layer included.
@@ -220,7 +277,7 @@ impl OuterHeader {
             }
             PLAIN_V6 if let Some(header) = frame.first_chunk_mut::<PLAIN_V6>() => {
                 header.copy_from_slice(&self.octets[..PLAIN_V6]);
-                patch_v6(&mut header[LINK..], patch);
+                self.patch_v6(&mut header[LINK..], patch);
             }
             _ => self.stamp_tagged(frame, patch),
         }
@@ -233,7 +290,7 @@ impl OuterHeader {
         header.copy_from_slice(&self.octets[..self.len()]);
         let ip = &mut header[self.link as usize..];
         if self.ipv6 {
-            patch_v6(ip, patch);
+            self.patch_v6(ip, patch);
         } else {
             self.patch_v4(ip, patch);
         }
@@ -250,20 +307,26 @@ impl OuterHeader {
         let folded = (sum & 0xffff) + (sum >> 16);
         let folded = (folded & 0xffff) + (folded >> 16);
         ip[10..12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
-        ip[20..22].copy_from_slice(&patch.source_port.to_be_bytes());
+        ip[20..22].copy_from_slice(&self.source_port(patch.flow).to_be_bytes());
         ip[24..26].copy_from_slice(&udp_length.to_be_bytes());
     }
-}
 
-#[inline(always)]
-fn patch_v6(ip: &mut [u8], patch: &Patch) {
-    let udp_length = patch.inner_length + UDP_LISP as u16;
-    ip[0] = 0x60 | patch.tos >> 4;
-    ip[1] = patch.tos << 4;
-    ip[4..6].copy_from_slice(&udp_length.to_be_bytes());
-    ip[7] = patch.ttl;
-    ip[40..42].copy_from_slice(&patch.source_port.to_be_bytes());
-    ip[44..46].copy_from_slice(&udp_length.to_be_bytes());
+    #[inline(always)]
+    fn patch_v6(&self, ip: &mut [u8], patch: &Patch) {
+        let udp_length = patch.inner_length + UDP_LISP as u16;
+        ip[0] = 0x60 | patch.tos >> 4;
+        ip[1] = patch.tos << 4;
+        ip[4..6].copy_from_slice(&udp_length.to_be_bytes());
+        ip[7] = patch.ttl;
+        ip[40..42].copy_from_slice(&self.source_port(patch.flow).to_be_bytes());
+        ip[44..46].copy_from_slice(&udp_length.to_be_bytes());
+    }
+
+    /// Without a branch, as nobody can foretell which kind the next header is.
+    #[inline(always)]
+    const fn source_port(&self, flow: u32) -> u16 {
+        self.port_base | flow as u16 & self.port_mask
+    }
 }
 
 #[cfg(test)]
@@ -274,7 +337,7 @@ mod tests {
         Adjacency { port: 1, destination: [2, 0, 0, 0, 0, 2], source: [2, 0, 0, 0, 0, 1], vlan, mtu: 1500 }
     }
 
-    const PATCH: Patch = Patch { inner_length: 45, ttl: 63, tos: 0, source_port: 0xc1a5 };
+    const PATCH: Patch = Patch { inner_length: 45, ttl: 63, tos: 0, flow: 0x5e5e_01a5 };
 
     #[test]
     fn v4_header_is_the_one_of_vector_d01() {
@@ -313,6 +376,37 @@ mod tests {
         assert_eq!(lisp(0, None, None), "0000000000000000");
     }
 
+    /// RTR-9, RTR-10: either port may be another one than usual, and a fixed source port is that of all flows.
+    #[test]
+    fn ports_are_those_that_were_asked_for() {
+        for (to, vlan) in [
+            ("203.0.113.2", None),
+            ("203.0.113.2", Some(VlanTag { tpid: 0x8100, tci: 7 })),
+            ("2001:db8::2", None),
+            ("2001:db8::2", Some(VlanTag { tpid: 0x8100, tci: 7 })),
+        ] {
+            let from = if to.contains(':') { "2001:db8::1" } else { "203.0.113.1" };
+            let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+            let plain = OuterHeader::new(&adjacency(vlan), from, to, InstanceId::DEFAULT).unwrap();
+            let shown = |header: &OuterHeader, flow: u32| {
+                let mut frame = [0xee; OUTER_MAX];
+                header.stamp(&mut frame, &Patch { flow, ..PATCH });
+                let udp = header.len() - 16;
+                let word = |at: usize| u16::from_be_bytes([frame[udp + at], frame[udp + at + 1]]);
+                (word(0), word(2))
+            };
+            let fixed = Ports { source: Some(4342), destination: 20_001 };
+            let translated = plain.clone().with_ports(fixed);
+            assert_eq!(translated.ports(), fixed);
+            assert_eq!([0, 7, u32::MAX].map(|flow| shown(&translated, flow)), [(4342, 20_001); 3]);
+            let zero = plain.clone().with_ports(Ports { source: Some(0), ..Ports::default() });
+            assert_eq!(shown(&zero, u32::MAX), (0, 4341));
+            assert_eq!(plain.ports(), Ports::default());
+            assert_eq!([0, 7, u32::MAX].map(|flow| shown(&plain, flow).0), [0xc000, 0xc007, 0xffff]);
+            assert_eq!(translated.with_ports(Ports::default()), plain, "nothing else differs");
+        }
+    }
+
     #[test]
     fn v6_header_carries_tos_ttl_and_lengths() {
         let header = OuterHeader::new(
@@ -340,7 +434,7 @@ mod tests {
         let mut frame = [0; OUTER_MAX];
         for tos in 0..=255 {
             for (ttl, inner_length) in [(1, 20), (64, 1464), (255, 65_479)] {
-                header.stamp(&mut frame, &Patch { inner_length, ttl, tos, source_port: 0xffff });
+                header.stamp(&mut frame, &Patch { inner_length, ttl, tos, flow: u32::MAX });
                 let sum: u32 = frame[14..34].chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
                 assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff, "tos {tos} ttl {ttl}");
             }

@@ -7,6 +7,7 @@ mod features;
 mod flows;
 mod holding;
 mod mutations;
+mod nat;
 mod packets;
 mod proxies;
 mod reasons;

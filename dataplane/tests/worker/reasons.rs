@@ -269,7 +269,7 @@ fn the_packets_that_the_cases_are_made_from_pass() {
 }
 
 /// Reasons that a state brings about, not a packet; each is reached by a test of its own.
-const BY_STATE: [Reason; 16] = [
+const BY_STATE: [Reason; 17] = [
     Reason::HoldDisplaced, // holding::a_fifth_frame_displaces_the_oldest
     Reason::HoldFull,      // holding::the_worker_holds_no_more_than_its_share
     Reason::HoldExpired,   // holding::without_an_answer_frames_leave_after_three_seconds
@@ -281,6 +281,8 @@ const BY_STATE: [Reason; 16] = [
     Reason::DestinationNotAggregated,
     Reason::NativeLoop,
     Reason::InnerDestinationEid,
+    // nat::only_what_one_registered_end_has_is_relayed
+    Reason::NotRegistered,
     // features::versions_that_arrive_are_held_against_what_is_known
     Reason::VersionUnexpected,
     Reason::DestVersionZero,

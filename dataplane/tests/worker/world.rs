@@ -43,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) proxy: bool,
     /// As a re-encapsulating router of instance 0.
     pub(crate) rtr: bool,
+    /// The same, for xTRs behind NATs alone.
+    pub(crate) nat: bool,
     /// Most frames of a batch.
     pub(crate) batch: usize,
     /// This side's number: EIDs n.n.0.0/16 and 2001:db8:n::/48, RLOCs 240.0.254.n0 and 2001:db8:254::n.
@@ -61,6 +63,7 @@ impl Default for Options {
             source_check: SourceCheck::Standard,
             proxy: false,
             rtr: false,
+            nat: false,
             batch: 64,
             side: 1,
             features: Features::default(),
@@ -143,7 +146,7 @@ impl World {
 impl<P: Port> World<P> {
     /// A world whose local prefixes are in the table.
     pub(crate) fn on(ports: Vec<P>, options: Options) -> Self {
-        let Options { slots, hold, misses, source_check, proxy, rtr, batch, side, features, instance: number } =
+        let Options { slots, hold, misses, source_check, proxy, rtr, nat, batch, side, features, instance: number } =
             options;
         let role = |site, core, native| PortRole {
             site,
@@ -175,6 +178,7 @@ impl<P: Port> World<P> {
             proxy: Proxy {
                 petr: proxy,
                 rtr,
+                nat,
                 instances: vec![InstanceId::DEFAULT],
                 aggregates: ["1.0.0.0/8", "2.0.0.0/8", "2001:db8::/32"].map(prefix).to_vec(),
             },

@@ -152,6 +152,39 @@ fn a_native_port_gives_the_socket_only_what_goes_to_an_aggregate() {
     }
 }
 
+/// RTR-8: instance 0xFFFFFF on port 4341 is for the control plane where we may be behind a NAT, and an instance like any other
+/// where not.
+#[test]
+fn behind_a_nat_data_map_notifies_stay_with_the_kernel() {
+    in_namespace(|| {
+        let Some(mut rig) = Rig::new(CORE) else { return };
+        let to = rig.mac();
+        let lisp = |flags: u8, instance: [u8; 3]| [&[flags, 0, 0, 0], &instance[..], &[0], b"inside"].concat();
+        let v4 = |fragment: u16, data: &[u8]| ipv4("240.0.254.20", "240.0.254.10", 17, fragment, &[], &udp(4341, data));
+        let notify = lisp(0x08, [0xff; 3]);
+        let (plain, more) = (ethernet(to, &[], V4, &v4(0, &notify)), ethernet(to, &[], V4, &v4(0x2000, &notify)));
+        let six = ethernet(to, &[], V6, &ipv6("2001:db8:ffff::20", "2001:db8:ffff::10", 17, &udp(4341, &notify)));
+        rig.run(&[
+            ("switched off", plain.clone(), Socket, "core"),
+            ("IPv6, switched off", six.clone(), Socket, "core"),
+        ]);
+        rig.steering.set_behind_nat(true).unwrap();
+        let other = |flags, instance| ethernet(to, &[], V4, &v4(0, &lisp(flags, instance)));
+        rig.run(&[
+            ("IPv4", plain.clone(), Kernel, "data-map-notify"),
+            ("IPv6", six, Kernel, "data-map-notify"),
+            ("with a nonce", other(0x88, [0xff; 3]), Kernel, "data-map-notify"),
+            ("its first fragment", more, Kernel, "data-map-notify"),
+            ("without I", other(0x00, [0xff; 3]), Socket, "core"),
+            ("another instance", other(0x08, [0xff, 0xff, 0xfe]), Socket, "core"),
+            ("yet another", other(0x08, [0x7f, 0xff, 0xff]), Socket, "core"),
+            ("too short for a header", ethernet(to, &[], V4, &v4(0, &[0x08, 0])), Socket, "core"),
+        ]);
+        rig.steering.set_behind_nat(false).unwrap();
+        rig.run(&[("switched off again", plain, Socket, "core")]);
+    });
+}
+
 #[test]
 fn a_site_port_gives_the_socket_only_what_the_site_sends_beyond() {
     in_namespace(|| {

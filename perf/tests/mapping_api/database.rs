@@ -228,3 +228,36 @@ fn cut_under_traffic(lab: &Lab, server: &Router, xtr2: &Router) {
 fn ttl(offer: Offer, minutes: u32) -> Offer {
     Offer { mapping: Mapping { ttl: Ttl::Minutes(minutes), ..offer.mapping }, ..offer }
 }
+
+/// The bound holds for single changes and batches alike, and what is there can still be changed and taken out.
+#[test]
+fn clients_put_in_as_many_mappings_of_our_own_as_may_be() {
+    const MAX: u32 = 4096;
+    if let Err(why) = lab::available() {
+        return println!("SKIP: {why}");
+    }
+    let lab = Lab::new().unwrap();
+    let flags = format!("--site-port site --core-port core --rloc {RLOC} --eid-prefix 2.2.0.0/16 --workers 0");
+    let flags: Vec<String> = flags.split_whitespace().map(str::to_owned).collect();
+    let router = Router::start("xtr2", &lab.xtrs[1], &flags, lab.folder()).unwrap();
+    let mut writer = connect(&router);
+    let place = |number: u32| format!("10.{}.{}.0/24", number >> 8, number & 255);
+    let add = |number: u32| Operation::Add(own(&place(number)));
+    let batch = |from: u32| (from..from + 256).map(add).collect::<Vec<_>>();
+    for from in (0..MAX - 256).step_by(256) {
+        writer.perform_all(&batch(from)).unwrap();
+    }
+    writer.perform(&add(MAX - 256)).unwrap();
+    match writer.perform_all(&batch(MAX - 255)) {
+        Err(ClientError::BatchRefused { at: 255, errno, .. }) => assert_eq!(errno, libc_errno("ENOSPC")),
+        other => panic!("{other:?}"),
+    }
+    writer.perform_all(&batch(MAX - 255)[..255]).unwrap();
+    let begun = std::time::Instant::now();
+    assert_eq!(refused(writer.perform(&add(MAX))), libc_errno("ENOSPC"));
+    writer.perform(&Operation::Change { offer: ttl(own(&place(7)), 9), unless_after: None }).unwrap();
+    writer.perform(&Operation::Delete { table: Table::Database, eid: eid(&place(8)), unless_after: None }).unwrap();
+    writer.perform(&add(MAX)).unwrap();
+    println!("a change, a DELETE and an ADD among {MAX} mappings took {:?}", begun.elapsed());
+    assert_eq!(writer.dump(Table::Database).unwrap().len() as u32, MAX + 1);
+}

@@ -5,6 +5,7 @@ mod eid;
 mod examples;
 mod lig;
 mod map;
+mod nat;
 pub(crate) mod pages;
 mod run;
 mod show;

@@ -12,11 +12,13 @@ mod features;
 mod inside;
 mod lisp_sec;
 mod messages;
+mod nat_site;
 mod news;
 mod operations;
 mod pubsub;
 mod reachability;
 mod registration;
+mod relay;
 pub(crate) mod reload;
 mod restart;
 pub(crate) mod ribs;
@@ -71,11 +73,13 @@ use self::{
     bgp::{Connections, Ending},
     counts::{Faults, Traffic},
     inside::Inside,
+    nat_site::NatSite,
     news::News,
     operations::Operations,
     pubsub::PubSub,
     reachability::Reachability,
     registration::Registration,
+    relay::Relaying,
     trace::Traces,
     tunnels::TunnelState,
 };
@@ -98,6 +102,7 @@ const TUN: usize = 0x3000;
 const TABLE: usize = 0x4000;
 const LISTENER: usize = 0x5000;
 const ICMP: usize = 0x6000;
+const DATA: usize = 0x7000;
 const CLIENT: usize = 0x1_0000;
 
 /// Messages taken from one socket, and misses from one worker, in one round.
@@ -147,6 +152,8 @@ pub(crate) struct Driver<'a> {
     map_server: MapServer,
     registration: Registration,
     pubsub: PubSub,
+    relaying: Relaying,
+    nat_site: NatSite,
     /// Where it writes what must survive a restart.
     state: Option<state::State>,
     /// Whom we ask ourselves.
@@ -249,6 +256,7 @@ impl Driver<'_> {
             API_READ_ONLY => self.accept(Rights::Read),
             Token(index) if index >= bgp::CONNECTION => Ok(self.serve_connection(token, now)),
             Token(index) if index >= CLIENT => Ok(self.serve_client(token, now)),
+            Token(index) if index >= DATA => Ok(self.serve_data(index - DATA, now)),
             Token(index) if index >= ICMP => Ok(self.serve_icmp(index - ICMP, now)),
             Token(index) if index >= LISTENER => Ok(self.serve_listener(index - LISTENER, now)),
             Token(index) if index >= TABLE => Ok(self.serve_table(index - TABLE, now)),
@@ -321,6 +329,8 @@ impl Driver<'_> {
             self.speaker_due(),
             self.registration_due(),
             self.pubsub_due(),
+            self.relaying.due(),
+            self.nat_site_due(),
             self.reachability.due(),
             self.inside.due(),
             self.roles_due(),
@@ -354,6 +364,8 @@ impl Driver<'_> {
         self.wake_speaker(now);
         self.wake_registration(now);
         self.wake_pubsub(now);
+        self.wake_relay(now);
+        self.wake_nat_site(now);
         self.wake_reachability(now);
         self.wake_inside(now);
         self.wake_roles(now);

@@ -76,6 +76,8 @@ pub(crate) struct Kernel {
 pub(crate) struct Sockets {
     /// UDP 4342, one per RLOC, in their order.
     pub(crate) control: Vec<ControlSocket>,
+    /// UDP 4341, one per RLOC, where we may be behind a NAT.
+    pub(crate) data: Vec<ControlSocket>,
     /// Protocol 47, one per local tunnel end.
     pub(crate) gre: Vec<GreSocket>,
     /// One per tunnel, in their order; none where the kernel would not use it.
@@ -292,6 +294,7 @@ impl Kernel {
             proxy: Proxy {
                 petr: config.roles.proxies.petr,
                 rtr: config.roles.proxies.rtr,
+                nat: config.nat.map_servers.is_some(),
                 instances: config.roles.proxies.instances.clone(),
                 aggregates: config.roles.proxies.aggregates.clone(),
             },
@@ -353,6 +356,8 @@ impl Sockets {
         let api = Listener::bind(&config.api)?;
         let api_read_only = config.api_read_only.as_deref().map(Listener::bind_read_only).transpose()?;
         let control = config.rlocs.iter().map(|rloc| ControlSocket::open(*rloc)).collect::<Result<_, _>>()?;
+        let behind = config.rlocs.iter().filter(|_| config.nat.keepalive.is_some());
+        let data = behind.map(|rloc| ControlSocket::open_data(*rloc)).collect::<Result<_, _>>()?;
         let ours = config.tunnels.iter().filter(|tunnel| !tunnel.options.kernel);
         let mut locals: Vec<IpAddr> = ours.map(|tunnel| tunnel.local).collect();
         locals.sort_unstable();
@@ -374,7 +379,7 @@ impl Sockets {
         }
         let tables = driver::ribs::open(config)?;
         let bgp = listeners(config)?;
-        Ok(Self { control, gre, devices, tables, bgp, icmp, hints, api, api_read_only })
+        Ok(Self { control, data, gre, devices, tables, bgp, icmp, hints, api, api_read_only })
     }
 }
 

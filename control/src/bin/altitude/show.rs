@@ -3,6 +3,7 @@
 mod bgp;
 mod json;
 mod locators;
+mod nat;
 mod registration;
 mod sites;
 mod subscriptions;
@@ -16,7 +17,8 @@ use std::{
 };
 
 use altitude_control::api::{
-    AltStatus, BgpStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus, SubscriptionStatus, Table,
+    AltStatus, BgpStatus, BindingStatus, Counts, Entry, LocatorStatus, PortStatus, RegistrationStatus,
+    SubscriptionStatus, Table,
     client::{Client, ClientError},
 };
 
@@ -34,6 +36,7 @@ enum Answer {
     Bgp(BgpStatus, Option<String>),
     Registrations(Vec<RegistrationStatus>),
     Subscriptions(Vec<SubscriptionStatus>),
+    Nat(Vec<BindingStatus>),
 }
 
 /// Why nothing more is shown.
@@ -93,6 +96,7 @@ fn ask(client: &mut Client, arguments: &Show) -> Result<Option<Answer>, ClientEr
         What::Alt => Answer::Alt(client.alt()?),
         What::Registrations => Answer::Registrations(client.registrations()?),
         What::Subscriptions => Answer::Subscriptions(client.subscriptions()?),
+        What::Nat => Answer::Nat(client.bindings()?),
         What::Bgp => Answer::Bgp(client.bgp()?, arguments.neighbor.clone()),
         // Too many for one answer.
         What::Sites => return Ok(None),

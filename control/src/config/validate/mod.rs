@@ -6,6 +6,7 @@ mod features;
 mod key;
 mod lisp_sec;
 mod map_server;
+mod nat;
 mod ports;
 mod probing;
 mod proxy;
@@ -81,27 +82,25 @@ pub(super) fn validate(
     source: &Source<'_>,
 ) -> Result<Config, Problems> {
     let findings = &mut Findings { incomplete: !found.is_empty(), list: found, warnings: Vec::new() };
-    let rlocs = sites::rlocs(draft, findings);
-    let ports = ports::ports(draft, findings);
+    let (rlocs, ports) = (sites::rlocs(draft, findings), ports::ports(draft, findings));
     let database = sites::database(draft, &rlocs, findings);
     let map_cache = sites::map_cache(draft, &rlocs, &database, findings);
     let tunnels = alt::tunnels(draft, &rlocs, &ports, findings);
     let routes = alt::routes(draft, &tunnels, findings);
     let ribs = rib::sources(draft, &tunnels, &database, &routes, findings);
-    let around =
-        bgp::Around { tunnels: &tunnels, rlocs: &rlocs, database: &database, routes: &routes, folder: source.folder() };
+    let folder = source.folder();
+    let around = bgp::Around { tunnels: &tunnels, rlocs: &rlocs, database: &database, routes: &routes, folder };
     let speaker = bgp::speaker(draft, &around, findings);
-    let roles = roles::roles(draft, &rlocs, &database, &map_cache, &ports, source.folder(), findings);
-    let map_servers = map_server::map_servers(draft, &rlocs, &database, source.folder(), findings);
+    let roles = roles::roles(draft, &rlocs, &database, &map_cache, &ports, folder, findings);
+    let map_servers = map_server::map_servers(draft, &rlocs, &database, folder, findings);
     let identity = map_server::identity(draft, findings);
     let probing = probing::probing(&draft.probing, &rlocs, findings);
-    let lisp_sec = lisp_sec::lisp_sec(draft, &roles, &map_servers, source.folder(), findings);
+    let lisp_sec = lisp_sec::lisp_sec(draft, &roles, &map_servers, folder, findings);
     let features = features::features(draft, &database, probing.is_some(), findings);
-    let pubsub = pubsub::pubsub(draft, (&database, &roles, lisp_sec.as_ref()), source.folder(), findings);
-    apart(&rlocs, &tunnels, &database, findings);
-    complete(draft, findings);
-    let tuning = settings::tuning(&draft.settings, ports.len(), machine, findings);
-    match tuning {
+    let pubsub = pubsub::pubsub(draft, (&database, &roles, lisp_sec.as_ref()), folder, findings);
+    let nat = nat::nat(draft, (&rlocs, &database), &roles, &map_servers, folder, findings);
+    whole(draft, &rlocs, &tunnels, &database, findings);
+    match settings::tuning(&draft.settings, ports.len(), machine, findings) {
         Some(tuning) if findings.list.is_empty() => Ok(Config {
             ports,
             rlocs: rlocs.into_iter().map(|rloc| rloc.value).collect(),
@@ -119,6 +118,7 @@ pub(super) fn validate(
             probing,
             features,
             pubsub,
+            nat,
             lisp_sec,
             workers: tuning.workers,
             control_core: tuning.control_core,
@@ -143,6 +143,18 @@ pub(super) fn validate(
         }),
         _ => Err(source.locate(std::mem::take(&mut findings.list))),
     }
+}
+
+/// What no part can see by itself.
+fn whole(
+    draft: &Draft,
+    rlocs: &[Given<IpAddr>],
+    tunnels: &[Given<Tunnel>],
+    database: &[Given<Mapping>],
+    findings: &mut Findings,
+) {
+    apart(rlocs, tunnels, database, findings);
+    complete(draft, findings);
 }
 
 /// RLOCs and tunnel ends live outside our EID-prefixes: neither may need LISP to be reached (RFC 9300 §4, RFC 9301

@@ -7,7 +7,7 @@ use altitude_dataplane::mapping::{EidPrefix, Mapping, Ttl};
 use super::{
     super::{Output, SiteFault, SiteId},
     Arrived, Registry, news,
-    table::{END, Registrant, Who, flag},
+    table::{END, Registrant, Registration, Who, flag},
 };
 use crate::wire::{Form, Key, MapNotify, XtrIdentity};
 
@@ -33,7 +33,8 @@ impl Registry {
         let union = self.table.merged(head);
         let same = before.zip(union.as_ref()).is_some_and(|(before, union)| before.locators == union.locators);
         let Some(union) = union.filter(|_| !same) else { return };
-        let others = self.table.chain(eid).filter(|(_, one)| one.has(flag::MERGE) && one.registrant != but);
+        let told = |one: &Registration| one.has(flag::MERGE) && !one.has(flag::RELAYED);
+        let others = self.table.chain(eid).filter(|(_, one)| told(one) && one.registrant != but);
         let others: Vec<u32> = others.map(|(_, one)| one.registrant).collect();
         for registrant in others {
             let xtr = &self.table.registrants[registrant];
@@ -52,7 +53,7 @@ impl Registry {
 
     /// Answers a Map-Register that wants it: the same nonce, the same fields, our MAC (RFC 9301 §5.7).
     pub(super) fn confirm(&self, site: SiteId, arrived: Arrived<'_>, todo: &mut Vec<Output>) {
-        let Arrived { from, local, message, .. } = arrived;
+        let Arrived { from, local, message, relay, .. } = arrived;
         let site = &self.sites[site.0];
         let key = site.keys.iter().find(|key| key.id == message.authentication.key_id);
         let Some(key) = key.filter(|_| message.want_notify) else { return };
@@ -64,6 +65,7 @@ impl Registry {
         let notify = MapNotify { nonce: message.nonce, records, xtr: message.xtr, ..MapNotify::default() };
         let whole_mac = site.form.whole_mac || is_whole(&message.authentication.data);
         let octets = notify.signed(key, Form { whole_mac, ..site.form });
+        let octets = relay.map_or_else(|| octets.clone(), |relay| relay.enclose(&octets));
         todo.push(Output::Notify { to: SocketAddr::new(from.ip(), CONTROL_PORT), local, octets });
     }
 

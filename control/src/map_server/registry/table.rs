@@ -28,6 +28,8 @@ pub(in crate::map_server) mod flag {
     pub(in crate::map_server) const BY_TTL: u8 = 4;
     /// The xTR speaks LISP-SEC.
     pub(in crate::map_server) const SIGNS: u8 = 8;
+    /// It came through an RTR: no Map-Notify reaches the xTR but the answer to its Map-Register.
+    pub(in crate::map_server) const RELAYED: u8 = 16;
 
     /// Those that the message sets.
     pub(in crate::map_server) fn of(message: &MapRegister) -> u8 {

@@ -51,7 +51,7 @@ fn signs() -> MapRegister {
 fn handed(output: &Output) -> (String, Vec<EidPrefix>, bool) {
     let Output::Encapsulate { to, message } = output else { panic!("{output:?}") };
     let ecm = Ecm::parse(message).unwrap();
-    let security = ecm.security.expect("authentication data");
+    let security = ecm.security().expect("authentication data");
     let site_keys = vec![SharedKey::from(&key(ONE))];
     let etr = Gate::new(Some(gate::Settings { site_keys, ..gate::Settings::default() }));
     assert!(etr.admit(address(US), NONCE, Some(security)).unwrap().is_some());

@@ -16,7 +16,7 @@ use crate::mapping::{MacAddress, Prefix};
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/steer.bpf.o"));
 
 /// `reason` in steer.bpf.c, in its order. Up to [`REDIRECTED`] the frame went to a socket.
-const REASONS: [&str; 14] = [
+const REASONS: [&str; 15] = [
     "site",
     "native",
     "core",
@@ -26,6 +26,7 @@ const REASONS: [&str; 14] = [
     "malformed",
     "later-fragment",
     "not-lisp",
+    "data-map-notify",
     "not-unicast",
     "to-box",
     "other-source",
@@ -66,6 +67,7 @@ pub struct Steering {
     link: OwnedFd,
     interface: Interface,
     roles: Roles,
+    behind_nat: bool,
     generic: bool,
     sockets: MapHandle,
     ports: MapHandle,
@@ -102,6 +104,7 @@ impl Steering {
             link,
             interface: interface.clone(),
             roles,
+            behind_nat: false,
             generic,
             sockets: map("sockets")?,
             ports: map("ports")?,
@@ -133,6 +136,18 @@ impl Steering {
     /// [`SteerError::Gone`], or the kernel's refusal.
     pub fn refresh_mac(&mut self) -> Result<(), SteerError> {
         self.describe_port(mac_address(&self.interface)?)
+    }
+
+    /// Whether packets of UDP 4341 to our RLOCs that say they are control (Instance-ID 0xFFFFFF) are left to the kernel, where a
+    /// socket reads them: for who may be behind a NAT (draft-ermagan-lisp-nat-traversal-19 §4.5).
+    ///
+    /// # Errors
+    /// As [`refresh_mac`](Self::refresh_mac).
+    pub fn set_behind_nat(&mut self, behind_nat: bool) -> Result<(), SteerError> {
+        if std::mem::replace(&mut self.behind_nat, behind_nat) == behind_nat {
+            return Ok(());
+        }
+        self.refresh_mac()
     }
 
     /// Packets from these prefixes are the site's; replaces the whole set.
@@ -213,7 +228,7 @@ impl Steering {
         let mut port = [0; 8];
         port[..6].copy_from_slice(&mac);
         let Roles { site, core, native } = self.roles;
-        port[6] = u8::from(site) | u8::from(core) << 1 | u8::from(native) << 2;
+        port[6] = u8::from(site) | u8::from(core) << 1 | u8::from(native) << 2 | u8::from(self.behind_nat) << 3;
         self.ports
             .update(&0_u32.to_ne_bytes(), &port, MapFlags::ANY)
             .map_err(|error| refused("describing the port", &self.interface, &error))

@@ -10,6 +10,8 @@ use altitude_control::config::{
 };
 use clap::{Args, builder::PossibleValuesParser};
 
+use super::nat::NatFlags;
+
 /// `altitude run`.
 #[derive(Debug, Args, Default)]
 pub(crate) struct Run {
@@ -246,6 +248,9 @@ pub(crate) struct Run {
     #[arg(long, value_name = "PATH", help_heading = "Mapping system")]
     pubsub_key_file: Option<String>,
 
+    #[command(flatten)]
+    nat: NatFlags,
+
     /// Speak LISP-SEC: answers prove that their sender may give them [default: false].
     ///
     /// Our Map-Servers are told, and send us Map-Requests that only we can answer. Our own Map-Requests are protected with
@@ -462,6 +467,7 @@ impl Run {
                 echo_nonce: given("echo-nonce", self.echo_nonce.as_ref()),
             },
             pubsub: self.pubsub(),
+            nat: self.nat.draft(),
             lisp_sec: self.lisp_sec(),
             settings,
         }
@@ -489,6 +495,6 @@ impl Run {
     }
 }
 
-fn given<T: Clone + std::fmt::Display>(flag: &str, value: Option<&T>) -> Option<Given<T>> {
+pub(super) fn given<T: Clone + std::fmt::Display>(flag: &str, value: Option<&T>) -> Option<Given<T>> {
     value.map(|value| Given::by_flag(value.clone(), format!("--{flag} {value}")))
 }

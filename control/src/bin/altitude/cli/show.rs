@@ -99,6 +99,11 @@ pub(crate) enum What {
     /// Ours: asking, live, refused (the Map-Server would not: the mapping lives by look-ups), silent (nobody answered). Those of
     /// others: unconfirmed (its first Map-Notify-Ack is not there yet), confirmed, unacknowledged (a Map-Notify is under way).
     Subscriptions,
+    /// xTRs behind NATs that register through us, the RTR: what each NAT has for them, and what is behind it.
+    ///
+    /// An unverified one moves no data: no Map-Server has vouched for it yet. AGE is since its first Map-Register, HEARD since its
+    /// last.
+    Nat,
     /// Sites of our Map-Server: who registered each prefix, with which key, until when, and what was refused last.
     Sites,
 }

@@ -53,6 +53,7 @@ fn every_flag_reaches_the_configuration() {
         "--metrics=127.0.0.1:9347",
         "--api-read-only=/tmp/y.sock", "--resolver=off",
         "--pubsub-subscribe=lookups", "--pubsub-publish=false", &subscribe,
+        "--nat-site", "--nat-keepalive=7", "--nat-rtr=false",
         "--map-versioning", "--locator-status-bits", "--echo-nonce",
         &server, "--map-resolver=240.0.254.41", "--lisp-sec", &secret, "--lisp-sec-strict",
         "--xtr-id=0123456789abcdef0123456789abcdef", "--site-id=00000000000000ff", "--state-dir=/tmp/state",
@@ -110,6 +111,7 @@ fn every_flag_reaches_the_configuration() {
     assert_eq!((config.identity.xtr_id.map(|id| id[15]), config.identity.site_id), (Some(0xef), 0xff));
     let subscribe = config.pubsub.subscribe.unwrap();
     assert!(subscribe.lookups && subscribe.keys.len() == 1 && config.pubsub.publish.is_none());
+    assert_eq!((config.nat.keepalive.map(|every| every.as_secs()), config.nat.map_servers), (Some(7), None));
     assert_eq!(config.state_dir.to_str(), Some("/tmp/state"));
     assert_eq!((config.log, config.log_format), (LogLevel::Debug, LogFormat::Json));
 }

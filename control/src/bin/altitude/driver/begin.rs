@@ -28,17 +28,19 @@ use mio::{Interest, Poll, Token};
 use signal_hook_mio::v1_0::Signals;
 
 use super::{
-    AGE_EVERY, API, API_READ_ONLY, CLIENT, CONTROL, Driver, GRE, ICMP, LISTENER, MESSAGE_MAX, NETLINK, SIGNALS,
+    AGE_EVERY, API, API_READ_ONLY, CLIENT, CONTROL, DATA, Driver, GRE, ICMP, LISTENER, MESSAGE_MAX, NETLINK, SIGNALS,
     STALLED_EVERY, TABLE, TUN,
     bgp::Connections,
     counts::{Faults, Traffic},
     inside::Inside,
     messages,
+    nat_site::NatSite,
     news::News,
     operations::Operations,
     pubsub::PubSub,
     reachability::Reachability,
     registration::Registration,
+    relay::Relaying,
     reload::Source,
     ribs, roles,
     trace::Traces,
@@ -94,6 +96,8 @@ impl<'a> Driver<'a> {
             rib: ribs::routes(config, bgp.mark.as_ref(), now)?,
             bgp,
             pubsub: PubSub::new(config, &registration, &mut nonces, now),
+            relaying: Relaying::new(config),
+            nat_site: NatSite::new(config, &registration, &mut nonces, now),
             registration,
             poll,
             signals,
@@ -161,6 +165,9 @@ impl<'a> Driver<'a> {
         for (index, socket) in self.sockets.control.iter_mut().enumerate() {
             registry.register(socket, Token(CONTROL + index), Interest::READABLE)?;
         }
+        for (index, socket) in self.sockets.data.iter_mut().enumerate() {
+            registry.register(socket, Token(DATA + index), Interest::READABLE)?;
+        }
         for (index, socket) in self.sockets.gre.iter_mut().enumerate() {
             registry.register(socket, Token(GRE + index), Interest::READABLE)?;
         }
@@ -206,6 +213,7 @@ impl<'a> Driver<'a> {
         };
         let own = self.kernel.underlay.own_addresses();
         for (steering, port) in self.steering.iter_mut().zip(&self.config.ports) {
+            steering.set_behind_nat(self.config.nat.keepalive.is_some())?;
             steering.set_rlocs(&self.config.rlocs)?;
             steering.set_own_addresses(&own)?;
             if port.native {

@@ -10,7 +10,6 @@ use altitude_control::{
     config::Config,
     echo_nonce::{self, EchoNonce, NonceFault},
     fault::Tally,
-    map_cache::Origin,
     rate::{Bucket, Rate},
     resolver, smr,
     status_bits::{self, StatusBits, StatusFault},
@@ -87,6 +86,7 @@ impl Features {
             status: self.status.as_ref().and_then(|status| status.own_bits(mapping)),
             outlived: self.versions.as_ref().is_some_and(|versions| versions.outlived(&mapping.eid)),
             number: number as u16,
+            relayed: false,
         }
     }
 }
@@ -136,7 +136,7 @@ impl Driver<'_> {
             }
             Seen::SourceNewer(said) => {
                 let Some(cached) = self.map_cache.lookup(source) else { return };
-                let (eid, fixed) = (cached.eid, matches!(cached.origin, Origin::Static | Origin::Api));
+                let (eid, fixed) = (cached.eid, cached.origin.is_fixed());
                 let cached = MapVersion::new(cached.version);
                 let (seen, ours) = (said.get(), cached.map_or(0, MapVersion::get));
                 // Another worker may have seen it too, and the answer be here by now.

@@ -92,6 +92,7 @@ impl Driver<'_> {
                 self.traffic.map_requests_in += 1;
                 self.requested(now, &request, Arrival { source: from, destination: Some(local) });
             }
+            Ok(Message::Other(ecm::TYPE)) if self.traverses(now, local, from, octets) => {}
             Ok(Message::Other(ecm::TYPE)) => self.encapsulated(now, from, octets),
             Ok(Message::MapRegister(message)) => self.registered(now, from, local, &message, octets),
             Ok(Message::MapNotify(message)) if message.ack => self.acknowledged(now, &message, octets),
@@ -99,6 +100,10 @@ impl Driver<'_> {
                 self.published(now, from, message, octets);
             }
             Ok(Message::MapNotify(message)) => self.notified(now, from, message, octets),
+            Ok(Message::Info(message)) if message.reply.is_some() => {
+                self.told_of_nat(now, local, from.ip(), message, octets);
+            }
+            Ok(Message::Info(message)) => self.info_requested(now, local, from, &message, octets),
             Ok(Message::Other(kind)) => {
                 tracing::debug!(%from, kind, "control message of a type not spoken here");
                 self.faults.control.count(ControlFault::UnknownType);

@@ -38,6 +38,8 @@ pub(super) struct Reachability {
     pub(super) banned: BTreeSet<IpAddr>,
     smr: Smr,
     pub(super) features: Features,
+    /// The one port that our data packets come from, behind a NAT.
+    pub(super) source_port: Option<u16>,
     /// Our RLOCs that packets can come to.
     pub(super) offered: BTreeSet<IpAddr>,
     pub(super) probe_faults: Tally<ProbeFault>,
@@ -63,6 +65,7 @@ impl Reachability {
         Self {
             prober: config.probing.clone().map(Prober::new),
             banned: BTreeSet::new(),
+            source_port: None,
             smr: Smr::new(smr::Settings::default()),
             features: Features::new(config, now),
             offered: config.rlocs.iter().copied().collect(),
@@ -74,7 +77,8 @@ impl Reachability {
 
     /// What the publisher asks.
     pub(super) fn known<'a>(&'a self, underlay: &'a Underlay) -> Known<'a> {
-        Known { underlay, prober: self.prober.as_ref(), banned: &self.banned, features: &self.features }
+        let (prober, source_port) = (self.prober.as_ref(), self.source_port);
+        Known { underlay, prober, banned: &self.banned, features: &self.features, source_port }
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
@@ -120,7 +124,9 @@ impl Driver<'_> {
 
     /// Packets use a cached entry.
     pub(super) fn in_use(&mut self, now: Instant, eid: EidPrefix) {
-        let Some(locators) = self.map_cache.get(&eid).map(|cached| cached.locators.to_vec()) else { return };
+        // Through a NAT nothing comes to port 4342, and what keeps a binding tells whether the other end is there.
+        let cached = self.map_cache.get(&eid).filter(|cached| cached.origin != map_cache::Origin::Nat);
+        let Some(locators) = cached.map(|cached| cached.locators.to_vec()) else { return };
         let until = now + USED_FOR.max(2 * self.map_cache.look_round());
         for locator in locators.iter().filter(|locator| locator.usable()) {
             self.solicit(now, smr::Input::Used(locator.address));

@@ -12,7 +12,7 @@ use altitude_control::{
     config::Config,
     fault::{ControlFault, Tally},
     os::state_file,
-    registrar::{Circumstances, Input, Memory, NotifyFault, Output, Registrar, Settings, Standing},
+    registrar::{Circumstances, Input, Memory, NotifyFault, Output, Registrar, Settings, Standing, Way},
     wire::{MapNotify, XtrIdentity},
 };
 use altitude_dataplane::mapping::Mapping;
@@ -80,6 +80,8 @@ impl Registration {
                 xtr: Some(xtr),
                 security: config.lisp_sec.is_some(),
                 first_nonce,
+                // Nobody is told of RLOCs that may be worth nothing outside.
+                way: if config.nat.keepalive.is_some() { Way::Held } else { Way::Direct },
             },
             now,
         ));
@@ -144,6 +146,7 @@ impl Driver<'_> {
 
     /// Tells the Map-Servers what our mappings are now.
     pub(super) fn register_anew(&mut self, now: Instant, database: Vec<Mapping>) {
+        self.tell_nat_site(now, &database);
         self.register_step(now, Input::Change(database));
     }
 
@@ -152,23 +155,35 @@ impl Driver<'_> {
         self.register_step(now, Input::Stop);
     }
 
-    /// Steps the registrar and does what it says.
-    fn register_step(&mut self, now: Instant, input: Input) {
-        let Some(registrar) = &mut self.registration.registrar else { return };
+    /// Steps the registrar and does what it says; whether it was a Map-Notify that is believed.
+    pub(super) fn register_step(&mut self, now: Instant, input: Input) -> bool {
+        let Some(registrar) = &mut self.registration.registrar else { return false };
         let mut todo = Vec::new();
+        let notified = matches!(input, Input::Notify { .. });
         registrar.step(now, input, &mut todo);
+        let believed = notified && !todo.iter().any(|output| matches!(output, Output::Drop(_)));
+        let told = todo.iter().any(|output| matches!(output, Output::Stands { .. }));
+        let silent = told && registrar.servers().all(|server| server.standing == Standing::Silent);
         for output in todo {
             match output {
-                Output::Send { to, octets } => self.tell_map_server(to, &octets),
+                Output::Send { to, through, octets } => self.tell_map_server(to, through, &octets),
                 Output::Stands { server, standing } => self.report_standing(server, standing),
                 Output::Drop(fault) => self.registration.faults.count(fault),
             }
         }
+        if silent {
+            self.nothing_through_nat(now);
+        }
+        believed
     }
 
-    fn tell_map_server(&mut self, to: IpAddr, octets: &[u8]) {
+    fn tell_map_server(&mut self, to: IpAddr, through: Option<IpAddr>, octets: &[u8]) {
         let registers = octets.first().is_some_and(|first| first >> 4 == MAP_REGISTER);
-        match self.try_send(None, SocketAddr::new(to, CONTROL_PORT), octets) {
+        let sent = match through {
+            Some(rtr) => self.send_by_rtr(rtr, to, octets),
+            None => self.try_send(None, SocketAddr::new(to, CONTROL_PORT), octets),
+        };
+        match sent {
             Ok(()) => {
                 self.registration.not_sent.remove(&to);
                 let counter =

@@ -31,6 +31,7 @@ pub(super) fn server_settings(config: &Config) -> map_server::Settings {
         first_nonce: wall << 32 | 1 << 31,
         versions: config.features.versions,
         publishing: config.pubsub.publish.clone(),
+        relays: config.nat.relays.clone(),
         signed_only: config.lisp_sec.as_ref().is_some_and(|settings| settings.gate.strict),
         journal: sites.iter().any(|site| !site.keys.is_empty()),
         ..map_server::Settings::new(sites, config.rlocs.clone())
@@ -177,7 +178,7 @@ impl Driver<'_> {
     }
 
     /// Steps the Map-Server and does what it says.
-    fn map_server_step(&mut self, now: Instant, input: map_server::Input<'_>) {
+    pub(super) fn map_server_step(&mut self, now: Instant, input: map_server::Input<'_>) {
         let mut todo = Vec::new();
         self.map_server.step(now, input, &mut todo);
         self.perform_roles(now, todo);
@@ -215,6 +216,7 @@ impl Driver<'_> {
                     // Whoever waits for it registers again.
                     let _ = self.try_send(Some(local), to, &octets);
                 }
+                map_server::Output::Inform { to, local, octets } => self.inform(local, to, &octets),
                 map_server::Output::Encapsulate { to, message } => {
                     self.traffic.map_requests_to_sites += 1;
                     self.send(SocketAddr::new(to, CONTROL_PORT), &message);

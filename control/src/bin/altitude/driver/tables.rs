@@ -24,6 +24,7 @@ pub(super) struct Known<'a> {
     /// Locators that a client of the mapping API has taken out of use.
     pub(super) banned: &'a BTreeSet<IpAddr>,
     pub(super) features: &'a Features,
+    pub(super) source_port: Option<u16>,
 }
 
 impl Known<'_> {
@@ -56,6 +57,10 @@ impl Paths for Known<'_> {
 
     fn nonce(&self, locator: IpAddr) -> Option<Nonce> {
         self.features.nonces.as_ref()?.nonce(locator)
+    }
+
+    fn source_port(&self) -> Option<u16> {
+        self.source_port
     }
 
     fn status(&self, eid: &EidPrefix, locators: &[Locator]) -> Option<u32> {

@@ -19,9 +19,9 @@ use altitude_control::{
         rib::{Hop, kernel::KernelRib},
     },
     api::{
-        AltStatus, BgpRoute, BgpStatus, Counts, Entry, LocatorStatus, Origin, Places, PortStatus, RegistrationStatus,
-        RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat, SubscriptionsAfter, SubscriptionsPage, Table,
-        TunnelStatus, View,
+        AltStatus, BgpRoute, BgpStatus, BindingStatus, Counts, Entry, LocatorStatus, Origin, Places, PortStatus,
+        RegistrationStatus, RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat, SubscriptionsAfter,
+        SubscriptionsPage, Table, TunnelStatus, View,
     },
     fault::{Fault, Tally},
     map_cache::{self, Cached},
@@ -129,6 +129,10 @@ impl View for Driver<'_> {
         registration::statuses(&self.registration, Instant::now())
     }
 
+    fn bindings(&self) -> Vec<BindingStatus> {
+        self.relaying.statuses(Instant::now())
+    }
+
     fn subscriptions(&self, after: Option<SubscriptionsAfter>, max: usize) -> SubscriptionsPage {
         subscriptions::page(self.pubsub.subscriber.as_ref(), &self.map_server, after, max, Instant::now())
     }
@@ -162,6 +166,7 @@ impl Driver<'_> {
             map_cache::Origin::Reply => Origin::MapReply,
             map_cache::Origin::PubSub => Origin::PubSub,
             map_cache::Origin::Api => Origin::Api,
+            map_cache::Origin::Nat => Origin::Nat,
             map_cache::Origin::GivenUp => Origin::GivenUp,
         };
         let up = |address| self.carries(address);
@@ -257,6 +262,7 @@ impl Driver<'_> {
         stats.extend(self.reachability_stats());
         stats.extend(self.feature_stats());
         stats.extend(self.pubsub_stats());
+        stats.extend(self.nat_stats());
         let faults = &self.faults;
         add(&mut stats, &faults.control);
         add(&mut stats, &faults.resolver);
@@ -275,10 +281,9 @@ impl Driver<'_> {
         add(&mut stats, &self.reachability.features.version_faults);
         add(&mut stats, &self.reachability.features.status_faults);
         add(&mut stats, &self.reachability.features.nonce_faults);
-        let undecoded = self.sockets.tables.iter().map(RouteTable::undecoded).sum();
         stats.extend(bgp::totals(self.rib.speaker.as_ref()));
         stats.extend([
-            Stat::new("rib-undecoded", undecoded),
+            Stat::new("rib-undecoded", self.sockets.tables.iter().map(RouteTable::undecoded).sum()),
             Stat::new("bgp-strangers", self.bgp.losses.strangers),
             Stat::new("bgp-outbox-overflows", self.bgp.losses.overflows),
         ]);

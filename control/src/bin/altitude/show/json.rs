@@ -23,6 +23,8 @@
 //! subscriptions { "subscriptions": [{ "eid", "instance", "standing", "since", "map-server", "nonce", "notifies" }…],
 //!                 "subscribers": [{ "eid", "instance", "xtr-id", "site-id", "standing", "since", "left", "itr-rlocs", "nonce",
 //!                                   "waiting" }…] }
+//! nat        { "bindings": [{ "state", "translated", "translated-port", "rloc", "inner", "inner-port", "xtr-id", "site-id", "nonce",
+//!                             "age", "heard", "eid-prefixes": [{ "eid", "instance" }…] }…] }
 //! sites      { "sites": [{ "name", "keyed", "denied", "etrs": [address…],
 //!                          "prefixes": [{ "eid", "instance",
 //!                                         "xtrs": [{ "xtr-id", "site-id", "from", "key", "since", "left", "proxy", "merge",
@@ -66,6 +68,7 @@ pub(super) fn document(answer: &Answer) -> String {
         }),
         Answer::Registrations(list) => super::registration::document(list),
         Answer::Subscriptions(list) => super::subscriptions::document(list),
+        Answer::Nat(list) => super::nat::document(list),
         Answer::Bgp(status, only) => super::bgp::document(status, only.as_deref()),
     };
     format!("{document:#}\n")

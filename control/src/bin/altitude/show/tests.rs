@@ -2,6 +2,7 @@
 
 mod bgp;
 mod locators;
+mod nat;
 mod registration;
 mod sites;
 mod subscriptions;

@@ -18,6 +18,7 @@ pub(super) fn tables(answer: &Answer, all: bool) -> String {
         Answer::Alt(status) => alt(status),
         Answer::Registrations(list) => super::registration::tables(list),
         Answer::Subscriptions(list) => super::subscriptions::tables(list),
+        Answer::Nat(list) => super::nat::table(list),
         Answer::Bgp(status, only) => super::bgp::tables(status, only.as_deref(), all),
     }
 }
