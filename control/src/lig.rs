@@ -329,7 +329,7 @@ mod tests {
                     assert_eq!((downgrade, answer.proof), (true, Some(Proven::PrefixesOnly)));
                 }
                 other => {
-                    assert_eq!((downgrade, other, lig.refused()), (false, None, Some((from, SecurityFault::Stripped))))
+                    assert_eq!((downgrade, other, lig.refused()), (false, None, Some((from, SecurityFault::Stripped))));
                 }
             }
         }

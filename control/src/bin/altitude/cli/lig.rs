@@ -48,7 +48,7 @@ pub(crate) struct Lig {
 
     /// Takes answers of which the EID-prefixes alone are proven too: the Map-Server says that an ETR cannot sign the rest. With
     /// --config its downgrade counts.
-    #[arg(long, requires = "lisp_sec_key_file")]
+    #[arg(long, requires = "lisp_sec_key_file", conflicts_with = "config")]
     pub(crate) lisp_sec_downgrade: bool,
 
     /// The router's configuration file, whose [lisp-sec] has the key and the algorithms: asks as the router does.
