@@ -282,6 +282,18 @@ impl Site {
         self.is_behind().then_some(self.settings.port)
     }
 
+    /// Whether nobody could answer a Map-Request of ours: its ITR-RLOCs are hidden, and packets go to the RTR, if anywhere.
+    #[must_use]
+    pub const fn is_hidden(&self) -> bool {
+        matches!(self.way, Way::Relayed(_) | Way::Stranded)
+    }
+
+    /// Whether Map-Servers can tell us of changes: our RLOCs are known to be what they seem.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        matches!(self.way, Way::Direct)
+    }
+
     const fn is_behind(&self) -> bool {
         matches!(self.way, Way::Relayed(_))
     }

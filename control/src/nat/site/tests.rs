@@ -314,6 +314,25 @@ fn the_way_follows_what_is_seen() {
     assert_eq!(stage.site.source_port(), None);
 }
 
+/// RTR-8: nothing is asked for that could not be answered, and nothing subscribed to before it is known that it can be told.
+#[test]
+fn nothing_is_asked_from_behind_a_nat() {
+    let mut stage = Stage::new(&[OURS], &[SERVER]);
+    let stands = |stage: &Stage| (stage.site.is_hidden(), stage.site.is_open());
+    stage.step(0, Input::Wake);
+    assert_eq!(stands(&stage), (false, false), "nobody knows yet");
+    stage.told(50, SERVER, OURS, seen(NAT, 4342, &[]));
+    assert_eq!(stands(&stage), (true, false), "no RTR is known");
+    stage.run_until(300_050);
+    stage.told(300_051, SERVER, OURS, seen(NAT, 4342, &[RTR]));
+    assert_eq!(stands(&stage), (true, false), "nothing came through it");
+    stage.step(300_060, Input::Confirmed);
+    assert_eq!(stands(&stage), (true, false));
+    stage.run_until(600_051);
+    stage.told(600_052, SERVER, OURS, seen(OURS, 4342, &[RTR]));
+    assert_eq!(stands(&stage), (false, true));
+}
+
 /// RTR-3: what a NAT hides is told apart from what it does not.
 #[test]
 fn only_hidden_rlocs_are_hidden() {
