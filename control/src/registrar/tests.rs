@@ -590,7 +590,7 @@ fn silence_is_known_however_short_a_round_is() {
     }
 }
 
-/// RTR-3: a site that takes another RTR is reached by it minutes later, whatever its mappings' TTL.
+/// A site that takes another RTR is reached by it minutes later, whatever its mappings' TTL.
 #[test]
 fn a_mapping_that_names_an_rtr_is_kept_for_minutes() {
     for (ttl, told) in [

@@ -103,7 +103,7 @@ fn a_relayed_map_register_is_answered_through_the_rtr() {
     }
 }
 
-/// RTR-5: we answer for a site behind a NAT even if told never to: nobody else can, as its RTR passes no Map-Requests on.
+/// We answer for a site behind a NAT even if told never to: nobody else can, as its RTR passes no Map-Requests on.
 #[test]
 fn a_site_behind_a_nat_is_answered_for() {
     let mut settings = Settings { relays: vec![Peer { address: address(PLAIN), keys: Vec::new() }], ..settings() };

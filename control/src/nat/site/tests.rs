@@ -314,7 +314,7 @@ fn the_way_follows_what_is_seen() {
     assert_eq!(stage.site.source_port(), None);
 }
 
-/// RTR-8: nothing is asked for that could not be answered, and nothing subscribed to before it is known that it can be told.
+/// Nothing is asked for that could not be answered, and nothing subscribed to before it is known that it can be told.
 #[test]
 fn nothing_is_asked_from_behind_a_nat() {
     let mut stage = Stage::new(&[OURS], &[SERVER]);
