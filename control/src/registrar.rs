@@ -55,6 +55,9 @@ pub const RETRY_MAX: Duration = Duration::from_secs(60);
 pub const CONFIRM_EVERY: u32 = 5;
 /// Octets that the way through an RTR adds to a message of either inner family: the ECM's first word, inner IP and UDP header.
 const ENCLOSED: [usize; 2] = [4 + 20 + 8, 4 + 40 + 8];
+/// Most minutes that a mapping which names an RTR may be kept: a site whose RTR is silent takes another one, and nobody who has
+/// the old mapping hears of it.
+const RELAYED_TTL: u32 = 3;
 /// Priority and weight of the RTR's locator.
 const RTR_PREFERENCE: (u8, u8) = (1, 100);
 /// Octets of UDP payload of a message over IPv4 and IPv6 while the path's MTU is not known (RFC 9301 §5).
@@ -108,6 +111,11 @@ impl Relay {
         mapping.locators.retain(|locator| locator.address != self.rtr);
         let (priority, weight) = RTR_PREFERENCE;
         mapping.locators.push(Locator::unicast(self.rtr, priority, weight));
+        mapping.ttl = match mapping.ttl {
+            Ttl::Remove => Ttl::Remove,
+            Ttl::Minutes(minutes) => Ttl::Minutes(minutes.min(RELAYED_TTL)),
+            Ttl::ReceiverDecides => Ttl::Minutes(RELAYED_TTL),
+        };
         altitude_dataplane::mapping::sort_locators(&mut mapping.locators);
     }
 }
@@ -246,6 +254,12 @@ impl Registrar {
         self.servers.iter().filter(|_| !self.is_silent()).map(Server::due).min()
     }
 
+    /// Map-Notifies that answered what was waited for, from all Map-Servers.
+    #[must_use]
+    pub fn confirmed(&self) -> u64 {
+        self.servers.iter().map(Server::confirmed).sum()
+    }
+
     /// A nonce greater than all before, for a message of somebody else's under the same keys.
     pub const fn nonce(&mut self) -> u64 {
         self.next_nonce += 1;
@@ -363,14 +377,17 @@ impl Registrar {
         todo: &mut Vec<Output>,
     ) {
         let nonce = self.nonce();
-        let octets = self.register(index, nonce, records.clone(), wait.is_some());
         let through = self.relay().map(|relay| relay.rtr);
+        // What is taken back is no more the RTR's either, and it believes the Map-Server alone.
+        let octets = self.register(index, nonce, records.clone(), wait.is_some() || through.is_some());
         let server = &mut self.servers[index];
         todo.push(Output::Send { to: server.address(), through, octets });
         server.sent();
         if let Some(spacing) = wait {
             earlier.push(nonce);
             server.await_answer(now, records, earlier, spacing, todo);
+        } else if through.is_some() {
+            server.told_rtr(nonce);
         }
     }
 

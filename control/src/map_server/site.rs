@@ -33,7 +33,7 @@ pub enum Proxying {
     Etr,
     /// The Map-Server.
     Always,
-    /// An ETR.
+    /// An ETR, but for those behind NATs, which nobody could ask.
     Never,
 }
 

@@ -87,7 +87,7 @@ pub enum Input<'a> {
         /// Data header and what follows.
         octets: &'a [u8],
     },
-    /// The registrar believed what [`Output::Notify`] handed over.
+    /// The registrar waited for what [`Output::Notify`] handed over, and believed it.
     Confirmed,
     /// The registrar hears from no Map-Server.
     Silent,
@@ -194,8 +194,8 @@ pub struct Site {
     /// The RTR that the default entries lead to.
     leads: Option<IpAddr>,
     /// RTRs tried in a row to no avail.
-    failed: usize,
-    /// When the first of them is tried again.
+    failed: Vec<IpAddr>,
+    /// When the next of them is tried again.
     again_at: Option<Instant>,
     way: Way,
     standing: Standing,
@@ -226,7 +226,7 @@ impl Site {
             rtrs: Vec::new(),
             rtr: None,
             leads: None,
-            failed: 0,
+            failed: Vec::new(),
             again_at: None,
             way: Way::Held,
             standing: Standing::Unknown,
@@ -246,7 +246,8 @@ impl Site {
                 Err(fault) => todo.push(Output::Drop(fault)),
             },
             Input::Confirmed if self.is_behind() => {
-                (self.failed, self.again_at) = (0, None);
+                self.failed.clear();
+                self.again_at = None;
                 self.lead(self.rtr, todo);
             }
             Input::Silent if self.is_behind() => self.next_rtr(now, todo),
@@ -256,9 +257,7 @@ impl Site {
             Input::Confirmed | Input::Silent | Input::Wake => {}
         }
         if self.again_at.is_some_and(|again_at| again_at <= now) {
-            self.again_at = None;
-            self.failed = 0;
-            self.rtr = self.following();
+            self.try_again(now);
         }
         self.ask(now, nonce, todo);
         self.settle(todo);
@@ -281,6 +280,18 @@ impl Site {
     #[must_use]
     pub fn source_port(&self) -> Option<u16> {
         self.is_behind().then_some(self.settings.port)
+    }
+
+    /// Whether nobody could answer a Map-Request of ours: its ITR-RLOCs are hidden, and packets go to the RTR, if anywhere.
+    #[must_use]
+    pub const fn is_hidden(&self) -> bool {
+        matches!(self.way, Way::Relayed(_) | Way::Stranded)
+    }
+
+    /// Whether Map-Servers can tell us of changes: our RLOCs are known to be what they seem.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        matches!(self.way, Way::Direct)
     }
 
     const fn is_behind(&self) -> bool {
@@ -352,10 +363,20 @@ impl Site {
                 self.rtrs.push(*rtr);
             }
         }
+        self.failed.retain(|rtr| self.rtrs.contains(rtr));
         if self.rtr.is_none_or(|rtr| !self.rtrs.contains(&rtr)) {
+            self.failed.clear();
+            self.again_at = None;
             self.rtr = self.rtrs.first().copied();
-            (self.failed, self.again_at) = (0, None);
+        } else if let (Some(_), Some(rtr)) = (self.again_at, self.untried()) {
+            self.again_at = None;
+            self.rtr = Some(rtr);
         }
+    }
+
+    /// The first RTR that has not failed.
+    fn untried(&self) -> Option<IpAddr> {
+        self.rtrs.iter().find(|rtr| !self.failed.contains(rtr)).copied()
     }
 
     /// Reads a Data-Map-Notify. Who signed it is the registrar's to see.
@@ -376,18 +397,30 @@ impl Site {
 
     /// Nothing comes through the RTR in use.
     fn next_rtr(&mut self, now: Instant, todo: &mut Vec<Output>) {
-        if self.rtr.is_none() || self.again_at.is_some() {
-            return;
-        }
+        let Some(rtr) = self.rtr.filter(|_| self.again_at.is_none()) else { return };
         self.lead(None, todo);
-        self.failed += 1;
-        if self.failed < self.rtrs.len() {
-            self.rtr = self.following();
-            return;
+        self.failed.push(rtr);
+        match self.untried() {
+            Some(next) => self.rtr = Some(next),
+            None => self.rest(now),
         }
+    }
+
+    /// All were tried; by the time that the next one is, somebody may have named another.
+    fn rest(&mut self, now: Instant) {
         self.again_at = Some(now + self.settings.keepalive);
-        // By then somebody may have named another.
         self.views.iter_mut().for_each(|view| view.at = view.at.min(now));
+    }
+
+    /// The rest is over. The registrar never stopped trying the only one there is, and says of its silence only once.
+    fn try_again(&mut self, now: Instant) {
+        let next = self.following();
+        if next == self.rtr {
+            return self.rest(now);
+        }
+        self.failed.clear();
+        self.again_at = None;
+        self.rtr = next;
     }
 
     /// The RTR behind the one in use.

@@ -42,7 +42,8 @@ impl ControlSocket {
     }
 
     /// The same with port 4341, for what the steering program leaves to the kernel of it. Data packets may have no UDP checksum
-    /// (RFC 9300 §5.3), and neither may what comes in their guise.
+    /// (RFC 9300 §5.3), and what comes in their guise needs none either over IPv4; over IPv6 the kernel wants one, and RTRs
+    /// send these from sockets, which compute it.
     ///
     /// # Errors
     /// As [`open`](Self::open).

@@ -1,7 +1,7 @@
 //! One Map-Server as the registrar sees it: what it was asked, and what it said.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     net::IpAddr,
     ops::Range,
     time::{Duration, Instant},
@@ -18,6 +18,11 @@ use crate::wire::{AuthenticationError, MapNotify};
 
 /// Of the nonces of one message that is sent again and again, how many an answer may name: a slow answer is one too.
 const NONCES_MAX: usize = 4;
+
+/// How long nothing may come back for a prefix: two whole retries.
+const SILENT_AFTER: Duration = Duration::from_secs(3);
+/// Most withdrawals through an RTR whose answers are known.
+const WITHDRAWN_MAX: usize = 64;
 
 /// A Map-Register that waits for its Map-Notify.
 #[derive(Debug, Clone)]
@@ -37,6 +42,10 @@ pub(super) struct Server {
     /// What is to be taken back once the next round has told of what takes its place.
     pub(super) leaving: Vec<Mapping>,
     prefixes: BTreeMap<EidPrefix, (PrefixStanding, Instant)>,
+    /// Since when no question about a prefix was answered, over all rounds: nothing for those of which none waits.
+    asked: BTreeMap<EidPrefix, Instant>,
+    /// Nonces of withdrawals, whose answers are for the RTR in between.
+    withdrawn: VecDeque<u64>,
     standing: Standing,
     since: Instant,
     /// Why the last Map-Notify was not believed, and when it came; gone with the next that is.
@@ -58,6 +67,8 @@ impl Server {
             waiting: Vec::new(),
             leaving: Vec::new(),
             prefixes: database.iter().map(|mapping| (mapping.eid, (PrefixStanding::Waiting, now))).collect(),
+            asked: BTreeMap::new(),
+            withdrawn: VecDeque::new(),
             standing: Standing::Waiting,
             since: now,
             doubtful: None,
@@ -132,12 +143,25 @@ impl Server {
         spacing: Duration,
         todo: &mut Vec<Output>,
     ) {
-        // Two whole retries without an answer: what was confirmed before is in doubt.
-        if nonces.len() > 1 && spacing > RETRY_FIRST * 2 {
-            self.doubt(now, &records, todo);
+        // What was confirmed before is in doubt, however short a round is.
+        let mut silent = Vec::new();
+        for record in &records {
+            let since = *self.asked.entry(record.eid).or_insert(now);
+            if now.saturating_duration_since(since) >= SILENT_AFTER {
+                silent.push(record.eid);
+            }
+        }
+        if !silent.is_empty() {
+            self.doubt(now, &silent, todo);
         }
         nonces.drain(..nonces.len().saturating_sub(NONCES_MAX));
         self.waiting.push(Waiting { nonces, records, spacing, again_at: now + spacing });
+    }
+
+    /// A withdrawal was sent, the answer to which tells the RTR in between.
+    pub(super) fn told_rtr(&mut self, nonce: u64) {
+        self.withdrawn.truncate(WITHDRAWN_MAX - 1);
+        self.withdrawn.push_front(nonce);
     }
 
     /// Verifies before it believes anything (RFC 9301 §5.7); `ours` are the nonces that were used so far, `through` is the RTR
@@ -166,6 +190,10 @@ impl Server {
             self.confirm(now, &records, &message.records, todo);
             return Ok(());
         }
+        if let Some(index) = self.withdrawn.iter().position(|nonce| *nonce == message.nonce) {
+            self.withdrawn.remove(index);
+            return Ok(());
+        }
         // Nobody waits for it: an answer that comes twice, or news of the Map-Server's own. The last news is thanked for
         // again: our thanks may have been lost.
         if ours.contains(&message.nonce) || self.last_unasked.is_some_and(|last| message.nonce < last) {
@@ -183,6 +211,7 @@ impl Server {
         self.last_notify = Some(now);
         self.doubtful = None;
         for asked in asked {
+            self.asked.remove(&asked.eid);
             let given = given.iter().any(|given| given.eid == asked.eid);
             self.tell(now, asked.eid, if given { PrefixStanding::Registered } else { PrefixStanding::Refused });
         }
@@ -190,10 +219,10 @@ impl Server {
     }
 
     /// Nothing came back for these, again and again.
-    fn doubt(&mut self, now: Instant, records: &[Mapping], todo: &mut Vec<Output>) {
+    fn doubt(&mut self, now: Instant, silent: &[EidPrefix], todo: &mut Vec<Output>) {
         self.doubtful = self.doubtful.filter(|(_, at)| now.saturating_duration_since(*at) <= RETRY_MAX * 2);
-        for record in records {
-            self.tell(now, record.eid, PrefixStanding::Silent);
+        for eid in silent {
+            self.tell(now, *eid, PrefixStanding::Silent);
         }
         self.settle(now, todo);
     }
@@ -203,12 +232,13 @@ impl Server {
     pub(super) fn change(&mut self, now: Instant, old: &[Mapping], new: &[Mapping], todo: &mut Vec<Output>) {
         let mut before = std::mem::take(&mut self.prefixes);
         let old: HashMap<EidPrefix, &Mapping> = old.iter().map(|mapping| (mapping.eid, mapping)).collect();
-        let told = |mapping: &Mapping| {
+        let mut asked = std::mem::take(&mut self.asked);
+        for mapping in new {
             let as_before = old.get(&mapping.eid).is_some_and(|old| *old == mapping);
             let same = as_before.then(|| before.remove(&mapping.eid)).flatten();
-            (mapping.eid, same.unwrap_or((PrefixStanding::Waiting, now)))
-        };
-        self.prefixes = new.iter().map(told).collect();
+            self.prefixes.insert(mapping.eid, same.unwrap_or((PrefixStanding::Waiting, now)));
+            self.asked.extend(asked.remove_entry(&mapping.eid).filter(|_| as_before));
+        }
         self.waiting.clear();
         self.next_round = self.last_round.map_or(now, |last| now.max(last + RETRY_FIRST));
         self.settle(now, todo);
@@ -237,6 +267,10 @@ impl Server {
             self.since = now;
             todo.push(Output::Stands { server: self.settings.address, standing });
         }
+    }
+
+    pub(super) const fn confirmed(&self) -> u64 {
+        self.confirmed
     }
 
     pub(super) const fn address(&self) -> IpAddr {

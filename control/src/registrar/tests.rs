@@ -573,6 +573,68 @@ fn silence_behind_a_nat_is_told() {
     assert_eq!((through(&todo), registers(&todo)[0].records[0].ttl), (vec![Some(V4)], Ttl::Remove));
 }
 
+/// RTR-8, RTR-11: however often a round comes, silence is known by what was sent in three seconds of it, and one answer ends it.
+#[test]
+fn silence_is_known_however_short_a_round_is() {
+    for (seconds, silent_at) in [(1, 4000), (2, 6000), (3, 6000), (30, 33_000), (120, 123_000)] {
+        let mut stage = Stage::new(vec![server(V4)], &["1.1.0.0/16"]);
+        let register = registers(&stage.step(0, Input::Way(relay(seconds)))).remove(0);
+        stage.step(10, answer(&register));
+        stage.run_until(silent_at + 1000);
+        assert_eq!(stage.standing(), (Standing::Silent, silent_at), "each {seconds} s");
+        let again = registers(&stage.step(silent_at + 200_000, Input::Wake)).remove(0);
+        assert_eq!(stage.step(silent_at + 200_001, answer(&again)), [stands(Standing::Registered)]);
+        // One that is lost is no loss.
+        stage.run_until(silent_at + 200_000 + seconds * 1000);
+        assert_eq!(stage.standing().0, Standing::Registered);
+    }
+}
+
+/// A site that takes another RTR is reached by it minutes later, whatever its mappings' TTL.
+#[test]
+fn a_mapping_that_names_an_rtr_is_kept_for_minutes() {
+    for (ttl, told) in [
+        (Ttl::Minutes(1440), Ttl::Minutes(3)),
+        (Ttl::Minutes(2), Ttl::Minutes(2)),
+        (Ttl::ReceiverDecides, Ttl::Minutes(3)),
+    ] {
+        let mut stage = Stage::new(vec![server(V4)], &["1.1.0.0/16"]);
+        stage.registrar.database[0].ttl = ttl;
+        assert_eq!(stage.run_until(0)[0].1.records[0].ttl, ttl, "without an RTR it is ours to say");
+        let todo = stage.step(1000, Input::Way(relay(30)));
+        assert_eq!(registers(&todo)[0].records[0].ttl, told);
+    }
+}
+
+/// RTR-8: the RTR hears of a withdrawal too, by the Map-Server's answer, which is no fault and no registration.
+#[test]
+fn what_is_withdrawn_through_an_rtr_is_withdrawn_at_the_rtr() {
+    let mut stage = Stage::new(vec![server(V4)], &["1.1.0.0/16", "1.2.0.0/16"]);
+    let register = registers(&stage.step(0, Input::Way(relay(30)))).remove(0);
+    stage.step(10, answer(&register));
+    let confirmed = stage.registrar.confirmed();
+    let todo = stage.step(2000, Input::Change(vec![mapping("1.2.0.0/16")]));
+    let gone = registers(&todo).remove(0);
+    assert_eq!((gone.records[0].ttl, gone.want_notify), (Ttl::Remove, true));
+    assert_eq!(stage.step(2010, answer(&gone)), []);
+    assert_eq!(stage.registrar.confirmed(), confirmed);
+    assert_eq!(stage.step(2020, answer(&gone)), [Output::Drop(NotifyFault::Replayed)], "once");
+    let todo = stage.step(2030, Input::Stop);
+    assert!(registers(&todo)[0].want_notify);
+}
+
+/// RTR-8: what was captured before our start proves who signed it, and nothing of whether anybody hears us now.
+#[test]
+fn an_answer_of_an_earlier_run_confirms_nothing() {
+    let mut stage = Stage::new(vec![server(V4)], &["1.1.0.0/16"]);
+    let register = registers(&stage.step(0, Input::Way(relay(30)))).remove(0);
+    let old = notify(FIRST - 1, register.records.clone(), &key(1, b"one"));
+    assert!(matches!(stage.step(10, old)[..], [Output::Send { .. }]), "it may be news, and is thanked for");
+    assert_eq!((stage.registrar.confirmed(), stage.standing().0), (0, Standing::Waiting));
+    stage.step(20, answer(&register));
+    assert_eq!((stage.registrar.confirmed(), stage.standing().0), (1, Standing::Registered));
+}
+
 /// RTR-2: as long as nobody knows whether there is a NAT nothing is told, not even that something is gone.
 #[test]
 fn what_is_held_back_is_told_later() {

@@ -137,7 +137,7 @@ fn relay(
     let counters = &context.setup.counters;
     // Not the whole set: its members may be the stops of a path, and the one before us sends what goes to the one behind. Behind
     // one NAT there may be two xTRs.
-    if !outer.is_translated() && outer.destination() == packet.rloc(umem.octets(frame)) {
+    if outer.destination() == packet.rloc(umem.octets(frame)) && !outer.is_translated() {
         return Err(Reason::InnerDestinationEid);
     }
     if packet.is_not_capable() {

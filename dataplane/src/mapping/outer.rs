@@ -228,10 +228,10 @@ impl OuterHeader {
         }
     }
 
-    /// Whether all flows leave from one port, as there is a NAT in between.
+    /// Whether it leads to a port of a NAT's, and not to the LISP data plane of its destination.
     #[must_use]
-    pub const fn is_translated(&self) -> bool {
-        self.port_mask == 0
+    pub fn is_translated(&self) -> bool {
+        self.ports().destination != LISP_DATA
     }
 
     /// Octets in front of the inner packet, link layer included.
@@ -400,6 +400,8 @@ mod tests {
             assert_eq!(translated.ports(), fixed);
             assert_eq!([0, 7, u32::MAX].map(|flow| shown(&translated, flow)), [(4342, 20_001); 3]);
             let zero = plain.clone().with_ports(Ports { source: Some(0), ..Ports::default() });
+            // One port for all flows is what an xTR behind a NAT has, and no NAT's.
+            assert_eq!([&plain, &zero, &translated].map(OuterHeader::is_translated), [false, false, true]);
             assert_eq!(shown(&zero, u32::MAX), (0, 4341));
             assert_eq!(plain.ports(), Ports::default());
             assert_eq!([0, 7, u32::MAX].map(|flow| shown(&plain, flow).0), [0xc000, 0xc007, 0xffff]);

@@ -59,5 +59,10 @@ fn each_mistake_of_nat_traversal_has_its_remedy() {
     assert!(rlocs("\"240.0.254.10\", \"2001:db8:f::10\"").is_ok());
     let warned = |text: &str| read(&format!("{SITE}{text}")).unwrap().warnings[0].to_string();
     assert!(warned("[nat]\nkeepalive = 30\n").contains("add --nat-site"));
+    let subscribing = "[pubsub]\nsubscribe = \"lookups\"\nkey = { secret = \"of both\" }\n";
+    let resolver = "map-resolvers = [\"240.0.254.40\"]\n";
+    let both = read(&format!("{resolver}{SITE}{SERVER}[nat]\nsite = true\n{subscribing}")).unwrap();
+    assert!(both.warnings[0].to_string().contains("only while no NAT is found"));
+    assert!(read(&format!("{SITE}{SERVER}[nat]\nsite = true\n")).unwrap().warnings.is_empty());
     assert!(warned(&format!("[nat]\n{PEER}")).contains("add --nat-rtr"));
 }

@@ -42,6 +42,11 @@ pub(super) fn nat(
     }
     if let Some(place) = &site {
         at_a_site(place, database, map_servers, findings);
+        if draft.pubsub.subscribe.as_ref().is_some_and(|given| given.value != "off") || draft.pubsub.prefixes.is_some()
+        {
+            let remedy = "nothing, if that will do: behind one all packets go to the RTR, which may subscribe itself";
+            findings.warn(place, "Map-Servers are subscribed at only while no NAT is found", remedy);
+        }
     }
     if let (Some(place), true) = (&site, rtr.is_some()) {
         let remedy = "an RTR is one that everybody can send to: keep one of both";

@@ -103,6 +103,18 @@ fn a_relayed_map_register_is_answered_through_the_rtr() {
     }
 }
 
+/// We answer for a site behind a NAT even if told never to: nobody else can, as its RTR passes no Map-Requests on.
+#[test]
+fn a_site_behind_a_nat_is_answered_for() {
+    let mut settings = Settings { relays: vec![Peer { address: address(PLAIN), keys: Vec::new() }], ..settings() };
+    settings.sites[0].proxy = Proxying::Never;
+    let mut world = World::new(settings);
+    world.register("240.0.254.99", &key(ONE), register(1, vec![record("10.1.2.0/24", &["240.0.254.99"])]));
+    world.relayed(PLAIN, "240.0.254.1:4342", &key(ONE), register(2, vec![record("10.1.1.0/24", &[PLAIN])]));
+    assert!(matches!(world.ask("10.1.1.1"), Output::Reply { .. }));
+    assert_eq!(etr(&world.ask("10.1.2.1")), "240.0.254.99");
+}
+
 /// RTR-5: an RTR adds nothing to what an xTR may: the site's key has to be right, the prefix the site's, the xTR named, the RTR one
 /// of ours, and the message for us.
 #[test]

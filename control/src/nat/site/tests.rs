@@ -279,6 +279,25 @@ fn a_new_rtr_needs_no_rest() {
     assert_eq!(rest, []);
 }
 
+/// One that is named beside a dead one is tried, though the dead one stays named and the registrar told of its silence once.
+#[test]
+fn a_second_rtr_that_is_named_later_is_tried() {
+    let mut stage = Stage::new(&[OURS], &[SERVER]);
+    stage.step(0, Input::Wake);
+    stage.told(50, SERVER, OURS, seen(NAT, 4342, &[RTR]));
+    assert!(matches!(stage.step(3_050, Input::Silent)[..], [Output::Ask { .. }]));
+    stage.told(3_060, SERVER, OURS, seen(NAT, 4342, &[RTR]));
+    // As long as nothing leads anywhere, the Map-Server is asked after each rest.
+    let (asked, rest) = stage.run_until(63_050);
+    assert_eq!(rest, []);
+    assert!(asked.iter().any(|(at, _)| *at == 33_050) && asked.iter().any(|(at, _)| *at == 63_050), "{asked:?}");
+    let todo = stage.told(63_060, SERVER, OURS, seen(NAT, 4342, &[RTR, RTR2]));
+    assert_eq!(todo, [relayed(RTR2), Output::Stands(Standing::Trying(RTR2))]);
+    let (_, rest) = stage.run_until(120_000);
+    assert_eq!(rest, []);
+    assert_eq!(stage.step(120_001, Input::Confirmed)[0], Output::Lead(Some(RTR2)));
+}
+
 /// A NAT comes and goes: what is told follows it.
 #[test]
 fn the_way_follows_what_is_seen() {
@@ -293,6 +312,25 @@ fn the_way_follows_what_is_seen() {
     let todo = stage.told(600_070, SERVER, OURS, seen(OURS, 4342, &[RTR]));
     assert_eq!(todo, [Output::Lead(None), Output::Way(Way::Direct), Output::Stands(Standing::Open)]);
     assert_eq!(stage.site.source_port(), None);
+}
+
+/// Nothing is asked for that could not be answered, and nothing subscribed to before it is known that it can be told.
+#[test]
+fn nothing_is_asked_from_behind_a_nat() {
+    let mut stage = Stage::new(&[OURS], &[SERVER]);
+    let stands = |stage: &Stage| (stage.site.is_hidden(), stage.site.is_open());
+    stage.step(0, Input::Wake);
+    assert_eq!(stands(&stage), (false, false), "nobody knows yet");
+    stage.told(50, SERVER, OURS, seen(NAT, 4342, &[]));
+    assert_eq!(stands(&stage), (true, false), "no RTR is known");
+    stage.run_until(300_050);
+    stage.told(300_051, SERVER, OURS, seen(NAT, 4342, &[RTR]));
+    assert_eq!(stands(&stage), (true, false), "nothing came through it");
+    stage.step(300_060, Input::Confirmed);
+    assert_eq!(stands(&stage), (true, false));
+    stage.run_until(600_051);
+    stage.told(600_052, SERVER, OURS, seen(OURS, 4342, &[RTR]));
+    assert_eq!(stands(&stage), (false, true));
 }
 
 /// RTR-3: what a NAT hides is told apart from what it does not.

@@ -115,10 +115,13 @@ impl Driver<'_> {
         }
     }
 
-    /// Steps the resolver and does what it says. Switched off, it asks for nothing: whoever listens has been told of the miss.
+    /// Steps the resolver and does what it says. Switched off or behind a NAT, it asks for nothing: whoever listens has been told
+    /// of the miss.
     pub(super) fn resolve(&mut self, now: Instant, input: resolver::Input) {
         use resolver::Input::{Miss, Refresh, Solicited};
-        if self.config.resolver == ResolverName::Off && matches!(input, Miss(_) | Refresh(_) | Solicited(_)) {
+        let hidden = self.nat_site.is_hidden();
+        let asks_nothing = hidden || self.config.resolver == ResolverName::Off;
+        if asks_nothing && matches!(input, Miss(_) | Refresh(_) | Solicited(_)) {
             return;
         }
         let mut todo = Vec::new();
@@ -129,6 +132,8 @@ impl Driver<'_> {
         self.resolver.step(now, input, &mut || self.nonces.next_u64(), &mut todo);
         for output in todo {
             match output {
+                // Asked before: the RTR may reach what nobody could answer us about.
+                resolver::Output::Request { .. } | resolver::Output::GiveUp(_) if hidden => {}
                 resolver::Output::Request { target, message, security: Some(security), .. } => {
                     self.request_secured(now, target, &message, &security);
                 }

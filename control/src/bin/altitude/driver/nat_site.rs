@@ -11,7 +11,7 @@ use altitude_control::{
     api::Stat,
     config::Config,
     fault::Tally,
-    map_cache,
+    map_cache::{self, Origin},
     nat::site::{Input, NatFault, Output, Settings, Site, Standing},
     registrar,
     wire::{Info, ecm, packet::UdpPacket},
@@ -53,6 +53,16 @@ impl NatSite {
             Site::new(settings, now)
         });
         Self { site, ..Self::default() }
+    }
+
+    /// Nobody could answer our Map-Requests.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.site.as_ref().is_some_and(Site::is_hidden)
+    }
+
+    /// Map-Servers can tell us of changes.
+    pub(super) fn is_open(&self) -> bool {
+        self.site.as_ref().is_none_or(Site::is_open)
     }
 
     fn source_port(&self) -> Option<u16> {
@@ -187,7 +197,12 @@ impl Driver<'_> {
                         self.lead_again(now);
                     }
                 }
-                Output::Lead(rtr) => self.lead(now, rtr),
+                Output::Lead(rtr) => {
+                    self.lead(now, rtr);
+                    if rtr.is_some() {
+                        self.forget_learned(now);
+                    }
+                }
                 Output::Stands(standing) => report(standing),
                 Output::Drop(fault) => {
                     if fault == NatFault::OtherXtr {
@@ -206,6 +221,18 @@ impl Driver<'_> {
     fn lead_again(&mut self, now: Instant) {
         if let Some(Standing::Behind(rtr)) = self.nat_site.site.as_ref().map(Site::standing) {
             self.lead(now, Some(rtr));
+        }
+    }
+
+    /// What was learned while there was no NAT would keep packets from the RTR, and cannot be asked for again.
+    fn forget_learned(&mut self, now: Instant) {
+        let led = &self.nat_site.led;
+        let is_led = |eid: &EidPrefix| led.iter().any(|all| all.covers(eid));
+        let learned = |origin| matches!(origin, Origin::Reply | Origin::PubSub | Origin::GivenUp);
+        let entries = self.map_cache.iter().filter(|cached| learned(cached.origin));
+        let gone: Vec<EidPrefix> = entries.map(|cached| cached.eid).filter(is_led).collect();
+        for eid in gone {
+            self.cache(now, map_cache::Input::Remove(eid));
         }
     }
 

@@ -64,7 +64,7 @@ impl Driver<'_> {
 
     /// The resolver brought these into the map-cache.
     pub(super) fn learned(&mut self, now: Instant, eids: &[EidPrefix]) {
-        if self.pubsub.subscriber.is_some() {
+        if self.pubsub.subscriber.is_some() && self.nat_site.is_open() {
             self.pubsub_step(now, Input::Learned(eids));
         }
     }
@@ -127,6 +127,8 @@ impl Driver<'_> {
         self.pubsub.subscriber = Some(subscriber);
         for output in todo {
             match output {
+                // It goes again until it can be answered.
+                Output::Request { .. } if !self.nat_site.is_open() => {}
                 Output::Request { message, security } => {
                     self.pubsub.requests += 1;
                     let Some(eid) = message.records.first().map(|record| record.eid) else { continue };

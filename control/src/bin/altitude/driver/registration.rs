@@ -155,13 +155,13 @@ impl Driver<'_> {
         self.register_step(now, Input::Stop);
     }
 
-    /// Steps the registrar and does what it says; whether it was a Map-Notify that is believed.
+    /// Steps the registrar and does what it says; whether it was a Map-Notify that was waited for.
     pub(super) fn register_step(&mut self, now: Instant, input: Input) -> bool {
         let Some(registrar) = &mut self.registration.registrar else { return false };
         let mut todo = Vec::new();
-        let notified = matches!(input, Input::Notify { .. });
+        let before = registrar.confirmed();
         registrar.step(now, input, &mut todo);
-        let believed = notified && !todo.iter().any(|output| matches!(output, Output::Drop(_)));
+        let confirmed = registrar.confirmed() > before;
         let told = todo.iter().any(|output| matches!(output, Output::Stands { .. }));
         let silent = told && registrar.servers().all(|server| server.standing == Standing::Silent);
         for output in todo {
@@ -174,7 +174,7 @@ impl Driver<'_> {
         if silent {
             self.nothing_through_nat(now);
         }
-        believed
+        confirmed
     }
 
     fn tell_map_server(&mut self, to: IpAddr, through: Option<IpAddr>, octets: &[u8]) {
