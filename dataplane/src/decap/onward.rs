@@ -71,10 +71,17 @@ pub(super) fn pass(
     let flow = IpHeader::read(inner).map_or(0, |header| setup.key.flow(inner, &header));
     let way = destination.map(|entry| cache.way(entry, flow));
     let relayed = setup.proxy.rtr && matches!(way, Some(Way::Tunnel(_)));
-    let registered = |entry: Option<Entry>| entry.is_some_and(|entry| cache.mark(entry).relayed);
+    let registered = |entry: &Entry| cache.mark(*entry).relayed;
     // Before anything is asked for: strangers are to make us ask nothing. What a PETR takes is none of this.
-    if setup.proxy.nat && (relayed || !setup.proxy.petr) && !registered(source) && !registered(destination) {
-        return Verdict::Drop(Reason::NotRegistered);
+    if setup.proxy.nat && (relayed || !setup.proxy.petr) && !destination.as_ref().is_some_and(registered) {
+        // The source alone admits it, which anybody can write: it has to come from where its NAT is.
+        match source.filter(registered) {
+            None => return Verdict::Drop(Reason::NotRegistered),
+            Some(own) if !cache.has_member(own, packet.rloc(octets)) => {
+                return Verdict::Drop(Reason::OuterSourceForeign);
+            }
+            Some(_) => {}
+        }
     }
     let checked = setup.source_check == SourceCheck::Secure || setup.proxy.petr && !relayed;
     match source {

@@ -76,14 +76,15 @@ impl Registry {
         served.then_some((found, *head))
     }
 
-    /// Whether we answer for the registration instead of its ETRs (RFC 9301 §8.3).
+    /// Whether we answer for the registration instead of its ETRs (RFC 9301 §8.3). Nobody else does for one behind a NAT: no
+    /// Map-Request comes through to it.
     pub(in crate::map_server) fn proxies(&self, head: u32) -> bool {
         let Some(registration) = self.table.registrations.get(head) else { return false };
         let site = SiteId(self.table.registrants[registration.registrant].site as usize);
         match self.sites[site.0].proxy {
             Proxying::Always => true,
-            Proxying::Never => false,
-            Proxying::Etr => self.table.chain_from(head).any(|(_, one)| one.has(flag::PROXY)),
+            Proxying::Never => self.table.chain_from(head).any(|(_, one)| one.has(flag::RELAYED)),
+            Proxying::Etr => self.table.chain_from(head).any(|(_, one)| one.has(flag::PROXY) || one.has(flag::RELAYED)),
         }
     }
 
