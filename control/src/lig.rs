@@ -23,7 +23,7 @@ use crate::{
     alt::datagrams::CONTROL_PORT,
     lisp_sec::{
         SecurityFault,
-        asking::{Asking, Sealed},
+        asking::{Asking, Proof, Sealed},
     },
     wire::{MapRequest, Message, ecm, packet::UdpPacket},
 };
@@ -78,7 +78,7 @@ pub enum Proven {
     /// The Map-Server vouches for the EID-Prefixes, and the message is signed and as it was sent.
     Signed,
     /// The Map-Server vouches for the EID-Prefixes alone, and says that some ETR cannot sign (E bit): the rest is as good as
-    /// without LISP-SEC.
+    /// without LISP-SEC. An answer only where the question allows the downgrade.
     PrefixesOnly,
 }
 
@@ -148,7 +148,9 @@ impl Lig {
         let Ok(Message::MapReply(reply)) = Message::parse(octets) else { return None };
         let place = self.sent.iter().position(|sent| sent.nonce == reply.nonce).filter(|_| !reply.probe)?;
         let sealed = self.sent[place].sealed.as_ref();
-        let proof = match sealed.map(|sealed| sealed.verify(&reply, octets)).transpose() {
+        let downgrade = self.security.as_ref().is_none_or(|asking| asking.downgrade);
+        let is_enough = |proof: Proof| if proof.signed || downgrade { Ok(proof) } else { Err(SecurityFault::Stripped) };
+        let proof = match sealed.map(|sealed| sealed.verify(&reply, octets).and_then(is_enough)).transpose() {
             Ok(proof) => proof,
             Err(fault) => {
                 if let Some((sealed, asking)) = sealed.zip(self.security.as_ref())
@@ -191,7 +193,10 @@ mod tests {
             keys::SharedKey,
         },
         map_resolver::open,
-        wire::{MapReply, lisp_sec::Hash},
+        wire::{
+            MapReply,
+            lisp_sec::{Hash, ReplyData},
+        },
     };
 
     const PATIENCE: Duration = Duration::from_secs(2);
@@ -272,8 +277,12 @@ mod tests {
 
     /// A question that is protected, and what whoever answers it has.
     fn protected() -> (Lig, Protection) {
+        asking(false)
+    }
+
+    fn asking(downgrade: bool) -> (Lig, Protection) {
         let key = SharedKey::new(9, b"with the resolver");
-        let asking = Asking { key: key.clone(), algorithms: vec![Hash::Sha256, Hash::Sha1], downgrade: false };
+        let asking = Asking { key: key.clone(), algorithms: vec![Hash::Sha256, Hash::Sha1], downgrade };
         let mut lig = Lig::new(question("2.2.2.2", "240.0.254.10"), Some(asking));
         let Output::Send(octets) = lig.wake(Instant::now(), &mut || 7) else { panic!("a request") };
         let opened = open(&octets).unwrap();
@@ -301,5 +310,28 @@ mod tests {
         let Some(Output::Answered(answer)) = lig.heard(now, from, &signed.encode()) else { panic!("an answer") };
         assert_eq!((answer.proof, answer.records), (Some(Proven::Signed), vec![mapping("2.2.0.0/16")]));
         assert_eq!(lig.refused(), Some((from, SecurityFault::Overclaim)), "of the other record nothing is proven");
+    }
+
+    /// LIG-1, SEC-12: of an ETR that cannot sign the EID-Prefixes alone are proven; that is an answer only where the downgrade is
+    /// allowed, as for a router.
+    #[test]
+    fn prefixes_alone_are_an_answer_only_where_that_is_allowed() {
+        let (from, now) = (address("240.0.254.20"), Instant::now());
+        for downgrade in [false, true] {
+            let (mut lig, protection) = asking(downgrade);
+            let records = vec![mapping("2.2.0.0/16")];
+            let mut reply = MapReply { nonce: 7, probe: false, echo_nonce: false, records, security: None };
+            protection.sign(&mut reply, mapping("2.2.0.0/16").eid, true);
+            let eids = ReplyData::parse(reply.security.as_deref().unwrap()).unwrap().eids.octets().to_vec();
+            reply.security = Some(ReplyData::unsigned(&eids, None));
+            match lig.heard(now, from, &reply.encode()) {
+                Some(Output::Answered(answer)) => {
+                    assert_eq!((downgrade, answer.proof), (true, Some(Proven::PrefixesOnly)));
+                }
+                other => {
+                    assert_eq!((downgrade, other, lig.refused()), (false, None, Some((from, SecurityFault::Stripped))));
+                }
+            }
+        }
     }
 }

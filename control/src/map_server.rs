@@ -355,7 +355,7 @@ impl MapServer {
             return Ok(None);
         }
         let answer = self.request(now, asked)?;
-        self.end_denied(now, request, todo);
+        self.end_denied(now, asked, todo);
         Ok(Some(answer))
     }
 

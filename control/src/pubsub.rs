@@ -172,6 +172,8 @@ faults! {
         Unrelated = "pubsub-notify-unrelated",
         /// A Map-Notify whose nonce is not greater than the last one: perhaps a replay (RFC 9437 §6).
         Replayed = "pubsub-notify-nonce-replayed",
+        /// A Map-Notify that could be of more subscriptions than have their keys tried, and of those tried it is none.
+        Crowded = "pubsub-notify-too-many-subscriptions",
         /// The last Map-Notify once more; it is acknowledged again, nothing else happens.
         Repeated = "pubsub-notify-repeated",
         /// A Map-Notify with a record inside our own EID-Prefixes.

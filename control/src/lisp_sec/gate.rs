@@ -67,6 +67,19 @@ pub struct Protection {
     ids: (u16, u16),
     /// The EID-AD of a Map-Server: then the key is an MS-OTK, and we are the ETR.
     granted: Option<Vec<u8>>,
+    /// The mark of the key that it was wrapped under.
+    under: u128,
+}
+
+/// What a subscription has of its Map-Request, where no key is shared (RFC 9437 §7.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Association {
+    /// Signs its Map-Notifies.
+    pub key: Key,
+    /// What tells its One-Time Key from others.
+    pub mark: u128,
+    /// What tells whose LISP-SEC key admitted it from other keys: that alone is proven of who asks.
+    pub client: u128,
 }
 
 impl Gate {
@@ -121,7 +134,10 @@ impl Gate {
         let mut fault = SecurityFault::UnknownKey;
         for key in keys.into_iter().filter(|key| key.id == data.key_id).take(TRIALS_MAX) {
             match OneTimeKey::unwrapped(nonce, &data.wrapped, key) {
-                Ok(otk) => return Ok(Some(Protection { otk, ids: (data.hmac, data.eids.kdf), granted })),
+                Ok(otk) => {
+                    let ids = (data.hmac, data.eids.kdf);
+                    return Ok(Some(Protection { otk, ids, granted, under: key.mark() }));
+                }
                 Err(_) => fault = SecurityFault::NotOurKey,
             }
         }
@@ -187,11 +203,11 @@ impl Protection {
         eids
     }
 
-    /// What signs Map-Notifies to who subscribed with this Map-Request, and what tells its One-Time Key from others (RFC 9437
-    /// §7.1). `None`: it was handed to us as to an ETR, and the subscriber has another key.
+    /// What a subscription has of this Map-Request. `None`: it was handed to us as to an ETR, and the subscriber has another key.
     #[must_use]
-    pub fn pubsub_key(&self, nonce: u64) -> Option<(Key, u128)> {
-        self.granted.is_none().then(|| (self.otk.pubsub_key(nonce), self.otk.mark()))
+    pub fn association(&self, nonce: u64) -> Option<Association> {
+        let made = || Association { key: self.otk.pubsub_key(nonce), mark: self.otk.mark(), client: self.under };
+        self.granted.is_none().then(made)
     }
 
     /// Octets that [`sign`](Self::sign) adds at most.

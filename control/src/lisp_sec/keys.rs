@@ -27,7 +27,7 @@ use crate::wire::{
 const LENGTH: usize = 16;
 /// Key ID of Map-Notifies to a subscriber without a shared key: RFC 9437 §7.1 names none.
 const PUBSUB_KEY_ID: u8 = 0;
-/// What the mark of a One-Time Key is derived with: no nonce has this length.
+/// What the mark of a key is derived with: no nonce has this length.
 const MARK: &[u8] = b"mark";
 
 /// A secret shared by an ITR and a Map-Resolver, a Map-Resolver and a Map-Server, or a Map-Server and an ETR.
@@ -55,6 +55,12 @@ impl SharedKey {
     #[must_use]
     pub fn is_same_secret(&self, other: &Self) -> bool {
         self.secret == other.secret
+    }
+
+    /// What tells its secret from others, and nobody the secret, as long as that cannot be guessed.
+    #[must_use]
+    pub fn mark(&self) -> u128 {
+        u128::from_be_bytes(*expand(Hash::Sha256, &[MARK, &self.secret]))
     }
 }
 

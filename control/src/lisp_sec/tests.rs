@@ -226,7 +226,9 @@ fn keys_are_taken_from_those_who_share_one_and_handed_on_under_another() {
     assert_eq!((data.hmac, data.key_id, data.wrapping, data.eids.octets()), (2, 7, 2, &[0, 4, 0, 2][..]));
     assert_ne!(onward[8..32], by_itr[8..32]);
     let server = gate(&[("", key(7, "mr-ms-psk"))], vec![], false);
-    assert_eq!(admit(&server, &onward), protection);
+    let [here, there] = [&protection, &admit(&server, &onward)].map(|own| own.association(NONCE).unwrap());
+    assert_eq!((&here.key, here.mark), (&there.key, there.mark));
+    assert_ne!(here.client, there.client, "there the Map-Resolver asks");
     assert_eq!(format!("{protection:?}").matches("OneTimeKey(..)").count(), 1);
 }
 

@@ -81,6 +81,9 @@ faults! {
         SubscriptionDenied = "subscription-denied",
         /// A subscription to what the ETRs answer for themselves, or silence is kept about: answered as any other request.
         SubscriptionNotOurs = "subscription-not-proxied",
+        /// A subscription to what nobody has registered just now, where that is not to be told as such: answered as any other
+        /// request, and it ends none.
+        SubscriptionUnserved = "subscription-not-registered",
         /// A subscription to a prefix with more registered inside than one subscriber is told of: answered as any other request.
         SubscriptionTooWide = "subscription-too-wide",
         /// As many subscriptions as one xTR may have: answered as any other request.

@@ -8,7 +8,7 @@ use super::{
     Asked, MapServer, Output, SiteFault, UNSERVED_MINUTES, payload_max, reply_length,
     subscriptions::{Ask, PENDING_MAX, Said, first},
 };
-use crate::{rloc::routable, wire::MapRequest};
+use crate::rloc::routable;
 
 /// Octets of a Map-Notify beyond those of a Map-Reply with the same records: authentication data of the longest kind.
 pub(super) const BEYOND_REPLY: usize = 4 + 32;
@@ -37,15 +37,15 @@ impl MapServer {
         if !ends && rlocs.is_empty() {
             return Err(SiteFault::NoItrRloc);
         }
-        let key = asked.protection.and_then(|protection| protection.pubsub_key(request.nonce));
+        let of_its_own = asked.protection.and_then(|protection| protection.association(request.nonce));
         let (eid, nonce, source) = (record.eid, request.nonce, source.ip());
-        let ask = Ask { xtr, eid, nonce, ends, rlocs: &rlocs, source, key: key.as_ref() };
+        let ask = Ask { xtr, eid, nonce, ends, rlocs: &rlocs, source, own: of_its_own.as_ref() };
         let denied = self.registry.site_of(first(&ask.eid)).is_some_and(|(_, site)| self.registry.sites[site.0].denied);
         let permitted = own.permit(&ask).and(if denied { Err(SiteFault::SubscriptionDenied) } else { Ok(()) });
         if let Err(fault) = permitted {
             let taken = self.turn_away(fault, &ask, asked, todo)?;
             if fault == SiteFault::SubscriptionDenied {
-                self.end_denied(now, request, todo);
+                self.end_denied(now, asked, todo);
             }
             return Ok(taken);
         }
@@ -87,17 +87,20 @@ impl MapServer {
         Ok(true)
     }
 
-    /// A subscription whose renewal was answered otherwise ends, where it would not be taken as it stands either: a Map-Request
-    /// alone ends nobody's subscription. Its xTR is told, as it may not be the one that asked.
-    pub(super) fn end_denied(&mut self, now: Instant, request: &MapRequest, todo: &mut Vec<Output>) {
+    /// A subscription whose renewal was answered otherwise ends, where it would not be taken as it stands either, and that not for
+    /// the moment alone: a Map-Request ends nobody's subscription, nor does whoever cannot register. Its xTR is told, as it may
+    /// not be the one that asked.
+    pub(super) fn end_denied(&mut self, now: Instant, asked: &Asked<'_>, todo: &mut Vec<Output>) {
+        let Asked { request, source, protection, .. } = *asked;
         let wanted = request.records.first().filter(|record| record.notify).zip(request.xtr);
-        let Some((wanted, own)) = wanted.zip(self.subscriptions.as_ref()) else { return };
-        let (xtr, eid) = (wanted.1, wanted.0.eid);
-        let Some((number, rlocs)) = own.live(&(xtr, eid)) else { return };
-        let Some(source) = rlocs.first().copied() else { return };
-        let ask = Ask { xtr, eid, nonce: request.nonce, ends: false, rlocs, source, key: None };
-        let minutes = own.settings().temporary_minutes;
-        let denied = self.registry.denies(&eid) || !own.may_have(xtr, &eid) || self.said(now, &ask, minutes).is_err();
+        let Some(((record, xtr), own)) = wanted.zip(self.subscriptions.as_ref()) else { return };
+        let of_its_own = protection.and_then(|protection| protection.association(request.nonce));
+        let (eid, nonce, source) = (record.eid, request.nonce, source.ip());
+        let ask = Ask { xtr, eid, nonce, ends: false, rlocs: &[], source, own: of_its_own.as_ref() };
+        let Some((number, rlocs)) = own.renews(&ask) else { return };
+        let said = self.said(now, &Ask { rlocs, ..ask }, own.settings().temporary_minutes);
+        let refused = said.is_err_and(|fault| fault != SiteFault::SubscriptionUnserved);
+        let denied = self.registry.denies(&eid) || !own.may_have(xtr, &eid) || refused;
         if let Some(own) = self.subscriptions.as_mut().filter(|_| denied) {
             own.lose(now, number, todo);
         }
@@ -144,10 +147,8 @@ impl MapServer {
             Some((_, site)) if !registry.sites[site.0].etrs.is_empty() => return Err(NOT_OURS),
             Some((_, site)) => {
                 // That somebody failed to register is an answer; in a Map-Notify it would say that the subscription is lost.
-                let action = self.unserved_action(now, site).or(Err(NOT_OURS))?;
-                if action == Action::DropAuthFailure {
-                    return Err(NOT_OURS);
-                }
+                let action = self.unserved_action(now, site).ok().filter(|action| *action != Action::DropAuthFailure);
+                let action = action.ok_or(SiteFault::SubscriptionUnserved)?;
                 Mapping::negative(registry.gap(eid), Ttl::Minutes(UNSERVED_MINUTES), action)
             }
             None if self.unreachable == super::Unreachable::Silent => return Err(NOT_OURS),

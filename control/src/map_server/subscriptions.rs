@@ -45,6 +45,7 @@ use super::{
     },
 };
 use crate::{
+    lisp_sec::gate::Association,
     prefix_map::PrefixMap,
     rate::{Bucket, Rate},
     slab::Slab,
@@ -97,7 +98,13 @@ impl Publishing {
 }
 
 /// What a subscription is known by.
-pub(super) type Name = (XtrIdentity, EidPrefix);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Name {
+    xtr: XtrIdentity,
+    eid: EidPrefix,
+    /// The LISP-SEC key that it was asked for under, where no key is shared.
+    client: Option<u128>,
+}
 
 /// A Map-Notify that is not acknowledged yet.
 #[derive(Debug)]
@@ -155,8 +162,8 @@ pub(super) struct Ask<'a> {
     pub(super) rlocs: &'a [IpAddr],
     /// Where the Map-Request came from.
     pub(super) source: IpAddr,
-    /// Of a protected one: what its One-Time Key gives, and the mark of that key.
-    pub(super) key: Option<&'a (Key, u128)>,
+    /// Of a protected one: what that gives.
+    pub(super) own: Option<&'a Association>,
 }
 
 /// What the Map-Notify says that confirms a subscription.
@@ -188,8 +195,8 @@ pub(super) struct Subscriptions {
     by_name: BTreeMap<Name, u32>,
     asks: Asks,
     by_scope: PrefixMap<BTreeSet<u32>>,
-    /// How many of each xTR live.
-    live: BTreeMap<XtrIdentity, usize>,
+    /// How many of each xTR live, by the LISP-SEC key that they were asked for under.
+    live: BTreeMap<(XtrIdentity, Option<u128>), usize>,
     /// Those that have ended, the oldest first: as many as may live.
     ended: BTreeSet<(u64, u32)>,
     ends: u64,
@@ -265,8 +272,9 @@ impl Subscriptions {
     /// Whether a Map-Request with the N bit may be taken for a subscription: what is wrong is a fault (RFC 9437 §5).
     pub(super) fn permit(&self, ask: &Ask<'_>) -> Result<(), SiteFault> {
         let peer = self.peer(ask.xtr).ok_or(SiteFault::SubscriptionUnknown)?;
-        let known = self.by_name.get(&(ask.xtr, ask.eid)).map(|number| &self.table[*number]);
-        if known.is_some_and(|known| !is_newer(ask.nonce, known.nonce)) || self.has_asked(ask) {
+        let name = self.name(peer, ask);
+        let known = self.by_name.get(&name).map(|number| &self.table[*number]);
+        if known.is_some_and(|known| !is_newer(ask.nonce, known.nonce)) || self.has_asked(&name, ask.nonce) {
             return Err(SiteFault::SubscriptionReplayed);
         }
         self.is_signed(peer, ask)?;
@@ -274,12 +282,12 @@ impl Subscriptions {
             return Err(SiteFault::SubscriptionDenied);
         }
         let lives = known.is_some_and(|known| known.standing == Standing::Live);
-        if ask.ends || lives { Ok(()) } else { self.room(ask.xtr) }
+        if ask.ends || lives { Ok(()) } else { self.room(&name) }
     }
 
     /// Whether one more may live.
-    fn room(&self, xtr: XtrIdentity) -> Result<(), SiteFault> {
-        if self.live.get(&xtr).copied().unwrap_or(0) >= self.settings.each_max {
+    fn room(&self, name: &Name) -> Result<(), SiteFault> {
+        if self.live.get(&(name.xtr, name.client)).copied().unwrap_or(0) >= self.settings.each_max {
             return Err(SiteFault::SubscriptionsOfXtr);
         }
         if self.len() >= self.settings.all_max { Err(SiteFault::SubscriptionsFull) } else { Ok(()) }
@@ -296,9 +304,9 @@ impl Subscriptions {
         self.peer(xtr).is_some_and(|peer| self.allows(peer, eid))
     }
 
-    /// The subscription of this name that lives, with where it is told.
-    pub(super) fn live(&self, name: &Name) -> Option<(u32, &[IpAddr])> {
-        let number = *self.by_name.get(name)?;
+    /// The subscription that lives and that this Map-Request would renew, with where it is told.
+    pub(super) fn renews(&self, ask: &Ask<'_>) -> Option<(u32, &[IpAddr])> {
+        let number = *self.by_name.get(&self.name(self.peer(ask.xtr)?, ask))?;
         let one = self.table.get(number).filter(|one| one.standing == Standing::Live)?;
         Some((number, &one.rlocs))
     }
@@ -327,11 +335,12 @@ impl Subscriptions {
         self.temporary.extend(until.map(|until| (until, number)));
     }
 
-    fn count_down(&mut self, xtr: XtrIdentity) {
-        if let Some(count) = self.live.get_mut(&xtr) {
+    fn count_down(&mut self, name: &Name) {
+        let whose = (name.xtr, name.client);
+        if let Some(count) = self.live.get_mut(&whose) {
             *count -= 1;
             if *count == 0 {
-                self.live.remove(&xtr);
+                self.live.remove(&whose);
             }
         }
     }
@@ -348,9 +357,9 @@ impl Subscriptions {
         let one = &mut self.table[number];
         one.pending.clear();
         one.standing = Standing::Ended { place: self.ends };
-        let (xtr, eid) = one.name;
-        todo.push(Output::Unsubscribed { xtr, eid });
-        self.count_down(xtr);
+        let name = one.name;
+        todo.push(Output::Unsubscribed { xtr: name.xtr, eid: name.eid });
+        self.count_down(&name);
         self.ended.insert((self.ends, number));
         if self.ended.len() > self.settings.all_max
             && let Some((_, oldest)) = self.ended.first().copied()
@@ -368,7 +377,7 @@ impl Subscriptions {
             Standing::Ended { place } => drop(self.ended.remove(&(place, number))),
             Standing::Live => {
                 self.unwatch(number);
-                self.count_down(name.0);
+                self.count_down(&name);
             }
             Standing::Asked { place, .. } => {
                 self.unwatch(number);
@@ -393,8 +402,13 @@ impl Subscriptions {
         saved::put(&self.table[number], &mut self.journal);
     }
 
-    /// All that live, from this one on.
-    pub(super) fn iter_from(&self, from: Bound<Name>) -> impl Iterator<Item = Subscriber<'_>> {
+    /// All that live, from this one on; those of one xTR and prefix count as one.
+    pub(super) fn iter_from(&self, from: Bound<(XtrIdentity, EidPrefix)>) -> impl Iterator<Item = Subscriber<'_>> {
+        let from = match from {
+            Bound::Included((xtr, eid)) => Bound::Included(Name { xtr, eid, client: None }),
+            Bound::Excluded((xtr, eid)) => Bound::Excluded(Name { xtr, eid, client: Some(u128::MAX) }),
+            Bound::Unbounded => Bound::Unbounded,
+        };
         let all = self.by_name.range((from, Bound::Unbounded)).map(|(_, number)| &self.table[*number]);
         all.filter(|one| one.standing == Standing::Live).map(Subscription::show)
     }
@@ -410,8 +424,8 @@ impl Subscriptions {
 impl Subscription {
     fn show(&self) -> Subscriber<'_> {
         Subscriber {
-            xtr: self.name.0,
-            eid: self.name.1,
+            xtr: self.name.xtr,
+            eid: self.name.eid,
             rlocs: &self.rlocs,
             nonce: self.nonce,
             since: self.since,

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Instant};
 
-use altitude_dataplane::mapping::{Eid, EidPrefix};
+use altitude_dataplane::mapping::{Action, Eid, EidPrefix};
 
 use super::{
     InUse, Left, Output, PubSubFault, RENEW_EVERY, SPACING_FIRST, Standing, Subscriber, TRIES_MAX, standing::Try,
@@ -70,7 +70,8 @@ impl Subscriber {
         let Some(one) = self.list.remove(eid) else { return };
         self.deadlines.remove(&(one.due, *eid));
         let mut last = one.next_nonce().wrapping_sub(1);
-        if one.standing == Standing::Live {
+        // A Map-Server that refused a renewal may have kept what was before.
+        if one.standing != Standing::Silent && one.notifies > 0 {
             last = last.wrapping_add(1);
             let (sealed, security) = seal(self.settings.security.as_ref(), last, one.algorithm, random);
             let key = sealed.filter(|_| self.settings.keys.is_empty()).map(|sealed| sealed.pubsub_key(last));
@@ -88,26 +89,33 @@ impl Subscriber {
         self.forgotten.insert(*eid, last);
     }
 
-    /// A Map-Reply that counts ends what lived: nothing more is taken of it.
+    /// A Map-Reply that counts is the answer. What lived ends with it only where LISP-SEC proves it, and not with action 5: that
+    /// may be so for the moment. Else the Map-Server tells by a Map-Notify if it has ended it, and what it publishes is taken.
     pub(super) fn replied(&mut self, now: Instant, reply: &MapReply, octets: &[u8], todo: &mut Vec<Output>) {
         let Some(eid) = self.outstanding.get(&reply.nonce).copied() else { return };
         let Some(one) = self.list.get_mut(&eid) else { return };
+        let mut ends = false;
         let sealed = one.asked(reply.nonce).and_then(|asked| asked.sealed.as_ref());
         if let Some((sealed, asking)) = sealed.zip(self.settings.security.as_ref()) {
             let proof = sealed.verify(reply, octets);
             let is_enough =
-                |signed: bool| if signed || asking.downgrade { Ok(()) } else { Err(SecurityFault::Stripped) };
-            if let Err(fault) = proof.and_then(|proof| is_enough(proof.signed)) {
-                if fault == SecurityFault::Algorithm {
-                    one.algorithm = asking.after(sealed);
+                |signed: bool| if signed || asking.downgrade { Ok(signed) } else { Err(SecurityFault::Stripped) };
+            ends = match proof.and_then(|proof| is_enough(proof.signed)) {
+                Ok(signed) => signed && reply.records.iter().any(|record| record.action != Action::DropAuthFailure),
+                Err(fault) => {
+                    if fault == SecurityFault::Algorithm {
+                        one.algorithm = asking.after(sealed);
+                    }
+                    return todo.push(Output::Insecure(fault));
                 }
-                return todo.push(Output::Insecure(fault));
-            }
+            };
         }
-        one.notifies = 0;
-        one.keys.clear();
+        if ends {
+            one.notifies = 0;
+            one.keys.clear();
+            self.set_scope(&eid, eid);
+        }
         self.settle(&eid);
-        self.set_scope(&eid, eid);
         self.stand(now, &eid, Standing::Refused, todo);
         self.set_due(&eid, now + RENEW_EVERY);
         todo.push(Output::Drop(PubSubFault::Refused));

@@ -12,7 +12,7 @@ use crate::{
     wire::{AuthenticationError, Form, Key, MapNotify},
 };
 
-/// Keys tried at most on one message: nonces of as many subscriptions are near each other.
+/// Subscriptions whose keys are tried on one message, up to three of each: nonces of two lie far apart, but for what is forged.
 const TRIALS_MAX: usize = 16;
 
 /// Whose a Map-Notify is.
@@ -146,12 +146,12 @@ impl Subscriber {
         let mut nearest: Option<(u64, Found)> = None;
         let mut trials = 0;
         let mut signed = |one: &One| match shared {
-            Some(key) => Some((By::Shared, key.clone())),
+            Some(key) => Ok((By::Shared, key.clone())),
             // A MAC is computed only where the nonce could be right, and not for ever.
-            None if trials == TRIALS_MAX => None,
+            None if trials == TRIALS_MAX => Err(PubSubFault::Crowded),
             None => {
                 trials += 1;
-                signer(one, message, octets)
+                signer(one, message, octets).ok_or(PubSubFault::Mac)
             }
         };
         for (eid, one) in self.candidates(&first, message.nonce) {
@@ -162,7 +162,7 @@ impl Subscriber {
             // The news of the end has the nonce of what was not acknowledged.
             let again = mac == one.seen_mac;
             if message.nonce == one.seen && one.notifies > 0 && (again || is_lost(&message.records, &eid)) {
-                let (by, key) = signed(one).ok_or(PubSubFault::Mac)?;
+                let (by, key) = signed(one)?;
                 return Ok(Found { whose: if again { Whose::Repeated } else { Whose::Of(eid) }, by, key });
             }
             if !is_newer(message.nonce, one.seen) {
@@ -173,8 +173,8 @@ impl Subscriber {
             let taken = one.confirms(message.nonce) || (one.notifies > 0 && ahead <= NONCES_AHEAD_MAX);
             if taken && nearest.as_ref().is_none_or(|(other, _)| ahead < *other) {
                 match signed(one) {
-                    Some((by, key)) => nearest = Some((ahead, Found { whose: Whose::Of(eid), by, key })),
-                    None => fault = PubSubFault::Mac,
+                    Ok((by, key)) => nearest = Some((ahead, Found { whose: Whose::Of(eid), by, key })),
+                    Err(why) => fault = why,
                 }
             }
         }
@@ -187,7 +187,8 @@ impl Subscriber {
         candidates.extend(self.list.within(eid).filter(|(inside, _)| inside != eid));
         // A publication may be of a prefix beside the one asked for, where the answer spoke of a wider one.
         let beside = self.scopes.all_covering(eid).flat_map(|(_, asked)| asked);
-        let asked = beside.chain(self.outstanding.get(&nonce));
+        let is_there = |asked: &EidPrefix| asked.covers(eid) || eid.covers(asked);
+        let asked = beside.chain(self.outstanding.get(&nonce)).filter(|asked| !is_there(asked));
         candidates.extend(asked.filter_map(|asked| Some((*asked, self.list.get(asked)?))));
         candidates
     }

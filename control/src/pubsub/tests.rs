@@ -384,23 +384,27 @@ fn a_map_reply_refuses() {
     assert_eq!(faults(&world.notify(0x101, vec![gone(PREFIX)])), [PubSubFault::Unrelated], "nobody waits for it");
 }
 
-/// PS-4: where the renewal of one that lives is refused, it ends: its publications are not taken any more, until it is confirmed
-/// anew.
+/// PS-4, PS-5: where the renewal of one that lives is refused without a proof, that may be anybody's word: it is renewed later, and
+/// what its Map-Server publishes counts, until that says that it has ended.
 #[test]
-fn a_refused_renewal_ends_what_lived() {
+fn a_refused_renewal_ends_what_lived_only_where_the_map_server_says_so() {
     let mut world = World::live();
     world.now += RENEW_EVERY;
     assert_eq!(requests(&world.step(Input::Wake))[0].nonce, 0x102);
     let outputs = world.refuse(0x102);
     assert_eq!(outputs, [Output::Stands(eid(PREFIX), Standing::Refused), Output::Drop(PubSubFault::Refused)]);
     let news = || vec![at(PREFIX, [240, 0, 254, 22])];
-    for nonce in [0x102, 0x103] {
-        assert_eq!(world.notify(nonce, news()), [Output::Drop(PubSubFault::Unrelated)]);
-    }
-    world.now += RENEW_EVERY;
-    assert_eq!(requests(&world.step(Input::Wake))[0].nonce, 0x103);
-    assert_eq!(installed(&world.notify(0x103, news())), news());
-    assert_eq!(installed(&world.notify(0x104, news())), news(), "it lives again");
+    assert_eq!(world.subscriber.due(), Some(world.now + RENEW_EVERY));
+    assert_eq!(installed(&world.notify(0x102, news())), news());
+    assert_eq!(world.standing(), Standing::Live);
+    let ended = Mapping::negative(eid(PREFIX), Ttl::Minutes(1), Action::DropAuthFailure);
+    assert_eq!(faults(&world.notify(0x103, vec![ended])), [PubSubFault::Lost]);
+    assert_eq!(world.notify(0x104, news()), [Output::Drop(PubSubFault::Unrelated)]);
+    world.now += FIRST_AFTER;
+    assert_eq!(requests(&world.step(Input::Wake))[0].nonce, 0x104);
+    world.refuse(0x104);
+    let outputs = world.step(Input::Stop);
+    assert_eq!(requests(&outputs), [] as [&MapRequest; 0], "there is nothing to end");
 }
 
 /// PS-10: a step works on so many whose time has come, and the others are due at once.

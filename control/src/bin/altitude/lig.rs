@@ -72,8 +72,8 @@ pub(crate) enum LigError {
     )]
     Silence(String, IpAddr, IpAddr, &'static str),
     /// Somebody answered without proof.
-    #[error("the answer about {0} was not believed ({1}): somebody on the way may be lying, or speaks no LISP-SEC")]
-    Unproven(String, &'static str),
+    #[error("not believed: the answer about {0}; somebody on the way may be lying, or speaks no LISP-SEC{1}")]
+    Unproven(String, String),
     /// Standard output.
     #[error("cannot print: {0}")]
     Print(io::Error),
@@ -92,13 +92,13 @@ pub(crate) fn lig(arguments: &cli::Lig) -> Result<(), LigError> {
         Some(rloc) => return Err(LigError::Families(rloc, server.ip(), "--rloc")),
     };
     let security = security(arguments)?;
-    let (mut answers, mut silent, mut unproven) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut answers, mut failed) = (Vec::new(), Failed::default());
     for eid in eids {
         let (answer, refused) = ask(arguments, server, rloc, eid, security.clone())?;
         match (&answer, refused) {
             (Some(_), _) => {}
-            (None, Some((_, fault))) => unproven.push((text(eid), fault.name())),
-            (None, None) => silent.push(text(eid)),
+            (None, Some((_, fault))) => failed.unproven.push(format!("{} ({})", text(eid), fault.name())),
+            (None, None) => failed.silent.push(text(eid)),
         }
         if !arguments.json {
             print(&table(arguments, eid, answer.as_ref(), refused))?;
@@ -108,15 +108,32 @@ pub(crate) fn lig(arguments: &cli::Lig) -> Result<(), LigError> {
     if arguments.json {
         print(&format!("{:#}\n", json!({ "answers": answers })))?;
     }
-    if let Some((_, fault)) = unproven.first() {
-        let all: Vec<&str> = unproven.iter().map(|(eid, _)| eid.as_str()).collect();
-        return Err(LigError::Unproven(all.join(", "), fault));
-    }
     let hint = match security {
         Some(_) => "Does it share the key of this question, under the same Key ID?",
         None => "With strict LISP-SEC it takes no question without a key: --lisp-sec-key-file, or --config",
     };
-    if silent.is_empty() { Ok(()) } else { Err(LigError::Silence(silent.join(", "), server.ip(), rloc, hint)) }
+    failed.verdict(server.ip(), rloc, hint)
+}
+
+/// The EIDs about which nothing is known.
+#[derive(Debug, Default)]
+struct Failed {
+    /// Nobody answered.
+    silent: Vec<String>,
+    /// Somebody did without proof; each with what was wrong.
+    unproven: Vec<String>,
+}
+
+impl Failed {
+    /// The error that names them all.
+    fn verdict(&self, server: IpAddr, rloc: IpAddr, hint: &'static str) -> Result<(), LigError> {
+        let silent = self.silent.join(", ");
+        if !self.unproven.is_empty() {
+            let rest = if silent.is_empty() { silent } else { format!(". No answer at all about {silent}") };
+            return Err(LigError::Unproven(self.unproven.join(", "), rest));
+        }
+        if silent.is_empty() { Ok(()) } else { Err(LigError::Silence(silent, server, rloc, hint)) }
+    }
 }
 
 /// How the question is protected.
@@ -134,7 +151,7 @@ fn security(arguments: &cli::Lig) -> Result<Option<Asking>, LigError> {
         return Err(wrong(format!("its first line has {} octets", secret.len())));
     }
     let key = SharedKey::new(arguments.lisp_sec_key_id, secret.as_bytes());
-    Ok(Some(Asking { key, algorithms: vec![Hash::Sha256, Hash::Sha1], downgrade: false }))
+    Ok(Some(Asking { key, algorithms: vec![Hash::Sha256, Hash::Sha1], downgrade: arguments.lisp_sec_downgrade }))
 }
 
 /// The first address of every EID-prefix of the router on this machine.
@@ -310,5 +327,25 @@ fn print(text: &str) -> Result<(), LigError> {
         // A reader that has seen enough, such as `head`, is no failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(LigError::Print(error)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What failed is named whole, whatever else failed, each with its own reason.
+    #[test]
+    fn every_eid_without_an_answer_is_named() {
+        let all = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let said = |silent: &[&str], unproven: &[&str]| {
+            let failed = Failed { silent: all(silent), unproven: all(unproven) };
+            failed.verdict([240, 0, 254, 1].into(), [240, 0, 254, 2].into(), "hint").map_err(|error| error.to_string())
+        };
+        assert_eq!(said(&[], &[]), Ok(()));
+        let silent = said(&["3.3.3.3", "4.4.4.4"], &[]).unwrap_err();
+        assert!(silent.contains("3.3.3.3, 4.4.4.4") && silent.contains("240.0.254.1") && silent.contains("hint"));
+        let both = said(&["3.3.3.3"], &["1.1.1.1 (mac)", "2.2.2.2 (stripped)"]).unwrap_err();
+        assert!(["1.1.1.1 (mac)", "2.2.2.2 (stripped)", "3.3.3.3"].iter().all(|text| both.contains(text)), "{both}");
     }
 }

@@ -186,9 +186,10 @@ fn peer(item: &SubscriberDraft, common: &[Key], around: &Around<'_>, findings: &
     let owner = format!("subscriber {}", item.xtr_id.value);
     let keys = key::keys(&owner, place, (item.key.as_ref(), item.keys.as_deref()), around.folder, findings)?;
     let keys = if keys.is_empty() { common.to_vec() } else { keys };
-    let signs = !keys.is_empty() || around.is_asked();
-    if !signs {
-        let remedy = "add key = { secret-file = \"PATH\" } to it, or to [pubsub] for all, or [[lisp-sec.client]]";
+    // An xTR-ID alone is a claim: LISP-SEC proves whose key a Map-Request came under, and nothing of xTR-IDs.
+    if keys.is_empty() {
+        let remedy = "add key = { secret-file = \"PATH\" } to it, or to [pubsub] for all: an xTR-ID proves nothing, \
+                      with [[lisp-sec.client]] either";
         findings.wrong(place, format!("{owner} has no key"), remedy);
     }
     let given = item.eid_prefixes.as_deref().unwrap_or_default();
@@ -200,5 +201,5 @@ fn peer(item: &SubscriberDraft, common: &[Key], around: &Around<'_>, findings: &
         );
     }
     let eids = prefixes(given, item.instance.as_ref(), findings);
-    signs.then_some(Peer { xtr_id: Some(xtr_id.to_be_bytes()), keys, eids })
+    (!keys.is_empty()).then(|| Peer { xtr_id: Some(xtr_id.to_be_bytes()), keys, eids })
 }

@@ -82,8 +82,8 @@ impl Asks {
 
 impl Subscriptions {
     /// Whether this very Map-Request came before, and is not proven yet.
-    pub(super) fn has_asked(&self, ask: &Ask<'_>) -> bool {
-        self.asks.of(&(ask.xtr, ask.eid)).any(|number| self.table[number].nonce == ask.nonce)
+    pub(super) fn has_asked(&self, name: &Name, nonce: u64) -> bool {
+        self.asks.of(name).any(|number| self.table[number].nonce == nonce)
     }
 
     /// Takes in a subscription that was [permitted](Self::permit), and confirms it.
@@ -108,7 +108,8 @@ impl Subscriptions {
         record: Mapping,
         todo: &mut Vec<Output>,
     ) {
-        let known = self.by_name.contains_key(&(ask.xtr, ask.eid));
+        let Some(peer) = self.peer(ask.xtr) else { return };
+        let known = self.by_name.contains_key(&self.name(peer, ask));
         let Some(number) = self.enter(now, ask, &[]) else { return };
         self.table[number].rlocs = vec![ask.source];
         self.send(now, number, vec![record], todo);
@@ -118,7 +119,8 @@ impl Subscriptions {
     }
 
     fn enter(&mut self, now: Instant, ask: &Ask<'_>, records: &[Mapping]) -> Option<u32> {
-        let (peer, name) = (self.peer(ask.xtr)?, (ask.xtr, ask.eid));
+        let peer = self.peer(ask.xtr)?;
+        let name = self.name(peer, ask);
         let oldest = self.asks.by_age.first_key_value().map(|(_, number)| *number);
         let oldest = oldest.filter(|_| self.asks.by_age.len() >= ASKS_MAX);
         let of_name = self.asks.of(&name).next().filter(|_| self.asks.of(&name).count() >= ASKS_OF_NAME_MAX);
@@ -175,7 +177,7 @@ impl Subscriptions {
             return;
         }
         let lives = before.is_some_and(|before| self.table[before].standing == Standing::Live);
-        if let Some(fault) = self.room(name.0).err().filter(|_| !lives) {
+        if let Some(fault) = self.room(&name).err().filter(|_| !lives) {
             self.remove(number);
             return todo.push(Output::Drop(fault));
         }
@@ -185,7 +187,7 @@ impl Subscriptions {
         let one = &mut self.table[number];
         (one.nonce, one.since) = (nonce, since);
         if let Some(by) = one.rlocs.get(one.turn).copied() {
-            todo.push(Output::Subscribed { xtr: name.0, eid: name.1, by });
+            todo.push(Output::Subscribed { xtr: name.xtr, eid: name.eid, by });
         }
         self.go_live(number);
         self.queue(number);
@@ -202,7 +204,7 @@ impl Subscriptions {
         }
         self.set_until(number, until);
         self.by_name.insert(name, number);
-        *self.live.entry(name.0).or_default() += 1;
+        *self.live.entry((name.xtr, name.client)).or_default() += 1;
     }
 
     /// The nonce of the next publication. Those that the xTR is using for asks of its own are left out: it would take one of the

@@ -1,14 +1,19 @@
 //! What signs the Map-Notifies of a subscription: a key that was shared beforehand, or one that was made of the One-Time Key of
 //! its Map-Request. Such a key is good for one subscription, until it is renewed with another one.
 //!
+//! An xTR-ID is claimed, and what LISP-SEC proves is whose key the Map-Request came under: of a Map-Resolver, or of an ITR. So
+//! that key is a part of what the subscription is known by ([`Name`]), and who has another one has other subscriptions.
+//!
 //! A One-Time Key is good once. As many as there may be subscriptions, and some, are remembered, over a restart too; what tells
-//! them apart gives none of them away.
+//! them apart gives none of them away. It is used up by being asked with, acknowledged or not, so a client of LISP-SEC can turn all
+//! of them over, as fast as the limits let it ask. That costs room in the file, and lets in nothing old: an old Map-Request is
+//! stopped by the nonce of its name first, and to be taken it would have to be acknowledged under its key.
 //!
 //! Source: RFC 9437 §7.1.
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::{Ask, SiteFault, Subscriptions, saved};
+use super::{Ask, Name, SiteFault, Subscriptions, saved};
 use crate::wire::Key;
 
 /// One-Time Keys that are remembered in any case.
@@ -61,15 +66,21 @@ impl Subscriptions {
         if !self.settings.peers[peer].keys.is_empty() {
             return Ok(());
         }
-        let (_, mark) = ask.key.ok_or(SiteFault::SubscriptionUnknown)?;
-        if self.used.marks.contains(mark) { Err(SiteFault::SubscriptionKeyUsed) } else { Ok(()) }
+        let own = ask.own.ok_or(SiteFault::SubscriptionUnknown)?;
+        if self.used.marks.contains(&own.mark) { Err(SiteFault::SubscriptionKeyUsed) } else { Ok(()) }
     }
 
     /// The key that the subscription shall have for itself; its One-Time Key is used from now on.
     pub(super) fn take_key(&mut self, peer: usize, ask: &Ask<'_>) -> Option<Key> {
-        let (key, mark) = ask.key.filter(|_| self.settings.peers[peer].keys.is_empty())?;
-        self.use_mark(*mark);
-        Some(key.clone())
+        let own = ask.own.filter(|_| self.settings.peers[peer].keys.is_empty())?;
+        self.use_mark(own.mark);
+        Some(own.key.clone())
+    }
+
+    /// What a subscription of this peer to what is asked for is known by.
+    pub(super) fn name(&self, peer: usize, ask: &Ask<'_>) -> Name {
+        let own = ask.own.filter(|_| self.settings.peers[peer].keys.is_empty());
+        Name { xtr: ask.xtr, eid: ask.eid, client: own.map(|own| own.client) }
     }
 
     pub(super) fn use_mark(&mut self, mark: u128) {

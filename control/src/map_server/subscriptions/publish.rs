@@ -134,7 +134,7 @@ impl Subscriptions {
 
     /// Ends a subscription whose xTR cannot be told, or may not be told any more: one Map-Notify says so, once (RFC 9437 §5).
     pub(in crate::map_server) fn lose(&mut self, now: Instant, number: u32, todo: &mut Vec<Output>) {
-        let (_, eid) = self.table[number].name;
+        let eid = self.table[number].name.eid;
         let lost = Mapping::negative(eid, Ttl::Minutes(LOST_MINUTES), Action::DropAuthFailure);
         self.table[number].nonce = self.next_nonce(number);
         self.send(now, number, vec![lost], todo);

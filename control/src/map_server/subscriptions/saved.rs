@@ -15,23 +15,24 @@ use crate::{
 
 /// Flag: it has ended, and only its nonce is kept.
 const ENDED: u8 = 1;
-/// Flag: its own key stands before its RLOCs.
+/// Flag: its own key and the mark of its LISP-SEC key stand before its RLOCs.
 const KEYED: u8 = 2;
 /// Octets of such a key, as LISP-SEC derives it.
 const SECRET: usize = 16;
 
 pub(super) fn put(one: &Subscription, out: &mut Vec<u8>) {
-    let (xtr, eid) = &one.name;
+    let Name { xtr, eid, client } = &one.name;
     frame(out, SUBSCRIPTION, |out| {
         out.extend(xtr.xtr_id);
         out.extend(xtr.site_id.to_be_bytes());
         put_eid(out, eid);
         put_eid(out, &one.scope);
         out.extend(one.nonce.to_be_bytes());
-        let key = one.key.as_ref().and_then(|key| <[u8; SECRET]>::try_from(key.secret()).ok());
+        let own = one.key.as_ref().zip(*client);
+        let own = own.and_then(|(key, client)| Some((<[u8; SECRET]>::try_from(key.secret()).ok()?, client)));
         let ended = if one.standing == Standing::Live { 0 } else { ENDED };
-        out.push(ended | if key.is_some() { KEYED } else { 0 });
-        out.extend(key.into_iter().flatten());
+        out.push(ended | if own.is_some() { KEYED } else { 0 });
+        out.extend(own.into_iter().flat_map(|(key, client)| key.into_iter().chain(client.to_be_bytes())));
         for rloc in &one.rlocs {
             put_address(out, *rloc);
         }
@@ -55,13 +56,15 @@ struct Read {
 fn read(mut fields: Fields<'_>) -> Option<Read> {
     let xtr = XtrIdentity { xtr_id: fields.array()?, site_id: fields.u64()? };
     let (eid, scope, nonce, flags) = (fields.eid()?, fields.eid()?, fields.u64()?, fields.u8()?);
-    let key = if flags & KEYED == 0 { None } else { Some(fields.array::<SECRET>()?) };
+    let keyed = flags & KEYED != 0;
+    let key = if keyed { Some(fields.array::<SECRET>()?) } else { None };
     let key = key.map(|secret| Key::new(0, Algorithm::Sha256, &secret));
+    let client = if keyed { Some(u128::from_be_bytes(fields.array()?)) } else { None };
     let mut rlocs = Vec::new();
     while !fields.is_empty() && rlocs.len() < RLOCS_MAX {
         rlocs.push(fields.address()?);
     }
-    Some(Read { name: (xtr, eid), scope, nonce, flags, key, rlocs })
+    Some(Read { name: Name { xtr, eid, client }, scope, nonce, flags, key, rlocs })
 }
 
 impl Subscriptions {
@@ -118,15 +121,16 @@ impl Subscriptions {
 
     /// Of one that may not be any more the nonce is kept: the configuration may be another one than before.
     fn take_back(&mut self, now: Instant, registry: &Registry, read: Read) {
-        let Read { name, scope, nonce, flags, key, rlocs } = read;
-        let Some(peer) = self.peer(name.0) else { return };
+        let Read { mut name, scope, nonce, flags, key, rlocs } = read;
+        let Some(peer) = self.peer(name.xtr) else { return };
         // A key that is shared now takes the place of its own; without any it cannot be told.
         let shared = !self.settings.peers[peer].keys.is_empty();
         let key = key.filter(|_| !shared);
+        name.client = name.client.filter(|_| !shared);
         if let Some(before) = self.by_name.get(&name).copied() {
             self.remove(before);
         }
-        let allowed = self.allows(peer, &name.1) && !registry.denies(&name.1) && self.room(name.0).is_ok();
+        let allowed = self.allows(peer, &name.eid) && !registry.denies(&name.eid) && self.room(&name).is_ok();
         let allowed = allowed && (shared || key.is_some());
         let one = Subscription { nonce, key, rlocs, ..Subscription::new(now, name, peer, scope, Standing::Live) };
         let number = self.table.insert(one);

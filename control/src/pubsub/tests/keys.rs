@@ -43,7 +43,7 @@ fn asked(outputs: &[Output]) -> (u64, Protection) {
 }
 
 fn key_of((nonce, protection): &(u64, Protection)) -> Key {
-    protection.pubsub_key(*nonce).unwrap().0
+    protection.association(*nonce).unwrap().key
 }
 
 /// A Map-Notify comes that is signed with the key, under a Key ID of the Map-Server's own choice.
@@ -86,7 +86,7 @@ fn map_notifies_count_under_the_key_of_their_request_alone() {
     let first = asked(&step(world.at(1), Input::Wake));
     let second = asked(&step(world.at(3), Input::Wake));
     assert_ne!(key_of(&first), key_of(&second), "each try has a One-Time Key of its own");
-    let strange = [key(), key_of(&second), second.1.pubsub_key(first.0).unwrap().0];
+    let strange = [key(), key_of(&second), second.1.association(first.0).unwrap().key];
     for wrong in strange {
         assert_eq!(hear(&mut world, &wrong, first.0, news(66)), [Output::Drop(PubSubFault::Mac)]);
     }
@@ -131,6 +131,40 @@ fn the_end_is_confirmed_under_its_own_key() {
     assert!(!world.subscriber.has_left());
     assert!(thanked(&hear(&mut world, &key_of(&request), request.0, news(21)), &key_of(&request)));
     assert!(world.subscriber.has_left());
+}
+
+/// PS-4, PS-5: a refusal that is signed ends what lived; with action 5 it may be so for the moment alone, as where nobody managed to
+/// register, and what is published then counts.
+#[test]
+fn a_signed_refusal_ends_what_lived_unless_it_may_pass() {
+    for (action, ends) in [(Action::DropPolicyDenied, true), (Action::DropAuthFailure, false)] {
+        let (mut world, nonce, before) = live();
+        world.now += RENEW_EVERY;
+        let renewal = asked(&step(&mut world, Input::Wake));
+        let mut reply = MapReply::negative(renewal.0, eid(PREFIX), Ttl::Minutes(1), action);
+        renewal.1.sign(&mut reply, eid(PREFIX), false);
+        step(&mut world, Input::Replied { reply: &reply, octets: &reply.encode() });
+        assert_eq!(world.standing(), Standing::Refused);
+        let expected = if ends { Vec::new() } else { news(22) };
+        assert_eq!(installed(&hear(&mut world, &before, nonce + 1, news(22))), expected, "{action:?}");
+        // What the Map-Server may still have is ended there.
+        let left = step(&mut world, Input::Stop);
+        assert_eq!(requests(&left).len(), usize::from(!ends), "{action:?}");
+    }
+}
+
+/// PS-10: of so many subscriptions that a Map-Notify may be of the keys are tried; that there were more is told apart from a bad
+/// authentication.
+#[test]
+fn keys_of_so_many_subscriptions_are_tried() {
+    for (count, fault) in [(16, PubSubFault::Mac), (17, PubSubFault::Crowded)] {
+        let fixed = (0..count).map(|number| eid(&format!("198.51.{number}.0/24"))).collect();
+        let mut world = World::new(Settings { fixed, ..secured() });
+        let outputs = step(world.at(1), Input::Wake);
+        assert!(requests(&outputs).iter().all(|request| request.nonce == 0x101));
+        let outputs = hear(&mut world, &key(), 0x101, vec![at("198.51.0.0/16", [240, 0, 254, 66])]);
+        assert_eq!(outputs, [Output::Drop(fault)], "{count}");
+    }
 }
 
 /// PS-9, PS-4, SEC-7: a Map-Reply refuses a protected subscription only if it is signed as LISP-SEC has it.

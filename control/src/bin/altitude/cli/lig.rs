@@ -38,13 +38,18 @@ pub(crate) struct Lig {
     pub(crate) source: Option<IpAddr>,
 
     /// File whose first line is the secret that the Map-Resolver shares with us: asks with LISP-SEC, and takes no answer without
-    /// proof.
+    /// proof of all of it.
     #[arg(long, value_name = "PATH", conflicts_with = "config")]
     pub(crate) lisp_sec_key_file: Option<PathBuf>,
 
     /// Key ID of that secret.
     #[arg(long, value_name = "ID", default_value_t = 1, requires = "lisp_sec_key_file")]
     pub(crate) lisp_sec_key_id: u8,
+
+    /// Takes answers of which the EID-prefixes alone are proven too: the Map-Server says that an ETR cannot sign the rest. With
+    /// --config its downgrade counts.
+    #[arg(long, requires = "lisp_sec_key_file", conflicts_with = "config")]
+    pub(crate) lisp_sec_downgrade: bool,
 
     /// The router's configuration file, whose [lisp-sec] has the key and the algorithms: asks as the router does.
     #[arg(long, value_name = "PATH")]

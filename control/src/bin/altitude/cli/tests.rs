@@ -218,3 +218,20 @@ fn flags_of_lisp_sec_win_over_the_file() {
         assert_eq!(strict(file, flags), expected, "{file} {flags:?}");
     }
 }
+
+/// The downgrade of a question belongs to a key on the command line; a configuration has its own.
+#[test]
+fn lig_takes_a_downgrade_with_a_key_alone() {
+    let lig = |flags: &[&str]| {
+        let all = ["altitude", "lig", "2.2.2.2", "-m", "240.0.254.40"].iter().chain(flags);
+        Cli::try_parse_from(all).map(|cli| match cli.command {
+            Command::Lig(lig) => lig.lisp_sec_downgrade,
+            other => panic!("{other:?} is not lig"),
+        })
+    };
+    assert!(!lig(&["--lisp-sec-key-file=k"]).unwrap());
+    assert!(lig(&["--lisp-sec-key-file=k", "--lisp-sec-downgrade"]).unwrap());
+    for refused in [&["--lisp-sec-downgrade"][..], &["--config=c", "--lisp-sec-downgrade"]] {
+        assert!(lig(refused).is_err(), "{refused:?}");
+    }
+}

@@ -14,9 +14,16 @@ fn keyless() -> Settings {
     Settings { publishing: Some(Publishing::new(peers)), journal: true, ..publishing() }
 }
 
+/// The secret of an ITR, and the one of another ITR.
+const ITRS: [&[u8]; 2] = [b"of the ITR", b"of another ITR"];
+
 /// What a Map-Request with this nonce comes with, and the key that its ITR makes of it; `seed` stands for the One-Time Key.
 fn sealed(nonce: u64, seed: u64) -> (Protection, Key) {
-    let key = SharedKey::new(9, b"of the ITR");
+    sealed_by(ITRS[0], nonce, seed)
+}
+
+fn sealed_by(secret: &[u8], nonce: u64, seed: u64) -> (Protection, Key) {
+    let key = SharedKey::new(9, secret);
     let asking = Asking { key: key.clone(), algorithms: vec![Hash::Sha256], downgrade: false };
     let (sealed, octets) = asking.seal(nonce, 0, &mut || seed);
     let clients = vec![Client { from: vec![], keys: vec![key] }];
@@ -38,7 +45,11 @@ fn signed(outputs: &[Output], key: &Key) -> Option<MapNotify> {
 
 impl World {
     fn ask_sealed(&mut self, request: &MapRequest, seed: u64) -> (Vec<Output>, Key) {
-        let (protection, key) = sealed(request.nonce, seed);
+        self.ask_by(ITRS[0], request, seed)
+    }
+
+    fn ask_by(&mut self, secret: &[u8], request: &MapRequest, seed: u64) -> (Vec<Output>, Key) {
+        let (protection, key) = sealed_by(secret, request.nonce, seed);
         let eid = Eid { instance: InstanceId::DEFAULT, address: request.records[0].eid.prefix.address() };
         let (source, protection) = (SocketAddr::new(address(SUBSCRIBER), 61000), Some(&protection));
         (self.step(Input::Request { eid, request, source, packet: &[], protection }), key)
@@ -159,4 +170,67 @@ fn keys_survive_a_restart() {
         let outputs = shared.at(9).proxied(ONE, PREFIX, &["240.0.254.29"]);
         assert!(signed(&outputs, &psk()).is_some());
     }
+}
+
+/// The Map-Notifies among outputs that are signed with the key, with where they go.
+fn told_under(outputs: &[Output], key: &Key) -> Vec<(String, MapNotify)> {
+    let read = |output: &Output| {
+        let Output::Notify { to, octets, .. } = output else { return None };
+        let Ok(Message::MapNotify(notify)) = Message::parse(octets) else { panic!("{octets:?}") };
+        notify.verify(octets, std::slice::from_ref(key)).is_ok().then(|| (to.to_string(), notify))
+    };
+    outputs.iter().filter_map(read).collect()
+}
+
+/// PS-9, PS-6: an xTR-ID is a claim. Who asks under another LISP-SEC key has a subscription of its own: it takes over, ends, locks
+/// out and uses up nothing of who has the same xTR-ID, with any nonce, and neither over a restart.
+#[test]
+fn another_itrs_one_time_key_ends_nothing() {
+    let (mut world, key) = World::keyed();
+    let stranger = |nonce, rlocs: &[&str]| {
+        let itr_rlocs = rlocs.iter().map(|text| address(text)).collect();
+        MapRequest { itr_rlocs, ..subscription(xtr(1), nonce, PREFIX) }
+    };
+    let far = 5 + (1 << 62);
+    let (outputs, other) = world.at(2).ask_by(ITRS[1], &stranger(far, &["203.0.113.66"]), 2);
+    let notify = signed(&outputs, &other).unwrap();
+    assert_eq!((world.acknowledged(&notify, &other), world.server.subscribed_len()), (vec![], 2));
+    let outputs = world.at(4).proxied(ONE, PREFIX, &["240.0.254.22"]);
+    for (key, expected) in [(&key, "203.0.113.1:4342"), (&other, "203.0.113.66:4342")] {
+        let [(to, notify)] = &told_under(&outputs, key)[..] else { panic!("{outputs:?}") };
+        assert_eq!((to.as_str(), world.acknowledged(notify, key)), (expected, vec![]));
+    }
+    let file = world.state();
+    let mut after = World::new(keyless());
+    after.nonce = world.nonce;
+    after.server.restore(after.now, &file, &mut Vec::new()).unwrap();
+    for mut world in [world, after] {
+        assert_eq!(world.server.subscribed_len(), 2);
+        let (outputs, last) = world.at(6).ask_by(ITRS[1], &stranger(far + 8, &[]), 3);
+        let notify = signed(&outputs, &last).unwrap();
+        assert_eq!((world.acknowledged(&notify, &last), world.server.subscribed_len()), (vec![], 1));
+        // Its own renewal is no replay, and takes its own place.
+        let (outputs, renewed) = world.at(8).ask_sealed(&subscription(xtr(1), 7, PREFIX), 4);
+        let notify = signed(&outputs, &renewed).expect("its nonce is greater than the last of its own");
+        assert_eq!((world.acknowledged(&notify, &renewed), world.server.subscribed_len()), (vec![], 1));
+        let outputs = world.at(10).proxied(ONE, PREFIX, &["240.0.254.23"]);
+        assert_eq!(told_under(&outputs, &renewed)[0].0, "203.0.113.1:4342");
+    }
+}
+
+/// PS-10, PS-9: nor does it use up how many the xTR may have.
+#[test]
+fn another_itr_has_limits_of_its_own() {
+    let mut settings = keyless();
+    settings.publishing.as_mut().unwrap().each_max = 1;
+    let mut world = World::new(settings);
+    world.proxied(ONE, PREFIX, &["240.0.254.21"]);
+    for (secret, prefix, at) in [(ITRS[1], "198.51.100.0/25", 2), (ITRS[0], PREFIX, 4)] {
+        let (outputs, key) = world.at(at).ask_by(secret, &subscription(xtr(1), 5, prefix), at);
+        let notify = signed(&outputs, &key).unwrap();
+        assert_eq!(world.acknowledged(&notify, &key), []);
+    }
+    assert_eq!(world.server.subscribed_len(), 2);
+    let (outputs, _) = world.at(6).ask_sealed(&subscription(xtr(1), 6, "198.51.100.128/25"), 6);
+    assert_eq!(faults(&outputs), [SiteFault::SubscriptionsOfXtr]);
 }

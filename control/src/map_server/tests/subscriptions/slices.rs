@@ -44,7 +44,7 @@ impl World {
         let known = known.filter(|one| one.xtr == named(number)).map(|one| one.nonce);
         let nonce = known.map_or(u64::from(number + 1) * NONCES, |nonce| nonce + 1);
         let (xtr, source) = (named(number), rlocs[0]);
-        let ask = Ask { xtr, eid, nonce, ends: false, rlocs: &rlocs, source, key: None };
+        let ask = Ask { xtr, eid, nonce, ends: false, rlocs: &rlocs, source, own: None };
         let mut todo = Vec::new();
         own.subscribe(now, &ask, Said { records, rest: Vec::new(), temporary: false }, &mut todo);
         self.hear(&todo, heard);

@@ -35,7 +35,8 @@ pub(super) fn page(
     let asks = asks.map(|(place, one)| (SubscriptionsAfter::Unconfirmed(place), other(&one, now)));
     let (mut page, mut last) = (SubscriptionsPage::default(), None);
     for (name, status) in ours.chain(others).chain(asks) {
-        if page.list.len() == max {
+        // An xTR has as many to one prefix as it has LISP-SEC keys: they are one to who goes on after them.
+        if page.list.len() >= max && last.as_ref() != Some(&name) {
             page.next = last;
             break;
         }
@@ -82,9 +83,14 @@ mod tests {
     use std::net::SocketAddr;
 
     use altitude_control::{
+        lisp_sec::{
+            asking::Asking,
+            gate::{self, Client, Gate},
+            keys::SharedKey,
+        },
         map_server::{Input, Output, Peer, Publishing, Settings, Site},
         pubsub,
-        wire::{Algorithm, Form, Key, MapNotify, MapRequest, Message},
+        wire::{Algorithm, Form, Key, MapNotify, MapRequest, Message, lisp_sec::Hash},
     };
     use altitude_dataplane::mapping::{Eid, EidPrefix, InstanceId};
 
@@ -139,6 +145,45 @@ mod tests {
             }
         }
         server
+    }
+
+    /// PS-10: what one xTR has to one prefix under several LISP-SEC keys comes on one page, each once.
+    #[test]
+    fn those_of_one_name_stay_together() {
+        let (now, rloc) = (Instant::now(), SocketAddr::from(([240, 0, 254, 20], 4342)));
+        let peers = vec![Peer { xtr_id: None, keys: Vec::new(), eids: Vec::new() }];
+        let settings = Settings::new(Vec::new(), vec![[240, 0, 254, 1].into()]);
+        let mut server = MapServer::new(Settings { publishing: Some(Publishing::new(peers)), ..settings }, now);
+        for (nonce, secret) in (1..=4).zip([&b"of one"[..], b"of another", b"of a third", b"of one"]) {
+            let wanted = eid(if nonce == 4 { "10.2.0.0/24" } else { "10.1.0.0/24" });
+            let mut request = MapRequest::lookup(nonce, None, &[rloc.ip()], wanted);
+            request.xtr = Some(XtrIdentity { xtr_id: [1; 16], site_id: 3 });
+            request.records[0].notify = true;
+            let key = SharedKey::new(9, secret);
+            let asking = Asking { key: key.clone(), algorithms: vec![Hash::Sha256], downgrade: false };
+            let (sealed, octets) = asking.seal(nonce, 0, &mut || nonce);
+            let clients = vec![Client { from: Vec::new(), keys: vec![key] }];
+            let gate = Gate::new(Some(gate::Settings { clients, ..gate::Settings::default() }));
+            let protection = gate.admit(rloc.ip(), nonce, Some(&octets)).unwrap();
+            let host = Eid { instance: wanted.instance, address: wanted.prefix.address() };
+            let mut todo = Vec::new();
+            let protection = protection.as_ref();
+            server.step(
+                now,
+                Input::Request { eid: host, request: &request, source: rloc, packet: &[], protection },
+                &mut todo,
+            );
+            let [Output::Notify { octets, .. }] = &todo[..] else { panic!("{todo:?}") };
+            let Ok(Message::MapNotify(notify)) = Message::parse(octets) else { panic!("{octets:?}") };
+            let octets = MapNotify { ack: true, ..notify }.signed(&sealed.pubsub_key(nonce), Form::default());
+            let Ok(Message::MapNotify(ack)) = Message::parse(&octets) else { panic!("{octets:?}") };
+            server.step(now, Input::Acknowledge { message: &ack, octets: &octets }, &mut Vec::new());
+        }
+        for (max, pages) in [(1, [3, 1]), (2, [3, 1]), (3, [3, 1]), (4, [4, 0])] {
+            let first = page(None, &server, None, max, now);
+            let rest = first.next.map_or(0, |next| page(None, &server, Some(next), max, now).list.len());
+            assert_eq!([first.list.len(), rest], pages, "{max}");
+        }
     }
 
     /// PS-10: whatever the size of a page, each subscription comes once: ours, others', those that nobody has confirmed.
