@@ -451,6 +451,38 @@ fn exchange(
     })
 }
 
+/// Changes of our own mappings are work for all who know of them: however many wait, others have their turn after each.
+#[test]
+fn of_long_changes_a_client_has_one_done_in_a_turn() {
+    let folder = Folder::new();
+    let path = folder.socket();
+    let listener = Listener::bind(&path).unwrap();
+    let (mut client, mut connection) = (raw(&path), listener.accept(0, Asker(1)).unwrap().unwrap());
+    let view = Fake(1);
+    let mut router = Obedient(&view, 0);
+    let [cache, database] = [0, 1].map(|table| {
+        let delete = Header { op: Op::DELETE, flags: Flags::default(), errno: 0, sequence: 1, generation: 0 };
+        delete.message(&[1, 0, 1, 0, table, 2, 0, 4, 0, 0, 0, 0, 0, 3, 0, 8, 0, 0, 1, 24, 0, 10, 0, 0, 0])
+    });
+    for message in [&cache, &database, &database, &cache] {
+        client.write_all(message).unwrap();
+    }
+    let mut turns = Vec::new();
+    loop {
+        let next = connection.serve(&mut router, Instant::now());
+        turns.push(router.1);
+        if next == Next::Wait {
+            break;
+        }
+        assert_eq!(next, Next::Again);
+    }
+    assert_eq!(turns, [2, 3, 4]);
+    let reload = Header { op: Op::RELOAD, flags: Flags::default(), errno: 0, sequence: 2, generation: 0 }.message(&[]);
+    client.write_all(&reload).unwrap();
+    client.write_all(&cache).unwrap();
+    assert_eq!((connection.serve(&mut router, Instant::now()), router.1), (Next::Again, 5));
+}
+
 #[test]
 fn at_the_socket_for_reading_not_even_root_changes_anything() {
     let folder = Folder::new();

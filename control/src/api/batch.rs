@@ -207,6 +207,7 @@ pub(super) fn batched(
             let trial = run.iter().any(|(_, member)| member.trial);
             let members = run.into_iter().map(|(sequence, member)| (sequence, member.operation));
             let (sequences, operations): (Vec<u64>, Vec<Operation>) = members.unzip();
+            session.long = true;
             let done = router.perform_all(session.asker(), operations, trial);
             done.map_err(|(at, refused)| (sequences[at], refused.errno(), refused.to_string()))
         }

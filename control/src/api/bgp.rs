@@ -294,22 +294,29 @@ pub(super) fn cursor(mut fields: Fields<'_>) -> Result<EidPrefix, ProtocolError>
     Ok(EidPrefix { instance, prefix })
 }
 
-/// Flag of CLEAR.
+/// Flags of CLEAR: keep the sessions; of all neighbours.
 const SOFT: u8 = 1;
+const ALL: u8 = 2;
 
 /// Appends CLEAR.
 pub(super) fn put_clear(out: &mut Vec<u8>, neighbor: Option<&str>, soft: bool) {
     put(out, kind::CLEAR, |out| {
-        out.push(if soft { SOFT } else { 0 });
+        out.push(if soft { SOFT } else { 0 } | if neighbor.is_none() { ALL } else { 0 });
         out.extend(neighbor.unwrap_or_default().as_bytes());
     });
 }
 
 /// Reads CLEAR.
 pub(super) fn clear(mut fields: Fields<'_>) -> Result<(Option<String>, bool), ProtocolError> {
-    let soft = fields.u8()? & SOFT != 0;
+    let flags = fields.u8()?;
     let name = fields.text()?;
-    Ok((Some(name.to_owned()).filter(|name| !name.is_empty()), soft))
+    let neighbor = match (flags & ALL != 0, name.is_empty()) {
+        (true, true) => None,
+        (false, false) => Some(name.to_owned()),
+        (true, false) => return Err(ProtocolError::Value("CLEAR is about one neighbour or about all")),
+        (false, true) => return Err(ProtocolError::Value("CLEAR names no neighbour")),
+    };
+    Ok((neighbor, flags & SOFT != 0))
 }
 
 /// Collects the TLVs of an answer about BGP as they come.

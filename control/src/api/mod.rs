@@ -141,7 +141,7 @@
 //! | 0x4026 | AS-PATH | text |
 //! | 0x4027 | COMMUNITIES | u32 each |
 //! | 0x4028 | CURSOR | u32 IID, u8 prefix length, address |
-//! | 0x4029 | CLEAR | u8 flags (1 soft: the session stays), name or address of a neighbour; none: all |
+//! | 0x4029 | CLEAR | u8 flags (1 soft: the session stays, 2 all neighbours), unless all are meant the name or address of one |
 //! | 0x4030 | REGISTRATION | u8 standing (0 waiting, 1 registered, 2 silent, 3 wrong key, 4 partial), u8 flags (1 a Map-Notify came), u64 each: seconds in this standing, Map-Registers sent, Map-Notifies that answered one, seconds since the last; the Map-Server's address; the TLVs up to the next REGISTRATION are its own |
 //! | 0x4031 | REMEDY | text: what to do about the REASON before it |
 //! | 0x4032 | REGISTERED | u8 standing (0 waiting, 1 registered, 2 refused, 3 silent), u64 seconds in it; comes after the IID and EID |

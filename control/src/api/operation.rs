@@ -97,6 +97,20 @@ pub enum Operation {
     },
 }
 
+impl Operation {
+    /// Whether it is much work for the router: a change of one of our own mappings is told to all who know of them. Of such
+    /// operations a client has one done in a turn.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        match self {
+            Self::Add(offer) | Self::Change { offer, .. } => offer.table == Table::Database,
+            Self::Delete { table, .. } => *table == Table::Database,
+            Self::Reload | Self::Clear { .. } => true,
+            Self::Flush { .. } | Self::Judge { .. } => false,
+        }
+    }
+}
+
 /// What became of an operation.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Done {

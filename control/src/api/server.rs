@@ -278,7 +278,9 @@ fn answer(
         }
         Op::SUBSCRIBE => subscribe(asked, request, view.generation(), session),
         _ if changes => {
-            match router.perform(session.asker(), write::operation(asked, request)?)? {
+            let operation = write::operation(asked, request)?;
+            session.long = operation.is_long();
+            match router.perform(session.asker(), operation)? {
                 Outcome::Done(done) => put_done(&mut pages.body, asked.op, &done),
                 Outcome::Later => session.work = Some(Work::Change(pages.reply)),
             }

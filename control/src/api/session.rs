@@ -27,6 +27,8 @@ pub struct Session {
     pub(super) work: Option<Work>,
     /// The batch that is coming in, between its first message and its last.
     pub(super) run: Option<Run>,
+    /// What it asked for last was much work.
+    pub(super) long: bool,
 }
 
 /// An event in a ring: all but what is the subscriber's own is shared.
@@ -54,7 +56,7 @@ impl Session {
     /// A client that has subscribed to nothing.
     #[must_use]
     pub const fn new(asker: Asker, rights: Rights) -> Self {
-        Self { asker, rights, subscriber: None, work: None, run: None }
+        Self { asker, rights, subscriber: None, work: None, run: None, long: false }
     }
 
     /// Who it is.
@@ -81,6 +83,11 @@ impl Session {
     #[must_use]
     pub const fn is_subscriber(&self) -> bool {
         self.subscriber.is_some()
+    }
+
+    /// Whether what it asked for last [was long](super::Operation::is_long), and others are to have their turn; said once.
+    pub fn take_long(&mut self) -> bool {
+        std::mem::take(&mut self.long)
     }
 
     /// Whether it waits for the end of a dump or of a change; no request of it is to be read before.

@@ -285,8 +285,9 @@ impl Connection {
                     let (mut replies, heard) = (Vec::new(), self.session.is_subscriber());
                     let request = &self.buffer[..length];
                     self.closing = api::handle(request, router, &mut self.session, &mut replies) == Conduct::Close;
-                    // After a long answer it is the others' turn; and who listens now is to hear of what it does next.
-                    let pause = replies.len() > 1 || heard != self.session.is_subscriber();
+                    // After long work or a long answer it is the others' turn; and who listens now is to hear of what it does next.
+                    let long = self.session.take_long() || replies.len() > 1;
+                    let pause = long || heard != self.session.is_subscriber();
                     self.replies.extend(replies);
                     if pause {
                         return self.pause(now);

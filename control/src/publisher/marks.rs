@@ -1,5 +1,7 @@
 //! What mappings say to header features: their versions and Locator-Status-Bits.
 
+use std::collections::BTreeSet;
+
 use altitude_dataplane::{
     cache::{Delivery, Forwarding},
     mapping::{Adjacency, Eid, EidPrefix, MapVersion, Mapping, Mark},
@@ -25,7 +27,7 @@ impl Publisher {
         self.own.insert(eid, mark);
         self.put(eid, Some(Forwarding::Local(delivery)), mark);
         // Those that were of a shorter prefix of ours until now.
-        self.mark_hosts(eid, mark);
+        self.mark_hosts(|own| *own == eid, |host| eid.contains(host));
     }
 
     /// A prefix is ours no more; nor are the hosts in it.
@@ -39,20 +41,25 @@ impl Publisher {
         }
     }
 
-    /// What packets of a prefix of ours are to say from now on. Hosts of it that have entries of their own follow.
-    pub fn mark_own(&mut self, eid: EidPrefix, mark: Mark) {
-        match self.own.get_mut(&eid) {
-            Some(before) if *before != mark => *before = mark,
-            _ => return,
+    /// What packets of prefixes of ours are to say from now on. Hosts of them that have entries of their own follow.
+    pub fn mark_own(&mut self, marks: impl IntoIterator<Item = (EidPrefix, Mark)>) {
+        let mut changed = BTreeSet::new();
+        for (eid, mark) in marks {
+            let Some(before) = self.own.get_mut(&eid).filter(|before| **before != mark) else { continue };
+            *before = mark;
+            self.writer.mark(&eid, mark);
+            changed.insert(eid);
         }
-        self.writer.mark(&eid, mark);
-        self.mark_hosts(eid, mark);
+        if !changed.is_empty() {
+            self.mark_hosts(|own| changed.contains(own), |_| true);
+        }
     }
 
-    fn mark_hosts(&mut self, eid: EidPrefix, mark: Mark) {
-        for host in self.hosts.keys().copied() {
-            if self.own.longest(host).is_some_and(|(own, _)| own == eid) {
-                self.writer.mark(&EidPrefix::host(host), mark);
+    /// Has hosts among these say what their EID-prefixes say, where those are among these.
+    fn mark_hosts(&mut self, own: impl Fn(&EidPrefix) -> bool, host: impl Fn(Eid) -> bool) {
+        for host in self.hosts.keys().copied().filter(|one| host(*one)) {
+            if let Some((_, mark)) = self.own.longest(host).filter(|(eid, _)| own(eid)) {
+                self.writer.mark(&EidPrefix::host(host), *mark);
             }
         }
     }

@@ -578,7 +578,7 @@ fn hosts_of_the_site_say_what_their_eid_prefix_says() {
     let mark = |version| Mark { version: MapVersion::new(version), number: version, ..Mark::default() };
     for (text, version) in [("1.1.0.0/16", 1), ("1.1.2.0/24", 2)] {
         world.publisher.own(eid(text), &mut Vec::new());
-        world.publisher.mark_own(eid(text), mark(version));
+        world.publisher.mark_own([(eid(text), mark(version))]);
     }
     for host in ["1.1.1.1", "1.1.2.1"] {
         world.path(host, Path::Ready(adjacency(0)));
@@ -588,12 +588,14 @@ fn hosts_of_the_site_say_what_their_eid_prefix_says() {
     let marks =
         |world: &mut World| ["1.1.1.1", "1.1.9.9", "1.1.2.1", "1.1.2.9"].map(|eid| world.mark(eid).unwrap().number);
     assert_eq!(marks(&mut world), [1, 1, 2, 2]);
-    world.publisher.mark_own(eid("1.1.0.0/16"), mark(3));
+    world.publisher.mark_own([(eid("1.1.0.0/16"), mark(3))]);
     assert_eq!(marks(&mut world), [3, 3, 2, 2]);
-    world.publisher.mark_own(eid("1.1.2.0/24"), mark(4));
+    world.publisher.mark_own([(eid("1.1.2.0/24"), mark(4))]);
     assert_eq!(marks(&mut world), [3, 3, 4, 4]);
+    world.publisher.mark_own([(eid("1.1.0.0/16"), mark(5)), (eid("1.1.2.0/24"), mark(6))]);
+    assert_eq!(marks(&mut world), [5, 5, 6, 6], "both at once");
     world.publisher.own(eid("1.1.1.0/24"), &mut Vec::new());
-    assert_eq!(marks(&mut world), [0, 3, 4, 4], "one more prefix, which says nothing yet");
+    assert_eq!(marks(&mut world), [0, 5, 6, 6], "one more prefix, which says nothing yet");
     let host = Eid { instance: InstanceId::DEFAULT, address: ip("1.1.2.1") };
     assert_eq!(world.publisher.own_prefix(host), Some(eid("1.1.2.0/24")));
 }

@@ -315,6 +315,24 @@ fn a_port_with_both_roles_tells_them_apart() {
 }
 
 #[test]
+fn a_set_as_large_as_may_be_is_replaced_by_another() {
+    in_namespace(|| {
+        let Some(mut rig) = Rig::new(SITE) else { return };
+        let set = |first: u8| -> Vec<Prefix> {
+            (0..=u16::MAX)
+                .map(|number| Prefix::new([first, 0, (number >> 8) as u8, number as u8].into(), 32).unwrap())
+                .collect()
+        };
+        for first in [3, 4] {
+            rig.steering.set_site_prefixes(&set(first)).unwrap();
+        }
+        let to = rig.mac();
+        let from = |source: &str| ethernet(to, &[], V4, &ipv4(source, "2.2.0.1", 17, 0, &[], &udp(7, b"data")));
+        rig.run(&[("gone", from("3.0.5.6"), Kernel, "other-source"), ("new", from("4.0.5.6"), Socket, "site")]);
+    });
+}
+
+#[test]
 fn sets_are_replaced_and_an_unknown_queue_passes() {
     in_namespace(|| {
         let Some(mut rig) = Rig::new(SITE) else { return };

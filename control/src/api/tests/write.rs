@@ -224,7 +224,21 @@ fn golden_change_delete_flush_and_verdicts() {
     assert_eq!(octets(reload), ([0, 0x40, 0, 0], Vec::new()));
     let clear = [&[0x29, 0x40, 10, 0, 1][..], b"10.42.0.1"].concat();
     assert_eq!(octets(soft), ([2, 0x40, 0, 0], clear));
-    assert_eq!(octets(all), ([2, 0x40, 0, 0], vec![0x29, 0x40, 1, 0, 0]));
+    assert_eq!(octets(all), ([2, 0x40, 0, 0], vec![0x29, 0x40, 1, 0, 2]));
+}
+
+/// A name that got lost on the way there, as that of an empty shell variable, must not mean all neighbours.
+#[test]
+fn clear_without_a_name_is_refused_unless_it_says_all() {
+    let (mut book, mut session) = (Book::default(), session());
+    let clear = |name: &str| Operation::Clear { neighbor: Some(name.to_owned()), soft: false };
+    let (header, text) = perform(&mut book, &mut session, &clear(""));
+    assert_eq!(header.errno, errno::INVALID, "{}", String::from_utf8_lossy(&text));
+    assert_eq!(perform(&mut book, &mut session, &clear("core")).0.errno, 0);
+    let both = Header { op: Op::CLEAR, flags: Flags::default(), errno: 0, sequence: 1, generation: 0 };
+    let mut replies = Vec::new();
+    handle(&both.message(&[0x29, 0x40, 2, 0, 2, b'x']), &mut book, &mut session, &mut replies);
+    assert_eq!(Header::split(&replies[0]).unwrap().0.errno, errno::INVALID);
 }
 
 #[test]

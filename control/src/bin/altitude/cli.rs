@@ -115,6 +115,7 @@ pub(crate) enum BgpCommand {
     /// how that goes.
     Clear {
         /// Name or address of a neighbour, or `all`.
+        #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
         neighbor: String,
 
         /// Keep the session: ask for its routes again (RFC 2918), and send it ours.

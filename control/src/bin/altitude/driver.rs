@@ -113,6 +113,8 @@ const STALLED_EVERY: Duration = Duration::from_secs(10);
 const AGE_EVERY: Duration = Duration::from_secs(60);
 /// How often what workers may still read is looked at, and what was refused is tried again, while there is some.
 const RECLAIM_EVERY: Duration = Duration::from_millis(100);
+/// After which the steering programs are told again what the kernel refused.
+const STEER_AGAIN: Duration = Duration::from_secs(10);
 /// Largest message or packet received.
 const MESSAGE_MAX: usize = 65_536;
 /// How long neighbours may take to hear that the router ends.
@@ -178,6 +180,8 @@ pub(crate) struct Driver<'a> {
     service: Service,
     /// When the MTUs of tunnels are to be looked at.
     next_paths: Option<Instant>,
+    /// When the steering programs are told again what they were not told of.
+    next_steer: Option<Instant>,
     buffer: Vec<u8>,
 }
 
@@ -336,6 +340,7 @@ impl Driver<'_> {
             self.roles_due(),
             self.traces.due(),
             self.service.due(),
+            self.next_steer,
             until,
             reclaim,
             Some(self.next_look),
@@ -372,6 +377,9 @@ impl Driver<'_> {
         self.wake_trace(now);
         log::settle();
         self.service.wake(now);
+        if past(self.next_steer) {
+            self.steer_or_again(now);
+        }
         if self.next_look <= now {
             self.cache(now, map_cache::Input::Look);
             self.next_look = now + self.map_cache.look_every();

@@ -51,13 +51,13 @@ pub(crate) enum MapError {
 
 /// Does what is asked, and prints.
 pub(crate) fn map(arguments: &Map) -> Result<(), MapError> {
-    let mut client = Client::connect(&arguments.api)?;
+    let connect = || Client::connect(&arguments.api);
     let done = match &arguments.what {
         MapCommand::Monitor { only, eid, count } => {
-            monitor::monitor(&mut client, filter(only, *eid), *count, arguments.json, &mut io::stdout().lock())
+            monitor::monitor(&mut connect()?, filter(only, *eid), *count, arguments.json, &mut io::stdout().lock())
         }
         MapCommand::Get { eid, database } => {
-            let table = table(*database);
+            let (table, mut client) = (table(*database), connect()?);
             let entry = client.find(table, eid)?;
             if arguments.json {
                 let entry = entry.as_ref().map(show::entry_document);
@@ -67,10 +67,10 @@ pub(crate) fn map(arguments: &Map) -> Result<(), MapError> {
                 print(&show::entries(table, vec![entry]))
             }
         }
-        MapCommand::Apply { file, dry_run } => apply::apply(&mut client, file, *dry_run, arguments.json),
+        MapCommand::Apply { file, dry_run } => apply::apply(&arguments.api, file, *dry_run, arguments.json),
         change => {
             let (name, operation) = operation(change);
-            let performed = client.perform(&operation)?;
+            let performed = connect()?.perform(&operation)?;
             print(&said(name, &operation, &performed, arguments.json))
         }
     };

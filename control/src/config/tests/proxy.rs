@@ -106,6 +106,11 @@ fn a_locator_may_lie_behind_stops() {
         ("address = \"240.0.254.20\", via = [\"240.0.254.20\"]", "the path to 240.0.254.20 passes 240.0.254.20 twice"),
         ("address = \"240.0.254.20\", strict = true", "'strict' speaks of the stops in via"),
         ("address = \"240.0.254.20\", via = [\"x\"]", "'x' is not an address"),
+        (
+            "address = \"240.0.254.20\", via = [\"1.1.0.1\"]",
+            "stop 1.1.0.1 of a path lies inside our own EID-prefix 1.1.0.0/16",
+        ),
+        ("address = \"240.0.254.20\", via = [\"240.0.254.10\"]", "stop 240.0.254.10 of a path is our own RLOC"),
     ] {
         let found = problems(&mapped(text));
         assert!(found[0].contains(said), "{found:?}");

@@ -64,6 +64,12 @@ pub(super) fn database(draft: &Draft, rlocs: &[Given<IpAddr>], findings: &mut Fi
             findings.wrong(&item.prefix.place, format!("EID-prefix {eid} is given twice"), remedy);
             continue;
         }
+        let within =
+            |locator: &&Locator| !locator.local && eid.prefix.length() > 0 && eid.prefix.contains(locator.address);
+        if let Some(locator) = locators.iter().find(within) {
+            let what = format!("locator {} of EID-prefix {eid} lies inside it", locator.address);
+            findings.wrong(&item.prefix.place, what, "a locator is an address of the core: give another");
+        }
         let value =
             Mapping { eid, ttl: Ttl::Minutes(ttl), version, action: Action::NoAction, authoritative: true, locators };
         database.push(Given { value, place: item.prefix.place.clone() });
@@ -234,7 +240,8 @@ fn contents(
         (None, Some(given)) => action(given, findings).map(|action| (action, Vec::new())),
         (Some(list), None) => {
             let locators = locators(&item.eid, list, findings)?;
-            let good = foreign(list, &locators, rlocs, database, findings);
+            let good =
+                foreign(list, &locators, rlocs, database, findings) & pass_elsewhere(list, rlocs, database, findings);
             let locators = over(locators, list, findings)?;
             good.then_some((Action::NoAction, locators))
         }
@@ -263,6 +270,28 @@ fn foreign(
         if let Some(own) = database.iter().find(|own| own.value.eid.prefix.contains(address)) {
             let what = format!("locator {address} lies inside our own EID-prefix {}", own.value.eid);
             findings.wrong(&given.address.place, what, "a locator is an address of the core: give another");
+        }
+    }
+    findings.list.len() == before
+}
+
+/// Whether every stop before a locator of a static mapping is another site's, as the locator itself.
+fn pass_elsewhere(
+    list: &[LocatorDraft],
+    rlocs: &[Given<IpAddr>],
+    database: &[Given<Mapping>],
+    findings: &mut Findings,
+) -> bool {
+    let before = findings.list.len();
+    for given in list.iter().filter_map(|item| item.via.as_ref()).flatten() {
+        // What is no address at all is found with the paths.
+        let Ok(stop) = given.value.parse::<IpAddr>() else { continue };
+        if rlocs.iter().any(|rloc| rloc.value == stop) {
+            findings.wrong(&given.place, format!("stop {stop} of a path is our own RLOC"), "name other routers");
+        }
+        if let Some(own) = database.iter().find(|own| own.value.eid.prefix.contains(stop)) {
+            let what = format!("stop {stop} of a path lies inside our own EID-prefix {}", own.value.eid);
+            findings.wrong(&given.place, what, "a stop is an address of the core: give another");
         }
     }
     findings.list.len() == before

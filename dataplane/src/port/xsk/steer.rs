@@ -257,10 +257,16 @@ impl Steering {
             }
             let present: BTreeSet<Vec<u8>> = table.keys().collect();
             let failed = |error| refused("changing a table", &self.interface, &error);
-            for key in wanted.difference(&present) {
+            // What is new comes before what goes, as far as the table has room.
+            let new: Vec<_> = wanted.difference(&present).collect();
+            let mut gone = present.difference(wanted);
+            for key in gone.by_ref().take((present.len() + new.len()).saturating_sub(limit)) {
+                table.delete(key).map_err(failed)?;
+            }
+            for key in new {
                 table.update(key, &[1], MapFlags::ANY).map_err(failed)?;
             }
-            for key in present.difference(wanted) {
+            for key in gone {
                 table.delete(key).map_err(failed)?;
             }
         }

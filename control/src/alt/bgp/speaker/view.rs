@@ -85,6 +85,12 @@ pub struct Summary {
 }
 
 impl Speaker {
+    /// Whether routes are exchanged with a neighbour.
+    #[must_use]
+    pub fn has_session(&self, peer: PeerId) -> bool {
+        self.neighbors.get(peer.0).is_some_and(|neighbor| neighbor.link.is_some())
+    }
+
     /// What is to be known of each neighbour, in the order of their numbers.
     pub fn neighbors(&self) -> impl Iterator<Item = NeighborStatus<'_>> {
         self.neighbors.iter().enumerate().map(|(index, neighbor)| {

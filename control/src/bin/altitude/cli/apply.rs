@@ -1,6 +1,6 @@
 //! `altitude map apply`: a file of changes, one a line, as `altitude map` takes them.
 
-use altitude_control::api::Operation;
+use altitude_control::api::{BATCH_MAX, Operation};
 use clap::{Parser, Subcommand};
 
 use super::map::{ChangeArguments, DelArguments, OfferArguments};
@@ -24,17 +24,28 @@ enum Verb {
 /// Things with the numbers of their lines.
 type Numbered<T> = Vec<(usize, T)>;
 
+/// Lines that are wrong are named up to so many.
+const WRONG_MAX: usize = 100;
+
 /// Reads a file: its changes, each with the number of its line.
 ///
 /// # Errors
-/// Every line that is none, by its number, with what is wrong.
+/// Lines that are none, by their numbers, with what is wrong; at last the one that is more than a batch takes.
 pub(crate) fn changes(text: &str) -> Result<Numbered<Operation>, Numbered<String>> {
     let (mut changes, mut wrong) = (Vec::new(), Vec::new());
     for (number, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line)) {
         match words(line).and_then(|words| change(&words)) {
+            Ok(Some(_)) if changes.len() == BATCH_MAX => {
+                wrong.push((number, format!("at most {BATCH_MAX} changes are made at once: make several files")));
+                break;
+            }
             Ok(Some(operation)) => changes.push((number, operation)),
             Ok(None) => {}
             Err(why) => wrong.push((number, why)),
+        }
+        if wrong.len() == WRONG_MAX {
+            wrong.push((number, "what comes behind this line was not read".to_owned()));
+            break;
         }
     }
     if wrong.is_empty() { Ok(changes) } else { Err(wrong) }
@@ -144,5 +155,18 @@ mod tests {
         assert_eq!(own.table, altitude_control::api::Table::Database);
         assert!(matches!(delete, Operation::Delete { unless_after: Some(7), .. }));
         assert!(offer.mapping.locators.is_empty());
+    }
+
+    #[test]
+    fn reading_ends_with_more_changes_than_a_batch_takes_or_with_very_many_mistakes() {
+        let del = "del 2.2.0.0/16\n";
+        assert_eq!(changes(&del.repeat(BATCH_MAX)).unwrap().len(), BATCH_MAX);
+        let [(line, why)] = &changes(&format!("{}wrong\n", del.repeat(BATCH_MAX + 1))).unwrap_err()[..] else {
+            panic!()
+        };
+        assert_eq!(*line, BATCH_MAX + 1);
+        assert!(why.contains(&BATCH_MAX.to_string()), "{why}");
+        let wrong = changes(&"wrong\n".repeat(10 * WRONG_MAX)).unwrap_err();
+        assert_eq!((wrong.len(), wrong.last().map(|(line, _)| *line)), (WRONG_MAX + 1, Some(WRONG_MAX)));
     }
 }

@@ -64,7 +64,7 @@ pub(crate) enum MapCommand {
         #[arg(long, value_name = "IID", value_parser = instance)]
         instance: Option<InstanceId>,
 
-        /// Static mappings too: those of the configuration come back only with its next start.
+        /// Static mappings too: those of the configuration come back when it is read again.
         #[arg(long)]
         all: bool,
     },
@@ -119,7 +119,8 @@ pub(crate) struct OfferArguments {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     ttl: Option<u32>,
 
-    /// Its Map-Version, 1 to 4095 [default: none].
+    /// Its Map-Version, 1 to 4095 [default: none; with map-versioning on, of one of the router's own mappings that is replaced the
+    /// next one, and of a new one it must be given].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4095))]
     version: Option<u16>,
 }

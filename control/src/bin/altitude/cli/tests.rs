@@ -219,6 +219,13 @@ fn flags_of_lisp_sec_win_over_the_file() {
     }
 }
 
+/// An empty shell variable names no neighbour, and least of all every one.
+#[test]
+fn bgp_clear_needs_a_name() {
+    assert!(Cli::try_parse_from(["altitude", "bgp", "clear", ""]).is_err());
+    assert!(Cli::try_parse_from(["altitude", "bgp", "clear", "all"]).is_ok());
+}
+
 /// The downgrade of a question belongs to a key on the command line; a configuration has its own.
 #[test]
 fn lig_takes_a_downgrade_with_a_key_alone() {

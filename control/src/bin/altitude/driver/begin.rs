@@ -29,7 +29,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use super::{
     AGE_EVERY, API, API_READ_ONLY, CLIENT, CONTROL, DATA, Driver, GRE, ICMP, LISTENER, MESSAGE_MAX, NETLINK, SIGNALS,
-    STALLED_EVERY, TABLE, TUN,
+    STALLED_EVERY, STEER_AGAIN, TABLE, TUN,
     bgp::Connections,
     counts::{Faults, Traffic},
     inside::Inside,
@@ -138,10 +138,10 @@ impl<'a> Driver<'a> {
             tunnel_states: config.tunnels.iter().map(|t| TunnelState::new(t.options.keepalive, now)).collect(),
             service: Service::new(),
             next_paths: None,
+            next_steer: None,
             buffer: vec![0; MESSAGE_MAX],
         };
-        driver.enter(now)?;
-        Ok(driver)
+        driver.enter(now).map(|()| driver)
     }
 
     /// What is left to do before the first round.
@@ -223,5 +223,14 @@ impl<'a> Driver<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The same while packets pass: what a kernel refuses now it may take later.
+    pub(super) fn steer_or_again(&mut self, now: Instant) {
+        let steered = self.steer();
+        self.next_steer = steered.is_err().then_some(now + STEER_AGAIN);
+        if let Err(error) = steered {
+            tracing::error!(%error, "the steering programs were not told of EID-prefixes or addresses; tried again in a while");
+        }
     }
 }

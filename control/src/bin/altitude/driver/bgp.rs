@@ -232,6 +232,15 @@ impl<'a> Driver<'a> {
             let named = neighbor.unwrap_or("at all");
             return Err(Refused::Missing(format!("there is no BGP neighbour {named}")));
         }
+        // Without a session there is nothing to exchange again.
+        let exchanges = |peer: &PeerId| self.rib.speaker.as_ref().is_some_and(|speaker| speaker.has_session(*peer));
+        let peers: Vec<PeerId> = peers.into_iter().filter(|peer| !soft || exchanges(peer)).collect();
+        if peers.is_empty() {
+            let named = neighbor.unwrap_or("any neighbour");
+            return Err(Refused::Missing(format!(
+                "there is no BGP session with {named}: no routes can be exchanged again"
+            )));
+        }
         for &peer in &peers {
             tracing::info!(neighbor = speaker.neighbors[peer.0].name, soft, "cleared through the mapping API");
             self.speak(now, Input::Clear { peer, soft });

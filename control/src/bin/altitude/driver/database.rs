@@ -10,7 +10,7 @@ use altitude_control::{
     config::{TTL_MINUTES, change::Changes},
     database::Difference,
 };
-use altitude_dataplane::mapping::{EidPrefix, Mapping, Ttl, sort_locators};
+use altitude_dataplane::mapping::{EidPrefix, MapVersion, Mapping, Ttl, sort_locators};
 
 use super::{Driver, news::Turn};
 use crate::run::OWN_PREFIXES_MAX;
@@ -20,15 +20,31 @@ const BY_CLIENTS_MAX: usize = 4096;
 const FULL: Refused =
     Refused::Full("clients have put in as many mappings of our own as may be: write them in the file");
 
-/// What a client offers, as a mapping of ours; `rlocs` are ours.
-fn ours(offer: &Offer, rlocs: &[IpAddr]) -> Mapping {
+/// What a client offers, as a mapping of ours, in the place of `before`; `rlocs` are ours. Where packets carry versions and it names
+/// none, it has the next one if its locators are others: without one, packets by the version before would be dropped.
+fn ours(offer: &Offer, before: Option<&Mapping>, rlocs: &[IpAddr], versions: bool) -> Mapping {
     let ttl = if offer.life.is_none() { Ttl::Minutes(TTL_MINUTES) } else { offer.mapping.ttl };
     let mut mapping = Mapping { ttl, authoritative: true, ..offer.mapping.clone() };
     for locator in &mut mapping.locators {
         locator.local = rlocs.contains(&locator.address);
     }
     sort_locators(&mut mapping.locators);
+    if let Some(before) = before.filter(|_| versions && mapping.version == 0) {
+        let next = || MapVersion::new(before.version).map_or(0, |version| version.next().get());
+        mapping.version = if before.locators == mapping.locators { before.version } else { next() };
+    }
     mapping
+}
+
+/// Whether a mapping says which version it is, or follows one, where packets carry versions.
+fn has_version(offer: &Offer, before: bool, versions: bool) -> Result<(), Refused> {
+    if !versions || before || offer.mapping.version != 0 {
+        return Ok(());
+    }
+    let eid = offer.mapping.eid;
+    Err(Refused::Invalid(format!(
+        "map-versioning is on, and {eid} has no version: give one, newer than any that peers know"
+    )))
 }
 
 impl Driver<'_> {
@@ -48,8 +64,8 @@ impl Driver<'_> {
         offer: &Offer,
         unless_after: Option<u64>,
     ) -> Result<Done, Refused> {
-        self.admits(offer)?;
         self.own_unchanged(&offer.mapping.eid, unless_after)?;
+        self.admits(offer)?;
         self.put_own(now, asker, offer)
     }
 
@@ -70,14 +86,20 @@ impl Driver<'_> {
         if self.own_room() == 0 && !self.is_by_client(&offer.mapping.eid) {
             return Err(FULL);
         }
-        let difference =
-            self.own.put(now, ours(offer, &self.config.rlocs), offer.foreign, offer.ephemeral.then_some(asker));
+        let mapping = self.as_ours(offer);
+        let difference = self.own.put(now, mapping, offer.foreign, offer.ephemeral.then_some(asker));
         self.own_changed(now, difference);
         Ok(Done { count: 1, ..Done::default() })
     }
 
-    /// Whether a mapping may be one of ours, whatever is there.
+    fn as_ours(&self, offer: &Offer) -> Mapping {
+        let before = self.own.get(&offer.mapping.eid).map(|own| &own.mapping);
+        ours(offer, before, &self.config.rlocs, self.config.features.versions)
+    }
+
+    /// Whether a mapping may be one of ours, whatever else is there.
     pub(super) fn admits(&self, offer: &Offer) -> Result<(), Refused> {
+        has_version(offer, self.own.get(&offer.mapping.eid).is_some(), self.config.features.versions)?;
         self.config.admit(&offer.mapping, offer.foreign).map_err(Refused::Invalid)
     }
 
@@ -110,12 +132,8 @@ impl Driver<'_> {
     pub(super) fn do_own(&mut self, now: Instant, asker: Asker, batch: &Batch) {
         let mut difference = Difference::default();
         for (_, offer) in batch.puts() {
-            difference.extend(self.own.put(
-                now,
-                ours(offer, &self.config.rlocs),
-                offer.foreign,
-                offer.ephemeral.then_some(asker),
-            ));
+            let mapping = self.as_ours(offer);
+            difference.extend(self.own.put(now, mapping, offer.foreign, offer.ephemeral.then_some(asker)));
         }
         for eid in batch.removes() {
             difference.extend(self.own.take(&eid));
@@ -195,5 +213,46 @@ impl Driver<'_> {
         let up = |address| self.kernel.underlay.own_addresses().contains(&address);
         let entry = Entry::new(Table::Database, mapping, own.origin, self.wall_clock(own.since), up);
         Some(self.with_hits(Entry { ephemeral: own.owner.is_some(), ..entry }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use altitude_dataplane::mapping::{Action, Locator};
+
+    use super::*;
+
+    fn offer(version: u16, rlocs: &[[u8; 4]]) -> Offer {
+        let eid = EidPrefix { prefix: "1.1.0.0/16".parse().unwrap(), instance: Default::default() };
+        let locators = rlocs.iter().map(|&rloc| Locator::unicast(rloc.into(), 1, 100)).collect();
+        let negative = Mapping::negative(eid, Ttl::ReceiverDecides, Action::NoAction);
+        let mapping = Mapping { version, locators, ..negative };
+        Offer { table: Table::Database, mapping, life: None, ephemeral: false, foreign: false }
+    }
+
+    #[test]
+    fn a_change_that_names_no_version_has_the_next_one() {
+        let [one, two] = [[240, 0, 254, 10], [240, 0, 254, 11]];
+        let rlocs = [one.into()];
+        let version = |offer: &Offer, before: u16, versions| {
+            let before = ours(&self::offer(before, &[one]), None, &rlocs, false);
+            ours(offer, Some(&before), &rlocs, versions).version
+        };
+        assert_eq!(version(&offer(0, &[one, two]), 5, true), 6);
+        assert_eq!(version(&offer(0, &[one, two]), 4095, true), 1);
+        assert_eq!(version(&offer(0, &[one]), 5, true), 5, "it says the same");
+        assert_eq!(version(&offer(9, &[one, two]), 5, true), 9);
+        assert_eq!(version(&offer(0, &[one, two]), 0, true), 0, "nobody knows of a version");
+        assert_eq!(version(&offer(0, &[one, two]), 5, false), 0, "nobody looks at versions");
+    }
+
+    #[test]
+    fn what_is_new_names_its_version_where_packets_carry_them() {
+        let [without, with] = [0, 5].map(|version| offer(version, &[[240, 0, 254, 10]]));
+        let refused = has_version(&without, false, true).unwrap_err();
+        assert!(matches!(&refused, Refused::Invalid(why) if why.contains("1.1.0.0/16")), "{refused}");
+        for (offer, before, versions) in [(&with, false, true), (&without, true, true), (&without, false, false)] {
+            assert_eq!(has_version(offer, before, versions), Ok(()));
+        }
     }
 }

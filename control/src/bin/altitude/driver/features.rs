@@ -1,6 +1,7 @@
 //! Header features: what packets of ours say of our mappings, and what those of others had workers pass on.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -39,6 +40,27 @@ pub(super) struct Features {
     pub(super) version_faults: Tally<VersionFault>,
     pub(super) status_faults: Tally<StatusFault>,
     pub(super) nonce_faults: Tally<NonceFault>,
+    numbers: Numbers,
+}
+
+/// The numbers that marks tell our mappings apart by: each keeps its own for as long as it is there, so that one more mapping
+/// changes the marks of no others.
+#[derive(Default)]
+struct Numbers {
+    by_eid: BTreeMap<EidPrefix, u16>,
+}
+
+impl Numbers {
+    /// These are our mappings from now on. Of more than there are numbers some share one.
+    fn set<'a>(&mut self, own: impl Iterator<Item = &'a EidPrefix>) {
+        let own: BTreeSet<EidPrefix> = own.copied().collect();
+        self.by_eid.retain(|eid, _| own.contains(eid));
+        let used: BTreeSet<u16> = self.by_eid.values().copied().collect();
+        let mut free = (0..=u16::MAX).filter(|number| !used.contains(number));
+        for eid in own {
+            self.by_eid.entry(eid).or_insert_with(|| free.next().unwrap_or_default());
+        }
+    }
 }
 
 /// What became of what workers saw.
@@ -68,6 +90,7 @@ impl Features {
             version_faults: Tally::default(),
             status_faults: Tally::default(),
             nonce_faults: Tally::default(),
+            numbers: Numbers::default(),
         }
     }
 
@@ -80,12 +103,12 @@ impl Features {
     }
 
     /// What packets of a mapping of ours say, and packets to it are held against.
-    fn own(&self, number: usize, mapping: &Mapping) -> Mark {
+    fn own(&self, mapping: &Mapping) -> Mark {
         Mark {
             version: self.versions.as_ref().and_then(|_| MapVersion::new(mapping.version)),
             status: self.status.as_ref().and_then(|status| status.own_bits(mapping)),
             outlived: self.versions.as_ref().is_some_and(|versions| versions.outlived(&mapping.eid)),
-            number: number as u16,
+            number: self.numbers.by_eid.get(&mapping.eid).copied().unwrap_or_default(),
             relayed: false,
         }
     }
@@ -287,8 +310,27 @@ impl Driver<'_> {
         if !self.config.features.marks() {
             return;
         }
-        for (number, mapping) in database.iter().enumerate() {
-            self.publisher.mark_own(mapping.eid, features.own(number, mapping));
-        }
+        features.numbers.set(database.iter().map(|mapping| &mapping.eid));
+        self.publisher.mark_own(database.iter().map(|mapping| (mapping.eid, features.own(mapping))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_keeps_its_number_while_others_come_and_go() {
+        let mut numbers = Numbers::default();
+        let mut numbered = |own: &[&str]| -> Vec<u16> {
+            let eid = |text: &&str| EidPrefix { prefix: text.parse().unwrap(), instance: Default::default() };
+            let own: Vec<EidPrefix> = own.iter().map(eid).collect();
+            numbers.set(own.iter());
+            assert_eq!(numbers.by_eid.len(), own.len());
+            own.iter().map(|eid| numbers.by_eid[eid]).collect()
+        };
+        assert_eq!(numbered(&["2.0.0.0/8", "3.0.0.0/8"]), [0, 1]);
+        assert_eq!(numbered(&["1.0.0.0/8", "2.0.0.0/8", "3.0.0.0/8"]), [2, 0, 1], "one before the others");
+        assert_eq!(numbered(&["1.0.0.0/8", "3.0.0.0/8", "4.0.0.0/8"]), [2, 1, 0], "a number that is free again");
     }
 }

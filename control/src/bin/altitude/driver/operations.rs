@@ -15,7 +15,10 @@ use altitude_control::{
 };
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
 
-use super::{Driver, sweeps::Flush};
+use super::{
+    Driver,
+    sweeps::{Flush, Overtaken},
+};
 
 const FULL: Refused = Refused::Full("the map-cache is full of entries that stay: raise --map-cache-max");
 /// Locators out of use at one time.
@@ -33,6 +36,7 @@ pub(super) struct Operations {
     pub(super) flushes: VecDeque<Flush>,
     /// Clients that have left entries behind.
     pub(super) leavers: VecDeque<Asker>,
+    pub(super) overtaken: Overtaken,
     pub(super) done: u64,
     pub(super) refused: u64,
 }

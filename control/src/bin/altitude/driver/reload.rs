@@ -17,7 +17,6 @@ use altitude_control::{
     database::{Database, Difference},
     map_cache,
     map_resolver::Choice,
-    prefix_map::PrefixMap,
 };
 use altitude_dataplane::mapping::EidPrefix;
 
@@ -167,22 +166,6 @@ impl Driver<'_> {
         self.engine.set_database(&own);
         self.tell_own(now, prefixes_changed);
         self.inside.look_again(now);
-        // All else is done by now: the file is in force, and the log says what the ports miss.
-        if let Err(error) = self.steer() {
-            tracing::error!(%error, "the steering programs were not told of the EID-prefixes; restart the router");
-        }
-    }
-
-    /// What was learned of other sites inside prefixes that are ours now is wrong.
-    fn forget_inside(&mut self, now: Instant, own: &[EidPrefix]) {
-        if own.is_empty() {
-            return;
-        }
-        let own: PrefixMap<()> = own.iter().map(|eid| (*eid, ())).collect();
-        let inside = |cached: &map_cache::Cached<'_>| own.covering(&cached.eid).is_some();
-        let inside: Vec<EidPrefix> = self.map_cache.iter().filter(inside).map(|cached| cached.eid).collect();
-        for eid in inside {
-            self.cache(now, map_cache::Input::Remove(eid));
-        }
+        self.steer_or_again(now);
     }
 }

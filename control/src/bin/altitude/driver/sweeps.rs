@@ -1,4 +1,5 @@
-//! Changes of many entries, a slice of them in each round: FLUSH, and the leave of a client whose entries go with it.
+//! Changes of many entries, a slice of them in each round: FLUSH, the leave of a client whose entries go with it, and what was
+//! learned inside prefixes that have become ours.
 //!
 //! FLUSH is told when it begins, and holds from then on for clients: what it has still to take out is shown to nobody, and ADD
 //! puts another in its place. What surely came or changed since stays; what a Map-Reply merely confirmed did not. What only may
@@ -6,6 +7,7 @@
 //! whose more-specific has left.
 
 use std::{
+    collections::BTreeMap,
     ops::{Bound, RangeBounds},
     time::Instant,
 };
@@ -51,7 +53,63 @@ impl Flush {
     }
 }
 
+/// What was learned inside prefixes before they became ours, as far as it is still there. Each is told when it goes.
+#[derive(Default)]
+pub(super) struct Overtaken {
+    /// Our prefixes, each with where it goes on.
+    left: BTreeMap<EidPrefix, Bound<EidPrefix>>,
+}
+
+impl Overtaken {
+    /// This prefix is ours from now on.
+    fn begin(&mut self, own: EidPrefix) {
+        self.left.insert(own, Bound::Included(own));
+    }
+
+    /// The next entries that are to go: it has looked at no more than [`SLICE`] prefixes and entries for them.
+    fn slice<'c, I: Iterator<Item = EidPrefix> + 'c>(
+        &mut self,
+        is_ours: impl Fn(&EidPrefix) -> bool,
+        cached_from: impl Fn(Bound<EidPrefix>) -> I,
+    ) -> Vec<EidPrefix> {
+        let (mut slice, mut looked) = (Vec::new(), 0);
+        while looked < SLICE
+            && let Some((own, start)) = self.left.pop_first()
+        {
+            looked += 1;
+            // What is not ours any more is learned as it should be.
+            if !is_ours(&own) {
+                continue;
+            }
+            let room = SLICE - looked;
+            let before = slice.len();
+            slice.extend(cached_from(start).take_while(|eid| own.covers(eid)).take(room));
+            looked += slice.len() - before;
+            if slice.len() - before == room {
+                let last = slice[before..].last().map_or(start, |last| Bound::Excluded(*last));
+                self.left.insert(own, last);
+            }
+        }
+        slice
+    }
+}
+
 impl Driver<'_> {
+    /// What was learned of other sites inside prefixes that are ours now is wrong; at least what a slice has goes at once.
+    pub(super) fn forget_inside(&mut self, now: Instant, own: &[EidPrefix]) {
+        if !own.is_empty() {
+            own.iter().for_each(|eid| self.operations.overtaken.begin(*eid));
+            self.sweep_overtaken(now);
+        }
+    }
+
+    fn sweep_overtaken(&mut self, now: Instant) {
+        let is_ours = |eid: &EidPrefix| self.own.get(eid).is_some();
+        let cached_from = |start| self.map_cache.iter_from(start).map(|cached| cached.eid);
+        let slice = self.operations.overtaken.slice(is_ours, cached_from);
+        self.take_out(now, slice);
+    }
+
     pub(super) fn flush(
         &mut self,
         asker: Asker,
@@ -110,7 +168,9 @@ impl Driver<'_> {
             self.operations.flushes.push_front(unfinished);
         }
         self.sweep_owned(now);
-        !self.operations.flushes.is_empty() || !self.operations.leavers.is_empty()
+        self.sweep_overtaken(now);
+        let Operations { flushes, leavers, overtaken, .. } = &self.operations;
+        !flushes.is_empty() || !leavers.is_empty() || !overtaken.left.is_empty()
     }
 
     fn sweep_flush(&mut self, now: Instant, mut flush: Flush) -> Option<Flush> {
@@ -177,6 +237,10 @@ impl Driver<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use altitude_control::prefix_map::PrefixMap;
+
     use super::*;
 
     fn eid(instance: u32, text: &str) -> EidPrefix {
@@ -212,5 +276,37 @@ mod tests {
         for (flush, eid, origin, condemned) in cases {
             assert_eq!(flush.condemns(&eid, origin, &changes), condemned, "{eid} {origin:?}");
         }
+    }
+
+    /// One prefix of ours that holds many entries, and many that hold none, are looked at in slices alike.
+    #[test]
+    fn what_was_learned_inside_our_new_prefixes_goes_in_slices_and_nothing_else_does() {
+        let host = |number: u32| eid(0, &format!("1.1.{}.{}/32", number >> 8, number & 255));
+        let inside: Vec<EidPrefix> = std::iter::once(eid(0, "1.1.0.0/16")).chain((0..1500).map(host)).collect();
+        let others = [eid(0, "1.0.0.0/8"), eid(0, "1.2.0.0/24"), eid(7, "1.1.0.0/24"), eid(0, "2001:db8::/48")];
+        let cached: PrefixMap<()> = inside.iter().chain(&others).map(|eid| (*eid, ())).collect();
+        let looked = Cell::new(0);
+        let cached_from =
+            |start| cached.iter_from(start).map(|(eid, ())| eid).inspect(|_| looked.set(looked.get() + 1));
+        let mut overtaken = Overtaken::default();
+        let ours = [eid(0, "1.1.0.0/16"), eid(0, "9.0.0.0/8")];
+        ours.iter().for_each(|own| overtaken.begin(*own));
+        let mut gone = Vec::new();
+        let mut rounds = 0;
+        while !overtaken.left.is_empty() {
+            looked.set(0);
+            gone.extend(overtaken.slice(|own| ours.contains(own), cached_from));
+            assert!(looked.get() <= SLICE, "{}", looked.get());
+            rounds += 1;
+        }
+        assert_eq!((gone, rounds), (inside, 3));
+        (0..1500).for_each(|number| overtaken.begin(host(number)));
+        for left in [1501 - SLICE, 1502 - 2 * SLICE, 0] {
+            assert_eq!(overtaken.slice(|_| true, |_| std::iter::empty()), []);
+            assert_eq!(overtaken.left.len(), left);
+        }
+        overtaken.begin(ours[0]);
+        assert_eq!(overtaken.slice(|_| false, cached_from), [], "it is another's again");
+        assert!(overtaken.left.is_empty());
     }
 }

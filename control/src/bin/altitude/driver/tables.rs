@@ -190,9 +190,7 @@ impl Driver<'_> {
                     }
                 }
                 underlay::Output::AddressesChanged => {
-                    if let Err(error) = self.steer() {
-                        tracing::warn!(%error, "the steering programs could not be told of changed addresses");
-                    }
+                    self.steer_or_again(now);
                 }
                 underlay::Output::Refused(destination) => {
                     self.traffic.paths_refused += 1;
