@@ -299,7 +299,7 @@ fn reach(keyed: bool) {
     let put = command.args(["map", "add", "3.3.0.0/16", RTR, "--api"]).arg(&xtrs[1].api).output().unwrap();
     assert!(put.status.success(), "{}", String::from_utf8_lossy(&put.stderr));
     assert_eq!(lab.ping(1, [3, 3, 3, 3].into(), 2).unwrap().answered, 0);
-    assert_eq!(counter(rtr, "not_registered"), before + 2);
+    assert!(counter(rtr, "not_registered") >= before + 2);
 
     let [inside, outside, core] = taps;
     judge_inside(&inside.read("data of the site", |seen| seen.iter().filter(|one| one.to.1 == 4341).count() > 12));

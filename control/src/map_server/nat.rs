@@ -1,7 +1,8 @@
 //! NAT traversal: xTRs ask what they look like and who relays for them, and register through RTRs.
 //!
 //! An RTR proves nothing by itself: what it relays is signed with the site's key as any Map-Register. Where a key is shared with it,
-//! the Map-Notify that goes back through it proves to it that we said that, so that it may believe where the xTR is.
+//! the Map-Notify that goes back through it proves to it that we said that, so that it may believe where the xTR is. So a
+//! Map-Register that comes again is not answered again: it may be anybody's copy.
 //!
 //! Source: draft-ermagan-lisp-nat-traversal-19 §4.1, §4.2, §4.4, §5.2.
 
@@ -15,7 +16,7 @@ use altitude_dataplane::mapping::EidPrefix;
 use super::{MapServer, Output, SiteFault, registry::Arrived, registry::notify::CONTROL_PORT};
 use crate::{
     nat::Peer,
-    rate::{Buckets, Rate},
+    rate::{Limits, Rate},
     wire::{
         AuthenticationError, Form, Info, Key, MapRegister, Translation,
         ecm::{self, Ecm},
@@ -25,6 +26,8 @@ use crate::{
 
 /// Info-Requests of one address: several xTRs, behind one NAT, each with several RLOCs.
 const INFOS: Rate = Rate { burst: 32, every: Duration::from_millis(250) };
+/// Info-Requests altogether: whoever has one can send it again from any address.
+const ALL_INFOS: Rate = Rate { burst: 2000, every: Duration::from_millis(1) };
 /// Most addresses whose Info-Requests are counted at a time.
 const WATCHED_MAX: usize = 65_536;
 /// How long an Info-Reply holds, minutes.
@@ -37,7 +40,7 @@ const TTL: u8 = 64;
 pub(super) struct Nat {
     /// RTRs that xTRs are told of, and that may relay.
     relays: Vec<Peer>,
-    infos: Buckets<IpAddr>,
+    infos: Limits<IpAddr>,
 }
 
 /// How a Map-Register came through an RTR.
@@ -50,8 +53,8 @@ pub(super) struct Relayed<'a> {
 }
 
 impl Nat {
-    pub(super) const fn new(relays: Vec<Peer>) -> Self {
-        Self { relays, infos: Buckets::new(INFOS, WATCHED_MAX) }
+    pub(super) fn new(relays: Vec<Peer>) -> Self {
+        Self { relays, infos: Limits::new(INFOS, ALL_INFOS, WATCHED_MAX) }
     }
 }
 
@@ -106,7 +109,7 @@ impl MapServer {
         message: &Info,
         octets: &[u8],
     ) -> Result<Output, SiteFault> {
-        self.nat.infos.take(now, from.ip()).map_err(|_| SiteFault::InfoLimited)?;
+        self.nat.infos.take(now, &[from.ip()]).map_err(|_| SiteFault::InfoLimited)?;
         let (keys, form) = self.keys_of(&message.eid).ok_or(SiteFault::InfoUnknown)?;
         let key = message.verify(octets, keys).map_err(|error| match error {
             AuthenticationError::UnknownKey(_) => SiteFault::InfoUnknownKey,

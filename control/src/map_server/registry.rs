@@ -226,9 +226,7 @@ impl Registry {
     ) -> Result<(), SiteFault> {
         let Arrived { from, message, octets, .. } = arrived;
         let of = &self.sites[site.0];
-        if of.keys.is_empty() {
-            return Err(SiteFault::NoKey);
-        }
+        (!of.keys.is_empty()).then_some(()).ok_or(SiteFault::NoKey)?;
         let key = message.verify(octets, &of.keys).map_err(|error| match error {
             AuthenticationError::UnknownKey(_) => SiteFault::UnknownKey,
             _ => SiteFault::Mac,
@@ -238,7 +236,8 @@ impl Registry {
         let who = message.xtr.map_or(Who::Source(from.ip()), |xtr| Who::Xtr(xtr.xtr_id));
         let known = self.table.registrant(site.0 as u32, who);
         if !any_nonce && let Err(fault) = self.is_newer(site, known, last) {
-            if fault == SiteFault::Repeated && known.is_some_and(|known| self.table.registrants[known].source == from) {
+            let again = fault == SiteFault::Repeated && arrived.relay.is_none();
+            if again && known.is_some_and(|known| self.table.registrants[known].source == from) {
                 self.confirm(site, arrived, todo);
             }
             return Err(fault);

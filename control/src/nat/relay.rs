@@ -9,8 +9,9 @@
 //! A binding is what a NAT has for one xTR: a [`Binding`] is known by the translated address and port, the xTR-ID and what the xTR
 //! calls itself. What is not verified moves no data, and what is verified changes by nothing that is not: who forges a
 //! Map-Register gets a binding of his own, which ends when no Map-Notify comes for it. A NAT that gives the xTR another port
-//! makes a new binding, too, and the old one ends when the new one is verified. A Map-Register that was seen before from elsewhere
-//! makes none: its Map-Notify would be the one for the other.
+//! makes a new binding, too, which takes the prefixes of the old one over when it is verified. A Map-Register that was seen before
+//! from elsewhere makes none, whatever it says that the xTR calls itself: its Map-Notify would be the one for the other. And no
+//! binding that is verified has to wait for one that is not.
 //!
 //! Two xTRs, or two links of one, may have the same EID-Prefix: their bindings are locators of one mapping.
 //!
@@ -20,22 +21,24 @@
 
 mod binding;
 mod fault;
+mod prefixes;
+mod table;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
-    num::NonZeroU16,
     time::{Duration, Instant},
 };
 
-use altitude_dataplane::mapping::{
-    Action, EidPrefix, InstanceId, Locator, Mapping, Ttl, UNUSABLE_PRIORITY, sort_locators,
-};
+use altitude_dataplane::mapping::{EidPrefix, InstanceId, Mapping, Ttl};
 
-use self::binding::{Claim, Held, Name, lasts};
 pub use self::{binding::Binding, fault::RelayFault};
+use self::{
+    binding::{Address, Held, Name, Waiting},
+    prefixes::said,
+};
 use crate::{
     alt::datagrams::CONTROL_PORT,
     map_server::TIMEOUT,
@@ -57,9 +60,13 @@ const WAITING_MAX: usize = 64;
 const ADDRESSES_MAX: usize = 131_072;
 /// EID-Prefixes of one binding.
 const PREFIXES_MAX: usize = 256;
+/// Bindings and prefixes that end in one step: when a Map-Server was away, all run out together.
+const ENDED_MAX: usize = 4096;
+/// How often it is said again what has not changed, in case somebody took it out.
+const TELL_AGAIN: Duration = Duration::from_secs(120);
 /// Bindings that one EID-Prefix is reached by.
 const CLAIMS_MAX: usize = 16;
-/// Bindings of one xTR that calls itself by one address; of those not verified, the one that ends first gives way.
+/// Bindings of one xTR; of those not verified, the one that ends first gives way.
 const OF_XTR_MAX: usize = 16;
 
 /// What the RTR is told at start.
@@ -69,7 +76,7 @@ pub struct Settings {
     pub servers: Vec<Peer>,
     /// Instances whose packets we take.
     pub instances: Vec<InstanceId>,
-    /// Map-Registers of one address, and of one verified binding.
+    /// Map-Registers of what is not verified at one address, and of one verified binding.
     pub each: Rate,
     /// Map-Registers of bindings that are not verified, altogether: what a flood of forged ones may take of the Map-Servers' time.
     pub strangers: Rate,
@@ -77,6 +84,10 @@ pub struct Settings {
     pub bindings_max: usize,
     /// Most bindings of one address: xTRs behind one NAT.
     pub of_address_max: usize,
+    /// Of them, most that are not verified; then the one that ends first gives way.
+    pub strangers_of_address_max: usize,
+    /// Most EID-Prefixes altogether: none of them gives way to what the map-cache learns.
+    pub prefixes_max: usize,
 }
 
 impl Settings {
@@ -89,7 +100,9 @@ impl Settings {
             each: Rate { burst: 500, every: Duration::from_millis(20) },
             strangers: Rate { burst: 5000, every: Duration::from_micros(200) },
             bindings_max: 131_072,
-            of_address_max: 256,
+            of_address_max: 4096,
+            strangers_of_address_max: 256,
+            prefixes_max: 131_072,
         }
     }
 }
@@ -170,8 +183,9 @@ pub struct Relay {
     settings: Settings,
     bindings: BTreeMap<Name, Held>,
     deadlines: BTreeSet<(Instant, Name)>,
-    /// Bindings by address.
-    addresses: HashMap<IpAddr, usize>,
+    /// Those of them that are not verified.
+    unverified: BTreeSet<(Instant, Name)>,
+    addresses: HashMap<IpAddr, Address>,
     /// Verified bindings by what is behind them.
     claims: BTreeMap<EidPrefix, BTreeSet<Name>>,
     each: Buckets<IpAddr>,
@@ -187,6 +201,7 @@ impl Relay {
             settings,
             bindings: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            unverified: BTreeSet::new(),
             addresses: HashMap::new(),
             claims: BTreeMap::new(),
             strangers: Bucket::new(),
@@ -247,31 +262,30 @@ impl Relay {
     ) -> Result<(), RelayFault> {
         let xtr = message.xtr.ok_or(RelayFault::Unnamed)?;
         let (inner, server) = (ecm.datagram.source, ecm.datagram.destination);
-        if server.port() != CONTROL_PORT || !self.settings.servers.iter().any(|known| known.address == server.ip()) {
-            return Err(RelayFault::ForeignServer);
+        let known = self.settings.servers.iter().find(|known| known.address == server.ip());
+        let known = known.filter(|_| server.port() == CONTROL_PORT).ok_or(RelayFault::ForeignServer)?;
+        let said = known.keys.is_empty().then(|| said(&message.records));
+        if from.port() == 0 {
+            return Err(RelayFault::NoPort);
+        }
+        if !message.records.iter().all(|record| may_be_of(inner.ip(), record)) {
+            return Err(RelayFault::ForeignInner);
         }
         let name = Name { xtr_id: xtr.xtr_id, inner: inner.ip(), translated: from };
-        let verified = self.bindings.get(&name).is_some_and(Held::is_verified);
         if !self.may_register(now, &name) {
             return Err(RelayFault::Limited);
         }
         let nonce = (message.nonce, server.ip());
-        let elsewhere = self.of_xtr(xtr.xtr_id, inner.ip()).filter(|other| *other != name);
-        if elsewhere.filter_map(|other| self.bindings.get(&other)).any(|other| other.has_seen(nonce)) {
-            return Err(RelayFault::Replayed);
-        }
+        self.is_first(&name, nonce)?;
         if !self.bindings.contains_key(&name) {
             self.meet(now, name, local, xtr, todo)?;
         }
         let Some(held) = self.bindings.get_mut(&name) else { return Err(RelayFault::Full) };
         (held.xtr, held.inner_port, held.nonce, held.heard) = (xtr, inner.port(), message.nonce, now);
-        if !verified {
+        if !held.is_verified() {
             held.rloc = local;
         }
-        if held.waiting.len() == WAITING_MAX {
-            held.waiting.pop_front();
-        }
-        held.waiting.push_back(nonce);
+        held.wait(Waiting { nonce, said });
         self.set_deadline(&name);
         todo.push(Output::Relay { to: server.ip(), octets: ecm::encapsulate_relayed(ecm.packet) });
         Ok(())
@@ -285,43 +299,20 @@ impl Relay {
         }
     }
 
-    /// Makes a binding.
-    fn meet(
-        &mut self,
-        now: Instant,
-        name: Name,
-        local: IpAddr,
-        xtr: XtrIdentity,
-        todo: &mut Vec<Output>,
-    ) -> Result<(), RelayFault> {
-        let of_xtr: Vec<Name> = self.of_xtr(name.xtr_id, name.inner).collect();
-        if of_xtr.len() >= OF_XTR_MAX {
-            let unverified = of_xtr.into_iter().filter_map(|name| self.bindings.get(&name).map(|held| (held, name)));
-            let unverified = unverified.filter(|(held, _)| !held.is_verified());
-            let first = unverified.min_by_key(|(held, _)| held.due).map(|(_, name)| name);
-            self.end(first.ok_or(RelayFault::Full)?, todo);
+    /// Whether nobody else of this xTR-ID sent the nonce, which is in what a MAC covers, as what the xTR calls itself is not. Where
+    /// the binding is verified, those that are not have no say: the nonces that come next can be guessed.
+    fn is_first(&mut self, name: &Name, nonce: (u64, IpAddr)) -> Result<(), RelayFault> {
+        let verified = self.bindings.get(name).is_some_and(Held::is_verified);
+        let others: Vec<Name> = self.of_xtr(name.xtr_id).filter(|other| other != name).collect();
+        let mut held = others.iter().filter_map(|other| self.bindings.get(other));
+        if held.any(|held| held.has_proven(nonce) || held.waits_for(nonce) && (held.is_verified() || !verified)) {
+            return Err(RelayFault::Replayed);
         }
-        let address = name.translated.ip();
-        let of_address = self.addresses.get(&address).copied().unwrap_or(0);
-        if of_address >= self.settings.of_address_max || self.bindings.len() >= self.settings.bindings_max {
-            return Err(RelayFault::Full);
+        for other in others.iter().filter(|_| verified) {
+            if let Some(held) = self.bindings.get_mut(other) {
+                held.waiting.retain(|waiting| waiting.nonce != nonce);
+            }
         }
-        self.addresses.insert(address, of_address + 1);
-        let held = Held {
-            xtr,
-            rloc: local,
-            inner_port: 0,
-            nonce: 0,
-            waiting: VecDeque::new(),
-            proven: BTreeMap::new(),
-            bucket: Bucket::new(),
-            prefixes: BTreeMap::new(),
-            since: now,
-            heard: now,
-            due: now,
-        };
-        self.bindings.insert(name, held);
-        self.deadlines.insert((now, name));
         Ok(())
     }
 
@@ -340,29 +331,27 @@ impl Relay {
             Some(Ok(_)) => {}
             Some(Err(_)) => return Err(RelayFault::Forged),
         }
+        let said = server.keys.is_empty().then(|| said(&message.records));
         let xtr = message.xtr.ok_or(RelayFault::Unwanted)?;
         let inner = ecm.datagram.destination.ip();
-        let names: Vec<Name> = self.of_xtr(xtr.xtr_id, inner).collect();
+        let names: Vec<Name> = self.of_xtr(xtr.xtr_id).filter(|name| name.inner == inner).collect();
         if names.is_empty() {
             return Err(RelayFault::Unwanted);
         }
-        let wanted = (message.nonce, from);
-        let waits = |name: &&Name| self.bindings.get(name).is_some_and(|held| held.waiting.contains(&wanted));
+        let nonce = (message.nonce, from);
+        let waits = |name: &&Name| self.bindings.get(name).is_some_and(|held| held.waits_for(nonce));
         let name = *names.iter().find(waits).ok_or(RelayFault::Nonce)?;
         let Some(held) = self.bindings.get_mut(&name) else { return Err(RelayFault::Nonce) };
-        held.waiting.retain(|waiting| *waiting != wanted);
-        held.proven.insert(from, message.nonce);
+        if !held.waiting.contains(&Waiting { nonce, said }) {
+            return Err(RelayFault::OtherPrefixes);
+        }
+        held.prove(nonce);
         let (was_verified, rloc) = (held.is_verified(), held.rloc);
-        self.take_in(now, name, &message.records, todo);
+        self.take_in(now, name, &message.records, todo)?;
         let verified = self.bindings.get(&name).is_some_and(Held::is_verified);
         if verified && !was_verified {
+            self.bindings.entry(name).and_modify(|held| held.told = true);
             todo.push(Output::Verified { xtr, translated: name.translated });
-            for other in names.into_iter().filter(|other| *other != name) {
-                // Those not verified may be of somebody else, or the next one of this xTR.
-                if self.bindings.get(&other).is_some_and(Held::is_verified) {
-                    self.end(other, todo);
-                }
-            }
         }
         todo.push(Output::Deliver { to: name.translated, local: rloc, octets: data_map_notify::encode(ecm.packet) });
         if was_verified && !verified {
@@ -370,126 +359,11 @@ impl Relay {
         }
         Ok(())
     }
+}
 
-    /// Bindings of an xTR that calls itself so.
-    fn of_xtr(&self, xtr_id: [u8; 16], inner: IpAddr) -> impl Iterator<Item = Name> {
-        let first = Name { xtr_id, inner, translated: SocketAddr::from(([0, 0, 0, 0], 0)) };
-        let names = self.bindings.range(first..).map(|(name, _)| *name);
-        names.take_while(move |name| (name.xtr_id, name.inner) == (xtr_id, inner))
-    }
-
-    /// Believes what a Map-Server says of a binding.
-    fn take_in(&mut self, now: Instant, name: Name, records: &[Mapping], todo: &mut Vec<Output>) {
-        for record in records {
-            let Some(lasts) = lasts(record.ttl) else {
-                self.unclaim(&name, &record.eid, todo);
-                continue;
-            };
-            if !self.settings.instances.contains(&record.eid.instance) {
-                todo.push(Output::Drop(RelayFault::ForeignInstance));
-                continue;
-            }
-            let Some(held) = self.bindings.get_mut(&name) else { return };
-            let claims = self.claims.get(&record.eid).map_or(0, BTreeSet::len);
-            let known = held.prefixes.contains_key(&record.eid);
-            if !known && (held.prefixes.len() >= PREFIXES_MAX || claims >= CLAIMS_MAX) {
-                todo.push(Output::Drop(RelayFault::TooMany));
-                continue;
-            }
-            self.claims.entry(record.eid).or_default().insert(name);
-            let own = record.locators.iter().find(|locator| locator.address == name.inner);
-            let own = own.filter(|locator| locator.priority != UNUSABLE_PRIORITY);
-            // What says nothing of the xTR's own link has it share with the site's others.
-            let (priority, weight) = own.map_or((1, 100), |locator| (locator.priority, locator.weight));
-            held.prefixes.insert(record.eid, Claim { expires: now + lasts, priority, weight });
-            self.tell(&record.eid, todo);
-        }
-        self.set_deadline(&name);
-    }
-
-    /// Says how a prefix is reached now.
-    fn tell(&mut self, eid: &EidPrefix, todo: &mut Vec<Output>) {
-        let names = self.claims.get(eid).into_iter().flatten();
-        let locator = |name: &Name| {
-            let claim = self.bindings.get(name)?.prefixes.get(eid)?;
-            let translated = NonZeroU16::new(name.translated.port());
-            Some(Locator { translated, ..Locator::unicast(name.translated.ip(), claim.priority, claim.weight) })
-        };
-        let mut locators: Vec<Locator> = names.filter_map(locator).collect();
-        if locators.is_empty() {
-            self.claims.remove(eid);
-            todo.push(Output::Remove(*eid));
-            return;
-        }
-        sort_locators(&mut locators);
-        let mapping = Mapping::negative(*eid, Ttl::ReceiverDecides, Action::NoAction);
-        todo.push(Output::Install(Mapping { locators, ..mapping }));
-    }
-
-    fn unclaim(&mut self, name: &Name, eid: &EidPrefix, todo: &mut Vec<Output>) {
-        let held = self.bindings.get_mut(name);
-        if held.is_none_or(|held| held.prefixes.remove(eid).is_none()) {
-            return;
-        }
-        if let Some(names) = self.claims.get_mut(eid) {
-            names.remove(name);
-        }
-        self.tell(eid, todo);
-    }
-
-    /// Takes a binding out, and what is behind it.
-    fn end(&mut self, name: Name, todo: &mut Vec<Output>) {
-        let Some(held) = self.bindings.remove(&name) else { return };
-        self.deadlines.remove(&(held.due, name));
-        let address = name.translated.ip();
-        if let Some(count) = self.addresses.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                self.addresses.remove(&address);
-            }
-        }
-        for eid in held.prefixes.keys() {
-            if let Some(names) = self.claims.get_mut(eid) {
-                names.remove(&name);
-            }
-            self.tell(eid, todo);
-        }
-        if !held.proven.is_empty() {
-            todo.push(Output::Ended { xtr: held.xtr, translated: name.translated });
-        }
-    }
-
-    /// Ends what has run out.
-    fn end_old(&mut self, now: Instant, todo: &mut Vec<Output>) {
-        while let Some(&(due, name)) = self.deadlines.first() {
-            if due > now {
-                return;
-            }
-            let Some(held) = self.bindings.get(&name) else {
-                self.deadlines.pop_first();
-                continue;
-            };
-            let over: Vec<EidPrefix> =
-                held.prefixes.iter().filter(|(_, claim)| claim.expires <= now).map(|(eid, _)| *eid).collect();
-            for eid in &over {
-                self.unclaim(&name, eid, todo);
-            }
-            if self.bindings.get(&name).is_some_and(Held::is_verified) {
-                self.set_deadline(&name);
-                continue;
-            }
-            if !over.is_empty() {
-                todo.push(Output::Drop(RelayFault::Lost));
-            }
-            self.end(name, todo);
-        }
-    }
-
-    fn set_deadline(&mut self, name: &Name) {
-        let Some(held) = self.bindings.get_mut(name) else { return };
-        self.deadlines.remove(&(held.due, *name));
-        let first = held.prefixes.values().map(|claim| claim.expires).min();
-        held.due = first.unwrap_or(held.heard + UNVERIFIED_FOR);
-        self.deadlines.insert((held.due, *name));
-    }
+/// Whether an xTR that calls itself so may have registered a record: behind a NAT it names its own addresses as what nobody can
+/// send to (§4.3), unless it names none.
+fn may_be_of(inner: IpAddr, record: &Mapping) -> bool {
+    let mut hidden = record.locators.iter().filter(|locator| !locator.reachable).peekable();
+    record.ttl == Ttl::Remove || hidden.peek().is_none() || record.locators.iter().any(|one| one.address == inner)
 }

@@ -71,10 +71,11 @@ pub(super) fn pass(
     let flow = IpHeader::read(inner).map_or(0, |header| setup.key.flow(inner, &header));
     let way = destination.map(|entry| cache.way(entry, flow));
     let relayed = setup.proxy.rtr && matches!(way, Some(Way::Tunnel(_)));
-    let registered = |entry: Option<Entry>| entry.is_some_and(|entry| cache.mark(entry).relayed);
-    // Before anything is asked for: strangers are to make us ask nothing. What a PETR takes is none of this.
-    if setup.proxy.nat && (relayed || !setup.proxy.petr) && !registered(source) && !registered(destination) {
-        return Verdict::Drop(Reason::NotRegistered);
+    if setup.proxy.nat
+        && (relayed || !setup.proxy.petr)
+        && let Err(reason) = admit(packet, octets, source, destination, context)
+    {
+        return Verdict::Drop(reason);
     }
     let checked = setup.source_check == SourceCheck::Secure || setup.proxy.petr && !relayed;
     match source {
@@ -119,6 +120,27 @@ pub(super) fn pass(
             Verdict::Drop(Reason::InnerDestinationForeign)
         }
     }
+}
+
+/// Whether one end of a packet is registered through us (draft-ermagan-lisp-nat-traversal-19 §5.3.1). This comes before anything
+/// is asked for: strangers are to make us ask nothing. What a PETR takes is none of this.
+///
+/// # Errors
+/// Why it must be dropped.
+fn admit(
+    packet: CorePacket,
+    octets: &[u8],
+    source: Option<Entry>,
+    destination: Option<Entry>,
+    Context { cache, .. }: &Context<'_>,
+) -> Result<(), Reason> {
+    let registered = |entry: &Entry| cache.mark(*entry).relayed;
+    if destination.as_ref().is_some_and(registered) {
+        return Ok(());
+    }
+    // The source alone admits it, which anybody can write: it has to come from where its NAT is.
+    let own = source.filter(registered).ok_or(Reason::NotRegistered)?;
+    if cache.has_member(own, packet.rloc(octets)) { Ok(()) } else { Err(Reason::OuterSourceForeign) }
 }
 
 /// Takes a packet out of its tunnel and puts it into the next: all of decapsulation and all of encapsulation, so it has a hop

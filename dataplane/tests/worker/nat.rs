@@ -91,6 +91,19 @@ fn a_petr_beside_it_relays_for_registered_ends_alone() {
     world.settle_accounts();
 }
 
+/// RTR-9: an inner source that is registered is none where the packet comes from elsewhere than its NAT: nothing is sent, nothing is
+/// asked for, whatever the check of sources. What goes to a registered end comes from anybody.
+#[test]
+fn who_writes_a_registered_source_is_not_it() {
+    let mut world = world(Options { source_check: SourceCheck::Standard, ..Options::default() });
+    for destination in ["3.3.3.3", "4.4.4.4"] {
+        assert_eq!(world.pass(CORE_PORT, tunnelled(4, "2.2.2.2", destination)), []);
+    }
+    assert_eq!((world.drops(), world.asked()), ([("outer-source-foreign", 2)].into(), vec![]));
+    world.through(CORE_PORT, tunnelled(4, "2.2.2.2", "5.5.5.5"), CORE_PORT);
+    world.settle_accounts();
+}
+
 /// ETR-7: with the strictest check what says that it is from a registered end has to come from its NAT.
 #[test]
 fn a_forged_source_is_none_where_sources_are_checked() {

@@ -65,4 +65,12 @@ fn each_mistake_of_nat_traversal_has_its_remedy() {
     assert!(both.warnings[0].to_string().contains("only while no NAT is found"));
     assert!(read(&format!("{SITE}{SERVER}[nat]\nsite = true\n")).unwrap().warnings.is_empty());
     assert!(warned(&format!("[nat]\n{PEER}")).contains("add --nat-rtr"));
+    // Each Map-Server whose word nothing proves.
+    let keyless = |host: u8| format!("[[nat.map-server]]\naddress = \"240.0.254.{host}\"\n");
+    let text = format!("{SITE}{RTR}[nat]\nrtr = true\n{}{PEER}{}", keyless(51), keyless(52));
+    let warnings: Vec<String> = read(&text).unwrap().warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    for (warning, address) in warnings.iter().zip(["240.0.254.51", "240.0.254.52"]) {
+        assert!(warning.contains(address) && warning.contains("add key ="), "{warning}");
+    }
 }

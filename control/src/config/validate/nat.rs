@@ -56,6 +56,9 @@ pub(super) fn nat(
         one_rloc(place, rlocs, findings);
     }
     let servers = peers("[[nat.map-server]]", &own.map_server, MAP_SERVERS_MAX, rlocs, folder, findings);
+    if rtr.is_some() {
+        keyless(&own.map_server, &servers, findings);
+    }
     let relays = peers("[[nat.relay]]", &own.relay, Translation::RTRS_MAX, &[], folder, findings);
     match (&rtr, own.map_server.first()) {
         (Some(place), _) if !roles.proxies.rtr => {
@@ -80,6 +83,23 @@ pub(super) fn nat(
         );
     }
     Nat { keepalive: site.and(seconds).map(Duration::from_secs), map_servers: rtr.is_some().then_some(servers), relays }
+}
+
+/// Without a key whoever can send in the Map-Server's name registers what he likes.
+fn keyless(given: &[NatPeerDraft], servers: &[NatPeer], findings: &mut Findings) {
+    for server in servers.iter().filter(|server| server.keys.is_empty()) {
+        let Some(given) = given.iter().find(|given| given.address.value.parse() == Ok(server.address)) else {
+            continue;
+        };
+        findings.warn(
+            &given.address.place,
+            format!(
+                "[[nat.map-server]] {} has no key: who forges its address registers any EID-prefix here",
+                server.address
+            ),
+            "add key = { secret-file = … } here and to its [[nat.relay]]",
+        );
+    }
 }
 
 /// A NAT lets in what comes from the RLOC that the xTR registers at: data would leave from another one, if there were several.

@@ -84,7 +84,7 @@ impl Registry {
         match self.sites[site.0].proxy {
             Proxying::Always => true,
             Proxying::Never => self.table.chain_from(head).any(|(_, one)| one.has(flag::RELAYED)),
-            Proxying::Etr => self.table.chain_from(head).any(|(_, one)| one.has(flag::PROXY)),
+            Proxying::Etr => self.table.chain_from(head).any(|(_, one)| one.has(flag::PROXY) || one.has(flag::RELAYED)),
         }
     }
 

@@ -32,8 +32,12 @@ fn register(nonce: u64, records: Vec<Mapping>) -> MapRegister {
 impl World {
     /// A Map-Register comes through an RTR.
     fn relayed(&mut self, rtr: &str, to: &str, key: &Key, message: MapRegister) -> Vec<Output> {
+        self.relayed_of(INNER, rtr, to, key, message)
+    }
+
+    fn relayed_of(&mut self, inner: &str, rtr: &str, to: &str, key: &Key, message: MapRegister) -> Vec<Output> {
         let payload = message.signed(key, Form::default());
-        let source = INNER.parse().unwrap();
+        let source = inner.parse().unwrap();
         let packet = UdpPacket { source, destination: to.parse().unwrap(), ttl: 64, payload: &payload }.encode();
         let octets = ecm::encapsulate_relayed(&packet);
         let ecm = Ecm::parse(&octets).unwrap();
@@ -93,13 +97,19 @@ fn a_relayed_map_register_is_answered_through_the_rtr() {
         // Others are told that they are to send to the RTR.
         let Output::Reply { message, .. } = world.ask("10.1.1.1") else { panic!("a Map-Reply") };
         assert_eq!(message.records[0].locators[0].address, address(rtr));
-        // The same again is answered again, for the answer may have been lost; what is older is not.
-        let again = register(200, vec![record("10.1.1.0/24", &[rtr])]);
-        let outputs = world.relayed(rtr, "240.0.254.1:4342", &key(ONE), again);
-        assert_eq!((notified(&outputs, rtr), faults(&outputs)), (octets, vec![SiteFault::Repeated]));
-        let older = register(199, vec![record("10.1.1.0/24", &[rtr])]);
-        let outputs = world.relayed(rtr, "240.0.254.1:4342", &key(ONE), older);
-        assert_eq!(outputs, [Output::Drop(SiteFault::Replayed)]);
+        // The same again may be somebody's copy, whatever it says that it comes from: the RTR is not to believe that. An xTR that
+        // heard nothing registers with another nonce.
+        for (inner, nonce, fault) in [
+            (INNER, 200, SiteFault::Repeated),
+            ("10.9.9.9:4342", 200, SiteFault::Repeated),
+            (INNER, 199, SiteFault::Replayed),
+        ] {
+            let again = register(nonce, vec![record("10.1.1.0/24", &[rtr])]);
+            let outputs = world.relayed_of(inner, rtr, "240.0.254.1:4342", &key(ONE), again);
+            assert_eq!(outputs, [Output::Drop(fault)], "{inner} {nonce}");
+        }
+        let next = register(201, vec![record("10.1.1.0/24", &[rtr])]);
+        notified(&world.relayed(rtr, "240.0.254.1:4342", &key(ONE), next), rtr);
     }
 }
 
@@ -191,9 +201,30 @@ fn an_xtr_is_told_what_it_looks_like() {
         let outputs = world.informed("203.0.113.50:20001", ask(1, prefix), &with);
         assert_eq!(outputs, [Output::Drop(fault)], "{prefix}");
     }
-    // One address may ask so often.
+    // One address may ask so often, and all together.
     let faults: Vec<SiteFault> = (0..64)
         .flat_map(|nonce| faults(&world.informed("198.18.0.1:9", ask(nonce, "10.1.0.0/16"), &key(ONE))))
         .collect();
     assert_eq!(faults, [SiteFault::InfoLimited; 32]);
+    let from = |number: u32| format!("{}:9", std::net::Ipv4Addr::from_bits(0xc612_0000 + number));
+    let limited = (1..=2000)
+        .filter(|number| !self::faults(&world.informed(&from(*number), ask(1, "10.1.0.0/16"), &key(ONE))).is_empty());
+    // Those above have had some.
+    assert_eq!(limited.count(), 36);
+}
+
+/// A Map-Request does not come through to an xTR behind a NAT: we answer for it, whatever it or its site wants otherwise.
+#[test]
+fn nobody_else_answers_for_an_xtr_behind_a_nat() {
+    for proxying in [Proxying::Never, Proxying::Etr] {
+        let mut world = World::new(Settings {
+            relays: vec![Peer { address: address(PLAIN), keys: Vec::new() }],
+            sites: settings().sites.into_iter().map(|site| Site { proxy: proxying, ..site }).collect(),
+            ..settings()
+        });
+        let message = MapRegister { proxy: false, ..register(200, vec![record("10.1.1.0/24", &[PLAIN])]) };
+        world.relayed(PLAIN, "240.0.254.1:4342", &key(ONE), message);
+        let Output::Reply { message, .. } = world.ask("10.1.1.1") else { panic!("a Map-Reply") };
+        assert_eq!(message.records[0].locators[0].address, address(PLAIN));
+    }
 }

@@ -1,14 +1,14 @@
 //! What a NAT has for one xTR.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use altitude_dataplane::mapping::{EidPrefix, Ttl};
 
-use super::LIFETIME;
+use super::{LIFETIME, WAITING_MAX};
 use crate::{rate::Bucket, wire::XtrIdentity};
 
 /// What a binding is known by; those of one xTR stand together.
@@ -25,6 +25,24 @@ pub(super) struct Claim {
     pub(super) expires: Instant,
     pub(super) priority: u8,
     pub(super) weight: u8,
+    /// When it was last said how it is reached.
+    pub(super) told: Instant,
+}
+
+/// A Map-Register that was relayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Waiting {
+    /// Its nonce, and the Map-Server.
+    pub(super) nonce: (u64, IpAddr),
+    /// Its prefixes, where the Map-Server shares no key with us.
+    pub(super) said: Option<[u8; 32]>,
+}
+
+/// What is at one address.
+#[derive(Debug, Default)]
+pub(super) struct Address {
+    pub(super) bindings: usize,
+    pub(super) unverified: BTreeSet<(Instant, Name)>,
 }
 
 /// What a NAT has for one xTR.
@@ -34,14 +52,15 @@ pub(super) struct Held {
     pub(super) rloc: IpAddr,
     pub(super) inner_port: u16,
     pub(super) nonce: u64,
-    /// Nonces that were relayed, and to whom.
-    pub(super) waiting: VecDeque<(u64, IpAddr)>,
-    /// By Map-Server, the last of them that a Map-Notify came for.
-    pub(super) proven: BTreeMap<IpAddr, u64>,
+    pub(super) waiting: VecDeque<Waiting>,
+    /// The last of them that a Map-Notify came for.
+    pub(super) proven: VecDeque<(u64, IpAddr)>,
     /// How often it may register, once it is verified.
     pub(super) bucket: Bucket,
     /// None: not verified.
     pub(super) prefixes: BTreeMap<EidPrefix, Claim>,
+    /// Whether it was said that it is verified.
+    pub(super) told: bool,
     pub(super) since: Instant,
     pub(super) heard: Instant,
     /// When something of it ends.
@@ -77,8 +96,29 @@ impl Held {
         !self.prefixes.is_empty()
     }
 
-    pub(super) fn has_seen(&self, nonce: (u64, IpAddr)) -> bool {
-        self.proven.get(&nonce.1) == Some(&nonce.0) || self.waiting.contains(&nonce)
+    pub(super) fn waits_for(&self, nonce: (u64, IpAddr)) -> bool {
+        self.waiting.iter().any(|waiting| waiting.nonce == nonce)
+    }
+
+    pub(super) fn has_proven(&self, nonce: (u64, IpAddr)) -> bool {
+        self.proven.contains(&nonce)
+    }
+
+    /// A Map-Register was relayed.
+    pub(super) fn wait(&mut self, waiting: Waiting) {
+        if self.waiting.len() == WAITING_MAX {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back(waiting);
+    }
+
+    /// Its Map-Notify came.
+    pub(super) fn prove(&mut self, nonce: (u64, IpAddr)) {
+        self.waiting.retain(|waiting| waiting.nonce != nonce);
+        if self.proven.len() == WAITING_MAX {
+            self.proven.pop_front();
+        }
+        self.proven.push_back(nonce);
     }
 }
 

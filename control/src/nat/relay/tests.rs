@@ -1,6 +1,8 @@
 //! An RTR, xTRs behind NATs and Map-Servers, with a clock.
 
-use altitude_dataplane::mapping::Prefix;
+use std::num::NonZeroU16;
+
+use altitude_dataplane::mapping::{Action, Locator, Prefix};
 
 use super::*;
 use crate::wire::{
@@ -84,9 +86,14 @@ impl World {
 
     /// A Map-Register comes from a translated address.
     fn registers(&mut self, from: &str, server: &str, message: &MapRegister) -> Vec<Output> {
+        self.registers_as(INNER, from, server, message)
+    }
+
+    /// One of an xTR that calls itself `inner`.
+    fn registers_as(&mut self, inner: &str, from: &str, server: &str, message: &MapRegister) -> Vec<Output> {
         let payload = message.clone().signed(&Key::new(1, Algorithm::Sha256, b"of the site"), Form::default());
         let server = if server.contains(':') { at(server) } else { SocketAddr::new(ip(server), CONTROL_PORT) };
-        let packet = UdpPacket { source: at(INNER), destination: server, ttl: 64, payload: &payload }.encode();
+        let packet = UdpPacket { source: at(inner), destination: server, ttl: 64, payload: &payload }.encode();
         let octets = ecm::encapsulate_for_rtr(&packet);
         let ecm = Ecm::parse(&octets).unwrap();
         let Ok(Message::MapRegister(message)) = Message::parse(&payload) else { panic!("a Map-Register") };
@@ -349,12 +356,119 @@ fn a_copied_map_register_takes_nothing_over() {
     world.notified(KEYED, Some(&key(1)), answer(6, message.records.clone()));
     assert_eq!(world.registers(THIEF, PLAIN, &message), [Output::Drop(RelayFault::Replayed)]);
     assert_eq!(world.only().translated, at(OUTER));
+    // What the xTR calls itself is in no MAC: it is one of what it registers, and another one helps nobody where it names none.
+    let other = |world: &mut World, message| world.registers_as("10.9.9.9:4342", THIEF, PLAIN, message);
+    assert_eq!(other(&mut world, &message), [Output::Drop(RelayFault::ForeignInner)]);
+    let named_by_none =
+        || vec![Mapping { locators: vec![Locator::unicast(ip(RTR), 1, 100)], ..record("192.0.2.0/24", 9) }];
+    let message = register(7, named_by_none());
+    world.registers(OUTER, PLAIN, &message);
+    assert_eq!(other(&mut world, &message), [Output::Drop(RelayFault::Replayed)]);
+    world.notified(PLAIN, None, answer(7, named_by_none()));
+    assert_eq!(other(&mut world, &message), [Output::Drop(RelayFault::Replayed)]);
+    assert_eq!(world.only().translated, at(OUTER));
     // With another nonce it is relayed; the Map-Server believes nothing of it.
     world.registers(THIEF, PLAIN, &register(8, message.records));
     assert_eq!(
         world.relay.bindings().filter(|one| one.verified).map(|one| one.translated).collect::<Vec<_>>(),
         [at(OUTER)]
     );
+}
+
+/// Nonces that come next can be guessed: who sends them before the xTR does keeps it from nothing, and gets nothing of its.
+#[test]
+fn a_guessed_nonce_locks_nobody_out() {
+    const THIEF: &str = "198.18.0.1:4341";
+    let mut world = World::new();
+    let records = || vec![record("192.0.2.0/24", 1440)];
+    world.round(OUTER, 7, records());
+    for nonce in 8..12 {
+        assert_eq!(faults(&world.registers(THIEF, PLAIN, &register(nonce, records()))), []);
+    }
+    for nonce in 8..12 {
+        assert_eq!(delivered(&world.round(OUTER, nonce, records())), [(OUTER.to_owned(), RTR.to_owned())]);
+    }
+    let states: Vec<(SocketAddr, bool)> = world.relay.bindings().map(|one| (one.translated, one.verified)).collect();
+    assert_eq!(states, [(at(THIEF), false), (at(OUTER), true)]);
+    assert_eq!(world.registers(THIEF, PLAIN, &register(11, records())), [Output::Drop(RelayFault::Replayed)]);
+}
+
+/// RTR-6: without a key a Map-Notify is about what the Map-Register was about, and about nothing else; one that is not spends nothing.
+#[test]
+fn without_a_key_nothing_else_is_installed() {
+    let mut world = World::new();
+    let own = || vec![record("192.0.2.0/24", 1440)];
+    world.registers(OUTER, PLAIN, &register(1, own()));
+    let both = vec![record("192.0.2.0/24", 1440), record("0.0.0.0/0", 1440)];
+    for forged in [vec![record("0.0.0.0/0", 1440)], both, vec![]] {
+        let todo = world.notified(PLAIN, None, answer(1, forged));
+        assert_eq!(todo, [Output::Drop(RelayFault::OtherPrefixes)]);
+    }
+    assert_eq!(delivered(&world.notified(PLAIN, None, answer(1, own()))).len(), 1);
+    // With one, its word is enough.
+    world.registers(OUTER, KEYED, &register(2, own()));
+    let todo = world.notified(KEYED, Some(&key(1)), answer(2, vec![record("198.51.100.0/24", 1440)]));
+    assert_eq!((faults(&todo), delivered(&todo).len()), (vec![], 1));
+}
+
+/// Who owns another site, and knows what an xTR calls itself, takes only his own prefixes over.
+#[test]
+fn another_sites_key_ends_nothing() {
+    let mut world = World::new();
+    world.round(OUTER, 1, vec![record("192.0.2.0/24", 1440), record("192.0.3.0/24", 1440)]);
+    let todo = world.round("198.18.0.1:4341", 2, vec![record("198.51.100.0/24", 1440)]);
+    assert_eq!(installed(&todo), [("198.51.100.0/24".to_owned(), vec!["198.18.0.1:4341 7/30".to_owned()])]);
+    let verified = |world: &World| world.relay.bindings().filter(|one| one.verified).count();
+    assert_eq!(verified(&world), 2);
+    // One prefix after the other goes to where the xTR is now; then its old binding ends.
+    let moved = |world: &mut World, nonce, prefix| world.round("203.0.113.50:20777", nonce, vec![record(prefix, 1440)]);
+    let ended = Output::Ended { xtr: xtr(1), translated: at(OUTER) };
+    let todo = moved(&mut world, 3, "192.0.2.0/24");
+    assert_eq!((installed(&todo).len(), todo.contains(&ended), verified(&world)), (1, false, 3));
+    let todo = moved(&mut world, 4, "192.0.3.0/24");
+    assert_eq!((installed(&todo).len(), todo.contains(&ended), verified(&world)), (1, true, 2));
+}
+
+#[test]
+fn nothing_comes_from_port_0() {
+    let mut world = World::new();
+    let todo = world.registers("203.0.113.50:0", PLAIN, &register(1, vec![record("192.0.2.0/24", 1440)]));
+    assert_eq!((todo, world.relay.len()), (vec![Output::Drop(RelayFault::NoPort)], 0));
+}
+
+/// What has not changed is told again now and then, and what has at once.
+#[test]
+fn what_is_known_is_not_told_each_time() {
+    let mut world = World::new();
+    let records = || vec![record("192.0.2.0/24", 1440)];
+    let mut heavier = records();
+    heavier[0].locators[0].weight = 60;
+    for (nonce, seconds, records, told) in [
+        (1, 0, records(), 1),
+        (2, 30, records(), 0),
+        (3, 119, records(), 0),
+        (4, 120, records(), 1),
+        (5, 130, heavier, 1),
+    ] {
+        assert_eq!(installed(&world.at(seconds).round(OUTER, nonce, records)).len(), told, "{seconds}");
+    }
+}
+
+/// What runs out together ends a part at a time, the rest at once after.
+#[test]
+fn the_end_of_many_is_no_single_step() {
+    let mut world = World::new();
+    let many = |host: u8| (0..250).map(|n| record(&format!("10.{host}.{n}.0/24"), 1440)).collect::<Vec<_>>();
+    for host in 0..20 {
+        let message = MapRegister { xtr: Some(xtr(host)), ..register(1, many(host)) };
+        world.registers(OUTER, PLAIN, &message);
+        let todo = world.notified(PLAIN, None, MapNotify { xtr: message.xtr, ..answer(1, message.records.clone()) });
+        assert_eq!(installed(&todo).len(), 250);
+    }
+    let first = installed(&world.at(180).wake()).len();
+    assert!((ENDED_MAX - 250..ENDED_MAX + 250).contains(&first), "{first}");
+    assert!(world.relay.due().is_some_and(|due| due <= world.now));
+    assert_eq!((first + installed(&world.wake()).len(), world.relay.len()), (5000, 0));
 }
 
 /// Two xTRs of a site, each behind a NAT of its own: both are locators of its prefix, until one is gone.
@@ -373,19 +487,31 @@ fn xtrs_of_one_site_share_its_prefix() {
     assert_eq!(world.only().xtr, xtr(2));
 }
 
+/// A message that has no room is taken as a whole or not at all, and the xTR does not hear of it: it would send everything here.
 #[test]
-fn prefixes_of_foreign_instances_and_too_many_are_left_out() {
-    let mut world = World::new();
+fn what_is_not_taken_is_not_delivered() {
+    let mut world = World::with(|settings| Settings { prefixes_max: 300, ..settings });
     let mut foreign = record("192.0.2.0/24", 1440);
     foreign.eid.instance = InstanceId::new(7).unwrap();
     let todo = world.round(OUTER, 1, vec![foreign, record("192.0.2.0/24", 1440)]);
-    assert_eq!((faults(&todo), world.only().eids), (vec![RelayFault::ForeignInstance], vec![eid("192.0.2.0/24")]));
+    assert_eq!((todo, world.only().verified), (vec![Output::Drop(RelayFault::ForeignInstance)], false));
+    assert_eq!((world.at(10).wake(), world.relay.len()), (vec![], 0), "nobody was told that it was there");
     // As many as two messages carry.
     let many =
         |from: usize| (from..from + 200).map(|n| record(&format!("10.{}.{}.0/24", n / 250, n % 250), 9)).collect();
     assert_eq!(faults(&world.round(OUTER, 2, many(0))), []);
-    let todo = world.round(OUTER, 3, many(200));
-    assert_eq!((faults(&todo).len(), world.only().eids.len()), (401 - PREFIXES_MAX, PREFIXES_MAX));
+    assert_eq!(world.round(OUTER, 3, many(100)), [Output::Drop(RelayFault::TooMany)]);
+    assert_eq!(faults(&world.round(OUTER, 4, many(0))), [], "what it has it keeps");
+    assert_eq!(world.only().eids.len(), 200);
+    // And all together.
+    let second = |nonce, records: Vec<Mapping>| MapRegister { xtr: Some(xtr(2)), ..register(nonce, records) };
+    for (nonce, records, taken) in [(1, many(101), false), (2, many(100), true)] {
+        let message = second(nonce, records);
+        world.registers("198.18.0.9:4341", PLAIN, &message);
+        let todo = world.notified(PLAIN, None, MapNotify { xtr: message.xtr, ..answer(nonce, message.records) });
+        let expected = if taken { vec![] } else { vec![RelayFault::NoRoom] };
+        assert_eq!((faults(&todo), delivered(&todo).len()), (expected, usize::from(taken)));
+    }
 }
 
 /// Floods are bounded, and leave what is verified alone.
@@ -402,7 +528,9 @@ fn strangers_fill_no_table() {
     for id in 2..5 {
         assert_eq!(faults_of(&mut world, OUTER, other(id, 1)), []);
     }
-    assert_eq!(faults_of(&mut world, OUTER, other(5, 1)), [RelayFault::Full]);
+    assert_eq!(faults_of(&mut world, OUTER, other(5, 1)), [RelayFault::GaveWay]);
+    let kept: Vec<u8> = world.relay.bindings().map(|one| one.xtr.xtr_id[0]).collect();
+    assert_eq!(kept, [1, 3, 4, 5], "the oldest gave way, and not the verified one");
     // Altogether: what is left of the rate.
     for host in 0..3 {
         assert_eq!(faults_of(&mut world, &format!("198.18.0.{host}:1"), other(9, 2 + host)), []);
@@ -414,7 +542,8 @@ fn strangers_fill_no_table() {
     world.round(OUTER, 1, records());
     for host in 0..50 {
         let from = format!("198.18.0.{host}:1");
-        assert_eq!(faults_of(&mut world, &from, register(100 + host, records())), [], "{host}");
+        let gone = if host + 1 < OF_XTR_MAX as u64 { vec![] } else { vec![RelayFault::GaveWay] };
+        assert_eq!(faults_of(&mut world, &from, register(100 + host, records())), gone, "{host}");
     }
     assert_eq!(world.relay.len(), OF_XTR_MAX);
     assert!(world.relay.bindings().any(|one| one.verified && one.translated == at(OUTER)));
@@ -436,5 +565,12 @@ fn strangers_fill_no_table() {
     let full = |host: u8| MapRegister { xtr: Some(xtr(host)), ..register(1, records()) };
     assert_eq!(faults_of(&mut world, "198.18.0.1:1", full(1)), []);
     assert_eq!(faults_of(&mut world, "198.18.0.2:1", full(2)), []);
-    assert_eq!(faults_of(&mut world, "198.18.0.3:1", full(3)), [RelayFault::Full]);
+    assert_eq!(faults_of(&mut world, "198.18.0.3:1", full(3)), [RelayFault::GaveWay]);
+    assert_eq!(world.relay.bindings().map(|one| one.xtr.xtr_id[0]).collect::<Vec<_>>(), [2, 3]);
+    for (all, of_address) in [(1, 9), (9, 1)] {
+        let change = |settings| Settings { bindings_max: all, of_address_max: of_address, ..settings };
+        let mut world = World::with(change);
+        world.round(OUTER, 1, records());
+        assert_eq!(faults_of(&mut world, "203.0.113.50:9", full(2)), [RelayFault::Full]);
+    }
 }

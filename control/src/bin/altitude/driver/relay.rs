@@ -36,7 +36,11 @@ pub(super) struct Relaying {
 
 impl Relaying {
     pub(super) fn new(config: &Config) -> Self {
-        let settings = |servers| relay::Settings::new(servers, config.roles.proxies.instances.clone());
+        let settings = |servers| relay::Settings {
+            // What others registered, and never gives way, leaves room for what is looked up.
+            prefixes_max: config.map_cache_max / 2,
+            ..relay::Settings::new(servers, config.roles.proxies.instances.clone())
+        };
         Self {
             relay: config.nat.map_servers.clone().map(settings).map(Relay::new),
             registers: 0,
