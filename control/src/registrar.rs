@@ -14,7 +14,8 @@
 //! Behind a NAT everything goes through an RTR instead, which the mappings then name, and comes again often enough to keep the NAT's
 //! binding ([`Way::Relayed`]); what encloses it for the RTR is the driver's.
 //!
-//! Sources: draft-ermagan-lisp-nat-traversal-19 §5.1.1; RFC 9301 §5.6 (nonces, records), §5.7 (retransmission, Map-Notify, Map-Notify-Ack), §8.2 (intervals), §5 (sizes).
+//! Sources: draft-ermagan-lisp-nat-traversal-19 §5.1.1; RFC 9301 §5.6 (nonces, records), §5.7 (retransmission, Map-Notify,
+//! Map-Notify-Ack), §8.2 (intervals), §5 (sizes).
 
 #![forbid(unsafe_code)]
 

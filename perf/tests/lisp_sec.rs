@@ -189,14 +189,6 @@ fn strict_publisher(lab: &Lab) -> String {
     format!("{}[pubsub]\npublish = true\n", map_server(lab).replace("[lisp-sec]\n", "[lisp-sec]\nstrict = true\n"))
 }
 
-/// `altitude lig` in the first site's xTR: its exit code, and what it printed.
-fn lig(lab: &Lab, arguments: &str) -> (Option<i32>, String, String) {
-    let mut command = lab.xtrs[0].command(lab::altitude_binary().unwrap());
-    let output = command.arg("lig").args(arguments.split(' ')).output().unwrap();
-    let text = |octets| String::from_utf8(octets).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
 /// PS-9, SEC-13, LIG-1: where everybody is strict, a subscription makes its own key through the Map-Resolver, lives and is told of the
 /// end; lig says that the answer is signed, and gets none without a key.
 #[test]
@@ -224,9 +216,10 @@ fn subscriptions_and_lig_need_one_key_alone() {
     wait_shown(&server, "subscriptions", " confirmed ");
     assert_eq!(counter(&server, "subscription_no_key") + counter(&server, "lisp_sec_unprotected"), 0);
 
-    let (code, said, why) = lig(&lab, &format!("2.2.2.2 -m {MR} --lisp-sec-key-file {}", key(&lab, "itr.key")));
+    let (code, said, why) =
+        lab::lig(&lab.xtrs[0], &format!("2.2.2.2 -m {MR} --lisp-sec-key-file {}", key(&lab, "itr.key"))).unwrap();
     assert!(code == Some(0) && said.contains("LISP-SEC: signed, and verified"), "{said}{why}");
-    let (code, said, why) = lig(&lab, &format!("2.2.2.2 -m {MR} --count 1"));
+    let (code, said, why) = lab::lig(&lab.xtrs[0], &format!("2.2.2.2 -m {MR} --count 1")).unwrap();
     assert!(code == Some(1) && said.contains("no answer") && why.contains("--lisp-sec-key-file"), "{said}{why}");
 
     // The site goes, and its Map-Server tells: signed with the key that nobody configured.

@@ -187,14 +187,6 @@ fn an_itr_gets_its_answer_from_the_etr_through_map_resolver_alt_and_map_server()
     }
 }
 
-/// `altitude lig` in a site's xTR: its exit code, and what it printed.
-fn lig(lab: &Lab, arguments: &str) -> (Option<i32>, String, String) {
-    let mut command = lab.xtrs[0].command(lab::altitude_binary().unwrap());
-    let output = command.arg("lig").args(arguments.split(' ')).output().unwrap();
-    let text = |octets| String::from_utf8(octets).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
 /// LIG-1: a known EID, a hole, our own prefixes, and a resolver that does not answer; as JSON, too.
 #[test]
 fn lig_asks_as_an_itr_does() {
@@ -209,16 +201,17 @@ fn lig_asks_as_an_itr_does() {
         start(&lab, "mr", &mr, &map_resolver()),
     ];
     let xtrs = [xtr(&lab, 0, ""), xtr(&lab, 1, "")];
-    let (code, said, _) = lig(&lab, &format!("2.2.2.2 -m {MR}"));
+    let (code, said, _) = lab::lig(&lab.xtrs[0], &format!("2.2.2.2 -m {MR}")).unwrap();
     let words: Vec<&str> = said.lines().last().unwrap().split_whitespace().collect();
     assert_eq!(words, ["2.2.0.0/16", "1440", "min", "240.0.254.20", "1/100", "up", "the", "site"], "{said}");
     assert!(code == Some(0) && said.starts_with("2.2.2.2: 240.0.254.20 answered in "), "{said}");
 
-    let (code, said, _) = lig(&lab, &format!("3.3.3.3 -m {MR}"));
+    let (code, said, _) = lab::lig(&lab.xtrs[0], &format!("3.3.3.3 -m {MR}")).unwrap();
     assert!(code == Some(0) && said.contains("3.0.0.0/8"), "{said}");
     assert!(said.contains("15 min") && said.contains("natively-forward"), "{said}");
 
-    let (code, said, why) = lig(&lab, &format!("self --json -m {MR} --api {}", xtrs[0].api.display()));
+    let (code, said, why) =
+        lab::lig(&lab.xtrs[0], &format!("self --json -m {MR} --api {}", xtrs[0].api.display())).unwrap();
     let json: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}{why}"));
     let answers = json["answers"].as_array().unwrap();
     let own = ["1.1.0.0/16", "2001:db8:1::/48"];
@@ -229,13 +222,13 @@ fn lig_asks_as_an_itr_does() {
     assert_eq!((code, answers.len()), (Some(0), 2), "{said}");
 
     // Nobody is there.
-    let (code, said, why) = lig(&lab, "2.2.2.2 -m 240.0.254.99 --count 1 --timeout 1");
+    let (code, said, why) = lab::lig(&lab.xtrs[0], "2.2.2.2 -m 240.0.254.99 --count 1 --timeout 1").unwrap();
     assert_eq!((code, said.as_str()), (Some(1), "2.2.2.2: no answer to 1 Map-Requests, after 1 s each\n"));
     assert!(why.contains("is 240.0.254.99 a Map-Resolver that serves 240.0.254.10"), "{why}");
     for wrong in ["nowhere -m 240.0.254.40", "2.2.2.2", "2.2.2.2 -m 240.0.254.40 --count 6"] {
-        assert_eq!(lig(&lab, wrong).0, Some(2), "{wrong}");
+        assert_eq!(lab::lig(&lab.xtrs[0], wrong).unwrap().0, Some(2), "{wrong}");
     }
-    let (code, _, why) = lig(&lab, &format!("2.2.2.2 -m {MR} --source 2001:db8:1::1"));
+    let (code, _, why) = lab::lig(&lab.xtrs[0], &format!("2.2.2.2 -m {MR} --source 2001:db8:1::1")).unwrap();
     assert!(code == Some(1) && why.contains("are of two families: correct --source"), "{why}");
 }
 
@@ -302,6 +295,6 @@ fn our_etr_registers_with_our_map_server() {
     // It takes its registrations back. The Map-Server says so for a minute, and that somebody failed to prove himself (MS-6).
     second.stop().unwrap();
     registered(2);
-    let (code, said, _) = lig(&lab, &format!("2.2.2.2 -m {MS}"));
+    let (code, said, _) = lab::lig(&lab.xtrs[0], &format!("2.2.2.2 -m {MS}")).unwrap();
     assert!(code == Some(0) && said.contains("1 min") && said.contains("drop-auth-failure"), "{said}");
 }

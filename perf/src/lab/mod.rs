@@ -25,7 +25,7 @@ pub use link::{Link, veth};
 pub use namespace::{Namespace, remove_left_over, remove_on_signal, work_folder};
 pub use packet::{Header, Kind, Packet, read};
 pub use process::{Process, run, wait_until};
-pub use router::{Family, Router, altitude_binary, total};
+pub use router::{Family, Router, altitude_binary, lig, total};
 pub use topology::{CORE_MTU, Lab, SITES, Site};
 
 use std::time::Duration;

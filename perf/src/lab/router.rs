@@ -227,6 +227,18 @@ fn tunnel_address(index: usize, end: u8) -> String {
     format!("10.42.{}.{end}", index + 1)
 }
 
+/// Asks with `altitude lig` in a namespace; `arguments` are parted by spaces. Returns its exit code, and what it printed and
+/// complained of.
+///
+/// # Errors
+/// [`LabError::Os`] if it could not be started, and those of [`altitude_binary`].
+pub fn lig(namespace: &Namespace, arguments: &str) -> Result<(Option<i32>, String, String), LabError> {
+    let mut command = namespace.command(altitude_binary()?);
+    let output = command.arg("lig").args(arguments.split(' ')).output().map_err(LabError::os("altitude lig"))?;
+    let text = |octets: Vec<u8>| String::from_utf8_lossy(&octets).into_owned();
+    Ok((output.status.code(), text(output.stdout), text(output.stderr)))
+}
+
 /// The program `altitude` of this build: beside this executable, built if it is not there yet.
 ///
 /// # Errors

@@ -231,9 +231,7 @@ impl Driver<'_> {
         let learned = |origin| matches!(origin, Origin::Reply | Origin::PubSub | Origin::GivenUp);
         let entries = self.map_cache.iter().filter(|cached| learned(cached.origin));
         let gone: Vec<EidPrefix> = entries.map(|cached| cached.eid).filter(is_led).collect();
-        for eid in gone {
-            self.cache(now, map_cache::Input::Remove(eid));
-        }
+        self.take_out(now, gone);
     }
 
     /// Has everything beyond our site go to an RTR, or nowhere in particular.

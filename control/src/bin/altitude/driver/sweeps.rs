@@ -219,7 +219,7 @@ impl Driver<'_> {
     }
 
     /// Takes entries out in one step of the map-cache, which ends others by their time only once.
-    fn take_out(&mut self, now: Instant, eids: Vec<EidPrefix>) {
+    pub(super) fn take_out(&mut self, now: Instant, eids: Vec<EidPrefix>) {
         if !eids.is_empty() {
             self.cache(now, map_cache::Input::Batch(Vec::new(), eids));
         }
