@@ -272,8 +272,11 @@ fn a_router_that_goes_away_is_an_error_and_no_signal() {
     let folder = Folder::new("gone");
     let path = folder.path("map.sock");
     let router = Router::start(&path, Tables::small());
-    let results = outlive("gone", &path, &folder, || drop(router));
-    assert_eq!(results, [-libc::EPIPE, -libc::ENOTCONN]);
+    let [first, second] = outlive("gone", &path, &folder, || drop(router));
+    // A program that another test has forked and that has not begun yet keeps its copy of the router's end open: the
+    // question then still goes out, and it is the answer that does not come.
+    assert!([-libc::EPIPE, -libc::ECONNRESET].contains(&first), "{first}");
+    assert_eq!(second, -libc::ENOTCONN);
 }
 
 #[test]
