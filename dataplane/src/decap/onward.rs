@@ -4,6 +4,10 @@
 //! One that is for xTRs behind NATs takes only what is from or to one of them, and sends it to the port that the NAT has for it
 //! (draft-ermagan-lisp-nat-traversal-19 §5.3.1).
 //!
+//! One that is for sites takes only what comes from a locator of its source's mapping; or, where it is not the first stop on the
+//! way, from another stop of the path that the destination's mapping names (RFC 8060 §4.6). That is more than is asked of it: but
+//! behind its outer header nobody sees any more who sent a packet, and it would lend that header to everybody.
+//!
 //! A PETR is for LISP sites only: the inner source must have a mapping, and the packet must come from one of its locators
 //! (RFC 6832 §6.1). In one that is no RTR, what goes to an EID stays: its sender has better ways, and may be where we would
 //! send it back to.
@@ -86,6 +90,14 @@ pub(super) fn pass(
         }
         Some(_) => {}
     }
+    let goes_on = relayed || matches!(way, None | Some(Way::Request));
+    if !checked
+        && setup.proxy.known
+        && goes_on
+        && let Err(verdict) = recognize(packet, octets, source, destination, context)
+    {
+        return verdict;
+    }
     if let Some(desk) = desk
         && let Err(reason) = features::check(&packet.arrived(octets), source, None, context, desk)
     {
@@ -141,6 +153,28 @@ fn admit(
     // The source alone admits it, which anybody can write: it has to come from where its NAT is.
     let own = source.filter(registered).ok_or(Reason::NotRegistered)?;
     if cache.has_member(own, packet.rloc(octets)) { Ok(()) } else { Err(Reason::OuterSourceForeign) }
+}
+
+/// Whether a packet comes from where its source is, or from another stop of the path to its destination.
+///
+/// # Errors
+/// What becomes of it if not, or not yet.
+fn recognize(
+    packet: CorePacket,
+    octets: &[u8],
+    source: Option<Entry>,
+    destination: Option<Entry>,
+    Context { cache, .. }: &Context<'_>,
+) -> Result<(), Verdict> {
+    let comes_from = |entry: Entry| cache.has_member(entry, packet.rloc(octets));
+    if source.is_some_and(comes_from) || destination.is_some_and(comes_from) {
+        return Ok(());
+    }
+    match (source, destination) {
+        (None, _) => Err(ask(packet, octets, Side::Source, Wanted::Mapping)),
+        (_, None) => Err(ask(packet, octets, Side::Destination, Wanted::Mapping)),
+        _ => Err(Verdict::Drop(Reason::OuterSourceForeign)),
+    }
 }
 
 /// Takes a packet out of its tunnel and puts it into the next: all of decapsulation and all of encapsulation, so it has a hop
