@@ -74,28 +74,7 @@ pub(super) fn pass(
     let inner = &octets[packet.outer()..];
     let flow = IpHeader::read(inner).map_or(0, |header| setup.key.flow(inner, &header));
     let way = destination.map(|entry| cache.way(entry, flow));
-    let relayed = setup.proxy.rtr && matches!(way, Some(Way::Tunnel(_)));
-    if setup.proxy.nat
-        && (relayed || !setup.proxy.petr)
-        && let Err(reason) = admit(packet, octets, source, destination, context)
-    {
-        return Verdict::Drop(reason);
-    }
-    let checked = setup.source_check == SourceCheck::Secure || setup.proxy.petr && !relayed;
-    match source {
-        _ if !checked => {}
-        None => return ask(packet, octets, Side::Source, Wanted::Mapping),
-        Some(mapping) if !cache.has_member(mapping, packet.rloc(octets)) => {
-            return Verdict::Drop(Reason::OuterSourceForeign);
-        }
-        Some(_) => {}
-    }
-    let goes_on = relayed || matches!(way, None | Some(Way::Request));
-    if !checked
-        && setup.proxy.known
-        && goes_on
-        && let Err(verdict) = recognize(packet, octets, source, destination, context)
-    {
+    if let Err(verdict) = vet(packet, octets, source, (destination, way), context) {
         return verdict;
     }
     if let Some(desk) = desk
@@ -132,6 +111,33 @@ pub(super) fn pass(
             Verdict::Drop(Reason::InnerDestinationForeign)
         }
     }
+}
+
+/// Whether a packet comes from whom we take it, as far as it may leave by `way`, that of its destination's entry.
+///
+/// # Errors
+/// What becomes of it if not, or not yet.
+fn vet(
+    packet: CorePacket,
+    octets: &[u8],
+    source: Option<Entry>,
+    (destination, way): (Option<Entry>, Option<Way<'_>>),
+    context: &Context<'_>,
+) -> Result<(), Verdict> {
+    let Context { cache, setup } = context;
+    let relayed = setup.proxy.rtr && matches!(way, Some(Way::Tunnel(_)));
+    if setup.proxy.nat && (relayed || !setup.proxy.petr) {
+        admit(packet, octets, source, destination, context).map_err(Verdict::Drop)?;
+    }
+    if setup.source_check == SourceCheck::Secure || setup.proxy.petr && !relayed {
+        return match source {
+            None => Err(ask(packet, octets, Side::Source, Wanted::Mapping)),
+            Some(mapping) if cache.has_member(mapping, packet.rloc(octets)) => Ok(()),
+            Some(_) => Err(Verdict::Drop(Reason::OuterSourceForeign)),
+        };
+    }
+    let goes_on = relayed || matches!(way, None | Some(Way::Request));
+    if setup.proxy.known && goes_on { recognize(packet, octets, source, destination, context) } else { Ok(()) }
 }
 
 /// Whether one end of a packet is registered through us (draft-ermagan-lisp-nat-traversal-19 §5.3.1). This comes before anything
