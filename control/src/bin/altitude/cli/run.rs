@@ -165,9 +165,8 @@ pub(crate) struct Run {
 
     /// Be a re-encapsulating router: packets out of a tunnel that go to an EID go into the next one [default: false].
     ///
-    /// A stop in sites' paths (`via` in the file). It takes what comes from a locator of its source's mapping, or from another stop;
-    /// from anybody, a PITR too, with --source-check standard. To ask for EIDs of a family it needs an address of that family on
-    /// some interface. [rtr] in the file names other instances than 0.
+    /// A stop in sites' paths (`via`). It takes what comes from a locator of its source's mapping, or from another stop; from anybody,
+    /// a PITR too, with --source-check standard. It needs an address of each family of EIDs it asks for. [rtr] names instances.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(help_heading = "Between LISP and the rest")]
     as_rtr: Option<bool>,
