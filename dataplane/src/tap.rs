@@ -7,8 +7,9 @@
 //!
 //! While nobody looks on, a turn pays one look at the queue of orders. While somebody does, every packet is asked whether it may
 //! be wanted once it was looked up, and of those that may be, the head is kept: what is decided changes nothing else of a packet,
-//! and changes it in place. What is dropped stays as it came, so nothing is kept for one who looks for losses. While the rings are
-//! full, nothing is kept either. All memory for that is there from the start.
+//! and changes it in place. What is dropped stays as it came, so nothing is kept for one who looks for losses; one that finds no
+//! room for its next outer header has only its new TOS and TTL. While the rings are full, nothing is kept either. All memory for
+//! that is there from the start.
 //!
 //! Where a packet goes is asked of the table before it is decided on. Should the control thread turn a locator-set just between
 //! the two, a packet of that turn may go by the port or to the RLOC that is wanted and not be shown.
@@ -161,8 +162,9 @@ pub struct Tap {
     out: Out,
     sieve: Option<Sieve>,
     kept: Box<[Kept]>,
-    /// What is wanted of the frames asked last is lost, for the rings have no room for it.
-    is_losing: bool,
+    /// What is wanted of the frames asked last is lost, for the rings have no room for it: of those that went together, and of the
+    /// one that came alone, which may be part of one of them and leaves the rest of them as they were.
+    losing: [bool; 2],
 }
 
 /// The rings to the control thread.
@@ -208,7 +210,7 @@ pub fn tap() -> (Tap, Watch) {
     let sought = Sought::default();
     let kept = Kept { head: [0; HEAD], start: 0, length: 0, behind: 0, tunnelled: false, sought };
     let out = Out { records, octets, full: None };
-    let tap = Tap { orders, out, sieve: None, kept: vec![kept; ALONE + 1].into(), is_losing: false };
+    let tap = Tap { orders, out, sieve: None, kept: vec![kept; ALONE + 1].into(), losing: [false; 2] };
     (tap, Watch { orders: orders_in, records: records_out, octets: octets_out })
 }
 
@@ -244,7 +246,8 @@ impl Tap {
             return u64::MAX;
         }
         let Arrived { ingress, role, cache, setup } = arrived;
-        self.is_losing = !sieve.goes_by_way && self.out.is_full();
+        let losing = !sieve.goes_by_way && self.out.is_full();
+        self.losing[usize::from(place == ALONE)] = losing;
         let mut leads = sieve.goes_by_way.then(|| batch.leads(cache));
         let mut bits = 0;
         for (index, frame) in frames.iter().enumerate() {
@@ -252,7 +255,7 @@ impl Tap {
             let lead = leads.as_mut().and_then(Iterator::next).unwrap_or(Lead::Way(None));
             let Some(sought) = sieve.seek(octets, *ingress, role.instance, &lead) else { continue };
             bits |= 1 << index;
-            if !self.is_losing {
+            if !losing {
                 self.kept[place + index].fill(octets, frame.start(), sought, role.core, &setup.rlocs);
             }
         }
@@ -270,7 +273,7 @@ impl Tap {
         counters: &Counters,
     ) {
         let Some(Sieve { filter, .. }) = self.sieve.filter(Sieve::wants_sent) else { return };
-        if self.is_losing {
+        if self.losing[usize::from(place == ALONE)] {
             return counters.untraced.add(2);
         }
         let kept = &self.kept[place];
@@ -286,14 +289,15 @@ impl Tap {
         }
     }
 
-    /// Whether nothing is to be noted of frames that were asked last and are all sent: nobody wants such, or there is no room, which
-    /// it counts.
+    /// Whether nothing is to be noted of frames that went together, were asked last and are all sent: nobody wants such, or there is
+    /// no room, which it counts.
     pub(crate) fn passes_over(&self, sought: u64, counters: &Counters) -> bool {
         let wants = self.sieve.as_ref().is_some_and(Sieve::wants_sent);
-        if wants && self.is_losing {
+        let [losing, _] = self.losing;
+        if wants && losing {
             counters.untraced.add(2 * u64::from(sought.count_ones()));
         }
-        !wants || self.is_losing
+        !wants || losing
     }
 
     /// Passes on a packet as it is now, if it is wanted.

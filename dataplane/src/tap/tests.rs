@@ -1,7 +1,15 @@
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use super::*;
-use crate::mapping::{EidPrefix, Prefix};
+use crate::{
+    cache,
+    classify::FlowKey,
+    features::Features,
+    mapping::{EidPrefix, Prefix},
+    port::Region,
+    proxy::Proxy,
+    worker::SourceCheck,
+};
 
 const PORT: PortIndex = 3;
 const AT_HOME: u32 = 5;
@@ -130,4 +138,70 @@ fn what_is_let_go_before_the_copy_is_what_nobody_wants() {
         }
     }
     assert!(wanted > 20_000 && let_go > 20_000, "{wanted} and {let_go}");
+}
+
+/// Parts of a packet that is split are asked in the middle of their batch; the rest of it was kept, or was not, before.
+#[test]
+fn what_comes_alone_leaves_the_rest_of_a_batch_lost_as_it_was() {
+    let filter = Filter { trace: 1, eid: None, rloc: None, ports: u16::MAX, reasons: None, snaplen: 2048 };
+    let (mut tap, mut watch) = tap();
+    assert!(watch.order(Some(filter)) && tap.attend());
+    let setup = Setup {
+        ports: Vec::new(),
+        rlocs: Rlocs::new(&[]),
+        key: FlowKey::new(7),
+        hash_seed: 7,
+        source_check: SourceCheck::Standard,
+        asks_sources: false,
+        proxy: Proxy::default(),
+        features: Features::default(),
+        counters: Arc::new(Counters::default()),
+    };
+    let counters = &setup.counters;
+    let (_writer, mut readers) = cache::new(16, 1);
+    let snapshot = readers[0].snapshot();
+    let mut umem = Umem::new(Region::anonymous(4));
+    let frames: Vec<Frame> = (1..=3)
+        .map(|number| {
+            let mut frame = umem.allocate().unwrap();
+            assert!(umem.set_len(&mut frame, 60));
+            umem.octets_mut(&mut frame).fill(number);
+            frame
+        })
+        .collect();
+    let role = PortRole {
+        site: true,
+        core: false,
+        native: false,
+        instance: instance(0),
+        mac: [2; 6],
+        address4: None,
+        address6: None,
+    };
+    let arrived = Arrived { ingress: PORT, role, cache: &snapshot, setup: &setup };
+    let batch = Batch::default();
+    let sent = |tap: &mut Tap, place: usize, frame: &Frame| {
+        let out = Note { egress: Some(PORT), ..note(Fate::Native) };
+        tap.note_sent(out, place, (umem.octets(frame), frame.start()), umem.region(), counters);
+    };
+    let mut seen = || std::iter::from_fn(|| watch.take(&mut Vec::new())).count();
+
+    while counters.untraced.get() == 0 {
+        tap.note(note(Fate::Split), &[0; 1500], instance(0), counters);
+    }
+    assert_eq!(tap.keep(0, &frames, &umem, &batch, &arrived), 0b111);
+    sent(&mut tap, 0, &frames[0]);
+    assert_eq!(counters.untraced.get(), 3, "there is no room");
+    assert!(seen() > 0);
+    assert_eq!(tap.keep(ALONE, &frames[1..2], &umem, &batch, &arrived), 1);
+    sent(&mut tap, ALONE, &frames[1]);
+    assert_eq!((seen(), counters.untraced.get()), (2, 3), "there is some for the part");
+    sent(&mut tap, 2, &frames[2]);
+    assert_eq!((seen(), counters.untraced.get()), (0, 5), "what was not kept is not shown");
+    assert!(tap.passes_over(0b111, counters));
+    assert_eq!(counters.untraced.get(), 11);
+    assert_eq!(tap.keep(0, &frames, &umem, &batch, &arrived), 0b111);
+    sent(&mut tap, 2, &frames[2]);
+    assert_eq!((seen(), counters.untraced.get()), (2, 11), "the next batch is");
+    frames.into_iter().for_each(|frame| umem.release(frame));
 }
