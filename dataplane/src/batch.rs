@@ -296,6 +296,9 @@ impl Batch {
         if setup.source_check == SourceCheck::Secure || setup.proxy.is_on() {
             for entry in sources.all_found().flatten() {
                 cache.prefetch_members(entry);
+                if setup.proxy.is_on() {
+                    cache.prefetch_hit(entry);
+                }
             }
         }
         if !tunnels {

@@ -277,7 +277,8 @@ impl Writer {
         self.store.waiting()
     }
 
-    /// Packets and octets that used the entry of exactly this prefix, over all workers. It may lag behind a worker's
+    /// Packets and octets that used the entry of exactly this prefix, over all workers. A packet that a proxy sends on
+    /// because of its source's entry uses that as well, without octets. It may lag behind a worker's
     /// turn; it never counts anything twice.
     #[must_use]
     pub fn hits(&self, eid: &EidPrefix) -> Option<Hits> {

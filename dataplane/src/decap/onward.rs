@@ -10,13 +10,13 @@
 //!
 //! A PETR is for LISP sites only: the inner source must have a mapping, and the packet must come from one of its locators
 //! (RFC 6832 §6.1). In one that is no RTR, what goes to an EID stays: its sender has better ways, and may be where we would
-//! send it back to.
+//! send it back to. In one that is an RTR as well, what is not known to be one or the other is asked for as an RTR does.
 
 #![forbid(unsafe_code)]
 
 use super::{CorePacket, deliver, rewrite};
 use crate::{
-    cache::{Entry, Way},
+    cache::{Entry, Snapshot, Way},
     classify::IpHeader,
     encap::{self, Context, SitePacket},
     features,
@@ -44,12 +44,13 @@ pub(super) fn pass_plain(
     }
     let Way::Native(next_hop) = cache.way(destination, 0) else { return None };
     let octets = umem.octets(frame);
-    let admitted = setup.proxy.serves(packet.instance(octets)) && cache.has_member(source?, packet.rloc(octets));
-    if !admitted || deliver(umem, frame, packet, next_hop, context).is_err() {
+    let source = source.filter(|source| cache.has_member(*source, packet.rloc(octets)))?;
+    if !setup.proxy.serves(packet.instance(octets)) || deliver(umem, frame, packet, next_hop, context).is_err() {
         return None;
     }
     setup.counters.decapsulated_native.add(1);
     cache.hit(destination, packet.total());
+    cache.hit(source, 0);
     Some(next_hop.port())
 }
 
@@ -74,9 +75,10 @@ pub(super) fn pass(
     let inner = &octets[packet.outer()..];
     let flow = IpHeader::read(inner).map_or(0, |header| setup.key.flow(inner, &header));
     let way = destination.map(|entry| cache.way(entry, flow));
-    if let Err(verdict) = vet(packet, octets, source, (destination, way), context) {
-        return verdict;
-    }
+    let vouches = match vet(packet, octets, source, (destination, way), context) {
+        Ok(vouches) => vouches,
+        Err(verdict) => return verdict,
+    };
     if let Some(desk) = desk
         && let Err(reason) = features::check(&packet.arrived(octets), source, None, context, desk)
     {
@@ -89,14 +91,14 @@ pub(super) fn pass(
                 return Verdict::Drop(reason);
             }
             setup.counters.decapsulated_native.add(1);
-            cache.hit(entry, packet.total());
+            count(cache, entry, vouches, packet);
             Verdict::Send(next_hop.port())
         }
         Way::NativeUnresolved if setup.proxy.petr => ask(packet, octets, Side::Destination, Wanted::Neighbour),
         Way::Request => ask(packet, octets, Side::Destination, Wanted::Mapping),
         Way::Tunnel(outer) if setup.proxy.rtr => match relay(umem, frame, packet, flow, outer, context) {
             Ok(()) => {
-                cache.hit(entry, packet.total());
+                count(cache, entry, vouches, packet);
                 Verdict::Send(outer.port())
             }
             Err(reason) => Verdict::Drop(reason),
@@ -113,7 +115,17 @@ pub(super) fn pass(
     }
 }
 
-/// Whether a packet comes from whom we take it, as far as it may leave by `way`, that of its destination's entry.
+/// Counts a packet that goes on. The entry of its source that let it in is used as well: where nothing is sent back to that site,
+/// it would end with its TTL otherwise, and in a full map-cache be the first to go.
+fn count(cache: &Snapshot<'_>, destination: Entry, vouches: Option<Entry>, packet: CorePacket) {
+    cache.hit(destination, packet.total());
+    if let Some(source) = vouches {
+        cache.hit(source, 0);
+    }
+}
+
+/// Whether a packet comes from whom we take it, as far as it may leave by `way`, that of its destination's entry. Gives the
+/// source's entry if that is what lets it in.
 ///
 /// # Errors
 /// What becomes of it if not, or not yet.
@@ -123,21 +135,28 @@ fn vet(
     source: Option<Entry>,
     (destination, way): (Option<Entry>, Option<Way<'_>>),
     context: &Context<'_>,
-) -> Result<(), Verdict> {
+) -> Result<Option<Entry>, Verdict> {
     let Context { cache, setup } = context;
     let relayed = setup.proxy.rtr && matches!(way, Some(Way::Tunnel(_)));
+    // Of one that is for xTRs behind NATs strangers are to ask nothing.
+    let may_be_relayed = setup.proxy.rtr && !setup.proxy.nat && is_open(way);
     if setup.proxy.nat && (relayed || !setup.proxy.petr) {
         admit(packet, octets, source, destination, context).map_err(Verdict::Drop)?;
     }
-    if setup.source_check == SourceCheck::Secure || setup.proxy.petr && !relayed {
+    if setup.source_check == SourceCheck::Secure || setup.proxy.petr && !relayed && !may_be_relayed {
         return match source {
             None => Err(ask(packet, octets, Side::Source, Wanted::Mapping)),
-            Some(mapping) if cache.has_member(mapping, packet.rloc(octets)) => Ok(()),
+            Some(mapping) if cache.has_member(mapping, packet.rloc(octets)) => Ok(source),
             Some(_) => Err(Verdict::Drop(Reason::OuterSourceForeign)),
         };
     }
-    let goes_on = relayed || matches!(way, None | Some(Way::Request));
-    if setup.proxy.known && goes_on { recognize(packet, octets, source, destination, context) } else { Ok(()) }
+    let recognized = setup.proxy.known && (relayed || may_be_relayed);
+    if recognized { recognize(packet, octets, source, (destination, way), context) } else { Ok(None) }
+}
+
+/// Whether it has to be asked where packets go that go by it.
+const fn is_open(way: Option<Way<'_>>) -> bool {
+    matches!(way, None | Some(Way::Request))
 }
 
 /// Whether one end of a packet is registered through us (draft-ermagan-lisp-nat-traversal-19 §5.3.1). This comes before anything
@@ -161,7 +180,8 @@ fn admit(
     if cache.has_member(own, packet.rloc(octets)) { Ok(()) } else { Err(Reason::OuterSourceForeign) }
 }
 
-/// Whether a packet comes from where its source is, or from another stop of the path to its destination.
+/// Whether a packet comes from where its source is, or from another stop of the path to its destination; gives the source's entry
+/// in the first case.
 ///
 /// # Errors
 /// What becomes of it if not, or not yet.
@@ -169,17 +189,18 @@ fn recognize(
     packet: CorePacket,
     octets: &[u8],
     source: Option<Entry>,
-    destination: Option<Entry>,
+    (destination, way): (Option<Entry>, Option<Way<'_>>),
     Context { cache, .. }: &Context<'_>,
-) -> Result<(), Verdict> {
-    let comes_from = |entry: Entry| cache.has_member(entry, packet.rloc(octets));
-    if source.is_some_and(comes_from) || destination.is_some_and(comes_from) {
-        return Ok(());
+) -> Result<Option<Entry>, Verdict> {
+    let comes_from = |entry: &Entry| cache.has_member(*entry, packet.rloc(octets));
+    let vouches = source.filter(comes_from);
+    if vouches.is_some() || destination.as_ref().is_some_and(comes_from) {
+        return Ok(vouches);
     }
-    match (source, destination) {
-        (None, _) => Err(ask(packet, octets, Side::Source, Wanted::Mapping)),
-        (_, None) => Err(ask(packet, octets, Side::Destination, Wanted::Mapping)),
-        _ => Err(Verdict::Drop(Reason::OuterSourceForeign)),
+    match source {
+        None => Err(ask(packet, octets, Side::Source, Wanted::Mapping)),
+        Some(_) if is_open(way) => Err(ask(packet, octets, Side::Destination, Wanted::Mapping)),
+        Some(_) => Err(Verdict::Drop(Reason::OuterSourceForeign)),
     }
 }
 

@@ -12,6 +12,7 @@ use altitude_dataplane::{
     samples::Samples,
     sightings::Seen,
     verdict::{Miss, Reason, Wanted},
+    worker::SourceCheck,
 };
 
 use crate::{packets::*, world::*};
@@ -416,6 +417,93 @@ fn an_rtr_for_sites_takes_nothing_from_strangers() {
     let mut open = World::with(Options { rtr: true, ..Options::default() });
     open.learn_side(1, 3, false, None);
     open.through(CORE_PORT, tunnelled(4, "2.2.2.2", "3.3.3.3"), CORE_PORT);
+    world.settle_accounts();
+}
+
+/// A packet uses the entry that let it in, even where nothing goes back there: else that ends in the middle of a flow, and is the
+/// first to give way to others.
+#[test]
+fn the_entry_of_a_source_is_used_by_what_it_lets_in() {
+    let rtr = Options { rtr: true, known: true, ..Options::default() };
+    let petr = Options { proxy: true, ..Options::default() };
+    let both = Options { proxy: true, ..rtr };
+    let nonces = Features { nonces: true, ..Features::default() };
+    for (options, destination, out) in [
+        (rtr, "3.3.3.3", CORE_PORT),
+        (Options { source_check: SourceCheck::Secure, known: false, ..rtr }, "3.3.3.3", CORE_PORT),
+        (petr, "8.8.8.8", NATIVE_PORT),
+        // All packets go the long way.
+        (Options { features: nonces, ..petr }, "8.8.8.8", NATIVE_PORT),
+        (both, "3.3.3.3", CORE_PORT),
+        (both, "8.8.8.8", NATIVE_PORT),
+    ] {
+        let mut world = World::with(options);
+        world.learn_side(1, 2, false, None);
+        let path = [rloc(5, false), rloc(3, false)];
+        let core = adjacency(CORE_PORT, 1500);
+        let set = world.writer.add_set(&path, &choice(rloc(1, false), rloc(3, false), 0, &core)).unwrap();
+        world.learn(prefix("3.3.0.0/16"), Forwarding::Encapsulate(set));
+        world.learn(prefix("8.8.0.0/16"), Forwarding::Native(adjacency(NATIVE_PORT, 1500)));
+        for _ in 0..3 {
+            world.through(CORE_PORT, tunnelled(2, "2.2.2.2", destination), out);
+        }
+        let used = |world: &World, eid: &str| world.writer.hits(&prefix(eid)).map(|hits| (hits.packets, hits.octets));
+        assert_eq!(used(&world, "2.2.0.0/16"), Some((3, 0)), "to {destination}");
+        let there = if out == CORE_PORT { "3.3.0.0/16" } else { "8.8.0.0/16" };
+        assert_eq!(used(&world, there), Some((3, 3 * 48)));
+        // Not by what others let in, and not by what is dropped.
+        let passes = options.known && out == CORE_PORT;
+        for (from, passes) in [(5, passes), (4, false)] {
+            let sent = world.pass(CORE_PORT, tunnelled(from, "2.2.2.2", destination));
+            assert_eq!(sent.len(), usize::from(passes), "from {from} to {destination}");
+        }
+        assert_eq!(used(&world, "2.2.0.0/16"), Some((3, 0)), "to {destination}");
+        world.settle_accounts();
+    }
+}
+
+/// PETR-1: a stop of a path that is a PETR as well learns of the path from what the stop before it sends; what then turns out to be
+/// for no EID has to come from its source's site nevertheless.
+#[test]
+fn an_rtr_asks_where_packets_go_before_it_refuses_them_petr_or_not() {
+    for (petr, waiting) in [(false, false), (false, true), (true, false), (true, true)] {
+        let options = Options { rtr: true, known: true, proxy: petr, ..Options::default() };
+        let mut world = World::with(options);
+        world.learn_side(1, 2, false, None);
+        let core = adjacency(CORE_PORT, 1500);
+        if waiting {
+            world.learn(prefix("3.3.0.0/16"), Forwarding::Request);
+            world.learn(prefix("8.8.0.0/16"), Forwarding::Request);
+        }
+        assert_eq!(world.pass(CORE_PORT, tunnelled(5, "2.2.2.2", "3.3.3.3")), []);
+        assert_eq!(world.asked(), [miss(Wanted::Mapping, "3.3.3.3", "2.2.2.2")], "drops: {:?}", world.drops());
+        let path = [rloc(5, false), rloc(3, false)];
+        let set = world.writer.add_set(&path, &choice(rloc(1, false), rloc(3, false), 0, &core)).unwrap();
+        world.learn(prefix("3.3.0.0/16"), Forwarding::Encapsulate(set));
+        assert_eq!((world.turn(), world.sent().len(), world.drops()), (1, 1, [].into()));
+        // Who is no stop of it.
+        assert_eq!(world.pass(CORE_PORT, tunnelled(4, "2.2.2.2", "3.3.3.3")), []);
+        assert_eq!(world.drops(), [("outer-source-foreign", 1)].into());
+
+        assert_eq!(world.pass(CORE_PORT, tunnelled(5, "2.2.2.2", "8.8.8.8")), []);
+        assert_eq!(world.asked(), [miss(Wanted::Mapping, "8.8.8.8", "2.2.2.2")]);
+        world.learn(prefix("8.8.0.0/16"), Forwarding::Native(adjacency(NATIVE_PORT, 1500)));
+        assert_eq!((world.turn(), world.sent()), (1, vec![]));
+        let refused = if petr {
+            vec![("outer-source-foreign", 2)]
+        } else {
+            vec![("inner-destination-foreign", 1), ("outer-source-foreign", 1)]
+        };
+        assert_eq!(world.drops(), refused.into_iter().collect());
+        let sent = world.pass(CORE_PORT, tunnelled(2, "2.2.2.2", "8.8.8.8"));
+        assert_eq!(sent.len(), usize::from(petr));
+        world.settle_accounts();
+    }
+    // For xTRs behind NATs alone, strangers have nothing asked.
+    let mut world = World::with(Options { rtr: true, nat: true, proxy: true, ..Options::default() });
+    world.learn_side(1, 2, false, None);
+    assert_eq!(world.pass(CORE_PORT, tunnelled(5, "2.2.2.2", "3.3.3.3")), []);
+    assert_eq!((world.asked(), world.drops()), (vec![], [("outer-source-foreign", 1)].into()));
     world.settle_accounts();
 }
 
