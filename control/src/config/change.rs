@@ -107,7 +107,10 @@ fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
     let partly = [
         (holes(&old.routes) != holes(&new.routes), "alt.route with via = \"discard\""),
         (speaking != new.speaker, "alt.neighbor, alt.aggregate and the other settings of BGP"),
-        (acting != new.roles, "map-resolver, site, petrs, petr, rtr, pitr-prefix, alt.unreachable, alt.ingress-rate"),
+        (
+            acting != new.roles,
+            "map-resolver, site, petrs, petr, rtr, source-check, pitr-prefix, alt.unreachable, alt.ingress-rate",
+        ),
     ];
     let whole = differing! {
         old, new,
@@ -237,6 +240,14 @@ mod tests {
             compare(&with("1.1.0.0/16"), &other),
             Err(vec!["alt.neighbor, alt.aggregate and the other settings of BGP"])
         );
+    }
+
+    /// What an RTR takes goes by whether its operator said anything of sources, be it what is usual elsewhere.
+    #[test]
+    fn a_source_check_that_is_said_for_the_first_time_is_named() {
+        let rtr = |settings: &str| config(settings, &format!("{}[rtr]\n", own("1.1.0.0/16", 5)));
+        let names = compare(&rtr(""), &rtr("source-check = \"standard\"")).unwrap_err();
+        assert!(names.iter().any(|name| name.contains("source-check")), "{names:?}");
     }
 
     #[test]

@@ -67,6 +67,16 @@ impl NatSite {
         self.site.as_ref().is_none_or(Site::is_open)
     }
 
+    /// All of this leads to an RTR from now on. Gives what did and does no more; what was learned inside what did not is to go.
+    pub(super) fn lead(&mut self, all: Vec<EidPrefix>) -> Vec<EidPrefix> {
+        if all.iter().any(|eid| !self.led.contains(eid)) {
+            self.bypass.begin();
+        }
+        let mut gone = std::mem::replace(&mut self.led, all);
+        gone.retain(|eid| !self.led.contains(eid));
+        gone
+    }
+
     /// What others say of places that lead to an RTR is not taken in, or packets would pass the RTR by: it is an answer to a question
     /// from before it began to lead. That something is gone is.
     pub(super) fn let_in(&self, input: map_cache::Input) -> map_cache::Input {
@@ -215,12 +225,7 @@ impl Driver<'_> {
                         self.lead_again(now);
                     }
                 }
-                Output::Lead(rtr) => {
-                    self.lead(now, rtr);
-                    if rtr.is_some() {
-                        self.forget_learned(now);
-                    }
-                }
+                Output::Lead(rtr) => self.lead(now, rtr),
                 Output::Stands(standing) => report(standing),
                 Output::Drop(fault) => {
                     if fault == NatFault::OtherXtr {
@@ -245,10 +250,8 @@ impl Driver<'_> {
     /// Has everything beyond our site go to an RTR, or nowhere in particular.
     fn lead(&mut self, now: Instant, rtr: Option<IpAddr>) {
         let all = if rtr.is_some() { everything(self.responder.database()) } else { Vec::new() };
-        for eid in std::mem::replace(&mut self.nat_site.led, all.clone()) {
-            if !all.contains(&eid) {
-                self.cache(now, map_cache::Input::NatGone(eid));
-            }
+        for eid in self.nat_site.lead(all.clone()) {
+            self.cache(now, map_cache::Input::NatGone(eid));
         }
         let Some(rtr) = rtr else { return };
         for eid in all {
@@ -256,6 +259,7 @@ impl Driver<'_> {
             let locators = vec![Locator::unicast(rtr, 1, 100)];
             self.cache(now, map_cache::Input::Nat(Mapping { locators, ..mapping }));
         }
+        self.sweep_bypass(now);
     }
 }
 

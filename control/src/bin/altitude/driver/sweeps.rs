@@ -96,8 +96,8 @@ impl Overtaken {
 
 /// What was learned before everything began to go to an RTR, as far as it is still there. Each is told when it goes.
 ///
-/// Nothing is learned while an RTR leads, so one way through the table finds all of it. What it has not come to goes where it went
-/// before, at the worst as long as the round that finds it takes to come.
+/// Nothing is learned of what leads to an RTR, so one way through the table finds all of it; where more begins to, it begins anew.
+/// What it has not come to goes where it went before, at the worst as long as the round that finds it takes to come.
 #[derive(Default)]
 pub(super) struct Bypass {
     /// Where it goes on; `None`: all is done.
@@ -105,7 +105,7 @@ pub(super) struct Bypass {
 }
 
 impl Bypass {
-    /// An RTR leads from now on.
+    /// An RTR leads from now on, or to more than before.
     pub(super) const fn begin(&mut self) {
         self.start = Some(Bound::Unbounded);
     }
@@ -128,14 +128,9 @@ impl Bypass {
 }
 
 impl Driver<'_> {
-    /// What was learned while there was no NAT would keep packets from the RTR, and cannot be asked for again; at least what a slice
-    /// has goes at once.
-    pub(super) fn forget_learned(&mut self, now: Instant) {
-        self.nat_site.bypass.begin();
-        self.sweep_bypass(now);
-    }
-
-    fn sweep_bypass(&mut self, now: Instant) {
+    /// What was learned while there was no NAT would keep packets from the RTR, and cannot be asked for again: the next slice of it
+    /// goes.
+    pub(super) fn sweep_bypass(&mut self, now: Instant) {
         let cached_from = |start| self.map_cache.iter_from(start).map(|cached| (cached.eid, cached.origin));
         let NatSite { bypass, led, .. } = &mut self.nat_site;
         let slice = bypass.slice(led, cached_from);
@@ -357,6 +352,23 @@ mod tests {
         overtaken.begin(ours[0]);
         assert_eq!(overtaken.slice(|_| false, cached_from), [], "it is another's again");
         assert!(overtaken.left.is_empty());
+    }
+
+    /// An instance of ours may leave and come back while an RTR leads, and things are learned in it meanwhile.
+    #[test]
+    fn what_was_learned_goes_whenever_more_begins_to_lead_to_an_rtr() {
+        let (one, other) = (eid(0, "0.0.0.0/0"), eid(7, "0.0.0.0/0"));
+        let mut site = NatSite::default();
+        let learned = [(eid(0, "1.1.0.0/16"), Origin::Reply), (eid(7, "1.1.0.0/16"), Origin::Reply)];
+        let mut goes = |all: Vec<EidPrefix>, gone: &[EidPrefix]| {
+            assert_eq!(site.lead(all), gone);
+            site.bypass.slice(&site.led, |_| learned.into_iter())
+        };
+        assert_eq!(goes(vec![one, other], &[]), [learned[0].0, learned[1].0]);
+        assert_eq!(goes(vec![one, other], &[]), [], "it was looked for");
+        assert_eq!(goes(vec![one], &[other]), [], "its instance is none of ours any more");
+        assert_eq!(goes(vec![one, other], &[]), [learned[0].0, learned[1].0], "it was learned meanwhile");
+        assert_eq!(goes(vec![], &[one, other]), [], "the NAT is gone");
     }
 
     #[test]
