@@ -137,6 +137,7 @@ fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
             batch = "batch",
             hold = "hold",
             source_check = "source-check",
+            dscp = "dscp",
             site_routes = "site-routes",
             resolver = "resolver",
             api = "api",

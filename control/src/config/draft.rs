@@ -206,6 +206,8 @@ pub struct Settings {
     pub hold: Option<Given<String>>,
     /// A name of [`SourceCheck`](super::SourceCheck).
     pub source_check: Option<Given<String>>,
+    /// A name of [`DscpName`](super::DscpName).
+    pub dscp: Option<Given<String>>,
     /// A name of [`SiteRoutes`](super::SiteRoutes).
     pub site_routes: Option<Given<String>>,
     /// A name of [`ResolverName`](super::ResolverName).
@@ -321,6 +323,7 @@ impl Settings {
             batch: self.batch.or(other.batch),
             hold: self.hold.or(other.hold),
             source_check: self.source_check.or(other.source_check),
+            dscp: self.dscp.or(other.dscp),
             site_routes: self.site_routes.or(other.site_routes),
             resolver: self.resolver.or(other.resolver),
             api: self.api.or(other.api),

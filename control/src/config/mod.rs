@@ -129,6 +129,8 @@ pub struct Config {
     pub hold: Hold,
     /// How sources of packets out of tunnels are checked.
     pub source_check: SourceCheck,
+    /// Which DSCP packets out of tunnels have.
+    pub dscp: DscpName,
     /// Whether our mappings say which EID-prefixes no route leads to inside.
     pub site_routes: SiteRoutes,
     /// Who asks the mapping system for what is missed.
@@ -278,6 +280,16 @@ choice! {
         Notify = "notify",
         /// That it has a mapping and came from one of its locators.
         Secure = "secure",
+    }
+}
+
+choice! {
+    /// Which DSCP a packet out of a tunnel has (RFC 9300 §5.3, RFC 2983 §3).
+    DscpName {
+        /// The outer header's.
+        Uniform = "uniform",
+        /// Its own.
+        Pipe = "pipe",
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod secured;
 
-use altitude_dataplane::mapping::{Action, Locator, Prefix, Ttl};
+use altitude_dataplane::mapping::{Action, Hop, Locator, Prefix, Ttl};
 use proptest::prelude::*;
 
 use super::*;
@@ -386,6 +386,22 @@ fn a_wide_hole_is_believed_only_around_what_was_asked_for() {
         (0, miss("9.9.9.9"), vec![request("9.9.9.9", 1)]),
         (1, reply(1, vec![mapping("0.0.0.0/0")]), vec![Install(vec![mapping("0.0.0.0/0")])]),
     ]);
+}
+
+/// LOC-10: of an AFI-List the first address is installed whose family we have an RLOC of.
+#[test]
+fn of_an_afi_list_the_address_of_a_family_of_ours_comes_out() {
+    let first: IpAddr = "2001:db8:f::20".parse().unwrap();
+    let last = Locator::unicast([240, 0, 254, 20].into(), 3, 70);
+    let list = last.over(&[(first, Hop::alternative())], Hop::alternative());
+    let record = Mapping { locators: list, ..mapping("2.2.0.0/16") };
+    for (own, expected) in [(&["240.0.254.10"][..], last.address), (&["240.0.254.10", "2001:db8:f::10"], first)] {
+        let itr_rlocs = own.iter().map(|text| text.parse().unwrap()).collect();
+        let mut stage = Stage::new(Settings { itr_rlocs, ..settings() });
+        stage.step(0, miss("2.2.2.2"));
+        let one = Mapping { locators: vec![Locator { address: expected, ..last }], ..record.clone() };
+        assert_eq!(stage.step(1, reply(1, vec![record.clone()])), [Install(vec![one])], "{own:?}");
+    }
 }
 
 /// G-12, LOC-7.

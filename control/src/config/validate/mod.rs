@@ -132,6 +132,7 @@ pub(super) fn validate(
             batch: tuning.batch,
             hold: tuning.hold,
             source_check: tuning.source_check,
+            dscp: tuning.dscp,
             site_routes: tuning.site_routes,
             resolver: tuning.resolver,
             api: tuning.api,

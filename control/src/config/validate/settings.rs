@@ -9,8 +9,8 @@ use altitude_dataplane::{port::BATCH, worker::BATCH_DEFAULT};
 
 use super::{Findings, map_server, values};
 use crate::config::{
-    API_PATH, Bind, FRAMES, Given, Hold, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, Place, RING, ResolverName,
-    STATE_DIR, Settings, SiteRoutes, SourceCheck, XdpMode,
+    API_PATH, Bind, DscpName, FRAMES, Given, Hold, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, Place, RING,
+    ResolverName, STATE_DIR, Settings, SiteRoutes, SourceCheck, XdpMode,
 };
 
 /// Longest path of a Unix socket, octets (`sun_path` without its NUL).
@@ -34,6 +34,7 @@ pub(super) struct Tuning {
     pub(super) batch: usize,
     pub(super) hold: Hold,
     pub(super) source_check: SourceCheck,
+    pub(super) dscp: DscpName,
     pub(super) site_routes: SiteRoutes,
     pub(super) resolver: ResolverName,
     pub(super) api: PathBuf,
@@ -64,6 +65,7 @@ pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings
     let hold = or(&given.hold, Hold::Queue, |given| values::choice(given, "hold", findings));
     let source_check =
         or(&given.source_check, SourceCheck::Standard, |given| values::choice(given, "source check", findings));
+    let dscp = or(&given.dscp, DscpName::Uniform, |given| values::choice(given, "DSCP model", findings));
     let site_routes = or(&given.site_routes, SiteRoutes::Heed, |given| values::choice(given, "site-routes", findings));
     let resolver = or(&given.resolver, ResolverName::BuiltIn, |given| values::choice(given, "resolver", findings));
     let api = or(&given.api, PathBuf::from(API_PATH), |given| api(given, findings));
@@ -85,6 +87,7 @@ pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings
         batch: batch?,
         hold: hold?,
         source_check: source_check?,
+        dscp: dscp?,
         site_routes: site_routes?,
         resolver: resolver?,
         api: api?,
