@@ -208,6 +208,8 @@ pub struct Settings {
     pub source_check: Option<Given<String>>,
     /// A name of [`DscpName`](super::DscpName).
     pub dscp: Option<Given<String>>,
+    /// A name of [`PathMtuName`](super::PathMtuName).
+    pub path_mtu: Option<Given<String>>,
     /// A name of [`SiteRoutes`](super::SiteRoutes).
     pub site_routes: Option<Given<String>>,
     /// A name of [`ResolverName`](super::ResolverName).
@@ -324,6 +326,7 @@ impl Settings {
             hold: self.hold.or(other.hold),
             source_check: self.source_check.or(other.source_check),
             dscp: self.dscp.or(other.dscp),
+            path_mtu: self.path_mtu.or(other.path_mtu),
             site_routes: self.site_routes.or(other.site_routes),
             resolver: self.resolver.or(other.resolver),
             api: self.api.or(other.api),

@@ -131,6 +131,8 @@ pub struct Config {
     pub source_check: SourceCheck,
     /// Which DSCP packets out of tunnels have.
     pub dscp: DscpName,
+    /// What is believed of paths that carry less than their first link.
+    pub path_mtu: PathMtuName,
     /// Whether our mappings say which EID-prefixes no route leads to inside.
     pub site_routes: SiteRoutes,
     /// Who asks the mapping system for what is missed.
@@ -290,6 +292,16 @@ choice! {
         Uniform = "uniform",
         /// Its own.
         Pipe = "pipe",
+    }
+}
+
+choice! {
+    /// How long packets to a locator may be (RFC 9300 §7).
+    PathMtuName {
+        /// As long as the link that they leave by carries.
+        Link = "link",
+        /// As long as routers on the way say that they carry.
+        Learn = "learn",
     }
 }
 

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use altitude_control::config::{
     AltDraft, Bind, Draft, DscpName, EidPrefixDraft, FeaturesDraft, Given, Hold, KeyDraft, LogFormat, LogLevel,
-    MapServerDraft, NeighborDraft, PetrDraft, PitrPrefixDraft, PortDraft, ProbingDraft, PubSubDraft, ResolverName,
-    RibDraft, RolesDraft, RouteDraft, RtrDraft, Settings, SiteRoutes, SourceCheck, SubscribeName, TunnelDraft, XdpMode,
-    flags,
+    MapServerDraft, NeighborDraft, PathMtuName, PetrDraft, PitrPrefixDraft, PortDraft, ProbingDraft, PubSubDraft,
+    ResolverName, RibDraft, RolesDraft, RouteDraft, RtrDraft, Settings, SiteRoutes, SourceCheck, SubscribeName,
+    TunnelDraft, XdpMode, flags,
 };
 use clap::{Args, builder::PossibleValuesParser};
 
@@ -342,6 +342,14 @@ pub(crate) struct Run {
     #[arg(long, value_name = "MODEL", value_parser = PossibleValuesParser::new(DscpName::NAMES), help_heading = "Tuning")]
     dscp: Option<String>,
 
+    /// How long packets to a locator may be [default: link].
+    ///
+    /// link: what the link carries that they leave by; longer ones are split, or their host is told. learn: what routers on the
+    /// way say that they carry, too, each for ten minutes. Their ICMP errors prove nothing, and whoever guesses our RLOCs and
+    /// ports can have packets cut down to 576 octets (IPv6: 1280): for cores that carry less than their edges.
+    #[arg(long, value_name = "WAY", value_parser = PossibleValuesParser::new(PathMtuName::NAMES), help_heading = "Tuning")]
+    path_mtu: Option<String>,
+
     /// What it means that the kernel has no route to an EID-prefix of ours by a site port [default: heed].
     ///
     /// heed: our mappings say that our RLOCs do not reach it, so that others use the site's other xTRs, until a route to it
@@ -391,18 +399,13 @@ pub(crate) struct Run {
 impl Run {
     /// The flags as a configuration, to be laid over the file's.
     pub(crate) fn draft(&self) -> Draft {
-        let rlocs = self.rloc.iter().map(|rloc| Given::by_flag(rloc.clone(), format!("--rloc {rloc}"))).collect();
-        let server = |server: &String| Given::by_flag(server.clone(), format!("--map-resolver {server}"));
-        let servers = self.map_resolver.iter().map(server).collect();
-        let petr = |petr: &String| Given::by_flag(petr.clone(), format!("--petr {petr}"));
-        let petrs: Vec<_> = self.petr.iter().map(petr).collect();
         let settings = Settings {
-            rlocs: Some(rlocs).filter(|rlocs: &Vec<_>| !rlocs.is_empty()),
-            map_resolvers: Some(servers).filter(|servers: &Vec<_>| !servers.is_empty()),
+            rlocs: listed("rloc", &self.rloc),
+            map_resolvers: listed("map-resolver", &self.map_resolver),
             xtr_id: given("xtr-id", self.xtr_id.as_ref()),
             site_id: given("site-id", self.site_id.as_ref()),
             state_dir: given("state-dir", self.state_dir.as_ref()),
-            petrs: Some(petrs).filter(|petrs| !petrs.is_empty()),
+            petrs: listed("petr", &self.petr),
             pitr_rate: given("pitr-rate", self.pitr_rate.as_ref()),
             workers: given("workers", self.workers.as_ref()),
             control_core: given("control-core", self.control_core.as_ref()),
@@ -417,6 +420,7 @@ impl Run {
             hold: given("hold", self.hold.as_ref()),
             source_check: given("source-check", self.source_check.as_ref()),
             dscp: given("dscp", self.dscp.as_ref()),
+            path_mtu: given("path-mtu", self.path_mtu.as_ref()),
             site_routes: given("site-routes", self.site_routes.as_ref()),
             resolver: given("resolver", self.resolver.as_ref()),
             api: given("api", self.api.as_ref()),
@@ -474,4 +478,10 @@ impl Run {
 
 pub(super) fn given<T: Clone + std::fmt::Display>(flag: &str, value: Option<&T>) -> Option<Given<T>> {
     value.map(|value| Given::by_flag(value.clone(), format!("--{flag} {value}")))
+}
+
+/// The values of a repeatable flag, if it was given.
+fn listed(flag: &str, values: &[String]) -> Option<Vec<Given<String>>> {
+    let given = values.iter().map(|value| Given::by_flag(value.clone(), format!("--{flag} {value}")));
+    (!values.is_empty()).then(|| given.collect())
 }
