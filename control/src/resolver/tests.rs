@@ -45,6 +45,7 @@ fn settings() -> Settings {
         shortest_v6: 16,
         pending_max: 4,
         source_max: 4,
+        site_max: 4,
         records_max: 3,
         security: None,
     }
@@ -469,7 +470,7 @@ fn one_source_does_not_take_all_places() {
         other => other,
     };
     let full = || vec![Discard(ResolverFault::SourceFull)];
-    let mut stage = Stage::new(Settings { pending_max: 100, source_max: 2, ..settings() });
+    let mut stage = Stage::new(Settings { pending_max: 100, source_max: 2, site_max: 100, ..settings() });
     let asked = |stage: &mut Stage, destination: &str, source: &str| {
         let todo = stage.step(0, from(destination, source));
         matches!(todo[..], [Output::Request { .. }])
@@ -489,6 +490,33 @@ fn one_source_does_not_take_all_places() {
         stage.step(second * 1000, Input::Wake);
     }
     assert_eq!(stage.step(300_000, from("2.0.0.6", "1.1.0.1")).len(), 1, "given up");
+}
+
+/// ITR-34: a host that makes up addresses takes the places of its site and no more: other instances are asked for, and what is
+/// cached is refreshed. What is answered makes room.
+#[test]
+fn one_site_does_not_take_all_places() {
+    let five = InstanceId::new(5).unwrap();
+    let from = |destination: &str, source: &str, instance| match miss(destination) {
+        Input::Miss(miss) => Input::Miss(Miss {
+            source: source.parse().unwrap(),
+            destination: Eid { instance, ..miss.destination },
+            ..miss
+        }),
+        other => other,
+    };
+    let mut stage = Stage::new(Settings { pending_max: 6, source_max: 2, site_max: 3, ..settings() });
+    let full = vec![Discard(ResolverFault::SiteFull)];
+    for number in 1..=9 {
+        let todo = stage.step(0, from(&format!("2.0.0.{number}"), &format!("1.1.0.{number}"), InstanceId::DEFAULT));
+        assert_eq!(todo == full, number > 3, "{number}: {todo:?}");
+    }
+    assert_eq!(stage.step(0, from("2001:db8:9::1", "2001:db8:1::1", InstanceId::DEFAULT)), full, "whatever the family");
+    assert_eq!(stage.step(0, from("2.0.0.4", "1.1.0.1", five)).len(), 1, "another instance");
+    assert_eq!(stage.step(0, Input::Refresh(eid("3.3.0.0/16"))).len(), 1, "what is refreshed is no site's");
+    stage.step(1, reply(1, vec![mapping("2.0.0.1/32")]));
+    assert!(matches!(stage.step(1, from("2.0.0.4", "1.1.0.4", InstanceId::DEFAULT))[..], [Output::Request { .. }]));
+    assert_eq!(stage.step(1, from("2.0.0.5", "1.1.0.5", InstanceId::DEFAULT)), full);
 }
 
 #[test]
