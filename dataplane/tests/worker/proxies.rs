@@ -12,6 +12,7 @@ use altitude_dataplane::{
     samples::Samples,
     sightings::Seen,
     verdict::{Miss, Reason, Wanted},
+    worker::DscpModel,
 };
 
 use crate::{packets::*, world::*};
@@ -373,6 +374,19 @@ fn an_rtr_puts_packets_into_the_next_tunnel() {
     assert_eq!(world.pass(CORE_PORT, tunnelled(2, "2.2.2.2", "8.8.8.8")), []);
     assert_eq!(world.drops().get("inner-destination-foreign"), Some(&1));
     world.settle_accounts();
+}
+
+/// ETR-4: by the pipe model an RTR leaves the inner DSCP as it is, and the next tunnel shows it.
+#[test]
+fn an_rtr_keeps_the_dscp_of_a_pipe() {
+    let mut world = World::with(Options { rtr: true, dscp: DscpModel::Pipe, ..Options::default() });
+    world.learn_side(1, 3, false, None);
+    for (source, destination) in [("2.2.2.2", "3.3.3.3"), ("2001:db8:2::2", "2001:db8:3::3")] {
+        let sent =
+            world.through(CORE_PORT, marked(2, source, destination, ((46 << 2 | 3, 60), (10 << 2 | 2, 90))), CORE_PORT);
+        assert_eq!((sent[22], sent[15]), (59, 10 << 2 | 3), "TTL and TOS outside");
+        assert_eq!(sent[50..], udp(source, destination, (1, 2), 20).tos(10 << 2 | 3).ttl(59).octets(), "inside");
+    }
 }
 
 /// RTR-14: routers that point at each other in a ring burn the TTL, and no more.
