@@ -58,6 +58,10 @@
 //! operation on the other. TRIAL in one of its messages has all of it verified and nothing done. Messages without ATOMIC that
 //! come in between are no part of it, and are done and answered at once.
 //!
+//! The reply to a trial has AHEAD: how many more entries that stay the table would have. Beside the TRIAL of another batch, which
+//! names other prefixes, it has that one's room reckoned as if this one were done. So many batches are tried before the first
+//! is done; others may change the table meanwhile, so each may be refused all the same.
+//!
 //! A prefix may be named several times; what it is in the end is what happens to it, and what is told: DELETE and ADD of one
 //! that was there are one CHANGE, which keeps its counters. A MUST_GEN after another operation on the prefix is EAGAIN. No
 //! entry that is put in gives way to another of its batch, so what is new must find room before what is taken out leaves
@@ -157,6 +161,7 @@
 //! | 0x4070 | SUBSCRIPTION | u8 flags (1 ours, 2 ends unless something is registered, 4 of another xTR), u8 standing (0 asking, 1 live, 2 refused, 3 silent; 4 unconfirmed, 5 confirmed, 6 unacknowledged), u32 each: seconds in it, seconds left; u64 each: last nonce, Map-Notifies taken in or prefixes that wait; 16 octets of xTR-ID, u64 Site-ID; the IID, the EID and the ADDRESSes (Map-Server, or ITR-RLOCs) after it are its own |
 //! | 0x4080 | BINDING | u8 flags (1 verified), u16 each: translated port, the xTR's own port; u32 each: seconds since its first and its last Map-Register; u64 nonce of the last, 16 octets of xTR-ID, u64 Site-ID; three ADDRESSes after it are the translated one, our RLOC and the xTR's own, and each IID and EID after these is behind it |
 //! | 0x4071 | SUBSCRIPTIONS_AFTER | u8 which (1 ours, 2 another xTR's, 3 an unconfirmed one), 16 octets of xTR-ID, u64 Site-ID or place of an unconfirmed one, u32 IID, u8 prefix length, address: the last of a page, if there are more; in the next request it asks for what comes after |
+//! | 0x4081 | AHEAD | i32 entries that stay, more than there are: of a trial and its reply |
 //! | 0xc000 | TRIAL | nothing: of a batch |
 //!
 //! Locators come in pages, of which all but the last have AFTER at their end. BGP routes come in pages, as there may be a

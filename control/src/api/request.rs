@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Locator, Prefix};
 
 use super::{
-    Filter, SubscriptionsAfter, Table, bgp,
+    Filter, SubscriptionsAfter, Table, batch, bgp,
     entry::{self, Terms},
     event, locators,
     message::{Fields, ProtocolError, Tlvs, kind},
@@ -34,6 +34,8 @@ pub(super) struct Request {
     pub(super) after: Option<IpAddr>,
     /// It is of a batch that is to be tried.
     pub(super) trial: Option<()>,
+    /// What trials before it would have made of the table.
+    pub(super) ahead: Option<i32>,
 }
 
 impl Request {
@@ -62,6 +64,7 @@ impl Request {
                 kind::SUBSCRIPTIONS_AFTER => once(&mut request.subscriptions, subscriptions::after(fields)?)?,
                 kind::AFTER => once(&mut request.after, locators::after(fields)?)?,
                 kind::TRIAL => once(&mut request.trial, fields.end()?)?,
+                kind::AHEAD => once(&mut request.ahead, batch::ahead(fields)?)?,
                 kind::CLEAR => once(&mut request.clear, bgp::clear(fields)?)?,
                 other if other & kind::MANDATORY != 0 => return Err(ProtocolError::Unknown(other)),
                 _ => {}

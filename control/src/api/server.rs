@@ -108,12 +108,20 @@ pub trait Router {
     /// [`Refused`], why not; nothing has changed then.
     fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Outcome, Refused>;
 
-    /// Carries out a batch of a client that may write: all of it, in one round, or nothing; as a `trial` nothing, and it is
-    /// said whether it could be.
+    /// Carries out a batch of a client that may write: all of it, in one round, or nothing.
     ///
     /// # Errors
     /// [`Failed`]: which operation cannot be done, and why; nothing has changed then.
-    fn perform_all(&mut self, _asker: Asker, _operations: Vec<Operation>, _trial: bool) -> Result<Done, Failed> {
+    fn perform_all(&mut self, _asker: Asker, _operations: Vec<Operation>) -> Result<Done, Failed> {
+        Err((0, Refused::Unsupported("no batch can be done here")))
+    }
+
+    /// Says whether a batch could be carried out if the table had `ahead` more entries that stay, and does nothing; and
+    /// how many more it would have then.
+    ///
+    /// # Errors
+    /// As of [`perform_all`](Self::perform_all).
+    fn try_all(&mut self, _operations: Vec<Operation>, _ahead: i32) -> Result<i32, Failed> {
         Err((0, Refused::Unsupported("no batch can be done here")))
     }
 

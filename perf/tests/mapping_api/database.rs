@@ -260,4 +260,24 @@ fn clients_put_in_as_many_mappings_of_our_own_as_may_be() {
     writer.perform(&add(MAX)).unwrap();
     println!("a change, a DELETE and an ADD among {MAX} mappings took {:?}", begun.elapsed());
     assert_eq!(writer.dump(Table::Database).unwrap().len() as u32, MAX + 1);
+
+    // A file of several batches: what leaves with one makes room for the next, and a trial sees where it ends before any is made.
+    let file = lab.folder().join("many.txt");
+    let path = file.display().to_string();
+    let lines = |verb: &str, numbers: Range<u32>, rloc: &str| -> String {
+        numbers.map(|number| format!("{verb} {} {rloc} --database\n", place(number))).collect()
+    };
+    fs::write(&file, lines("del", 100..357, "") + &lines("add", 5000..5300, RLOC)).unwrap();
+    for more in [&["--dry-run"][..], &[]] {
+        let why = altitude(&[&["map", "apply", &path], more].concat(), &router).unwrap_err().to_string();
+        assert!(why.contains("many.txt:515: clients have put in") && why.contains("nothing was changed"), "{why}");
+    }
+    assert_eq!(writer.dump(Table::Database).unwrap().len() as u32, MAX + 1);
+    fs::write(&file, lines("del", 100..400, "") + &lines("add", 5000..5300, RLOC)).unwrap();
+    let said = altitude(&["map", "apply", &path, "--dry-run"], &router).unwrap();
+    assert_eq!(said, "600 changes can be made in 3 batches; nothing was changed\n");
+    assert!(writer.find(Table::Database, &eid(&place(100))).unwrap().is_some());
+    assert_eq!(altitude(&["map", "apply", &path], &router).unwrap(), "600 changes made in 3 batches\n");
+    let there = [100, 399, 5000, 5299].map(|number| writer.find(Table::Database, &eid(&place(number))).unwrap().is_some());
+    assert_eq!(there, [false, false, true, true]);
 }

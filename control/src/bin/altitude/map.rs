@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! add, change, flush, reach, badreach  { "done": NAME, "generation": N, "count": N }
-//! apply    { "done": "apply" or "dry-run", "generation": N, "count": N }
+//! apply    { "done": "apply" or "dry-run", "generation": N, "count": N, "batches": N }
 //! del      { "done": "del", "generation": N, "count": N, "entry": entry }
 //! get      { "generation": N, "entry": entry or null }
 //! monitor  one a line: { "event": NAME, "number": N, "overrun": bool, … } with

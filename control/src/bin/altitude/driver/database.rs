@@ -12,7 +12,7 @@ use altitude_control::{
 };
 use altitude_dataplane::mapping::{EidPrefix, MapVersion, Mapping, Ttl, sort_locators};
 
-use super::{Driver, news::Turn};
+use super::{Driver, news::Turn, operations::less};
 use crate::run::OWN_PREFIXES_MAX;
 
 /// Mappings that clients may have put in or changed at one time. A change of one costs work for all.
@@ -116,16 +116,16 @@ impl Driver<'_> {
         BY_CLIENTS_MAX.saturating_sub(self.own.by_clients().count()).min(all)
     }
 
-    fn is_by_client(&self, eid: &EidPrefix) -> bool {
+    pub(super) fn is_by_client(&self, eid: &EidPrefix) -> bool {
         self.own.get(eid).is_some_and(|own| own.origin == Origin::Api)
     }
 
     /// Whether there is room for all that a batch puts in; else which operation is the first without.
-    pub(super) fn fits_own(&self, batch: &Batch) -> Result<(), Failed> {
+    pub(super) fn fits_own(&self, batch: &Batch, ahead: i32) -> Result<(), Failed> {
         let new = batch.puts().filter(|(_, offer)| !self.is_by_client(&offer.mapping.eid));
         let mut places: Vec<usize> = new.map(|(at, _)| at).collect();
         places.sort_unstable();
-        places.get(self.own_room()).map_or(Ok(()), |&first| Err((first, FULL)))
+        places.get(less(self.own_room(), ahead)).map_or(Ok(()), |&first| Err((first, FULL)))
     }
 
     /// Does all of a batch, as one change.
