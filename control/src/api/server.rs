@@ -8,8 +8,8 @@ use std::{
 use altitude_dataplane::mapping::{Eid, EidPrefix};
 
 use super::{
-    AltStatus, Asker, BgpRoute, BgpStatus, BindingStatus, Counts, Done, Entry, LocatorStatus, MissDetail, Operation,
-    Outcome, PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat,
+    AltStatus, Asker, BgpRoute, BgpStatus, BindingsAfter, BindingsPage, Counts, Done, Entry, LocatorStatus, MissDetail,
+    Operation, Outcome, PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat,
     SubscriptionsAfter, SubscriptionsPage, Table, TraceAsk,
     batch::{Failed, batched, member},
     bgp, entry, locators,
@@ -76,9 +76,9 @@ pub trait View {
         SubscriptionsPage::default()
     }
 
-    /// xTRs behind NATs that register through us.
-    fn bindings(&self) -> Vec<BindingStatus> {
-        Vec::new()
+    /// xTRs behind NATs that register through us, as many as have about `max` prefixes together, one at least.
+    fn bindings(&self, _after: Option<BindingsAfter>, _max: usize) -> BindingsPage {
+        BindingsPage::default()
     }
 
     /// Sites of the Map-Server from this one on: as many as have about `max` prefixes together, one at least.
@@ -380,7 +380,7 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
             subscriptions::put_page(&view.subscriptions(request.subscriptions, PAGE), &mut group);
         }
         Some(Detail::Bindings) => {
-            view.bindings().iter().for_each(|status| group(&mut |out| nat::put_binding(out, status)));
+            nat::put_page(&view.bindings(request.bindings, PAGE), &mut group);
         }
         Some(Detail::Sites) => {
             let page = view.sites(request.next.unwrap_or(0), PAGE);

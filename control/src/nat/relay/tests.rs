@@ -546,6 +546,13 @@ fn strangers_fill_no_table() {
         assert_eq!(faults_of(&mut world, &from, register(100 + host, records())), gone, "{host}");
     }
     assert_eq!(world.relay.len(), OF_XTR_MAX);
+    // One by one they are all.
+    let next = |last: Option<&Binding>| {
+        let after = last.map(|last| (last.xtr.xtr_id, last.inner.ip(), last.translated));
+        world.relay.bindings_after(after).next()
+    };
+    let one_by_one: Vec<Binding> = std::iter::successors(next(None), |last| next(Some(last))).take(100).collect();
+    assert_eq!(one_by_one, world.relay.bindings().collect::<Vec<_>>());
     assert!(world.relay.bindings().any(|one| one.verified && one.translated == at(OUTER)));
     assert_eq!(world.at(10).wake(), []);
     assert_eq!(world.only().translated, at(OUTER));
