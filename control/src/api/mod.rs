@@ -37,8 +37,10 @@
 //! L and R of RLOCs of ours are the router's to know. What was learned of other sites inside it leaves. RELOAD makes of each
 //! prefix that the configuration names what that says; what clients put in beside it stays (origin 7), and goes when the router
 //! ends. What is EPHEMERAL goes with its connection; what the configuration says in its place is so again. Clients have at most
-//! 4096 of these (ENOSPC), and a change of one costs work for all: many go in batches. FLUSH is not for the database:
-//! EOPNOTSUPP.
+//! 4096 of these (ENOSPC), and a change of one costs work for all: many go in batches. FLUSH of the database undoes what clients made of
+//! it: what they put in leaves, what they changed is as the configuration says, and each is told by an event of its own, DELETE or
+//! CHANGE; what they took out comes back with RELOAD alone. With ALL it is refused (EOPNOTSUPP): nobody empties it of what the
+//! configuration says.
 //!
 //! The generation in a reply grows with each change of a table. MUST_GEN is the generation of a reply in which the client saw
 //! the entry: EAGAIN if it has changed since, or if that can no longer be told, which takes 65,536 other changes.
@@ -89,7 +91,7 @@
 //! |---|---|---|
 //! | ADD, CHANGE | an entry | whoever did it: a Map-Reply, the operator, a client |
 //! | DELETE | TABLE, IID, EID | with the flag EXPIRED (0x80) if its time was over |
-//! | FLUSH | TABLE, \[IID\] | when it begins, instead of a DELETE for each; with ALL if static entries go too. Who flushes and follows by events sets ECHO-ME, to see where it began |
+//! | FLUSH | TABLE, \[IID\] | of the cache, when it begins, instead of a DELETE for each; an entry that has been told so and gets a new mapping comes with ADD; with ALL if static entries go too. Who flushes and follows by events sets ECHO-ME, to see where it began |
 //! | MISS | TABLE, IID, EID, MISS_INFO, \[FROM\], \[PACKET\] | packets find no mapping (reason 1), or one that says to ask (3); or a mapping in use nears its end or is in doubt (2): to be answered by ADD or CHANGE |
 //! | REACH, BADREACH | RLOC, REACH_INFO | a locator is used again, or no more |
 //! | STALE | TABLE, IID, EID, STALE_INFO | where map-versions are on: a packet has shown that our copy of a mapping is old (1), which is asked for, or a peer's copy of a mapping of ours (2), which is sent an SMR |
@@ -162,6 +164,7 @@
 //! | 0x4080 | BINDING | u8 flags (1 verified), u16 each: translated port, the xTR's own port; u32 each: seconds since its first and its last Map-Register; u64 nonce of the last, 16 octets of xTR-ID, u64 Site-ID; three ADDRESSes after it are the translated one, our RLOC and the xTR's own, and each IID and EID after these is behind it |
 //! | 0x4071 | SUBSCRIPTIONS_AFTER | u8 which (1 ours, 2 another xTR's, 3 an unconfirmed one), 16 octets of xTR-ID, u64 Site-ID or place of an unconfirmed one, u32 IID, u8 prefix length, address: the last of a page, if there are more; in the next request it asks for what comes after |
 //! | 0x4081 | AHEAD | i32 entries that stay, more than there are: of a trial and its reply |
+//! | 0x4082 | BINDINGS_AFTER | 16 octets of xTR-ID, u16 translated port, the xTR's own and its translated address: the last of a page, as SUBSCRIPTIONS_AFTER |
 //! | 0xc000 | TRIAL | nothing: of a batch |
 //!
 //! Locators come in pages, of which all but the last have AFTER at their end. BGP routes come in pages, as there may be a
@@ -209,11 +212,11 @@ pub use event::{Event, Filter, Method, MissDetail, MissReason, Stale};
 pub use locators::{LocatorStatus, PROBE_STATES, ProbingStatus};
 pub use message::{FLAGS, Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError};
 pub use misses::Misses;
-pub use nat::BindingStatus;
+pub use nat::{BindingStatus, BindingsAfter, BindingsPage};
 pub use operation::{Asker, Done, Judged, Offer, Operation, Outcome, RLOCS_MAX, Refused, Rights};
 pub use registration::{PREFIX_STANDINGS, PrefixStatus, RegistrationStatus, STANDINGS};
 pub use server::{Conduct, Places, Router, View, handle, next_page};
-pub use session::{RING, Session};
+pub use session::{FILTERS_MAX, RING, Session};
 pub use sites::{RefusalStatus, SitePrefix, SiteStatus, SitesPage, XtrStatus};
 pub use subscriptions::{SUBSCRIPTION_STANDINGS, SubscriptionStatus, SubscriptionsAfter, SubscriptionsPage};
 pub use trace::{SNAPLEN_MAX, TRACE_LONGEST, TraceAsk, TraceEnd, TraceNews, TracePages, TraceVerdict, Traced};

@@ -7,7 +7,7 @@
 //!                                       a client that adds it
 //! ```
 
-use std::{fs, process::Command};
+use std::{fs, ops::Range, process::Command};
 
 use altitude_perf::lab::{self, Lab, Pings, Process, Router, SITES, wait_until};
 use serde_json::Value;
@@ -124,6 +124,7 @@ fn what_a_client_makes_ours_is_registered_reached_and_gone_with_it() {
     assert_eq!(lab.ping(0, to6, 3).unwrap(), Pings { sent: 3, answered: 3 });
     changes(&lab, &server, [&xtr1, &xtr2], &mut listener);
     cut_under_traffic(&lab, &server, &xtr2);
+    answers_while_a_flush_goes_on(&lab, [&xtr1, &xtr2]);
 }
 
 /// What an operator does with the database, refusals, batches and a reload.
@@ -184,6 +185,27 @@ fn changes(lab: &Lab, server: &Router, [xtr1, xtr2]: [&Router; 2], listener: &mu
         assert_eq!(lab.ping(0, to, 3).unwrap(), Pings { sent: 3, answered: 3 }, "{to}");
     }
 
+    // A flush undoes what clients made, tells each, and leaves what the file says; what was taken out stays out until a reload.
+    altitude(&["map", "change", &v6, RLOC, "--database", "--ttl", "60"], xtr2).unwrap();
+    assert_eq!(next_own(listener), ("change", eid(&v6)));
+    let all = Operation::Flush { table: Table::Database, instance: None, all: true };
+    assert_eq!(refused(writer.perform(&all)), libc_errno("EOPNOTSUPP"));
+    let other = Operation::Flush { table: Table::Database, instance: InstanceId::new(7), all: false };
+    assert_eq!(writer.perform(&other).unwrap().count, 0);
+    assert_eq!(altitude(&["map", "flush", "--database"], xtr2).unwrap(), "undid 3 changes\n");
+    let mut told = [(); 3].map(|()| next_own(listener));
+    told.sort_unstable();
+    assert_eq!(told, [("change", eid(&v6)), ("delete", eid(&v4)), ("delete", eid("2.2.7.0/24"))]);
+    let left: Vec<(EidPrefix, Origin)> =
+        writer.dump(Table::Database).unwrap().iter().map(|entry| (entry.eid, entry.origin)).collect();
+    assert_eq!(left, [(eid(&v6), Origin::Static)]);
+    wait_registered(server, &v4, false);
+    fs::write(&file, &lines).unwrap();
+    altitude(&["map", "apply", &path], xtr2).unwrap();
+    assert_eq!([(); 2].map(|()| next_own(listener)), [("add", eid(&v4)), ("add", eid("2.2.7.0/24"))]);
+    wait_registered(server, "2.2.7.0/24", true);
+    altitude(&["map", "flush"], xtr1).unwrap();
+
     // A file that what clients put in cannot stand beside is refused, by name.
     let file = lab.folder().join("xtr2.toml");
     let text = fs::read_to_string(&file).unwrap();
@@ -223,6 +245,56 @@ fn cut_under_traffic(lab: &Lab, server: &Router, xtr2: &Router) {
     let said = ping.output();
     assert!(said.contains(&format!("{PINGS} packets transmitted, {PINGS} received")), "{rounds} rounds: {said}");
     assert!(rounds > 0);
+}
+
+/// A Map-Reply says something else of an entry that a FLUSH has told to be gone and has still to take out: to who follows by events
+/// it is one that comes, and he has the router's table in the end.
+fn answers_while_a_flush_goes_on(lab: &Lab, [xtr1, xtr2]: [&Router; 2]) {
+    const ENTRIES: u32 = 60_000;
+    let (mark, wanted) = (eid("9.9.9.9/32"), eid(&SITES[1].eid_prefixes()[1]));
+    let place = |number: u32| eid(&format!("10.{}.{}.{}/32", number >> 16, number >> 8 & 0xff, number & 0xff));
+    let all: Vec<Operation> = (0..ENTRIES).map(|number| Operation::Add(offer(place(number), 20))).collect();
+    let (mut writer, mut owner) = (connect(xtr1), connect(xtr2));
+    let mut weight = 0;
+    wait_until("a Map-Reply in the middle of a FLUSH", 4 * LIMIT, || {
+        all.chunks(256).for_each(|batch| drop(writer.perform_all(batch).unwrap()));
+        lab.ping(0, lab.hosts(1)[1], 1)?;
+        let mut listener = connect(xtr1);
+        let changes = Filter::of(&[Op::ADD, Op::CHANGE, Op::DELETE, Op::FLUSH]);
+        listener.subscribe(&[Filter { table: Some(Table::Cache), ..changes }], false).unwrap();
+        let mut table = read_table(&mut listener);
+        let (before, mut flusher) = (table.len() as u64, connect(xtr1));
+        let flushing = thread::spawn(move || {
+            flusher.perform(&Operation::Flush { table: Table::Cache, instance: None, all: false }).unwrap().count
+        });
+        while !matches!(next_change(&mut listener), Event::Flushed { .. }) {}
+        table.clear();
+        weight += 1;
+        let mut own = own(&wanted.prefix.to_string());
+        own.mapping.locators[0].weight = weight;
+        owner.perform(&Operation::Change { offer: own, unless_after: None }).unwrap();
+        let count = flushing.join().unwrap();
+        writer.perform(&Operation::Add(offer(mark, 20))).unwrap();
+        let mut came = false;
+        loop {
+            let event = next(&mut listener).event;
+            match &event {
+                Event::Added(entry) => came |= entry.eid == wanted,
+                Event::Changed(entry) => assert!(table.contains_key(&entry.eid), "{} was told to be gone", entry.eid),
+                _ => {}
+            }
+            if !apply(&mut table, event, &mark) {
+                break;
+            }
+        }
+        let mut last = read_table(&mut listener);
+        last.remove(&mark);
+        assert_eq!(table, last);
+        writer.perform(&Operation::Delete { table: Table::Cache, eid: mark, unless_after: None }).unwrap();
+        // What the FLUSH has taken out may come again, and says nothing.
+        Ok((came && count < before).then_some(()))
+    })
+    .unwrap();
 }
 
 fn ttl(offer: Offer, minutes: u32) -> Offer {
@@ -278,6 +350,7 @@ fn clients_put_in_as_many_mappings_of_our_own_as_may_be() {
     assert_eq!(said, "600 changes can be made in 3 batches; nothing was changed\n");
     assert!(writer.find(Table::Database, &eid(&place(100))).unwrap().is_some());
     assert_eq!(altitude(&["map", "apply", &path], &router).unwrap(), "600 changes made in 3 batches\n");
-    let there = [100, 399, 5000, 5299].map(|number| writer.find(Table::Database, &eid(&place(number))).unwrap().is_some());
+    let there =
+        [100, 399, 5000, 5299].map(|number| writer.find(Table::Database, &eid(&place(number))).unwrap().is_some());
     assert_eq!(there, [false, false, true, true]);
 }

@@ -64,8 +64,13 @@ pub(crate) enum MapCommand {
         #[arg(long)]
         database: bool,
     },
-    /// Empty the map-cache, but for static mappings.
+    /// Empty the map-cache, but for static mappings; or undo what `altitude map` and programs made of the router's own mappings.
     Flush {
+        /// Of the router's own mappings instead: those that were put in go at once, with their hosts, and those of the configuration that
+        /// were changed are again as it says. What was taken out comes back with `altitude reload`.
+        #[arg(long, conflicts_with = "all")]
+        database: bool,
+
         /// Of this instance alone.
         #[arg(long, value_name = "IID", value_parser = instance)]
         instance: Option<InstanceId>,

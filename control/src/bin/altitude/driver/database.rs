@@ -10,7 +10,7 @@ use altitude_control::{
     config::{TTL_MINUTES, change::Changes},
     database::Difference,
 };
-use altitude_dataplane::mapping::{EidPrefix, MapVersion, Mapping, Ttl, sort_locators};
+use altitude_dataplane::mapping::{EidPrefix, InstanceId, MapVersion, Mapping, Ttl, sort_locators};
 
 use super::{Driver, news::Turn, operations::less};
 use crate::run::OWN_PREFIXES_MAX;
@@ -149,6 +149,22 @@ impl Driver<'_> {
             let difference = self.own.leave(now, asker);
             self.own_changed(now, difference);
         }
+    }
+
+    /// Takes out what clients have made, of one instance or of all. Each entry is told by itself: some leave, and some are again as
+    /// the configuration says.
+    pub(super) fn flush_own(&mut self, now: Instant, instance: Option<InstanceId>, all: bool) -> Result<Done, Refused> {
+        if all {
+            return Err(Refused::Unsupported(
+                "the database is not emptied of what the configuration says: without ALL what clients made goes",
+            ));
+        }
+        let difference = self.own.flush(now, instance);
+        let count = difference.concerned().len() as u64;
+        if count > 0 {
+            self.own_changed(now, difference);
+        }
+        Ok(Done { entry: None, count })
     }
 
     /// Takes up a change of our own mappings that was made.

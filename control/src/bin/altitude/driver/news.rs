@@ -88,6 +88,7 @@ pub(super) enum Turn {
 impl Driver<'_> {
     /// An entry of a table came, changed or left.
     pub(super) fn turned(&mut self, table: Table, eid: EidPrefix, turn: Turn) {
+        let turn = self.seen_from_flush(table, &eid, turn);
         self.generation += 1;
         // Of what is gone nobody asks whether it has changed: a FLUSH does not push out what others want to know.
         if !(self.news.muted && matches!(turn, Turn::Left { .. })) {

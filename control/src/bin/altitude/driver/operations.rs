@@ -97,7 +97,7 @@ impl Router for Driver<'_> {
             Operation::Delete { table, eid, unless_after } => {
                 self.delete(now, table, &eid, unless_after).map(Outcome::Done)
             }
-            Operation::Flush { table, instance, all } => self.flush(asker, table, instance, all),
+            Operation::Flush { table, instance, all } => self.flush(now, asker, table, (instance, all)),
             Operation::Reload => {
                 let reloaded = self.reload(now);
                 reloaded.map(|count| Done { entry: None, count: count as u64 }.into()).map_err(Refused::Invalid)

@@ -19,7 +19,7 @@ use altitude_control::{
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
 use mio::Token;
 
-use super::{Driver, operations::Operations};
+use super::{Driver, news::Turn, operations::Operations};
 
 /// Entries that one round looks at: with a million of them in the table it takes about a millisecond.
 const SLICE: usize = 512;
@@ -112,14 +112,13 @@ impl Driver<'_> {
 
     pub(super) fn flush(
         &mut self,
+        now: Instant,
         asker: Asker,
         table: Table,
-        instance: Option<InstanceId>,
-        all: bool,
+        (instance, all): (Option<InstanceId>, bool),
     ) -> Result<Outcome, Refused> {
         if table == Table::Database {
-            let why = "the database is not emptied: take single mappings out, or have the configuration read again";
-            return Err(Refused::Unsupported(why));
+            return self.flush_own(now, instance, all).map(Outcome::Done);
         }
         if self.operations.flushes.len() >= FLUSHES_MAX {
             return Err(Refused::Full("as many FLUSHes go on as may: ask again when one has ended"));
@@ -137,6 +136,17 @@ impl Driver<'_> {
     pub(super) fn is_condemned(&self, cached: &map_cache::Cached<'_>) -> bool {
         let Operations { flushes, changes, .. } = &self.operations;
         flushes.iter().any(|flush| flush.condemns(&cached.eid, cached.origin, changes))
+    }
+
+    /// What has become of an entry, for who was told that a FLUSH took it out: to him one that says something else has come. To
+    /// be asked before the change is noted, after which it is condemned no more.
+    pub(super) fn seen_from_flush(&self, table: Table, eid: &EidPrefix, turn: Turn) -> Turn {
+        let Operations { flushes, changes, .. } = &self.operations;
+        let cached = self.map_cache.get(eid).filter(|_| table == Table::Cache && matches!(turn, Turn::Changed));
+        match cached {
+            Some(cached) if flushes.iter().any(|flush| flush.condemns(eid, cached.origin, changes)) => Turn::Came,
+            _ => turn,
+        }
     }
 
     /// Takes a condemned entry out before it is its turn, as the FLUSH would.
