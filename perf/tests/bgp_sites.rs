@@ -35,7 +35,8 @@ fn sites_talk_over_an_alt_of_bgp_alone() {
     let route = json(xtr1, &["bgp", "routes", "2.2.0.0/16", "--json"]);
     assert_eq!(route["routes"][0]["as-path"], "64530 64520", "{route}");
     let relayed = json(alt, &["counters", "--json"]);
-    assert_eq!(lab::total(&relayed, "alt_datagrams_forwarded"), Some(4), "both families, asked by both: {relayed}");
+    let datagrams = lab::total(&relayed, "alt_datagrams_forwarded");
+    assert!(datagrams >= Some(4), "both families, asked by both, again after a second: {relayed}");
 
     announced_while_ours(xtr1, alt);
     cleared(alt);

@@ -230,9 +230,13 @@ impl<'e> Composed<'e> {
                 self.exec(wires, &["ip", family, "route", "show", "table", table]).unwrap_or_default()
             };
             for (family, prefix) in [("-4", format!("{far}.{far}.0.0/16 ")), ("-6", format!("2001:db8:{far}::/48 "))] {
-                let there = routes(family, "4342");
-                let line = there.lines().find(|line| line.starts_with(&prefix)).unwrap_or_default();
-                assert!(line.contains("dev alt2 proto bgp"), "{wires}: {prefix} in {there}");
+                // What bgpd has chosen comes into the kernel's table a little later.
+                lab::wait_until(&format!("{prefix}by alt2 at {wires}"), LIMIT, || {
+                    let there = routes(family, "4342");
+                    let mut lines = there.lines().filter(|line| line.starts_with(&prefix));
+                    Ok(lines.any(|line| line.contains("dev alt2 proto bgp")).then_some(()))
+                })
+                .unwrap();
                 assert!(!routes(family, "main").contains(&prefix), "{wires}: {prefix} in the main table");
             }
         }

@@ -288,7 +288,7 @@ fn the_account_of_a_real_router_is_even() {
     ping(host, &["-M", "do", "-s", "1472"]).unwrap();
     ping(IpAddr::from([9, 9, 9, 9]), &[]).unwrap();
     // Until a packet that is held is given up, it is in no counter that says where it went.
-    let told = lab::wait_until("account that is even", Duration::from_secs(10), || {
+    let told = lab::wait_until("account that is even", Duration::from_secs(30), || {
         let files = [&before, &read("after")];
         let account = kit("trex/test/account.py");
         let told = said(Command::new(python).arg(account).args(["encap", "12", "3"]).args(files));

@@ -174,9 +174,10 @@ fn an_itr_gets_its_answer_from_the_etr_through_map_resolver_alt_and_map_server()
     assert!(shown.contains("natively-forward"), "{shown}");
 
     let [alt, ms, mr] = &routers;
-    assert_eq!(counter(ms, "map_requests_to_sites"), 4, "two xTRs, two families");
-    assert_eq!(counter(alt, "alt_datagrams_forwarded"), 4);
-    assert_eq!(counter(mr, "map_requests_received"), 4, "both of xtr1, one of xtr2, and the hole");
+    // What takes longer than a second is asked again.
+    assert!(counter(ms, "map_requests_to_sites") >= 4, "two xTRs, two families");
+    assert!(counter(alt, "alt_datagrams_forwarded") >= 4);
+    assert!(counter(mr, "map_requests_received") >= 4, "both of xtr1, one of xtr2, and the hole");
     for (name, router) in [("alt", alt), ("ms", ms), ("mr", mr)] {
         let json: Value = serde_json::from_str(&router.show(&["counters", "--json"]).unwrap()).unwrap();
         let faults = json["control"].as_object().unwrap().iter().filter(|(name, count)| {

@@ -74,7 +74,7 @@ fn what_changes_live_does_and_other_flows_lose_nothing() {
     }
     let said = ping.output();
     assert!(said.contains(&format!("{PINGS} packets transmitted, {PINGS} received")), "{reloads} reloads: {said}");
-    assert!(reloads >= 10, "{reloads} reloads while packets passed");
+    assert!(reloads >= 4, "{reloads} reloads while packets passed");
 
     // A prefix that is new is one to be reached at, and the workers take what it sends.
     write(&FILE.replace("1.1.0.0/16", "1.0.0.0/8"));

@@ -44,7 +44,7 @@ fn a_service_tells_how_it_goes_and_keeps_two_capabilities() {
     }
     let api = folder.join("xtr1.sock");
     command.arg(altitude_binary().unwrap()).arg("run").arg("--api").arg(&api).args(lab.xtr_flags(0, Family::V4));
-    command.env("NOTIFY_SOCKET", &notify).env("WATCHDOG_USEC", "400000");
+    command.env("NOTIFY_SOCKET", &notify).env("WATCHDOG_USEC", "2000000");
     let mut router = Router { process: Process::start("xtr1", &mut command, lab.folder()).unwrap(), api };
     let heard = hear(&manager, "READY=1");
     assert!(heard.iter().any(|line| line.starts_with("STATUS=1 site port, 1 core port")), "{heard:?}");

@@ -34,8 +34,8 @@ fn show_tells_what_happened() {
         assert_eq!(lab::total(&counters, name), Some(count), "{name} in {counters}");
     }
     let relayed: Value = serde_json::from_str(&alt.show(&["counters", "--json"]).unwrap()).unwrap();
-    // Both families, asked by both xTRs.
-    assert_eq!(lab::total(&relayed, "alt_datagrams_forwarded"), Some(4), "{relayed}");
+    // Both families, asked by both xTRs; what takes longer than a second is asked again.
+    assert!(lab::total(&relayed, "alt_datagrams_forwarded") >= Some(4), "{relayed}");
 
     let nobody = lab.folder().join("nobody.sock");
     let refused = lab::Router::show_at(&nobody, &["counters"]).unwrap_err().to_string();

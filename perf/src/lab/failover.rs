@@ -385,7 +385,7 @@ fn send(direction: usize, to: SocketAddr, stop: &AtomicBool) -> std::io::Result<
 
 /// Notes the flows' packets that leave a path towards an xTR.
 fn look(watch: &Watch, path: usize, stop: &AtomicBool) -> nix::Result<()> {
-    let packets = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), SockProtocol::EthAll)?;
+    let packets = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)?;
     setsockopt(&packets, sockopt::ReceiveTimeout, &TimeVal::new(0, PATIENCE_US))?;
     let towards = [if_nametoindex("xtr1")?, if_nametoindex("xtr2")?];
     let mut buffer = [0; 256];

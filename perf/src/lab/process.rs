@@ -15,8 +15,8 @@ use nix::{
 
 use super::LabError;
 
-/// How long a program may take to stop after SIGTERM.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// How long a program may take to stop after SIGTERM: a router says farewell for up to 3 s before it takes all down.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(10);
 /// Lines of a program's output that an error shows.

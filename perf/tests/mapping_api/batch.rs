@@ -70,7 +70,7 @@ fn a_batch_is_done_whole_or_not_at_all() {
     let flags = Flags::ATOMIC.with(Flags::MORE);
     let half = Header { op: Op::DELETE, flags, errno: 0, sequence: 1, generation: 0 }.message(&body);
     let hello = Header { op: Op::HELLO, flags: Flags::default(), errno: 0, sequence: 2, generation: 0 }.message(&[]);
-    let raw = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::empty(), None).unwrap();
+    let raw = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
     join(raw.as_raw_fd(), &UnixAddr::new(&router.api).unwrap()).unwrap();
     for message in [&half, &hello] {
         send(raw.as_raw_fd(), message, MsgFlags::empty()).unwrap();

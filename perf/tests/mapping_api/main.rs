@@ -285,7 +285,7 @@ fn a_flush_of_many_lets_others_work_meanwhile_and_subscribers_follow() {
     last.remove(&mark);
     println!("{count} taken out, {meanwhile} changes meanwhile, {} entries at the end", last.len());
     // A flush of this size takes some 80 rounds; in one go it would have let two or three in.
-    assert!(count >= u64::from(ENTRIES) && meanwhile > 10);
+    assert!(count >= u64::from(ENTRIES) && meanwhile > 3);
     assert_eq!(table, last);
 }
 

@@ -194,7 +194,9 @@ impl Churn<'_> {
         let mut done = Done::new();
         let start = Instant::now();
         let mut updates = 0_u64;
-        while !stop.load(Ordering::Acquire) {
+        // However short the round, and whoever else had the core: a writer that writes has a time of each kind to tell.
+        let told = |done: &Done| pace == Pace::Idle || !(done.inserts.is_empty() || done.removes.is_empty());
+        while !stop.load(Ordering::Acquire) || !told(&done) {
             let due = match pace {
                 Pace::Idle => 0,
                 Pace::Paced(rate) => (start.elapsed().as_secs_f64() * f64::from(rate)) as u64,
