@@ -53,6 +53,22 @@ impl Flush {
     }
 }
 
+impl Operations {
+    /// Whether a FLUSH that goes on has told that such an entry is gone.
+    fn condemn(&self, eid: &EidPrefix, origin: map_cache::Origin) -> bool {
+        self.flushes.iter().any(|flush| flush.condemns(eid, origin, &self.changes))
+    }
+
+    /// What becomes of an entry of the map-cache, for who was told that a FLUSH took it out: to him one that says something else
+    /// has come. To be asked before the change is noted, after which the FLUSH spares it.
+    pub(super) fn seen(&self, eid: &EidPrefix, origin: map_cache::Origin, turn: Turn) -> Turn {
+        match turn {
+            Turn::Changed if self.condemn(eid, origin) => Turn::Came,
+            other => other,
+        }
+    }
+}
+
 /// What was learned inside prefixes before they became ours, as far as it is still there. Each is told when it goes.
 #[derive(Default)]
 pub(super) struct Overtaken {
@@ -134,19 +150,7 @@ impl Driver<'_> {
 
     /// Whether a FLUSH that goes on has told that this entry is gone.
     pub(super) fn is_condemned(&self, cached: &map_cache::Cached<'_>) -> bool {
-        let Operations { flushes, changes, .. } = &self.operations;
-        flushes.iter().any(|flush| flush.condemns(&cached.eid, cached.origin, changes))
-    }
-
-    /// What has become of an entry, for who was told that a FLUSH took it out: to him one that says something else has come. To
-    /// be asked before the change is noted, after which it is condemned no more.
-    pub(super) fn seen_from_flush(&self, table: Table, eid: &EidPrefix, turn: Turn) -> Turn {
-        let Operations { flushes, changes, .. } = &self.operations;
-        let cached = self.map_cache.get(eid).filter(|_| table == Table::Cache && matches!(turn, Turn::Changed));
-        match cached {
-            Some(cached) if flushes.iter().any(|flush| flush.condemns(eid, cached.origin, changes)) => Turn::Came,
-            _ => turn,
-        }
+        self.operations.condemn(&cached.eid, cached.origin)
     }
 
     /// Takes a condemned entry out before it is its turn, as the FLUSH would.
@@ -286,6 +290,30 @@ mod tests {
         for (flush, eid, origin, condemned) in cases {
             assert_eq!(flush.condemns(&eid, origin, &changes), condemned, "{eid} {origin:?}");
         }
+    }
+
+    #[test]
+    fn who_was_told_of_a_flush_hears_of_a_condemned_entry_that_changes_as_one_that_comes() {
+        use map_cache::Origin::{Reply, Static};
+        let (wanted, other) = (eid(0, "2.0.0.0/16"), eid(0, "1.0.0.0/16"));
+        let mut operations = Operations::default();
+        let left = Turn::Left { expired: true };
+        assert_eq!(operations.seen(&wanted, Reply, Turn::Changed), Turn::Changed, "there is no FLUSH");
+        let start = Bound::Excluded(other);
+        let flush = Flush { asker: Asker(1), instance: None, all: false, start, since: 10, count: 0 };
+        operations.flushes.push_back(flush);
+        for (eid, origin, turn, seen) in [
+            (wanted, Reply, Turn::Changed, Turn::Came),
+            (wanted, Reply, Turn::Came, Turn::Came),
+            (wanted, Reply, left, left),
+            (wanted, Static, Turn::Changed, Turn::Changed),
+            // Where it has been already.
+            (other, Reply, Turn::Changed, Turn::Changed),
+        ] {
+            assert_eq!(operations.seen(&eid, origin, turn), seen, "{eid} {origin:?} {turn:?}");
+        }
+        operations.changes.note(wanted, 11);
+        assert_eq!(operations.seen(&wanted, Reply, Turn::Changed), Turn::Changed, "it was told already");
     }
 
     /// One prefix of ours that holds many entries, and many that hold none, are looked at in slices alike.
