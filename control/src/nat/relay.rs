@@ -34,6 +34,7 @@ mod waiting;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
+    ops::Bound,
     time::{Duration, Instant},
 };
 
@@ -247,7 +248,14 @@ impl Relay {
 
     /// All bindings.
     pub fn bindings(&self) -> impl Iterator<Item = Binding> {
-        self.bindings.iter().map(|(name, held)| Binding {
+        self.bindings_after(None)
+    }
+
+    /// Bindings behind that of this xTR-ID, of an xTR that has this address and port, and this translated one, ascending by these.
+    pub fn bindings_after(&self, after: Option<([u8; 16], IpAddr, SocketAddr)>) -> impl Iterator<Item = Binding> {
+        let after = after.map(|(xtr_id, inner, translated)| Name { xtr_id, inner, translated });
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.bindings.range((start, Bound::Unbounded)).map(|(name, held)| Binding {
             xtr: held.xtr,
             translated: name.translated,
             rloc: held.rloc,

@@ -622,6 +622,13 @@ fn strangers_fill_no_table() {
         assert_eq!(faults_of(&mut world, &format!("203.0.113.50:{port}"), message), gone, "{port}");
     }
     assert_eq!(world.relay.len(), 1 + STRANGERS_OF_XTR_MAX);
+    // One by one they are all.
+    let next = |last: Option<&Binding>| {
+        let after = last.map(|last| (last.xtr.xtr_id, last.inner.ip(), last.translated));
+        world.relay.bindings_after(after).next()
+    };
+    let one_by_one: Vec<Binding> = std::iter::successors(next(None), |last| next(Some(last))).take(100).collect();
+    assert_eq!(one_by_one, world.relay.bindings().collect::<Vec<_>>());
     assert!(world.relay.bindings().any(|one| one.verified && one.translated == at(OUTER)));
     assert_eq!(faults_of(&mut world, "203.0.113.51:1", register(99, records())), [], "elsewhere there is room");
     assert_eq!(world.at(10).wake(), []);
