@@ -235,7 +235,7 @@ fn relay(
     let (v4, total) = (packet.is_v4(), packet.total() as u16);
     let head = umem.octets_mut(frame).get_mut(packet.outer()..).and_then(<[u8]>::first_chunk_mut);
     if let Some(head) = head.filter(|_| packet.is_changed()) {
-        rewrite(head, v4, packet.tos(), packet.ttl());
+        rewrite(head, v4, packet, context.setup.kept);
     }
     if packet.is_odd() {
         counters.ecn_odd.add(1);

@@ -155,6 +155,7 @@ fn what_comes_alone_leaves_the_rest_of_a_batch_lost_as_it_was() {
         asks_sources: false,
         proxy: Proxy::default(),
         features: Features::default(),
+        kept: 0,
         counters: Arc::new(Counters::default()),
     };
     let counters = &setup.counters;

@@ -12,7 +12,7 @@ use altitude_dataplane::{
     samples::Samples,
     sightings::Seen,
     verdict::{Miss, Reason, Wanted},
-    worker::SourceCheck,
+    worker::{DscpModel, SourceCheck},
 };
 
 use crate::{packets::*, world::*};
@@ -376,6 +376,19 @@ fn an_rtr_puts_packets_into_the_next_tunnel() {
     world.settle_accounts();
 }
 
+/// ETR-4: by the pipe model an RTR leaves the inner DSCP as it is, and the next tunnel shows it.
+#[test]
+fn an_rtr_keeps_the_dscp_of_a_pipe() {
+    let mut world = World::with(Options { rtr: true, dscp: DscpModel::Pipe, ..Options::default() });
+    world.learn_side(1, 3, false, None);
+    for (source, destination) in [("2.2.2.2", "3.3.3.3"), ("2001:db8:2::2", "2001:db8:3::3")] {
+        let sent =
+            world.through(CORE_PORT, marked(2, source, destination, ((46 << 2 | 3, 60), (10 << 2 | 2, 90))), CORE_PORT);
+        assert_eq!((sent[22], sent[15]), (59, 10 << 2 | 3), "TTL and TOS outside");
+        assert_eq!(sent[50..], udp(source, destination, (1, 2), 20).tos(10 << 2 | 3).ttl(59).octets(), "inside");
+    }
+}
+
 /// A stop lends its name to nobody: it sends on what comes from where its source is, or from a stop before it; who else sends is
 /// asked for once.
 #[test]
@@ -462,7 +475,7 @@ fn the_entry_of_a_source_is_used_by_what_it_lets_in() {
     }
 }
 
-/// PETR-1: a stop of a path that is a PETR as well learns of the path from what the stop before it sends; what then turns out to be
+/// A stop of a path that is a PETR as well learns of the path from what the stop before it sends; what then turns out to be
 /// for no EID has to come from its source's site nevertheless.
 #[test]
 fn an_rtr_asks_where_packets_go_before_it_refuses_them_petr_or_not() {

@@ -19,7 +19,7 @@ use altitude_dataplane::{
     sightings::Sighting,
     tap::{self, Watch},
     verdict::{Miss, Reason},
-    worker::{Hold, PortRole, Settings, SourceCheck, Worker, turn},
+    worker::{DscpModel, Hold, PortRole, Settings, SourceCheck, Worker, turn},
 };
 
 use crate::packets::{CORE, HOST, PEER, SITE};
@@ -52,6 +52,7 @@ pub(crate) struct Options {
     /// This side's number: EIDs n.n.0.0/16 and 2001:db8:n::/48, RLOCs 240.0.254.n0 and 2001:db8:254::n.
     pub(crate) side: u8,
     pub(crate) features: Features,
+    pub(crate) dscp: DscpModel,
     /// Instance of the site port.
     pub(crate) instance: u32,
 }
@@ -70,6 +71,7 @@ impl Default for Options {
             batch: 64,
             side: 1,
             features: Features::default(),
+            dscp: DscpModel::Uniform,
             instance: 0,
         }
     }
@@ -149,7 +151,8 @@ impl World {
 impl<P: Port> World<P> {
     /// A world whose local prefixes are in the table.
     pub(crate) fn on(ports: Vec<P>, options: Options) -> Self {
-        let Options { slots, hold, misses, source_check, proxy, rtr, known, nat, batch, side, features, .. } = options;
+        let Options { slots, hold, misses, source_check, proxy, rtr, known, nat, batch, side, features, dscp, .. } =
+            options;
         let number = options.instance;
         let role = |site, core, native| PortRole {
             site,
@@ -196,7 +199,8 @@ impl<P: Port> World<P> {
         let (told, sightings) = queue::sightings(64);
         let now = Instant::now();
         let (tap, watch) = tap::tap();
-        let worker = Worker::new(settings, umem, up, counters.clone()).with_features(features, told, now).with_tap(tap);
+        let worker = Worker::new(settings, umem, up, counters.clone()).with_dscp(dscp);
+        let worker = worker.with_features(features, told, now).with_tap(tap);
         let reader = readers.remove(0);
         let mut world = Self { worker, ports, writer, reader, misses: down, sightings, watch, counters, now };
         let local = Forwarding::Local(Delivery::Adjacent(adjacency(SITE_PORT, 1500)));

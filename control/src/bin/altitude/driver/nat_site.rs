@@ -220,7 +220,7 @@ impl Driver<'_> {
                 Output::Way(way) => drop(self.register_step(now, registrar::Input::Way(way))),
                 Output::Notify { from, message, octets } => {
                     self.registration.notifies_received += 1;
-                    if self.register_step(now, registrar::Input::Notify { from, message, octets }) {
+                    if self.register_step(now, registrar::Input::Notify { from, delivered: true, message, octets }) {
                         self.nat_step(now, Input::Confirmed);
                         self.lead_again(now);
                     }

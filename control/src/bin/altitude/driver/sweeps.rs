@@ -19,7 +19,7 @@ use altitude_control::{
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
 use mio::Token;
 
-use super::{Driver, nat_site::NatSite, operations::Operations};
+use super::{Driver, nat_site::NatSite, news::Turn, operations::Operations};
 
 /// Entries that one round looks at: with a million of them in the table it takes about a millisecond.
 const SLICE: usize = 512;
@@ -50,6 +50,22 @@ impl Flush {
     fn condemns(&self, eid: &EidPrefix, origin: map_cache::Origin, changes: &Changes) -> bool {
         let ahead = (self.start, Bound::Unbounded).contains(eid);
         ahead && self.means(eid, origin) && !changes.since(eid, self.since)
+    }
+}
+
+impl Operations {
+    /// Whether a FLUSH that goes on has told that such an entry is gone.
+    fn condemn(&self, eid: &EidPrefix, origin: map_cache::Origin) -> bool {
+        self.flushes.iter().any(|flush| flush.condemns(eid, origin, &self.changes))
+    }
+
+    /// What becomes of an entry of the map-cache, for who was told that a FLUSH took it out: to him one that says something else
+    /// has come. To be asked before the change is noted, after which the FLUSH spares it.
+    pub(super) fn seen(&self, eid: &EidPrefix, origin: map_cache::Origin, turn: Turn) -> Turn {
+        match turn {
+            Turn::Changed if self.condemn(eid, origin) => Turn::Came,
+            other => other,
+        }
     }
 }
 
@@ -154,14 +170,13 @@ impl Driver<'_> {
 
     pub(super) fn flush(
         &mut self,
+        now: Instant,
         asker: Asker,
         table: Table,
-        instance: Option<InstanceId>,
-        all: bool,
+        (instance, all): (Option<InstanceId>, bool),
     ) -> Result<Outcome, Refused> {
         if table == Table::Database {
-            let why = "the database is not emptied: take single mappings out, or have the configuration read again";
-            return Err(Refused::Unsupported(why));
+            return self.flush_own(now, instance, all).map(Outcome::Done);
         }
         if self.operations.flushes.len() >= FLUSHES_MAX {
             return Err(Refused::Full("as many FLUSHes go on as may: ask again when one has ended"));
@@ -177,8 +192,7 @@ impl Driver<'_> {
 
     /// Whether a FLUSH that goes on has told that this entry is gone.
     pub(super) fn is_condemned(&self, cached: &map_cache::Cached<'_>) -> bool {
-        let Operations { flushes, changes, .. } = &self.operations;
-        flushes.iter().any(|flush| flush.condemns(&cached.eid, cached.origin, changes))
+        self.operations.condemn(&cached.eid, cached.origin)
     }
 
     /// Takes a condemned entry out before it is its turn, as the FLUSH would.
@@ -320,6 +334,30 @@ mod tests {
         for (flush, eid, origin, condemned) in cases {
             assert_eq!(flush.condemns(&eid, origin, &changes), condemned, "{eid} {origin:?}");
         }
+    }
+
+    #[test]
+    fn who_was_told_of_a_flush_hears_of_a_condemned_entry_that_changes_as_one_that_comes() {
+        use map_cache::Origin::{Reply, Static};
+        let (wanted, other) = (eid(0, "2.0.0.0/16"), eid(0, "1.0.0.0/16"));
+        let mut operations = Operations::default();
+        let left = Turn::Left { expired: true };
+        assert_eq!(operations.seen(&wanted, Reply, Turn::Changed), Turn::Changed, "there is no FLUSH");
+        let start = Bound::Excluded(other);
+        let flush = Flush { asker: Asker(1), instance: None, all: false, start, since: 10, count: 0 };
+        operations.flushes.push_back(flush);
+        for (eid, origin, turn, seen) in [
+            (wanted, Reply, Turn::Changed, Turn::Came),
+            (wanted, Reply, Turn::Came, Turn::Came),
+            (wanted, Reply, left, left),
+            (wanted, Static, Turn::Changed, Turn::Changed),
+            // Where it has been already.
+            (other, Reply, Turn::Changed, Turn::Changed),
+        ] {
+            assert_eq!(operations.seen(&eid, origin, turn), seen, "{eid} {origin:?} {turn:?}");
+        }
+        operations.changes.note(wanted, 11);
+        assert_eq!(operations.seen(&wanted, Reply, Turn::Changed), Turn::Changed, "it was told already");
     }
 
     /// One prefix of ours that holds many entries, and many that hold none, are looked at in slices alike.

@@ -19,9 +19,9 @@ use altitude_control::{
         rib::{Hop, kernel::KernelRib},
     },
     api::{
-        AltStatus, BgpRoute, BgpStatus, BindingStatus, Counts, Entry, LocatorStatus, Origin, Places, PortStatus,
-        RegistrationStatus, RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat, SubscriptionsAfter,
-        SubscriptionsPage, Table, TunnelStatus, View,
+        AltStatus, BgpRoute, BgpStatus, BindingsAfter, BindingsPage, Counts, Entry, LocatorStatus, Origin, Places,
+        PortStatus, RegistrationStatus, RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat,
+        SubscriptionsAfter, SubscriptionsPage, Table, TunnelStatus, View,
     },
     fault::{Fault, Tally},
     map_cache::{self, Cached},
@@ -129,8 +129,8 @@ impl View for Driver<'_> {
         registration::statuses(&self.registration, Instant::now())
     }
 
-    fn bindings(&self) -> Vec<BindingStatus> {
-        self.relaying.statuses(Instant::now())
+    fn bindings(&self, after: Option<BindingsAfter>, max: usize) -> BindingsPage {
+        self.relaying.page(Instant::now(), after, max)
     }
 
     fn subscriptions(&self, after: Option<SubscriptionsAfter>, max: usize) -> SubscriptionsPage {
@@ -276,11 +276,7 @@ impl Driver<'_> {
         add(&mut stats, &faults.security);
         add(&mut stats, &self.registration.faults);
         add(&mut stats, &faults.rib);
-        add(&mut stats, &self.reachability.probe_faults);
-        add(&mut stats, &self.reachability.smr_faults);
-        add(&mut stats, &self.reachability.features.version_faults);
-        add(&mut stats, &self.reachability.features.status_faults);
-        add(&mut stats, &self.reachability.features.nonce_faults);
+        self.add_reachability_faults(&mut stats);
         stats.extend(bgp::totals(self.rib.speaker.as_ref()));
         stats.extend([
             Stat::new("rib-undecoded", self.sockets.tables.iter().map(RouteTable::undecoded).sum()),
@@ -288,6 +284,16 @@ impl Driver<'_> {
             Stat::new("bgp-outbox-overflows", self.bgp.losses.overflows),
         ]);
         stats
+    }
+
+    fn add_reachability_faults(&self, stats: &mut Vec<Stat>) {
+        let reachability = &self.reachability;
+        add(stats, &reachability.probe_faults);
+        add(stats, &reachability.smr_faults);
+        add(stats, &reachability.path_mtu_faults);
+        add(stats, &reachability.features.version_faults);
+        add(stats, &reachability.features.status_faults);
+        add(stats, &reachability.features.nonce_faults);
     }
 
     /// What the workers counted on a port, then what the kernel says of its sockets and its steering program.
