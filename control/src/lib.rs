@@ -25,6 +25,7 @@ pub mod map_resolver;
 pub mod map_server;
 pub mod nat;
 pub mod os;
+pub mod path_mtu;
 pub mod prefix_map;
 pub mod prober;
 pub mod publisher;

@@ -36,7 +36,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use altitude_dataplane::mapping::{EidPrefix, Locator};
+use altitude_dataplane::mapping::{EidPrefix, Hop, Locator};
 
 use crate::{
     fault::faults,
@@ -407,7 +407,10 @@ impl Prober {
         let sent = self.targets.get_mut(&probed).and_then(|target| target.take(reply.nonce));
         let took = now.saturating_duration_since(sent.ok_or(ProbeFault::NonceUnknown)?);
         let locators = || reply.records.iter().flat_map(|record| &record.locators);
-        let named = locators().find(|locator| locator.probed).map(|locator| locator.address);
+        // Of an AFI-List all addresses have the bit, and one was asked.
+        let listed = |locator: &Locator| locator.hop.is_some_and(Hop::is_alternative);
+        let names = |locator: &&Locator| locator.probed && (!listed(locator) || locator.address == probed);
+        let named = locators().find(names).map(|locator| locator.address);
         let credited = match named {
             Some(named) => named,
             None if locators().any(|locator| locator.address == probed) => probed,

@@ -85,6 +85,8 @@ pub struct Settings {
     pub pending_max: usize,
     /// Most of these that one source's packets made us ask for, 1 or more: a host, or an IPv6 /64.
     pub source_max: usize,
+    /// Most of these that the hosts of one instance made us ask for, 1 or more.
+    pub site_max: usize,
     /// Most records of one Map-Reply.
     pub records_max: usize,
     /// LISP-SEC; `None`: it is not asked for, and nothing is proven.
@@ -169,6 +171,8 @@ faults! {
         PendingFull = "resolver-pending-full",
         /// As many pending as one source may have; those of others are asked for.
         SourceFull = "resolver-source-pending-full",
+        /// So are those that the site may have.
+        SiteFull = "resolver-site-pending-full",
         /// Missed or refreshed inside our own EID-Prefixes.
         Local = "resolver-own-eid",
         /// A miss that wants something other than a mapping.
@@ -309,8 +313,8 @@ impl Resolver {
         if self.pending.len() >= self.settings.pending_max {
             return Err(ResolverFault::PendingFull);
         }
-        if source.is_some_and(|source| !self.sources.enter(eid.instance, source, self.settings.source_max)) {
-            return Err(ResolverFault::SourceFull);
+        if let Some(source) = source {
+            self.sources.enter(eid.instance, source, &self.settings)?;
         }
         let refresh = source.is_none();
         let due = self.share(&eid, refresh).map_or(now, |(_, next)| next.max(now));

@@ -93,6 +93,7 @@ impl Node {
                 shortest_v6: 16,
                 pending_max: 64,
                 source_max: 64,
+                site_max: 64,
                 records_max: 32,
                 security: None,
             }),

@@ -16,7 +16,7 @@ use altitude_control::{
     },
 };
 use altitude_dataplane::{
-    mapping::{Action, EidPrefix, InstanceId, Locator, Mapping},
+    mapping::{Action, EidPrefix, Hop, InstanceId, Locator, Mapping},
     wire::{WireError as Malformed, udp::LISP_CONTROL},
 };
 
@@ -54,11 +54,11 @@ fn place(id: &str) -> Place {
         "P01" | "P02" | "P03" | "P04" | "P05" | "P06" | "P10" | "P12" | "P13" | "P14" | "P15" | "P20" | "P21" => {
             Place::Spoken
         }
-        "P30" | "L02" | "L10" => Place::Spoken,
+        "P30" | "L01" | "L02" | "L10" => Place::Spoken,
         // The only locator is an AS number, a geo-point, …: none is left and the record is negative.
         "L03" | "L04" | "L05" | "L08" | "L11" | "L14" | "L15" | "L16" | "L19" => Place::LeftOut { kept: 0 },
-        // One of two is left; of an AFI-List, its first plain address.
-        "L01" | "L17" | "L21" => Place::LeftOut { kept: 1 },
+        // One of two is left.
+        "L17" | "L21" => Place::LeftOut { kept: 1 },
         // An EID not spoken: opaque key, multicast, source/dest, AFI-List around a MAC; a name; a MAC in an instance.
         "L06" => Place::Refused(WireError::UnknownLcaf(6)),
         "L09" => Place::Refused(WireError::UnknownLcaf(9)),
@@ -213,8 +213,8 @@ fn every_vector_has_its_place() {
     }
     println!("{} vectors: {counts:?}", vectors.len());
     let expected = BTreeMap::from([
-        ("octet for octet", 43),
-        ("locators left out", 12),
+        ("octet for octet", 44),
+        ("locators left out", 11),
         ("refused", 16),
         ("ECM", 6),
         ("of a type not spoken yet", 3),
@@ -511,6 +511,14 @@ fn add_mappings(fields: &mut Fields, records: &[Mapping]) {
         ("lisp.loc.flags.reach", each(|locator| flag(locator.reachable))),
         ("lisp.loc.afi", each(|locator| if locator.address.is_ipv4() { "1".into() } else { "2".into() })),
     ]);
+    if locators().any(|locator| locator.hop.is_some_and(Hop::is_alternative)) {
+        fields.insert("lisp.lcaf.type", "1".to_owned());
+        let addresses: Vec<IpAddr> = locators().map(|locator| locator.address).collect();
+        let length: usize = addresses.iter().map(|address| if address.is_ipv4() { 2 + 4 } else { 2 + 16 }).sum();
+        fields.insert("lisp.lcaf.length", length.to_string());
+        add_addresses(fields, "lisp.lcaf.afi_list.ipv4", "lisp.lcaf.afi_list.ipv6", &addresses);
+        return;
+    }
     let stops: Vec<(&Locator, u8)> = locators().filter_map(|stop| Some((stop, stop.hop?.bits()))).collect();
     if stops.is_empty() {
         return;

@@ -3,8 +3,8 @@
 //! Every check of RFC 9300 §5.3 and §16 that needs no state comes first, in `read`; what the packet claims about
 //! itself is not believed (the N, L, E and V bits are read by nobody in the public-Internet profile, RFC 9300 §4.1; where a
 //! header feature is on, [`features`] reads them).
-//! `decap` decides once the inner addresses were looked up. TTL, DSCP and ECN go from the outer to the inner header;
-//! nothing of the packet moves.
+//! `decap` decides once the inner addresses were looked up. TTL, DSCP and ECN go from the outer to the inner header,
+//! DSCP unless the settings say otherwise; nothing of the packet moves.
 
 #![forbid(unsafe_code)]
 
@@ -296,7 +296,7 @@ fn deliver(
     if packet.is_changed()
         && let Some(head) = inner.first_chunk_mut()
     {
-        rewrite(head, v4, packet.tos(), packet.ttl());
+        rewrite(head, v4, packet, context.setup.kept);
     }
     let counters = &context.setup.counters;
     if packet.is_odd() {
@@ -396,16 +396,17 @@ fn read_inner(inner: &[u8], rlocs: &Rlocs) -> Result<IpHeader, Reason> {
     Ok(header)
 }
 
-/// Writes TOS and TTL to the inner header.
+/// Writes TOS and TTL to the inner header; of the TOS that it has it keeps the bits `kept`.
 #[inline(always)]
-fn rewrite(head: &mut [u8; 20], v4: bool, tos: u8, ttl: u8) {
+fn rewrite(head: &mut [u8; 20], v4: bool, packet: CorePacket, kept: u8) {
+    let (old_tos, old_ttl) = tos_and_ttl(head, v4);
+    let (tos, ttl) = (packet.tos() & !kept | old_tos & kept, packet.ttl());
     if !v4 {
         head[0] = 0x60 | tos >> 4;
         head[1] = head[1] & 0x0f | tos << 4;
         head[7] = ttl;
         return;
     }
-    let (old_tos, old_ttl) = tos_and_ttl(head, true);
     if tos != old_tos {
         rewrite_word(head, 0, [head[0], tos]);
     }

@@ -58,6 +58,8 @@ pub(crate) struct Setup {
     pub(crate) proxy: Proxy,
     /// Which header features are on.
     pub(crate) features: Features,
+    /// Bits of its TOS that a packet out of a tunnel keeps.
+    pub(crate) kept: u8,
     /// Where it counts.
     pub(crate) counters: Arc<Counters>,
 }

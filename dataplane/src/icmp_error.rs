@@ -165,7 +165,8 @@ fn write_v6(packet: &mut [u8], source: Ipv6Addr, destination: Ipv6Addr, notice: 
     header.write(packet);
     let error = match notice {
         Notice::TimeExceeded => Icmp6Error::TimeExceeded { code: 0 },
-        Notice::TooBig { limit } => Icmp6Error::PacketTooBig { mtu: u32::from(limit) },
+        // Less is said to nobody: a host must send that much, and would take it for an attack (RFC 8200 §5, RFC 8201 §4).
+        Notice::TooBig { limit } => Icmp6Error::PacketTooBig { mtu: u32::from(limit).max(ipv6::MTU_MIN) },
         Notice::Unreachable => Icmp6Error::Unreachable { code: 0 },
         Notice::Prohibited => Icmp6Error::Unreachable { code: 1 },
     };

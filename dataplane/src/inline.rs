@@ -21,7 +21,7 @@ use crate::{
     proxy::Proxy,
     verdict::{Reason, Verdict},
     wire::ethernet::{IPV4, IPV6},
-    worker::{PortRole, SourceCheck},
+    worker::{DscpModel, PortRole, SourceCheck},
 };
 
 /// Longest IP packet, octets.
@@ -75,6 +75,7 @@ impl Inline {
             asks_sources: source_check != SourceCheck::Standard,
             proxy: Proxy::default(),
             features: Features::default(),
+            kept: DscpModel::Uniform.kept(),
             counters,
         };
         Self { setup, batch: Box::default() }

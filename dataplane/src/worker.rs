@@ -45,7 +45,7 @@ use crate::{
     verdict::{Miss, Notice, Reason, Verdict, Wanted},
 };
 
-pub use settings::{Hold, PortRole, Settings, SourceCheck};
+pub use settings::{DscpModel, Hold, PortRole, Settings, SourceCheck};
 
 /// Frames that a turn takes from a port if nobody chose: `batch` has what others cost.
 pub const BATCH_DEFAULT: usize = 64;
@@ -167,6 +167,7 @@ impl Worker {
                 asks_sources: source_check != SourceCheck::Standard || proxy.admits_by_source(),
                 proxy,
                 features: Features::default(),
+                kept: DscpModel::Uniform.kept(),
                 counters: counters.clone(),
             },
             umem,
@@ -180,6 +181,13 @@ impl Worker {
     pub fn with_features(mut self, features: Features, queue: SightingQueue, now: Instant) -> Self {
         self.setup.features = features;
         self.desk = features.any().then(|| Desk::new(queue, self.setup.hash_seed, now));
+        self
+    }
+
+    /// Says whether hosts get the core's DSCP or their own.
+    #[must_use]
+    pub const fn with_dscp(mut self, model: DscpModel) -> Self {
+        self.setup.kept = model.kept();
         self
     }
 
@@ -273,6 +281,12 @@ impl Worker {
     fn judge(&mut self, frame: &mut Frame, ingress: PortIndex, cache: &Snapshot<'_>) -> Verdict {
         let role = self.setup.ports[usize::from(ingress)];
         self.single.look_up(&self.umem, std::slice::from_ref(frame), &role, cache, &self.setup);
+        self.decide(frame, ingress, cache)
+    }
+
+    /// The same, of one that was looked up.
+    fn decide(&mut self, frame: &mut Frame, ingress: PortIndex, cache: &Snapshot<'_>) -> Verdict {
+        let role = self.setup.ports[usize::from(ingress)];
         let context = Context { cache, setup: &self.setup };
         let one = std::slice::from_mut(frame);
         let _same = self.single.decide(&mut self.umem, one, role.instance, &context, self.desk.as_mut());

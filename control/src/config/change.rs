@@ -137,6 +137,8 @@ fn fixed(old: &Config, new: &Config) -> Vec<&'static str> {
             batch = "batch",
             hold = "hold",
             source_check = "source-check",
+            dscp = "dscp",
+            path_mtu = "path-mtu",
             site_routes = "site-routes",
             resolver = "resolver",
             api = "api",

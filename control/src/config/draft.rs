@@ -206,6 +206,10 @@ pub struct Settings {
     pub hold: Option<Given<String>>,
     /// A name of [`SourceCheck`](super::SourceCheck).
     pub source_check: Option<Given<String>>,
+    /// A name of [`DscpName`](super::DscpName).
+    pub dscp: Option<Given<String>>,
+    /// A name of [`PathMtuName`](super::PathMtuName).
+    pub path_mtu: Option<Given<String>>,
     /// A name of [`SiteRoutes`](super::SiteRoutes).
     pub site_routes: Option<Given<String>>,
     /// A name of [`ResolverName`](super::ResolverName).
@@ -321,6 +325,8 @@ impl Settings {
             batch: self.batch.or(other.batch),
             hold: self.hold.or(other.hold),
             source_check: self.source_check.or(other.source_check),
+            dscp: self.dscp.or(other.dscp),
+            path_mtu: self.path_mtu.or(other.path_mtu),
             site_routes: self.site_routes.or(other.site_routes),
             resolver: self.resolver.or(other.resolver),
             api: self.api.or(other.api),

@@ -129,6 +129,10 @@ pub struct Config {
     pub hold: Hold,
     /// How sources of packets out of tunnels are checked.
     pub source_check: SourceCheck,
+    /// Which DSCP packets out of tunnels have.
+    pub dscp: DscpName,
+    /// What is believed of paths that carry less than their first link.
+    pub path_mtu: PathMtuName,
     /// Whether our mappings say which EID-prefixes no route leads to inside.
     pub site_routes: SiteRoutes,
     /// Who asks the mapping system for what is missed.
@@ -278,6 +282,26 @@ choice! {
         Notify = "notify",
         /// That it has a mapping and came from one of its locators.
         Secure = "secure",
+    }
+}
+
+choice! {
+    /// Which DSCP a packet out of a tunnel has (RFC 9300 §5.3, RFC 2983 §3).
+    DscpName {
+        /// The outer header's.
+        Uniform = "uniform",
+        /// Its own.
+        Pipe = "pipe",
+    }
+}
+
+choice! {
+    /// How long packets to a locator may be (RFC 9300 §7).
+    PathMtuName {
+        /// As long as the link that they leave by carries.
+        Link = "link",
+        /// As long as routers on the way say that they carry.
+        Learn = "learn",
     }
 }
 

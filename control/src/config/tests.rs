@@ -95,8 +95,8 @@ fn defaults_are_those_the_help_names() {
     assert_eq!((config.workers.as_slice(), config.control_core), ([3].as_slice(), None));
     assert_eq!((config.xdp, config.bind, config.busy_poll), (XdpMode::Auto, Bind::Auto, None));
     assert_eq!((config.hold, config.hugepages), (Hold::Queue, false));
-    assert_eq!((config.batch, config.source_check), (64, SourceCheck::Standard));
-    assert_eq!(config.site_routes, SiteRoutes::Heed);
+    assert_eq!((config.batch, config.source_check, config.dscp), (64, SourceCheck::Standard, DscpName::Uniform));
+    assert_eq!((config.site_routes, config.path_mtu), (SiteRoutes::Heed, PathMtuName::Link));
     assert_eq!((config.api.as_path(), config.resolver), (Path::new(API_PATH), ResolverName::BuiltIn));
     assert_eq!(config.api_read_only.as_deref(), Some(Path::new("/run/altitude/map-ro.sock")));
     assert_eq!(read(&format!("api-read-only = \"off\"\n{SITE}")).unwrap().api_read_only, None);
@@ -388,6 +388,8 @@ fn each_mistake_has_its_line_and_its_remedy() {
             before("source-check = \"strict\""),
             "x.toml:1: source check 'strict' is unknown; write one of standard, notify, secure",
         ),
+        (before("dscp = \"short\""), "x.toml:1: DSCP model 'short' is unknown; write one of uniform, pipe"),
+        (before("path-mtu = \"guess\""), "x.toml:1: path-mtu 'guess' is unknown; write one of link, learn"),
         (before("log = \"loud\""), "x.toml:1: log level 'loud' is unknown"),
         (before("busy-poll = 99999"), "x.toml:1: busy-poll 99999 is out of range; give 0 to 10000"),
         (before("api = \"/run/\""), "x.toml:1: '/run/' cannot be the path of a socket"),

@@ -357,6 +357,18 @@ fn the_p_bit_names_the_locator() {
     }
 }
 
+/// LOC-10: of an AFI-List the address is credited that was asked, though all have the p bit.
+#[test]
+fn of_an_afi_list_the_address_that_was_asked_is_credited() {
+    let mut world = World::new();
+    world.used("2.2.0.0/16", &[(B, 1)]);
+    let mut good = reply(world.sent[0].nonce, "2.2.0.0/16", &[B], &[B]);
+    let last = good.records[0].locators[0];
+    good.records[0].locators = last.over(&[(ip(A), Hop::alternative())], Hop::alternative());
+    world.step(Input::Reply(&good));
+    assert_eq!((world.state(B), world.faults.len()), (State::Up, 0));
+}
+
 #[test]
 fn each_nonce_is_good_once_and_none_but_ours() {
     let mut world = World::new();

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use altitude_dataplane::mapping::{Action, EidPrefix, Mapping, Prefix, sort_locators};
+use altitude_dataplane::mapping::{Action, EidPrefix, Mapping, Prefix, settle, sort_locators};
 
 use super::{FIRST_AFTER, LOST_SPACING, NONCES_AHEAD_MAX, One, Output, PubSubFault, RENEW_EVERY, Standing, Subscriber};
 use crate::{
@@ -228,6 +228,8 @@ impl Subscriber {
             let floor = floor.ok().filter(|floor| record.is_negative() && floor.covers(asked));
             record.eid = floor.ok_or(PubSubFault::TooShort)?;
         }
+        let families = rloc::Families::of(&self.settings.itr_rlocs);
+        settle(&mut record.locators, |address| families.reach(address));
         for locator in &mut record.locators {
             locator.reachable &= rloc::routable(locator.address);
             locator.probed = false;

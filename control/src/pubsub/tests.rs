@@ -3,7 +3,7 @@
 mod keys;
 mod model;
 
-use altitude_dataplane::mapping::{Action, Eid, InstanceId, Locator, Ttl};
+use altitude_dataplane::mapping::{Action, Eid, Hop, InstanceId, Locator, Ttl};
 
 use super::*;
 use crate::wire::{Algorithm, Form, Message};
@@ -207,6 +207,17 @@ fn nonces_grow_over_restarts_and_over_what_is_forgotten() {
         assert!(one.nonce >= first + (1 << 33) - 1, "{prefix}: {:#x}", one.nonce);
         subscriber.step(now, Input::Stop, &|_| true, &mut || 0, &mut todo);
     }
+}
+
+/// LOC-10: of an AFI-List in a publication the address of a family of ours is taken.
+#[test]
+fn of_an_afi_list_the_address_of_a_family_of_ours_is_installed() {
+    let mut world = World::live();
+    let plain = at(PREFIX, [240, 0, 254, 22]);
+    let first = "2001:db8:f::22".parse().unwrap();
+    let locators = plain.locators[0].over(&[(first, Hop::alternative())], Hop::alternative());
+    let outputs = world.notify(0x102, vec![Mapping { locators, ..plain.clone() }]);
+    assert_eq!(installed(&outputs), [plain]);
 }
 
 /// PS-3: a Map-Notify with the pending nonce fills the map-cache and is acknowledged; another nonce, another key or another

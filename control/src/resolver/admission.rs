@@ -1,6 +1,6 @@
 //! What a Map-Reply must satisfy beside its nonce before anything of it is used (RFC 7835 §3.8, RFC 9301 §5.4, §5.5).
 
-use altitude_dataplane::mapping::{EidPrefix, Mapping, Prefix, sort_locators};
+use altitude_dataplane::mapping::{EidPrefix, Mapping, Prefix, settle, sort_locators};
 
 use super::{ResolverFault, Settings};
 use crate::{prefix_map::PrefixMap, rloc};
@@ -12,7 +12,7 @@ use crate::{prefix_map::PrefixMap, rloc};
 /// * None with locators is shorter than the floor. A negative one that is gets narrowed to the floor around what was asked
 ///   for: a mapping system that knows little describes a wide hole, and may be believed for the EID in question only.
 ///
-/// Locators that no packet may be sent to stay, as unreachable.
+/// Of an AFI-List the first address stays whose family we have an RLOC of (RFC 8060 §4.10.5). Locators that no packet may be sent to stay, as unreachable.
 pub(super) fn admit(
     settings: &Settings,
     database: &PrefixMap<()>,
@@ -25,6 +25,7 @@ pub(super) fn admit(
     let covering = records.iter().map(|record| record.eid).filter(|eid| eid.covers(asked));
     let widest = covering.min_by_key(|eid| eid.prefix.length()).ok_or(ResolverFault::NotCovering)?;
     let floor = if asked.prefix.address().is_ipv4() { settings.shortest_v4 } else { settings.shortest_v6 };
+    let families = rloc::Families::of(&settings.itr_rlocs);
     for record in &mut records {
         if !widest.covers(&record.eid) {
             return Err(ResolverFault::Unrelated);
@@ -35,6 +36,7 @@ pub(super) fn admit(
         if record.eid.prefix.length() < floor {
             record.eid = narrowed(record, asked, floor).ok_or(ResolverFault::TooShort)?;
         }
+        settle(&mut record.locators, |address| families.reach(address));
         for locator in &mut record.locators {
             locator.reachable &= rloc::routable(locator.address);
             // Says something of this message, and nothing of the mapping.

@@ -2,7 +2,7 @@
 
 mod secured;
 
-use altitude_dataplane::mapping::{Action, Locator, Prefix, Ttl};
+use altitude_dataplane::mapping::{Action, Hop, Locator, Prefix, Ttl};
 use proptest::prelude::*;
 
 use super::*;
@@ -45,6 +45,7 @@ fn settings() -> Settings {
         shortest_v6: 16,
         pending_max: 4,
         source_max: 4,
+        site_max: 4,
         records_max: 3,
         security: None,
     }
@@ -388,6 +389,22 @@ fn a_wide_hole_is_believed_only_around_what_was_asked_for() {
     ]);
 }
 
+/// LOC-10: of an AFI-List the first address is installed whose family we have an RLOC of.
+#[test]
+fn of_an_afi_list_the_address_of_a_family_of_ours_comes_out() {
+    let first: IpAddr = "2001:db8:f::20".parse().unwrap();
+    let last = Locator::unicast([240, 0, 254, 20].into(), 3, 70);
+    let list = last.over(&[(first, Hop::alternative())], Hop::alternative());
+    let record = Mapping { locators: list, ..mapping("2.2.0.0/16") };
+    for (own, expected) in [(&["240.0.254.10"][..], last.address), (&["240.0.254.10", "2001:db8:f::10"], first)] {
+        let itr_rlocs = own.iter().map(|text| text.parse().unwrap()).collect();
+        let mut stage = Stage::new(Settings { itr_rlocs, ..settings() });
+        stage.step(0, miss("2.2.2.2"));
+        let one = Mapping { locators: vec![Locator { address: expected, ..last }], ..record.clone() };
+        assert_eq!(stage.step(1, reply(1, vec![record.clone()])), [Install(vec![one])], "{own:?}");
+    }
+}
+
 /// G-12, LOC-7.
 #[test]
 fn records_come_out_sorted_and_addresses_that_cannot_be_sent_to_unreachable() {
@@ -453,7 +470,7 @@ fn one_source_does_not_take_all_places() {
         other => other,
     };
     let full = || vec![Discard(ResolverFault::SourceFull)];
-    let mut stage = Stage::new(Settings { pending_max: 100, source_max: 2, ..settings() });
+    let mut stage = Stage::new(Settings { pending_max: 100, source_max: 2, site_max: 100, ..settings() });
     let asked = |stage: &mut Stage, destination: &str, source: &str| {
         let todo = stage.step(0, from(destination, source));
         matches!(todo[..], [Output::Request { .. }])
@@ -473,6 +490,33 @@ fn one_source_does_not_take_all_places() {
         stage.step(second * 1000, Input::Wake);
     }
     assert_eq!(stage.step(300_000, from("2.0.0.6", "1.1.0.1")).len(), 1, "given up");
+}
+
+/// ITR-34: a host that makes up addresses takes the places of its site and no more: other instances are asked for, and what is
+/// cached is refreshed. What is answered makes room.
+#[test]
+fn one_site_does_not_take_all_places() {
+    let five = InstanceId::new(5).unwrap();
+    let from = |destination: &str, source: &str, instance| match miss(destination) {
+        Input::Miss(miss) => Input::Miss(Miss {
+            source: source.parse().unwrap(),
+            destination: Eid { instance, ..miss.destination },
+            ..miss
+        }),
+        other => other,
+    };
+    let mut stage = Stage::new(Settings { pending_max: 6, source_max: 2, site_max: 3, ..settings() });
+    let full = vec![Discard(ResolverFault::SiteFull)];
+    for number in 1..=9 {
+        let todo = stage.step(0, from(&format!("2.0.0.{number}"), &format!("1.1.0.{number}"), InstanceId::DEFAULT));
+        assert_eq!(todo == full, number > 3, "{number}: {todo:?}");
+    }
+    assert_eq!(stage.step(0, from("2001:db8:9::1", "2001:db8:1::1", InstanceId::DEFAULT)), full, "whatever the family");
+    assert_eq!(stage.step(0, from("2.0.0.4", "1.1.0.1", five)).len(), 1, "another instance");
+    assert_eq!(stage.step(0, Input::Refresh(eid("3.3.0.0/16"))).len(), 1, "what is refreshed is no site's");
+    stage.step(1, reply(1, vec![mapping("2.0.0.1/32")]));
+    assert!(matches!(stage.step(1, from("2.0.0.4", "1.1.0.4", InstanceId::DEFAULT))[..], [Output::Request { .. }]));
+    assert_eq!(stage.step(1, from("2.0.0.5", "1.1.0.5", InstanceId::DEFAULT)), full);
 }
 
 #[test]

@@ -6,8 +6,8 @@
 //! | … Type 2 (Instance-ID) … | Instance-ID (32) | AFI (16) | address |
 //! ```
 //!
-//! Of the LCAFs four are spoken: Instance-ID, only around an EID; an AFI-List, only as an RLOC, of which the first plain
-//! address counts; an explicit locator path, only as a locator; NAT-Traversal, only in an Info-Reply. What they hold is not
+//! Of the LCAFs four are spoken: Instance-ID, only around an EID; an AFI-List, only as an RLOC, of which the plain addresses
+//! count; an explicit locator path, only as a locator; NAT-Traversal, only in an Info-Reply. What they hold is not
 //! looked into further, so nesting ends at the first level and no depth needs counting. All others are stepped over by their
 //! length.
 //!
@@ -35,7 +35,7 @@ const NAT_TRAVERSAL: u8 = 7;
 const PATH: u8 = 10;
 const VENDOR: u8 = 255;
 
-/// Most stops of a path that is believed.
+/// Most stops of a path that is believed, and most addresses of an AFI-List that are read.
 const STOPS_MAX: usize = 16;
 
 /// An address as it stands in a message.
@@ -140,9 +140,15 @@ fn read_instance(mut body: Cursor<'_>) -> Result<Eid, WireError> {
 ///
 /// An Instance-ID around an RLOC names an underlay of its own, and there is one only: left out as well.
 pub(super) fn read_rloc(cursor: &mut Cursor<'_>) -> Result<Option<IpAddr>, WireError> {
+    Ok(read_rlocs(cursor)?.first().copied())
+}
+
+/// As [`read_rloc`], with all the addresses of an AFI-List, in its order.
+pub(super) fn read_rlocs(cursor: &mut Cursor<'_>) -> Result<Vec<IpAddr>, WireError> {
     Ok(match read_locator(cursor)? {
-        Some(Route::Direct(address)) => Some(address),
-        Some(Route::Path(_)) | None => None,
+        Some(Route::Direct(address)) => vec![address],
+        Some(Route::Either(addresses)) => addresses,
+        Some(Route::Path(_)) | None => Vec::new(),
     })
 }
 
@@ -151,6 +157,8 @@ pub(super) fn read_rloc(cursor: &mut Cursor<'_>) -> Result<Option<IpAddr>, WireE
 pub(super) enum Route {
     /// To this RLOC.
     Direct(IpAddr),
+    /// To the first usable of these, more than one.
+    Either(Vec<IpAddr>),
     /// Over these stops, of which the last is the ETR's; never empty.
     Path(Vec<(IpAddr, Hop)>),
 }
@@ -159,7 +167,11 @@ pub(super) enum Route {
 pub(super) fn read_locator(cursor: &mut Cursor<'_>) -> Result<Option<Route>, WireError> {
     Ok(match Address::read(cursor)? {
         Address::Ip(address) => Some(Route::Direct(address)),
-        Address::List(body) => first_of(Cursor::new(body))?.map(Route::Direct),
+        Address::List(body) => match *plain_of(Cursor::new(body))? {
+            [] => None,
+            [address] => Some(Route::Direct(address)),
+            ref addresses => Some(Route::Either(addresses.to_vec())),
+        },
         Address::Path(body) => stops(Cursor::new(body))?.map(Route::Path),
         Address::Absent
         | Address::Instance(_)
@@ -213,14 +225,29 @@ pub(super) fn write_path(stops: &[(IpAddr, Hop)], octets: &mut Vec<u8>) {
     octets.extend(body);
 }
 
-/// The first plain address of an AFI-List (RFC 8060 §4.10.5); what stands behind it is not read.
-fn first_of(mut list: Cursor<'_>) -> Result<Option<IpAddr>, WireError> {
-    while !list.rest().is_empty() {
-        if let Address::Ip(address) = Address::read(&mut list)? {
-            return Ok(Some(address));
+/// The plain addresses of an AFI-List (RFC 8060 §4.10.5), in its order. What stands behind a family of unknown length cannot
+/// be read, and is not missed where there was an address before.
+fn plain_of(mut list: Cursor<'_>) -> Result<Vec<IpAddr>, WireError> {
+    let mut plain = Vec::new();
+    while !list.rest().is_empty() && plain.len() < STOPS_MAX {
+        match Address::read(&mut list) {
+            Ok(Address::Ip(address)) => plain.push(address),
+            Ok(_) => {}
+            Err(WireError::UnknownAfi(_)) if !plain.is_empty() => break,
+            Err(error) => return Err(error),
         }
     }
-    Ok(None)
+    Ok(plain)
+}
+
+/// Writes an AFI-List.
+pub(super) fn write_list(addresses: &[IpAddr], octets: &mut Vec<u8>) {
+    let mut body = Vec::new();
+    addresses.iter().for_each(|address| write_rloc(*address, &mut body));
+    octets.extend(LCAF.to_be_bytes());
+    octets.extend([0, 0, AFI_LIST, 0]);
+    octets.extend((body.len() as u16).to_be_bytes());
+    octets.extend(body);
 }
 
 /// Writes an EID: an Instance-ID LCAF unless it is in the default instance.
@@ -368,22 +395,39 @@ mod tests {
 
     /// LOC-10.
     #[test]
-    fn of_an_afi_list_the_first_plain_address_is_the_rloc() {
+    fn octets_and_an_afi_list() {
         let list = |body: &[u8]| [&[0x40, 3, 0, 0, 1, 0, 0, body.len() as u8], body].concat();
         let (v4, v6) = ([&[0, 1][..], &[240, 0, 254, 20]].concat(), [&[0, 2, 0x20][..], &[1; 15]].concat());
         let (mac, empty) = (&[0x40, 5, 1, 2, 3, 4, 5, 6][..], &[0, 0][..]);
-        let ours = Some(IpAddr::from([240, 0, 254, 20]));
+        let one = IpAddr::from([240, 0, 254, 20]);
+        let other = Ipv6Addr::from(<[u8; 16]>::try_from(&v6[2..]).unwrap()).into();
         for (body, expected) in [
-            ([&v4[..], &v6].concat(), ours),
-            ([mac, empty, &v4, &v6].concat(), ours),
-            ([&v6[..], &v4].concat(), Some(Ipv6Addr::from(<[u8; 16]>::try_from(&v6[2..]).unwrap()).into())),
-            ([&list(&v6)[..], &v4].concat(), ours), // a list in a list is not looked into
+            ([&v4[..], &v6].concat(), Some(Route::Either(vec![one, other]))),
+            ([mac, empty, &v4, &v6, mac].concat(), Some(Route::Either(vec![one, other]))),
+            ([&v6[..], &v4].concat(), Some(Route::Either(vec![other, one]))),
+            ([&v6[..], &v4, &[0x12, 0x34, 1]].concat(), Some(Route::Either(vec![other, one]))),
+            ([&list(&v6)[..], &v4].concat(), Some(Route::Direct(one))), // a list in a list is not looked into
             (mac.to_vec(), None),
             (vec![], None),
         ] {
-            assert_eq!(rloc(&list(&body)), Ok(expected), "{body:?}");
+            let octets = list(&body);
+            assert_eq!(read_locator(&mut Cursor::new(&octets)), Ok(expected.clone()), "{body:?}");
+            let first = match &expected {
+                Some(Route::Either(addresses)) => Some(addresses[0]),
+                Some(Route::Direct(address)) => Some(*address),
+                _ => None,
+            };
+            assert_eq!(rloc(&octets), Ok(first));
         }
+        let mut written = Vec::new();
+        write_list(&[one, other], &mut written);
+        assert_eq!(written, list(&[&v4[..], &v6].concat()));
+        assert!(
+            matches!(read_locator(&mut Cursor::new(&list(&v4.repeat(17)))), Ok(Some(Route::Either(all))) if all.len() == 16)
+        );
         assert_eq!(rloc(&list(&[0x12, 0x34])), Err(WireError::UnknownAfi(0x1234)));
-        assert!(matches!(rloc(&list(&v4[..5])), Err(WireError::Malformed(Malformed::Truncated { .. }))));
+        for cut in [&v4[..5], &[&v4[..], &v6[..9]].concat()] {
+            assert!(matches!(rloc(&list(cut)), Err(WireError::Malformed(Malformed::Truncated { .. }))));
+        }
     }
 }

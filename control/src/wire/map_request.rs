@@ -126,8 +126,10 @@ impl MapRequest {
         let source_eid = lcaf::read_eid(&mut cursor)?;
         let mut itr_rlocs = Vec::new();
         for _ in 0..=third & IRC {
-            itr_rlocs.extend(lcaf::read_rloc(&mut cursor)?);
+            itr_rlocs.extend(lcaf::read_rlocs(&mut cursor)?);
         }
+        // Lists may make them more than their number says.
+        itr_rlocs.truncate(Self::ITR_RLOCS_MAX);
         let mut records = Vec::new();
         for _ in 0..count {
             let [notify, length] = cursor.array()?;
@@ -245,6 +247,26 @@ mod tests {
             assert_eq!(parse(&octets), Ok(request.clone()), "octet {at} bit {bit:#04x}");
             assert_eq!(request.encode(), octets);
         }
+    }
+
+    /// LOC-10: an ITR-RLOC may be an AFI-List: all its addresses are ITR-RLOCs, as many as there may be.
+    #[test]
+    fn the_addresses_of_a_list_are_itr_rlocs() {
+        let v6: IpAddr = "2001:db8::1".parse().unwrap();
+        let with = |addresses: &[IpAddr]| {
+            let mut octets = Q01[..18].to_vec();
+            lcaf::write_list(addresses, &mut octets);
+            octets.extend(&Q01[24..]);
+            octets[2] = 1;
+            octets.splice(18..18, [0, 1, 203, 0, 113, 9]);
+            parse(&octets).map(|request| request.itr_rlocs)
+        };
+        let (first, second) = (IpAddr::from([203, 0, 113, 9]), IpAddr::from([203, 0, 113, 1]));
+        assert_eq!(with(&[v6, second]), Ok(vec![first, v6, second]));
+        let three = [&Q01[..18], &[0x40, 3, 0, 0, 1, 0, 0, 96], &[0, 1, 203, 0, 113, 1].repeat(16)].concat();
+        let mut octets = [&three[..], &three[18..], &three[18..], &Q01[24..]].concat();
+        octets[2] = 2;
+        assert_eq!(parse(&octets).map(|request| request.itr_rlocs.len()), Ok(MapRequest::ITR_RLOCS_MAX));
     }
 
     /// G-6.

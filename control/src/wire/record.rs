@@ -51,13 +51,18 @@ pub(super) fn read_prefix(length: u8, cursor: &mut Cursor<'_>) -> Result<EidPref
     Ok(EidPrefix { instance, prefix })
 }
 
-/// Reads one locator-record: nothing is one to leave out, several are a path.
+/// Reads one locator-record: nothing is one to leave out, several are a path or a list.
 fn read_locator(cursor: &mut Cursor<'_>) -> Result<Vec<Locator>, WireError> {
     let [priority, weight, multicast_priority, multicast_weight] = cursor.array()?;
     let [_unused, flags] = cursor.array()?;
     let stops = match lcaf::read_locator(cursor)? {
         None => Vec::new(),
         Some(lcaf::Route::Direct(address)) => vec![(address, None)],
+        Some(lcaf::Route::Either(addresses)) => {
+            let end = addresses.len() - 1;
+            let hop = |at| if at == end { Hop::alternative().last() } else { Hop::alternative() };
+            addresses.into_iter().enumerate().map(|(at, address)| (address, Some(hop(at)))).collect()
+        }
         Some(lcaf::Route::Path(stops)) => {
             let end = stops.len() - 1;
             let hop = |(at, hop): (usize, Hop)| if at == end { hop.last() } else { hop };
@@ -96,6 +101,11 @@ pub(super) fn write_mapping(mapping: &Mapping, octets: &mut Vec<u8>) {
         octets.extend([0, flags]);
         if locator.hop.is_none() {
             lcaf::write_rloc(locator.address, octets);
+            continue;
+        }
+        if locator.hop.is_some_and(Hop::is_alternative) {
+            let addresses: Vec<_> = route.iter().map(|one| one.address).collect();
+            lcaf::write_list(&addresses, octets);
             continue;
         }
         let stops: Vec<_> = route.iter().filter_map(|stop| Some((stop.address, stop.hop?))).collect();

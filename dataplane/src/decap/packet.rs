@@ -54,7 +54,7 @@ impl CorePacket {
         let ecn = Ecn::combine(inner.tos, outer.tos);
         // The smaller of both; the ETR takes no hop off of its own (RFC 9300 §5.3).
         let ttl = inner.ttl.min(outer.ttl);
-        // DSCP by the uniform model (RFC 9300 §5.3, RFC 2983 §3).
+        // DSCP by the uniform model (RFC 9300 §5.3, RFC 2983 §3); what stays by the pipe model is put back as it is written.
         let tos = outer.tos & 0xfc | ecn.codepoint.unwrap_or(0);
         let changed = (tos != inner.tos) | (ttl != inner.ttl);
         let flags = set(ecn.odd, Self::ODD)
@@ -72,7 +72,7 @@ impl CorePacket {
         self.0 as u8
     }
 
-    /// What its TOS will be.
+    /// What its TOS will be by the uniform model.
     #[inline(always)]
     pub(super) const fn tos(self) -> u8 {
         (self.0 >> 8) as u8

@@ -26,7 +26,8 @@ pub struct Locator {
     pub probed: bool,
     /// R bit: the answering ETR has a route to it. Without it an ITR must not encapsulate.
     pub reachable: bool,
-    /// It is one stop of an explicit locator path, which the others around it belong to, too: see [`Hop`].
+    /// It is one stop of an explicit locator path, or one address of an AFI-List, which the others around it belong to, too:
+    /// see [`Hop`].
     pub hop: Option<Hop>,
     /// An xTR behind a NAT, which has this UDP port for it; `address` is the NAT's. Never on the wire.
     pub translated: Option<NonZeroU16>,

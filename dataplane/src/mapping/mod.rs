@@ -19,6 +19,6 @@ pub use locator::{Action, Locator, Mapping, Ttl, UNUSABLE_PRIORITY};
 pub use mark::Mark;
 pub use next_hop::NextHop;
 pub use outer::{Adjacency, MacAddress, Nonce, OUTER_MAX, OuterHeader, Patch, PortIndex, Ports, VlanTag};
-pub use path::{Hop, routes, sort_locators};
+pub use path::{Hop, routes, settle, sort_locators};
 pub use prefix::{Eid, EidPrefix, InstanceId, Prefix, PrefixError};
 pub use version::MapVersion;

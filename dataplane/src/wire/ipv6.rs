@@ -15,6 +15,9 @@ use super::WireError;
 /// Extension headers that [`transport`] steps over; packets with more are hashed by their addresses alone.
 pub const EXTENSIONS_MAX: usize = 8;
 
+/// The largest packet that every IPv6 link carries (RFC 8200 §5), octets.
+pub const MTU_MIN: u32 = 1280;
+
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 /// Next Header of the Fragment header.

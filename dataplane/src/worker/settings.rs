@@ -28,6 +28,26 @@ pub enum SourceCheck {
     Secure,
 }
 
+/// Which DSCP a packet has that comes out of a tunnel (RFC 9300 §5.3, RFC 2983 §3). Its ECN field goes by RFC 6040 in either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DscpModel {
+    /// What the core made of it: that of the outer header.
+    #[default]
+    Uniform,
+    /// Its own: what the core does to the outer header ends with the tunnel.
+    Pipe,
+}
+
+impl DscpModel {
+    /// Bits of the inner TOS that stay as they are.
+    pub(crate) const fn kept(self) -> u8 {
+        match self {
+            Self::Uniform => 0,
+            Self::Pipe => 0xfc,
+        }
+    }
+}
+
 /// What a port is for, and who we are on it.
 #[derive(Debug, Clone, Copy)]
 pub struct PortRole {

@@ -41,6 +41,25 @@ fn read(octets: &[u8], link: usize) -> (u8, u8, u32, Vec<u8>) {
     (icmp[0], icmp[1], u32::from_be_bytes(icmp[4..8].try_into().unwrap()), icmp[8..].to_vec())
 }
 
+/// MTU-5: no IPv6 host is told to send less than 1280 octets, however little the path carries; IPv4 ones are told what it is.
+#[test]
+fn an_ipv6_host_is_never_told_less_than_it_must_send() {
+    for (mtu, told_v4, told_v6) in
+        [(1400, 1364, 1364), (1317, 1281, 1281), (1316, 1280, 1280), (1300, 1264, 1280), (612, 576, 1280)]
+    {
+        let mut world = World::new();
+        for eid in ["2.2.0.0/16", "2001:db8:2::/48"] {
+            world.learn_tunnel(prefix(eid), rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, mtu));
+        }
+        for (source, destination, told) in
+            [("1.1.1.1", "2.2.2.2", told_v4), ("2001:db8:1::7", "2001:db8:2::2", told_v6)]
+        {
+            let sent = world.through(SITE_PORT, udp(source, destination, (1, 2), 1400).host_frame(), SITE_PORT);
+            assert_eq!(read(&sent, 14).2, told, "MTU {mtu}, {destination}");
+        }
+    }
+}
+
 /// ITR-4, ITR-32, ITR-33, MTU-2.
 #[test]
 fn each_error_says_what_happened_and_quotes_the_packet_as_it_came() {

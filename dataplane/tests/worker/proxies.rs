@@ -12,6 +12,7 @@ use altitude_dataplane::{
     samples::Samples,
     sightings::Seen,
     verdict::{Miss, Reason, Wanted},
+    worker::DscpModel,
 };
 
 use crate::{packets::*, world::*};
@@ -372,6 +373,63 @@ fn an_rtr_puts_packets_into_the_next_tunnel() {
     world.learn_tunnel(prefix("2.0.0.0/8"), rloc(1, false), rloc(2, false), 0, &adjacency(CORE_PORT, 1500));
     assert_eq!(world.pass(CORE_PORT, tunnelled(2, "2.2.2.2", "8.8.8.8")), []);
     assert_eq!(world.drops().get("inner-destination-foreign"), Some(&1));
+    world.settle_accounts();
+}
+
+/// ETR-4: by the pipe model an RTR leaves the inner DSCP as it is, and the next tunnel shows it.
+#[test]
+fn an_rtr_keeps_the_dscp_of_a_pipe() {
+    let mut world = World::with(Options { rtr: true, dscp: DscpModel::Pipe, ..Options::default() });
+    world.learn_side(1, 3, false, None);
+    for (source, destination) in [("2.2.2.2", "3.3.3.3"), ("2001:db8:2::2", "2001:db8:3::3")] {
+        let sent =
+            world.through(CORE_PORT, marked(2, source, destination, ((46 << 2 | 3, 60), (10 << 2 | 2, 90))), CORE_PORT);
+        assert_eq!((sent[22], sent[15]), (59, 10 << 2 | 3), "TTL and TOS outside");
+        assert_eq!(sent[50..], udp(source, destination, (1, 2), 20).tos(10 << 2 | 3).ttl(59).octets(), "inside");
+    }
+}
+
+/// A stop lends its name to nobody: it sends on what comes from where its source is, or from a stop before it; who else sends is
+/// asked for once.
+#[test]
+fn an_rtr_for_sites_takes_nothing_from_strangers() {
+    let mut world = World::with(Options { rtr: true, known: true, ..Options::default() });
+    let core = adjacency(CORE_PORT, 1500);
+    // To 3.3.0.0/16 by way of side 5, of us, and of side 6.
+    let path = [rloc(5, false), rloc(1, false), rloc(6, false), rloc(3, false)];
+    let set = world.writer.add_set(&path, &choice(rloc(1, false), rloc(6, false), 0, &core)).unwrap();
+    world.learn(prefix("3.3.0.0/16"), Forwarding::Encapsulate(set));
+    world.learn_side(1, 2, false, None);
+    world.learn(prefix("8.0.0.0/8"), Forwarding::Native(adjacency(NATIVE_PORT, 1500)));
+    for (from, source, passes) in [
+        (2, "2.2.2.2", true),
+        // The stop before us, whoever its source.
+        (5, "2.2.2.2", true),
+        (5, "8.8.8.8", true),
+        // Another site's EID, and a network's without LISP.
+        (4, "2.2.2.2", false),
+        (4, "8.8.8.8", false),
+    ] {
+        let (before, sent) = (world.drops(), world.pass(CORE_PORT, tunnelled(from, source, "3.3.3.3")));
+        assert_eq!((sent.len(), world.drops() == before), (usize::from(passes), passes), "{from} {source}");
+    }
+    assert_eq!(world.drops(), [("outer-source-foreign", 2)].into());
+    // Not known yet: asked for, and decided on when it is.
+    assert_eq!(world.pass(CORE_PORT, tunnelled(7, "7.7.7.7", "3.3.3.3")), []);
+    assert_eq!(world.asked(), [miss(Wanted::Mapping, "7.7.7.7", "7.7.7.7")]);
+    world.learn_tunnel(prefix("7.7.0.0/16"), rloc(1, false), rloc(7, false), 0, &core);
+    assert_eq!((world.turn(), world.sent().len()), (1, 1));
+    // Of who is not where its source is, it might be a stop of the path, which is to be known first.
+    assert_eq!(world.pass(CORE_PORT, tunnelled(9, "2.2.2.2", "9.9.9.9")), []);
+    assert_eq!(world.asked(), [miss(Wanted::Mapping, "9.9.9.9", "2.2.2.2")]);
+    let set =
+        world.writer.add_set(&[rloc(9, false), rloc(4, false)], &choice(rloc(1, false), rloc(4, false), 0, &core));
+    world.learn(prefix("9.9.0.0/16"), Forwarding::Encapsulate(set.unwrap()));
+    assert_eq!((world.turn(), world.sent().len()), (1, 1));
+    // One that is for everybody, because its operator says so.
+    let mut open = World::with(Options { rtr: true, ..Options::default() });
+    open.learn_side(1, 3, false, None);
+    open.through(CORE_PORT, tunnelled(4, "2.2.2.2", "3.3.3.3"), CORE_PORT);
     world.settle_accounts();
 }
 

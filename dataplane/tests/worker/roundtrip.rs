@@ -4,6 +4,7 @@ use altitude_dataplane::{
     cache::{Delivery, Forwarding},
     mapping::{Adjacency, VlanTag},
     verdict::Reason,
+    worker::DscpModel,
 };
 
 use crate::{packets::*, world::*};
@@ -120,8 +121,12 @@ fn ecn_comes_out_by_the_table_of_rfc_6040() {
         (CE, ECT1, Some(CE), 1),
         (CE, CE, Some(CE), 0),
     ];
-    for (outer_v6, inner_v6) in [(false, false), (false, true), (true, false), (true, true)] {
-        let (_, mut two) = pair(outer_v6);
+    for (dscp, outer_v6, inner_v6) in [DscpModel::Uniform, DscpModel::Pipe]
+        .into_iter()
+        .flat_map(|dscp| [(dscp, false, false), (dscp, false, true), (dscp, true, false), (dscp, true, true)])
+    {
+        let mut two = World::with(Options { side: 2, dscp, ..Options::default() });
+        two.learn_side(2, 1, outer_v6, None);
         let (source, destination) = hosts(inner_v6);
         let [from, to] = [1, 2].map(|side| rloc(side, outer_v6).to_string());
         for (inner_ecn, outer_ecn, result, odd) in table {
@@ -131,8 +136,8 @@ fn ecn_comes_out_by_the_table_of_rfc_6040() {
                 let before = two.counters.ecn_odd.get();
                 let sent = two.pass(CORE_PORT, outer.peer_frame());
                 let delivered = sent.first().map(|(_, octets)| octets[14..].to_vec());
-                // The outer DSCP comes in: uniform model.
-                let expected = result.map(|ecn| inner.clone().tos(outer_dscp | ecn).octets());
+                let dscp = if dscp == DscpModel::Uniform { outer_dscp } else { 10 << 2 };
+                let expected = result.map(|ecn| inner.clone().tos(dscp | ecn).octets());
                 assert_eq!(delivered, expected, "inner {inner_ecn:02b} outer {outer_ecn:02b}");
                 assert_eq!(two.counters.ecn_odd.get() - before, odd);
             }

@@ -19,7 +19,7 @@ use altitude_dataplane::{
     sightings::Sighting,
     tap::{self, Watch},
     verdict::{Miss, Reason},
-    worker::{Hold, PortRole, Settings, SourceCheck, Worker, turn},
+    worker::{DscpModel, Hold, PortRole, Settings, SourceCheck, Worker, turn},
 };
 
 use crate::packets::{CORE, HOST, PEER, SITE};
@@ -43,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) proxy: bool,
     /// As a re-encapsulating router of instance 0.
     pub(crate) rtr: bool,
+    /// It takes only what comes from somebody known.
+    pub(crate) known: bool,
     /// The same, for xTRs behind NATs alone.
     pub(crate) nat: bool,
     /// Most frames of a batch.
@@ -50,6 +52,7 @@ pub(crate) struct Options {
     /// This side's number: EIDs n.n.0.0/16 and 2001:db8:n::/48, RLOCs 240.0.254.n0 and 2001:db8:254::n.
     pub(crate) side: u8,
     pub(crate) features: Features,
+    pub(crate) dscp: DscpModel,
     /// Instance of the site port.
     pub(crate) instance: u32,
 }
@@ -63,10 +66,12 @@ impl Default for Options {
             source_check: SourceCheck::Standard,
             proxy: false,
             rtr: false,
+            known: false,
             nat: false,
             batch: 64,
             side: 1,
             features: Features::default(),
+            dscp: DscpModel::Uniform,
             instance: 0,
         }
     }
@@ -146,8 +151,9 @@ impl World {
 impl<P: Port> World<P> {
     /// A world whose local prefixes are in the table.
     pub(crate) fn on(ports: Vec<P>, options: Options) -> Self {
-        let Options { slots, hold, misses, source_check, proxy, rtr, nat, batch, side, features, instance: number } =
+        let Options { slots, hold, misses, source_check, proxy, rtr, known, nat, batch, side, features, dscp, .. } =
             options;
+        let number = options.instance;
         let role = |site, core, native| PortRole {
             site,
             core,
@@ -178,6 +184,7 @@ impl<P: Port> World<P> {
             proxy: Proxy {
                 petr: proxy,
                 rtr,
+                known,
                 nat,
                 instances: vec![InstanceId::DEFAULT],
                 aggregates: ["1.0.0.0/8", "2.0.0.0/8", "2001:db8::/32"].map(prefix).to_vec(),
@@ -192,7 +199,8 @@ impl<P: Port> World<P> {
         let (told, sightings) = queue::sightings(64);
         let now = Instant::now();
         let (tap, watch) = tap::tap();
-        let worker = Worker::new(settings, umem, up, counters.clone()).with_features(features, told, now).with_tap(tap);
+        let worker = Worker::new(settings, umem, up, counters.clone()).with_dscp(dscp);
+        let worker = worker.with_features(features, told, now).with_tap(tap);
         let reader = readers.remove(0);
         let mut world = Self { worker, ports, writer, reader, misses: down, sightings, watch, counters, now };
         let local = Forwarding::Local(Delivery::Adjacent(adjacency(SITE_PORT, 1500)));

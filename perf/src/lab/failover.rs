@@ -152,6 +152,31 @@ impl Failover {
         Ok(lab)
     }
 
+    /// What the kernel of the host of site `index` knows of the path to the other host, octets, once a packet of `length` octets
+    /// was sent there.
+    ///
+    /// # Errors
+    /// Those of the socket calls.
+    pub fn path_mtu_after(&self, index: usize, length: u16) -> Result<u16, LabError> {
+        let (from, to) = (SITES[index].host.0, SITES[1 - index].host.0);
+        let ask = move || {
+            let socket = UdpSocket::bind((from, 0))?;
+            // With DF, as long as the kernel knows no better; then in parts.
+            socket.send_to(&vec![0; usize::from(length) - 28], (to, SINK_PORT))?;
+            altitude_control::os::path_mtu::path_mtu(from.into(), to.into())
+        };
+        self.sites[index].inside(ask)?.map_err(LabError::os("ask for the MTU of a path"))
+    }
+
+    /// Sets the MTU of what a path leads to an xTR by: its router says when a packet is too long for it.
+    ///
+    /// # Errors
+    /// What `ip` said.
+    pub fn narrow(&self, path: usize, index: usize, mtu: u16) -> Result<(), LabError> {
+        let link = self.path_link(path, index);
+        link.namespace.ip(&format!("link set {} mtu {mtu}", link.name)).map(drop)
+    }
+
     /// Where logs go.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -206,6 +231,7 @@ impl Failover {
             let worker = index % thread::available_parallelism().map_or(1, usize::from);
             let flags = format!(
                 "--site-port site --core-port core --core-port core2 --rloc {} --rloc {} --eid-prefix {} --workers {worker} \
+                 --path-mtu learn \
                  --alt-tunnel alt0,remote=10.9.{site}.2,local=10.9.{site}.1 --alt-route 0.0.0.0/0=alt0",
                 rloc(index, 0),
                 rloc(index, 1),

@@ -4,6 +4,7 @@ mod apply;
 mod eid;
 mod examples;
 mod lig;
+mod lisp_sec;
 mod map;
 mod nat;
 pub(crate) mod pages;

@@ -11,7 +11,7 @@ use std::{
 
 use altitude_control::{
     alt::datagrams::Unreachable,
-    config::{self, Config, Problems},
+    config::{self, Config, PathMtuName, Problems},
     os::{
         api_socket::Listener,
         bgp_socket::{BgpListener, FarEnd},
@@ -88,7 +88,7 @@ pub(crate) struct Sockets {
     pub(crate) bgp: Vec<BgpListener>,
     /// One of each family of RLOCs, where ICMP errors are sent; by family.
     pub(crate) icmp: Vec<(bool, IpSocket)>,
-    /// One of each family of RLOCs that are probed, where ICMP errors are heard.
+    /// One of each family of RLOCs that are probed, or whose paths are measured, where ICMP errors are heard.
     pub(crate) hints: Vec<IcmpSocket>,
     pub(crate) api: Listener,
     /// The same for everybody, for reading alone.
@@ -295,6 +295,7 @@ impl Kernel {
                 petr: config.roles.proxies.petr,
                 rtr: config.roles.proxies.rtr,
                 nat: config.nat.map_servers.is_some(),
+                known: config.roles.proxies.known && config.nat.map_servers.is_none(),
                 instances: config.roles.proxies.instances.clone(),
                 aggregates: config.roles.proxies.aggregates.clone(),
             },
@@ -374,7 +375,8 @@ impl Sockets {
         }
         let mut hints = Vec::new();
         for v4 in [true, false] {
-            let rloc = config.rlocs.iter().find(|rloc| rloc.is_ipv4() == v4 && config.probing.is_some());
+            let heeded = config.probing.is_some() || config.path_mtu == PathMtuName::Learn;
+            let rloc = config.rlocs.iter().find(|rloc| rloc.is_ipv4() == v4 && heeded);
             hints.extend(rloc.map(|rloc| IcmpSocket::open(*rloc)).transpose()?);
         }
         let tables = driver::ribs::open(config)?;

@@ -25,7 +25,7 @@ use altitude_dataplane::{
     sightings::Sighting,
     tap::{self, Tap, Watch},
     verdict::Miss,
-    worker::{Settings, Worker},
+    worker::{DscpModel, Settings, Worker},
 };
 
 use super::run::RunError;
@@ -67,6 +67,7 @@ pub(crate) struct Prepared {
     tap: Tap,
     samples: Samples,
     features: Features,
+    dscp: DscpModel,
     counters: Arc<Counters>,
     busy: bool,
 }
@@ -133,6 +134,10 @@ pub(crate) fn open(config: &Config, settings: &Settings, readers: Vec<Reader>) -
             tap,
             samples,
             features: config.features,
+            dscp: match config.dscp {
+                config::DscpName::Uniform => DscpModel::Uniform,
+                config::DscpName::Pipe => DscpModel::Pipe,
+            },
             counters,
             busy: config.busy_poll.is_some(),
         });
@@ -197,7 +202,7 @@ impl Prepared {
             if !core_affinity::set_for_current(core_affinity::CoreId { id: self.core }) {
                 tracing::warn!(core = self.core, "the kernel refused to pin a worker to this core; it runs unpinned");
             }
-            let worker = Worker::new(self.settings, self.umem, self.misses, self.counters);
+            let worker = Worker::new(self.settings, self.umem, self.misses, self.counters).with_dscp(self.dscp);
             let worker = worker.with_features(self.features, self.sightings, Instant::now());
             let worker = worker.with_tap(self.tap).with_samples(self.samples);
             run(worker, self.ports, self.reader, self.sleeper, &bell, Idle { busy: self.busy }, stop);

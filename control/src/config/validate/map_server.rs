@@ -6,7 +6,7 @@ use altitude_dataplane::mapping::Mapping;
 
 use super::{Findings, Unique, key, values};
 use crate::{
-    config::{Draft, Given, Identity, LegacyName, MapServerDraft},
+    config::{Draft, Given, Identity, LegacyName, MapServerDraft, Settings},
     registrar::MapServer,
 };
 
@@ -92,8 +92,7 @@ fn map_server(
 }
 
 /// Who we are among the xTRs of our site.
-pub(super) fn identity(draft: &Draft, findings: &mut Findings) -> Identity {
-    let settings = &draft.settings;
+pub(super) fn identity(settings: &Settings, findings: &mut Findings) -> Identity {
     let xtr_id = settings.xtr_id.as_ref().and_then(|given| hex(given, "xtr-id", 32, findings));
     let site_id = settings.site_id.as_ref().and_then(|given| hex(given, "site-id", 16, findings));
     Identity { xtr_id: xtr_id.map(u128::to_be_bytes), site_id: site_id.map_or(0, |id| id as u64) }

@@ -93,7 +93,6 @@ pub(super) fn validate(
     let speaker = bgp::speaker(draft, &around, findings);
     let roles = roles::roles(draft, &rlocs, &database, &map_cache, &ports, folder, findings);
     let map_servers = map_server::map_servers(draft, &rlocs, &database, folder, findings);
-    let identity = map_server::identity(draft, findings);
     let probing = probing::probing(&draft.probing, &rlocs, findings);
     let lisp_sec = lisp_sec::lisp_sec(draft, &roles, &map_servers, folder, findings);
     let features = features::features(draft, &database, probing.is_some(), findings);
@@ -113,7 +112,7 @@ pub(super) fn validate(
             announce_database: bgp::announces_database(draft),
             roles,
             map_servers,
-            identity,
+            identity: tuning.identity,
             state_dir: tuning.state_dir,
             probing,
             features,
@@ -132,6 +131,8 @@ pub(super) fn validate(
             batch: tuning.batch,
             hold: tuning.hold,
             source_check: tuning.source_check,
+            dscp: tuning.dscp,
+            path_mtu: tuning.path_mtu,
             site_routes: tuning.site_routes,
             resolver: tuning.resolver,
             api: tuning.api,

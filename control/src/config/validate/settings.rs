@@ -9,8 +9,8 @@ use altitude_dataplane::{port::BATCH, worker::BATCH_DEFAULT};
 
 use super::{Findings, map_server, values};
 use crate::config::{
-    API_PATH, Bind, FRAMES, Given, Hold, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, Place, RING, ResolverName,
-    STATE_DIR, Settings, SiteRoutes, SourceCheck, XdpMode,
+    API_PATH, Bind, DscpName, FRAMES, Given, Hold, Identity, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, PathMtuName,
+    Place, RING, ResolverName, STATE_DIR, Settings, SiteRoutes, SourceCheck, XdpMode,
 };
 
 /// Longest path of a Unix socket, octets (`sun_path` without its NUL).
@@ -22,6 +22,7 @@ const FRAMES_MAX: i64 = 1 << 20;
 
 /// The single values, read and checked.
 pub(super) struct Tuning {
+    pub(super) identity: Identity,
     pub(super) workers: Vec<usize>,
     pub(super) control_core: Option<usize>,
     pub(super) xdp: XdpMode,
@@ -34,6 +35,8 @@ pub(super) struct Tuning {
     pub(super) batch: usize,
     pub(super) hold: Hold,
     pub(super) source_check: SourceCheck,
+    pub(super) dscp: DscpName,
+    pub(super) path_mtu: PathMtuName,
     pub(super) site_routes: SiteRoutes,
     pub(super) resolver: ResolverName,
     pub(super) api: PathBuf,
@@ -46,6 +49,7 @@ pub(super) struct Tuning {
 
 /// Reads them all before giving up, so that every mistake is found.
 pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings: &mut Findings) -> Option<Tuning> {
+    let identity = map_server::identity(given, findings);
     let last = machine.cores.last().copied().unwrap_or(0);
     let workers = or(&given.workers, vec![last], |given| values::cores(given, &machine.cores, findings));
     let control_core = or(&given.control_core, None, |given| {
@@ -64,6 +68,8 @@ pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings
     let hold = or(&given.hold, Hold::Queue, |given| values::choice(given, "hold", findings));
     let source_check =
         or(&given.source_check, SourceCheck::Standard, |given| values::choice(given, "source check", findings));
+    let dscp = or(&given.dscp, DscpName::Uniform, |given| values::choice(given, "DSCP model", findings));
+    let path_mtu = or(&given.path_mtu, PathMtuName::Link, |given| values::choice(given, "path-mtu", findings));
     let site_routes = or(&given.site_routes, SiteRoutes::Heed, |given| values::choice(given, "site-routes", findings));
     let resolver = or(&given.resolver, ResolverName::BuiltIn, |given| values::choice(given, "resolver", findings));
     let api = or(&given.api, PathBuf::from(API_PATH), |given| api(given, findings));
@@ -73,6 +79,7 @@ pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings
     let log = or(&given.log, LogLevel::Info, |given| values::choice(given, "log level", findings));
     let log_format = or(&given.log_format, LogFormat::Text, |given| values::choice(given, "log format", findings));
     Some(Tuning {
+        identity,
         workers: workers?,
         control_core: control_core?,
         xdp: xdp?,
@@ -85,6 +92,8 @@ pub(super) fn tuning(given: &Settings, ports: usize, machine: &Machine, findings
         batch: batch?,
         hold: hold?,
         source_check: source_check?,
+        dscp: dscp?,
+        path_mtu: path_mtu?,
         site_routes: site_routes?,
         resolver: resolver?,
         api: api?,

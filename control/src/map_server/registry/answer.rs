@@ -44,7 +44,7 @@ impl Registry {
             // A locator-set names all xTRs of the site, and another one may not sign: its own have the L bit (RFC 9301 §5.4).
             let source = xtr.source.ip();
             let own = self.table.locators(one).iter().filter(|locator| locator.local || locator.address == source);
-            let usable = own.filter(|locator| locator.usable() && locator.is_end() && reachable(locator.address));
+            let usable = own.filter(|locator| locator.usable() && locator.is_etr() && reachable(locator.address));
             let before = etrs.len();
             etrs.extend(usable.map(|locator| (locator.address, key)));
             if etrs.len() == before && reachable(source) {
@@ -193,7 +193,7 @@ impl Registry {
             plain
         };
         let usable =
-            locators.iter().filter(|locator| locator.usable() && locator.is_end()).map(|locator| locator.address);
+            locators.iter().filter(|locator| locator.usable() && locator.is_etr()).map(|locator| locator.address);
         let etrs: Vec<IpAddr> = usable.filter(|address| reachable(*address)).collect();
         pick(&etrs).or_else(|| {
             let sources =

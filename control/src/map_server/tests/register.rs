@@ -1,5 +1,7 @@
 //! Map-Registers: what is believed, how long it is kept, and who is told.
 
+use altitude_dataplane::mapping::Hop;
+
 use super::*;
 use crate::wire::{MapNotify, WireError};
 
@@ -481,5 +483,26 @@ proptest! {
         }
         prop_assert_eq!(faults(&world.octets(ETR, &next)), vec![], "the true one is taken all the same");
         prop_assert!(world.state() != state);
+    }
+}
+
+/// LOC-10: a Map-Server that answers for an ETR hands an AFI-List on as it is: which address is of use, the ITR knows. Where it
+/// forwards a Map-Request, the first address that it can reach itself will do.
+#[test]
+fn an_afi_list_is_handed_on_whole() {
+    let last = Locator::unicast(address("240.0.254.21"), 1, 100);
+    let locators = last.over(&[(address("2001:db8::21"), Hop::alternative())], Hop::alternative());
+    let mapping = Mapping { locators, ..record("10.1.0.0/16", &[]) };
+    for proxy in [false, true] {
+        let mut world = World::new(settings());
+        let message = MapRegister { records: vec![mapping.clone()], proxy, ..MapRegister::default() };
+        world.register("240.0.254.99", &key(ONE), message);
+        match (world.ask("10.1.2.3"), proxy) {
+            (Output::Reply { message, .. }, true) => {
+                assert_eq!(message.records[0].locators, mapping.locators);
+            }
+            (Output::Encapsulate { to, .. }, false) => assert_eq!(to, last.address),
+            (other, _) => panic!("{other:?}"),
+        }
     }
 }

@@ -146,6 +146,7 @@ impl Control {
             shortest_v6: 16,
             pending_max: 8192,
             source_max: 8192,
+            site_max: 8192,
             records_max: 64,
             security: None,
         };

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use altitude_control::config::{
-    AltDraft, Bind, Draft, EidPrefixDraft, FeaturesDraft, Given, Hold, KeyDraft, LispSecDraft, LogFormat, LogLevel,
-    MapServerDraft, NeighborDraft, PetrDraft, PitrPrefixDraft, PortDraft, ProbingDraft, PubSubDraft, ResolverName,
-    RibDraft, RolesDraft, RouteDraft, RtrDraft, Settings, SiteRoutes, SourceCheck, SubscribeName, TunnelDraft, XdpMode,
-    flags,
+    AltDraft, Bind, Draft, DscpName, EidPrefixDraft, FeaturesDraft, Given, Hold, KeyDraft, LogFormat, LogLevel,
+    MapServerDraft, NeighborDraft, PathMtuName, PetrDraft, PitrPrefixDraft, PortDraft, ProbingDraft, PubSubDraft,
+    ResolverName, RibDraft, RolesDraft, RouteDraft, RtrDraft, Settings, SiteRoutes, SourceCheck, SubscribeName,
+    TunnelDraft, XdpMode, flags,
 };
 use clap::{Args, builder::PossibleValuesParser};
 
-use super::nat::NatFlags;
+use super::{lisp_sec::LispSecFlags, nat::NatFlags};
 
 /// `altitude run`.
 #[derive(Debug, Args, Default)]
@@ -165,8 +165,8 @@ pub(crate) struct Run {
 
     /// Be a re-encapsulating router: packets out of a tunnel that go to an EID go into the next one [default: false].
     ///
-    /// Sites whose locators name us as a stop (`via` in the file) have their packets pass here. To ask for IPv6 EIDs we need an
-    /// IPv6 address on some interface, and for IPv4 EIDs an IPv4 one. [rtr] in the file names other instances than 0.
+    /// A stop in sites' paths (`via`). It takes what comes from a locator of its source's mapping, or from another stop; from anybody,
+    /// a PITR too, with --source-check standard. It needs an address of each family of EIDs it asks for. [rtr] names instances.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(help_heading = "Between LISP and the rest")]
     as_rtr: Option<bool>,
@@ -251,28 +251,8 @@ pub(crate) struct Run {
     #[command(flatten)]
     nat: NatFlags,
 
-    /// Speak LISP-SEC: answers prove that their sender may give them [default: false].
-    ///
-    /// Our Map-Servers are told, and send us Map-Requests that only we can answer. Our own Map-Requests are protected with
-    /// --lisp-sec-key-file. The file's [lisp-sec] has the rest: who may ask us, and what is done where somebody cannot sign;
-    /// --lisp-sec=false switches it off.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[arg(help_heading = "LISP-SEC")]
-    lisp_sec: Option<bool>,
-
-    /// File whose first line is the secret shared with the Map-Resolvers: our Map-Requests are protected.
-    ///
-    /// Answers without proof are dropped then, and a router in the core can no longer send our packets elsewhere. Never the
-    /// secret of a --map-server. Key ID 1; another one, and other algorithms, are for the file's [lisp-sec].
-    #[arg(long, value_name = "PATH", help_heading = "LISP-SEC")]
-    lisp_sec_key_file: Option<String>,
-
-    /// Take nothing without LISP-SEC but RLOC-probes and SMRs [default: false].
-    ///
-    /// For networks where everybody speaks it. What comes over the ALT has no protection and is dropped.
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[arg(help_heading = "LISP-SEC")]
-    lisp_sec_strict: Option<bool>,
+    #[command(flatten)]
+    lisp_sec: LispSecFlags,
 
     /// Cores of the workers, one worker each: numbers and ranges [default: the last core].
     ///
@@ -348,12 +328,27 @@ pub(crate) struct Run {
 
     /// What is asked of the source of a packet out of a tunnel before it is delivered [default: standard].
     ///
-    /// standard drops packets with one of our own EIDs as their source; notify also fetches the mapping of a source that
-    /// is not known; secure delivers only what has a mapping and came from one of its locators. Sources behind anycast
-    /// RLOCs or NAT fail secure.
+    /// standard drops packets with one of our own EIDs as their source; notify also fetches the mapping of a source not known; secure
+    /// delivers only what has a mapping and came from one of its locators, which sources behind anycast RLOCs or NAT fail. Given
+    /// to an RTR, it replaces the check of what that sends on.
     #[arg(long, value_name = "LEVEL", value_parser = PossibleValuesParser::new(SourceCheck::NAMES))]
     #[arg(help_heading = "Tuning")]
     source_check: Option<String>,
+
+    /// Which DSCP a packet out of a tunnel has [default: uniform].
+    ///
+    /// uniform: the core's, so that what it remarked arrives; pipe: its own, as the host sent it, where the core's classes are
+    /// not the site's. ECN goes by RFC 6040 in either.
+    #[arg(long, value_name = "MODEL", value_parser = PossibleValuesParser::new(DscpName::NAMES), help_heading = "Tuning")]
+    dscp: Option<String>,
+
+    /// How long packets to a locator may be [default: link].
+    ///
+    /// link: what the link carries that they leave by; longer ones are split, or their host is told. learn: what routers on the
+    /// way say that they carry, too, each for ten minutes. Their ICMP errors prove nothing, and whoever guesses our RLOCs and
+    /// ports can have packets cut down to 576 octets (IPv6: 1280): for cores that carry less than their edges.
+    #[arg(long, value_name = "WAY", value_parser = PossibleValuesParser::new(PathMtuName::NAMES), help_heading = "Tuning")]
+    path_mtu: Option<String>,
 
     /// What it means that the kernel has no route to an EID-prefix of ours by a site port [default: heed].
     ///
@@ -404,18 +399,13 @@ pub(crate) struct Run {
 impl Run {
     /// The flags as a configuration, to be laid over the file's.
     pub(crate) fn draft(&self) -> Draft {
-        let rlocs = self.rloc.iter().map(|rloc| Given::by_flag(rloc.clone(), format!("--rloc {rloc}"))).collect();
-        let server = |server: &String| Given::by_flag(server.clone(), format!("--map-resolver {server}"));
-        let servers = self.map_resolver.iter().map(server).collect();
-        let petr = |petr: &String| Given::by_flag(petr.clone(), format!("--petr {petr}"));
-        let petrs: Vec<_> = self.petr.iter().map(petr).collect();
         let settings = Settings {
-            rlocs: Some(rlocs).filter(|rlocs: &Vec<_>| !rlocs.is_empty()),
-            map_resolvers: Some(servers).filter(|servers: &Vec<_>| !servers.is_empty()),
+            rlocs: listed("rloc", &self.rloc),
+            map_resolvers: listed("map-resolver", &self.map_resolver),
             xtr_id: given("xtr-id", self.xtr_id.as_ref()),
             site_id: given("site-id", self.site_id.as_ref()),
             state_dir: given("state-dir", self.state_dir.as_ref()),
-            petrs: Some(petrs).filter(|petrs| !petrs.is_empty()),
+            petrs: listed("petr", &self.petr),
             pitr_rate: given("pitr-rate", self.pitr_rate.as_ref()),
             workers: given("workers", self.workers.as_ref()),
             control_core: given("control-core", self.control_core.as_ref()),
@@ -429,6 +419,8 @@ impl Run {
             batch: given("batch", self.batch.as_ref()),
             hold: given("hold", self.hold.as_ref()),
             source_check: given("source-check", self.source_check.as_ref()),
+            dscp: given("dscp", self.dscp.as_ref()),
+            path_mtu: given("path-mtu", self.path_mtu.as_ref()),
             site_routes: given("site-routes", self.site_routes.as_ref()),
             resolver: given("resolver", self.resolver.as_ref()),
             api: given("api", self.api.as_ref()),
@@ -468,7 +460,7 @@ impl Run {
             },
             pubsub: self.pubsub(),
             nat: self.nat.draft(),
-            lisp_sec: self.lisp_sec(),
+            lisp_sec: self.lisp_sec.draft(),
             settings,
         }
     }
@@ -482,19 +474,14 @@ impl Run {
             ..PubSubDraft::default()
         }
     }
-
-    /// A key and strictness switch it on, unless it is said to be off; strictness that is taken away switches nothing.
-    fn lisp_sec(&self) -> Option<LispSecDraft> {
-        let file = given("lisp-sec-key-file", self.lisp_sec_key_file.as_ref());
-        let key = file.map(|file| KeyDraft { secret_file: Some(file), ..KeyDraft::default() });
-        let strict = given("lisp-sec-strict", self.lisp_sec_strict.as_ref());
-        let implied = key.is_some() || self.lisp_sec_strict == Some(true);
-        let enabled = self.lisp_sec.or(implied.then_some(true));
-        let any = enabled.is_some() || strict.is_some();
-        any.then(|| LispSecDraft { enabled, key, strict, ..LispSecDraft::default() })
-    }
 }
 
 pub(super) fn given<T: Clone + std::fmt::Display>(flag: &str, value: Option<&T>) -> Option<Given<T>> {
     value.map(|value| Given::by_flag(value.clone(), format!("--{flag} {value}")))
+}
+
+/// The values of a repeatable flag, if it was given.
+fn listed(flag: &str, values: &[String]) -> Option<Vec<Given<String>>> {
+    let given = values.iter().map(|value| Given::by_flag(value.clone(), format!("--{flag} {value}")));
+    (!values.is_empty()).then(|| given.collect())
 }

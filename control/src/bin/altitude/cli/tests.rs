@@ -1,6 +1,6 @@
 use altitude_control::config::{
-    self, API_PATH, Bind, Draft, FRAMES, Hold, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, RING, ResolverName,
-    SiteRoutes, SourceCheck, TTL_MINUTES, XdpMode,
+    self, API_PATH, Bind, Draft, DscpName, FRAMES, Hold, LogFormat, LogLevel, MAP_CACHE_MAX, Machine, PathMtuName,
+    RING, ResolverName, SiteRoutes, SourceCheck, TTL_MINUTES, XdpMode,
 };
 use clap::CommandFactory;
 
@@ -47,7 +47,7 @@ fn every_flag_reaches_the_configuration() {
         "--alt-neighbor=fd00::2,as=64531,passive,dampening,default-originate,connect-retry=7,graceful-restart=false",
         "--alt-rib=embedded", "--alt-rib=7=netlink:table=4343", "--workers=0,2-3", "--control-core=1",
         "--xdp=native", "--bind=zerocopy", "--busy-poll=20", "--ring=2048", "--frames=16384", "--hugepages",
-        "--map-cache-max=1000", "--hold=drop", "--batch=32", "--source-check=secure", "--site-routes=ignore", "--api=/tmp/x.sock", "--log=debug",
+        "--map-cache-max=1000", "--hold=drop", "--batch=32", "--source-check=secure", "--dscp=pipe", "--path-mtu=learn", "--site-routes=ignore", "--api=/tmp/x.sock", "--log=debug",
         "--log-format=json", "--rloc-probing=7", "--as-petr", "--as-rtr", "--pitr-prefix=2.0.0.0/8,instance=9", "--native-port=eth0:9",
         "--pitr-rate=7",
         "--metrics=127.0.0.1:9347",
@@ -99,8 +99,8 @@ fn every_flag_reaches_the_configuration() {
     assert_eq!((config.workers.as_slice(), config.control_core), ([0, 2, 3].as_slice(), Some(1)));
     assert_eq!((config.xdp, config.bind, config.hold), (XdpMode::Native, Bind::ZeroCopy, Hold::Drop));
     assert_eq!((config.busy_poll, config.ring, config.frames, config.hugepages), (Some(20), 2048, 16384, true));
-    assert_eq!((config.batch, config.source_check), (32, SourceCheck::Secure));
-    assert_eq!(config.site_routes, SiteRoutes::Ignore);
+    assert_eq!((config.batch, config.source_check, config.dscp), (32, SourceCheck::Secure, DscpName::Pipe));
+    assert_eq!((config.site_routes, config.path_mtu), (SiteRoutes::Ignore, PathMtuName::Learn));
     assert_eq!(config.metrics.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9347"));
     assert_eq!((config.map_cache_max, config.api.to_str()), (1000, Some("/tmp/x.sock")));
     assert_eq!((config.api_read_only.unwrap().to_str(), config.resolver), (Some("/tmp/y.sock"), ResolverName::Off));

@@ -31,6 +31,8 @@ pub(super) const CONTROL_PORT: u16 = 4342;
 const PENDING_MAX: usize = 8192;
 /// The same that one host made us send: a busy resolver or mail server has not as many, and eight that scan leave no room.
 const SOURCE_PENDING_MAX: usize = 1024;
+/// Most of them for the hosts of one site: the rest is for other sites, and for what is refreshed.
+const SITE_PENDING_MAX: usize = PENDING_MAX / 4 * 3;
 /// Records taken from one Map-Reply.
 const RECORDS_MAX: usize = 64;
 
@@ -44,6 +46,7 @@ pub(super) fn resolver_settings(config: &Config, database: Vec<EidPrefix>) -> re
         shortest_v6: SHORTEST[1],
         pending_max: PENDING_MAX,
         source_max: SOURCE_PENDING_MAX,
+        site_max: SITE_PENDING_MAX,
         records_max: RECORDS_MAX,
         security: config.lisp_sec.as_ref().and_then(|settings| settings.asking.clone()),
     }

@@ -9,10 +9,12 @@ use std::{
 
 use altitude_control::{
     api::MissReason,
-    config::Config,
+    config::{Config, PathMtuName},
     echo_nonce,
     fault::Tally,
     map_cache,
+    os::icmp_socket::Heard,
+    path_mtu::{self, PathMtu, PathMtuFault},
     prober::{self, ProbeFault, Prober},
     resolver,
     responder::Arrival,
@@ -37,6 +39,8 @@ pub(super) struct Reachability {
     /// Locators that a client of the mapping API has taken out of use.
     pub(super) banned: BTreeSet<IpAddr>,
     smr: Smr,
+    /// `None` where a path is as wide as its first link.
+    pub(super) path_mtu: Option<PathMtu>,
     pub(super) features: Features,
     /// The one port that our data packets come from, behind a NAT.
     pub(super) source_port: Option<u16>,
@@ -44,6 +48,7 @@ pub(super) struct Reachability {
     pub(super) offered: BTreeSet<IpAddr>,
     pub(super) probe_faults: Tally<ProbeFault>,
     pub(super) smr_faults: Tally<SmrFault>,
+    pub(super) path_mtu_faults: Tally<PathMtuFault>,
     pub(super) counts: Counts,
 }
 
@@ -66,23 +71,30 @@ impl Reachability {
             prober: config.probing.clone().map(Prober::new),
             banned: BTreeSet::new(),
             source_port: None,
+            path_mtu: (config.path_mtu == PathMtuName::Learn)
+                .then(|| PathMtu::new(path_mtu::Settings { rlocs: config.rlocs.clone() })),
             smr: Smr::new(smr::Settings::default()),
             features: Features::new(config, now),
             offered: config.rlocs.iter().copied().collect(),
             probe_faults: Tally::default(),
             smr_faults: Tally::default(),
+            path_mtu_faults: Tally::default(),
             counts: Counts::default(),
         }
     }
 
     /// What the publisher asks.
     pub(super) fn known<'a>(&'a self, underlay: &'a Underlay) -> Known<'a> {
-        let (prober, source_port) = (self.prober.as_ref(), self.source_port);
-        Known { underlay, prober, banned: &self.banned, features: &self.features, source_port }
+        let (prober, path_mtu, source_port) = (self.prober.as_ref(), self.path_mtu.as_ref(), self.source_port);
+        Known { underlay, prober, banned: &self.banned, features: &self.features, source_port, path_mtu }
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
-        [self.prober.as_ref().and_then(Prober::due), self.smr.due(), self.features.due()].into_iter().flatten().min()
+        let path_mtu = self.path_mtu.as_ref().and_then(PathMtu::due);
+        [self.prober.as_ref().and_then(Prober::due), path_mtu, self.smr.due(), self.features.due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -113,6 +125,9 @@ impl Driver<'_> {
         }
         if self.reachability.smr.due().is_some_and(|due| due <= now) {
             self.solicit(now, smr::Input::Wake);
+        }
+        if self.reachability.path_mtu.as_ref().and_then(PathMtu::due).is_some_and(|due| due <= now) {
+            self.measure(now, path_mtu::Input::Wake);
         }
         self.wake_features(now);
     }
@@ -245,7 +260,11 @@ impl Driver<'_> {
         let mut more = true;
         for _ in 0..ROUND {
             match self.sockets.hints[index].receive(&mut buffer) {
-                Ok(Some((source, locator))) if self.config.rlocs.contains(&source) => {
+                Ok(Some(Heard::TooBig(told))) => {
+                    let in_use = self.publisher.has_locator(told.destination);
+                    self.measure(now, path_mtu::Input::TooBig { told, in_use });
+                }
+                Ok(Some(Heard::Unreachable { source, locator })) if self.config.rlocs.contains(&source) => {
                     self.reachability.counts.icmp_hints += 1;
                     self.hint(now, locator);
                 }
@@ -258,6 +277,24 @@ impl Driver<'_> {
         }
         self.buffer = buffer;
         more
+    }
+
+    /// Steps what knows the MTUs of paths and does what it says.
+    fn measure(&mut self, now: Instant, input: path_mtu::Input) {
+        let Some(machine) = &mut self.reachability.path_mtu else { return };
+        let mut todo = Vec::new();
+        machine.step(now, input, &mut todo);
+        for output in todo {
+            match output {
+                path_mtu::Output::Changed(locator) => {
+                    let known = self.reachability.known(&self.kernel.underlay);
+                    let mtu = known.path_mtu.and_then(|learned| learned.mtu(locator));
+                    tracing::info!(%locator, mtu, "what the path to a locator carries; none: as much as its link");
+                    self.publisher.path_changed(locator, &known);
+                }
+                path_mtu::Output::Discard(fault) => self.reachability.path_mtu_faults.count(fault),
+            }
+        }
     }
 
     /// Looks which of our RLOCs packets can come to. Where that changed, our mappings say so in their R bits, and those that

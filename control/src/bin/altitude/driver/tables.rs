@@ -5,13 +5,14 @@ use std::{collections::BTreeSet, net::IpAddr, time::Instant};
 use altitude_control::{
     api::{MissReason, Table},
     map_cache,
+    path_mtu::PathMtu,
     prober::{self, Prober},
     publisher::{Path, Paths, Watch},
     resolver,
     underlay::{self, Progress, Underlay},
 };
 use altitude_dataplane::{
-    mapping::{Eid, EidPrefix, Locator, Nonce},
+    mapping::{Adjacency, Eid, EidPrefix, Locator, Nonce},
     port::xsk::Steering,
 };
 
@@ -25,6 +26,7 @@ pub(super) struct Known<'a> {
     pub(super) banned: &'a BTreeSet<IpAddr>,
     pub(super) features: &'a Features,
     pub(super) source_port: Option<u16>,
+    pub(super) path_mtu: Option<&'a PathMtu>,
 }
 
 impl Known<'_> {
@@ -37,7 +39,11 @@ impl Known<'_> {
 impl Paths for Known<'_> {
     fn path(&self, destination: IpAddr) -> Path {
         match (self.underlay.adjacency(destination), self.underlay.explain(destination)) {
-            (Some(adjacency), _) => Path::Ready(adjacency),
+            (Some(adjacency), _) => {
+                let learned = self.path_mtu.and_then(|learned| learned.mtu(destination));
+                let mtu = learned.map_or(adjacency.mtu, |mtu| mtu.min(adjacency.mtu));
+                Path::Ready(Adjacency { mtu, ..adjacency })
+            }
             (None, progress) if progress.is_waiting() => Path::Waiting,
             (None, _) => Path::Unreachable,
         }
@@ -73,6 +79,7 @@ impl Driver<'_> {
     pub(super) fn cache(&mut self, now: Instant, input: map_cache::Input) {
         let mut todo = Vec::new();
         let publisher = &self.publisher;
+        let input = self.nat_site.let_in(input);
         let ended = self.map_cache.step(now, input, &|eid| publisher.hits(eid).packets, &mut todo);
         let mut news = Vec::new();
         let mut watches = Vec::new();

@@ -276,11 +276,7 @@ impl Driver<'_> {
         add(&mut stats, &faults.security);
         add(&mut stats, &self.registration.faults);
         add(&mut stats, &faults.rib);
-        add(&mut stats, &self.reachability.probe_faults);
-        add(&mut stats, &self.reachability.smr_faults);
-        add(&mut stats, &self.reachability.features.version_faults);
-        add(&mut stats, &self.reachability.features.status_faults);
-        add(&mut stats, &self.reachability.features.nonce_faults);
+        self.add_reachability_faults(&mut stats);
         stats.extend(bgp::totals(self.rib.speaker.as_ref()));
         stats.extend([
             Stat::new("rib-undecoded", self.sockets.tables.iter().map(RouteTable::undecoded).sum()),
@@ -288,6 +284,16 @@ impl Driver<'_> {
             Stat::new("bgp-outbox-overflows", self.bgp.losses.overflows),
         ]);
         stats
+    }
+
+    fn add_reachability_faults(&self, stats: &mut Vec<Stat>) {
+        let reachability = &self.reachability;
+        add(stats, &reachability.probe_faults);
+        add(stats, &reachability.smr_faults);
+        add(stats, &reachability.path_mtu_faults);
+        add(stats, &reachability.features.version_faults);
+        add(stats, &reachability.features.status_faults);
+        add(stats, &reachability.features.nonce_faults);
     }
 
     /// What the workers counted on a port, then what the kernel says of its sockets and its steering program.

@@ -5,6 +5,7 @@ use std::{collections::HashMap, net::IpAddr};
 use altitude_control::{
     api::{LocatorStatus, ProbingStatus, Stat},
     map_cache::SetNumber,
+    path_mtu::PathMtu,
     prober::{Prober, Report, State},
     publisher::{Path, Paths},
     underlay::Progress,
@@ -70,7 +71,7 @@ impl Driver<'_> {
     }
 
     /// What probing and SMRs counted.
-    pub(super) fn reachability_stats(&self) -> [Stat; 8] {
+    pub(super) fn reachability_stats(&self) -> [Stat; 9] {
         let counts = &self.reachability.counts;
         [
             Stat::new("locators-probed", self.reachability.prober.as_ref().map_or(0, Prober::len) as u64),
@@ -79,6 +80,7 @@ impl Driver<'_> {
             Stat::new("rloc-probes-confirmed", counts.probes_confirmed),
             Stat::new("rloc-probes-answered", counts.probes_answered),
             Stat::new("icmp-hints", counts.icmp_hints),
+            Stat::new("path-mtus", self.reachability.path_mtu.as_ref().map_or(0, PathMtu::len) as u64),
             Stat::new("smrs-sent", counts.smrs_sent),
             Stat::new("smrs-received", counts.smrs_received),
         ]
