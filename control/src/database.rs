@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeMap, ops::Bound, time::Instant};
 
-use altitude_dataplane::mapping::{EidPrefix, InstanceId, Mapping};
+use altitude_dataplane::mapping::{EidPrefix, MapVersion, Mapping};
 
 use crate::api::{Asker, Origin};
 
@@ -112,40 +112,37 @@ impl Database {
         Difference { gone, ..Difference::default() }
     }
 
-    /// A client is gone, and its mappings with it; what the configuration says in their place is so again.
-    pub fn leave(&mut self, now: Instant, asker: Asker) -> Difference {
-        self.undo(now, |own| own.owner == Some(asker))
-    }
-
-    /// All that clients have put in or changed goes, of one instance or of all; what the configuration says in its place is so again.
-    /// What they have taken out stays out until the configuration is read again.
-    pub fn flush(&mut self, now: Instant, instance: Option<InstanceId>) -> Difference {
-        self.undo(now, |own| instance.is_none_or(|instance| own.mapping.eid.instance == instance))
-    }
-
-    /// Undoes these changes of clients.
-    fn undo(&mut self, now: Instant, which: impl Fn(&Own) -> bool) -> Difference {
+    /// Undoes what clients have made of at most `max` of these prefixes: what they put in goes, what they changed is again as the
+    /// configuration says. The latter comes first, as those who hold what was there until now have something to learn. What clients
+    /// have taken out stays out until the configuration is read again. For `versions` see [`follow`].
+    pub fn undo(&mut self, now: Instant, which: impl Fn(&Own) -> bool, max: usize, versions: bool) -> Difference {
+        let made = self.by_clients().filter(|own| which(own)).map(|own| own.mapping.eid);
+        let (again, gone): (Vec<EidPrefix>, Vec<EidPrefix>) = made.partition(|eid| self.written.contains_key(eid));
         let mut difference = Difference::default();
-        let made: Vec<EidPrefix> = self.by_clients().filter(|own| which(own)).map(|own| own.mapping.eid).collect();
-        for eid in made {
+        for eid in again.into_iter().chain(gone).take(max) {
+            let Some(before) = self.running.remove(&eid) else { continue };
             if let Some(mapping) = self.written.get(&eid) {
-                self.running.insert(eid, as_written(mapping, now));
+                let mapping = if versions { follow(mapping.clone(), &before.mapping) } else { mapping.clone() };
+                self.running.insert(eid, as_written(&mapping, now));
                 difference.changed.push(eid);
             } else {
-                self.running.remove(&eid);
                 difference.gone.push(eid);
             }
         }
         difference
     }
 
-    /// What it would be with this configuration: as that says, and beside it what clients put in.
+    /// What it would be with this configuration: as that says, and beside it what clients put in. For `versions` see [`follow`]: it
+    /// is about mappings of which the configuration says what it said before.
     #[must_use]
-    pub fn rewritten(&self, written: &[Mapping], now: Instant) -> Self {
+    pub fn rewritten(&self, written: &[Mapping], now: Instant, versions: bool) -> Self {
         let mut next = Self::new(written, now);
         for (eid, own) in &mut next.running {
             if let Some(before) = self.running.get(eid) {
                 own.since = before.since;
+                if versions && self.written.get(eid) == Some(&own.mapping) {
+                    own.mapping = follow(own.mapping.clone(), &before.mapping);
+                }
             }
         }
         for own in self.by_clients() {
@@ -180,10 +177,22 @@ impl Difference {
         self.changed.extend(other.changed);
     }
 
-    /// All prefixes that it is about.
+    /// All prefixes that it is about; first those of which peers hold what is wrong now, last those of which they need nothing.
     #[must_use]
     pub fn concerned(&self) -> Vec<EidPrefix> {
-        [&self.gone[..], &self.new, &self.changed].concat()
+        [&self.changed[..], &self.new, &self.gone].concat()
+    }
+}
+
+/// A mapping in the place of `before`, with the version that it must have where packets carry versions: the next one if its
+/// locators are others, else the one there is. With an older one packets of peers that know `before` would be dropped (RFC 9302
+/// §7.1). What peers knew no version of has its own.
+#[must_use]
+pub fn follow(mapping: Mapping, before: &Mapping) -> Mapping {
+    match MapVersion::new(before.version) {
+        Some(version) if mapping.locators != before.locators => Mapping { version: version.next().get(), ..mapping },
+        Some(version) => Mapping { version: version.get(), ..mapping },
+        None => mapping,
     }
 }
 
@@ -232,7 +241,7 @@ mod tests {
         assert_eq!(shown(&database), changed);
 
         // The same file once more: it holds, and what it says nothing of stays.
-        let again = database.rewritten(&written, now);
+        let again = database.rewritten(&written, now, false);
         assert_eq!(
             shown(&again),
             rows(&[
@@ -247,14 +256,14 @@ mod tests {
         assert!(difference.gone.is_empty());
 
         // A file that names what a client put in, and no more what a client changed: that stays the client's.
-        let other = database.rewritten(&[mapping("1.9.0.0/16", 12)], now);
+        let other = database.rewritten(&[mapping("1.9.0.0/16", 12)], now, false);
         assert_eq!(shown(&other), rows(&[("1.2.0.0/16", 11, true), ("1.9.0.0/16", 12, false)]));
         let difference = database.difference(&other);
         assert_eq!((difference.gone, difference.changed), (vec![eid("1.1.0.0/16")], vec![eid("1.9.0.0/16")]));
     }
 
     #[test]
-    fn a_flush_undoes_what_clients_made_and_nothing_else() {
+    fn what_clients_made_is_undone_and_nothing_else() {
         let now = Instant::now();
         let written = [mapping("1.1.0.0/16", 10), mapping("1.2.0.0/16", 10), mapping("1.3.0.0/16", 10)];
         let mut database = Database::new(&written, now);
@@ -262,15 +271,47 @@ mod tests {
         database.put(now, mapping("1.8.0.0/16", 11), false, None);
         database.put(now, mapping("1.9.0.0/16", 11), false, Some(Asker(1)));
         database.take(&eid("1.3.0.0/16"));
-        assert_eq!(database.flush(now, InstanceId::new(7)), Difference::default(), "nothing is of that instance");
-        let undone = database.flush(now, Some(InstanceId::DEFAULT));
-        assert_eq!(
-            (undone.gone, undone.changed),
-            (vec![eid("1.8.0.0/16"), eid("1.9.0.0/16")], vec![eid("1.2.0.0/16")])
-        );
-        assert!(undone.new.is_empty());
+        assert_eq!(database.undo(now, |_| false, 9, false), Difference::default());
+        // What is again as it is written comes before what goes, wherever it lies.
+        let first = database.undo(now, |_| true, 1, false);
+        assert_eq!((first.gone.len(), &first.changed[..]), (0, &[eid("1.2.0.0/16")][..]));
+        let one = |own: &Own| own.mapping.eid != eid("1.8.0.0/16");
+        let mut undone = database.undo(now, one, 9, false);
+        assert_eq!((&undone.gone[..], undone.new.len(), undone.changed.len()), (&[eid("1.9.0.0/16")][..], 0, 0));
+        undone.extend(first);
+        assert_eq!(undone.concerned(), [eid("1.2.0.0/16"), eid("1.9.0.0/16")]);
+        assert_eq!(database.undo(now, |_| true, 9, false).gone, [eid("1.8.0.0/16")]);
         assert_eq!(shown(&database), rows(&[("1.1.0.0/16", 10, false), ("1.2.0.0/16", 10, false)]));
-        assert_eq!(database.flush(now, None), Difference::default());
+        assert_eq!(database.undo(now, |_| true, 9, false), Difference::default());
+    }
+
+    #[test]
+    fn where_packets_carry_versions_none_comes_back_that_is_older_than_what_peers_know() {
+        let now = Instant::now();
+        let of_version = |version, last| Mapping { version, ..mapping("1.1.0.0/16", last) };
+        let written = [of_version(7, 10)];
+        let version = |database: &Database| {
+            let own = database.get(&eid("1.1.0.0/16")).unwrap();
+            (own.mapping.version, own.origin)
+        };
+        for (changed, versions, then) in [
+            (of_version(8, 11), true, 9),
+            (of_version(4095, 11), true, 1),
+            (of_version(8, 10), true, 8),
+            (of_version(0, 11), true, 7),
+            (of_version(8, 11), false, 7),
+        ] {
+            let mut database = Database::new(&written, now);
+            database.put(now, changed.clone(), false, None);
+            assert_eq!(version(&database.rewritten(&written, now, versions)), (then, Origin::Static), "{changed:?}");
+            database.undo(now, |_| true, 9, versions);
+            assert_eq!(version(&database), (then, Origin::Static), "{changed:?}");
+            // Nor with a configuration that says what it said; another one is the operator's word.
+            let again = database.rewritten(&written, now, versions);
+            assert_eq!((version(&again), again.difference(&database)), ((then, Origin::Static), Difference::default()));
+            let other = database.rewritten(&[of_version(5, 12)], now, versions);
+            assert_eq!(version(&other), (5, Origin::Static), "{changed:?}");
+        }
     }
 
     #[test]
@@ -284,13 +325,13 @@ mod tests {
         database.put(now, mapping("1.2.0.0/16", 11), false, Some(client));
         database.put(now, mapping("1.2.0.0/16", 12), false, None);
         assert!(database.owns_some(client) && !database.owns_some(Asker(3)));
-        let left = database.leave(now, client);
+        let left = database.undo(now, |own| own.owner == Some(client), 9, false);
         assert_eq!((left.gone, left.changed), (vec![eid("1.8.0.0/16")], vec![eid("1.1.0.0/16")]));
         assert_eq!(
             shown(&database),
             rows(&[("1.1.0.0/16", 10, false), ("1.2.0.0/16", 12, true), ("1.9.0.0/16", 11, true)])
         );
-        assert!(!database.owns_some(client) && database.leave(now, client) == Difference::default());
+        assert!(!database.owns_some(client) && database.owns_some(other));
     }
 
     #[test]
@@ -302,7 +343,7 @@ mod tests {
         database.put(later, mapping("1.2.0.0/16", 11), false, None);
         let since = |database: &Database| database.iter().map(|own| own.since).collect::<Vec<_>>();
         assert_eq!(since(&database), [now, later]);
-        let again = database.rewritten(&[mapping("1.1.0.0/16", 10)], later);
+        let again = database.rewritten(&[mapping("1.1.0.0/16", 10)], later, false);
         assert_eq!(since(&again), [now, later]);
         assert_eq!(again.iter_from(Bound::Excluded(eid("1.1.0.0/16"))).count(), 1);
     }

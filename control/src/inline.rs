@@ -151,7 +151,7 @@ impl Table {
     pub fn disown(&mut self, eid: &EidPrefix) -> bool {
         let there = self.own.remove(eid).is_some();
         if there {
-            self.publisher.disown(eid, &mut Vec::new());
+            self.publisher.disown(&[*eid], &mut Vec::new());
             self.end();
         }
         there

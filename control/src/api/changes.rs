@@ -4,9 +4,6 @@ use std::collections::{HashMap, VecDeque};
 
 use altitude_dataplane::mapping::EidPrefix;
 
-/// Changes remembered.
-const REMEMBERED: usize = 65_536;
-
 /// See the module's text.
 #[derive(Debug, Default)]
 pub struct Changes {
@@ -17,9 +14,12 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// How many are remembered.
+    pub const REMEMBERED: usize = 65_536;
+
     /// The entry of `eid` changed, which made this generation.
     pub fn note(&mut self, eid: EidPrefix, generation: u64) {
-        if self.order.len() >= REMEMBERED
+        if self.order.len() >= Self::REMEMBERED
             && let Some((oldest, forgotten)) = self.order.pop_front()
         {
             self.floor = oldest;
@@ -63,7 +63,7 @@ mod tests {
         changes.note(eid(1), 3);
         assert_eq!([0, 2, 3].map(|seen| changes.since(&eid(1), seen)), [true, true, false]);
         assert!(!changes.since(&eid(2), 2) && !changes.since(&eid(9), 2));
-        for number in 10..10 + REMEMBERED as u32 - 1 {
+        for number in 10..10 + Changes::REMEMBERED as u32 - 1 {
             changes.note(eid(number), u64::from(number));
         }
         // 1's first and 2's only change are forgotten, 1's second is not.
@@ -72,6 +72,6 @@ mod tests {
         );
         assert_eq!([2, 3].map(|seen| changes.since(&eid(1), seen)), [true, false]);
         assert_eq!([1, 2].map(|seen| changes.since(&eid(2), seen)), [true, false]);
-        assert!(changes.last.len() <= REMEMBERED && changes.order.len() <= REMEMBERED);
+        assert!(changes.last.len() <= Changes::REMEMBERED && changes.order.len() <= Changes::REMEMBERED);
     }
 }

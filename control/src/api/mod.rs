@@ -38,9 +38,11 @@
 //! prefix that the configuration names what that says; what clients put in beside it stays (origin 7), and goes when the router
 //! ends. What is EPHEMERAL goes with its connection; what the configuration says in its place is so again. Clients have at most
 //! 4096 of these (ENOSPC), and a change of one costs work for all: many go in batches. FLUSH of the database undoes what clients made of
-//! it: what they put in leaves, what they changed is as the configuration says, and each is told by an event of its own, DELETE or
-//! CHANGE; what they took out comes back with RELOAD alone. With ALL it is refused (EOPNOTSUPP): nobody empties it of what the
-//! configuration says.
+//! it: what they changed is as the configuration says, what they put in leaves, and each is told by an event of its own, CHANGE or
+//! DELETE, when it is its turn: 256 at a time, and so goes what is EPHEMERAL. Until then it is there; what is changed after FLUSH was
+//! asked for stays. What they took out comes back with RELOAD alone. With ALL it is refused (EOPNOTSUPP): nobody empties it of
+//! what the configuration says. Where map-versions are on, what is again as the configuration says has the version after the one
+//! that peers know if its locators are others, also after a RELOAD of what it said before.
 //!
 //! The generation in a reply grows with each change of a table. MUST_GEN is the generation of a reply in which the client saw
 //! the entry: EAGAIN if it has changed since, or if that can no longer be told, which takes 65,536 other changes.
@@ -60,7 +62,7 @@
 //! operation on the other. TRIAL in one of its messages has all of it verified and nothing done. Messages without ATOMIC that
 //! come in between are no part of it, and are done and answered at once.
 //!
-//! The reply to a trial has AHEAD: how many more entries that stay the table would have. Beside the TRIAL of another batch, which
+//! The reply to a trial has AHEAD: how many more entries the table would have that the next batches must not push out. Beside the TRIAL of another batch, which
 //! names other prefixes, it has that one's room reckoned as if this one were done. So many batches are tried before the first
 //! is done; others may change the table meanwhile, so each may be refused all the same.
 //!
@@ -91,7 +93,7 @@
 //! |---|---|---|
 //! | ADD, CHANGE | an entry | whoever did it: a Map-Reply, the operator, a client |
 //! | DELETE | TABLE, IID, EID | with the flag EXPIRED (0x80) if its time was over |
-//! | FLUSH | TABLE, \[IID\] | of the cache, when it begins, instead of a DELETE for each; an entry that has been told so and gets a new mapping comes with ADD; with ALL if static entries go too. Who flushes and follows by events sets ECHO-ME, to see where it began |
+//! | FLUSH | TABLE, \[IID\] | of the cache, when it begins, instead of a DELETE for each; an entry that has been told so and gets a new mapping comes with ADD, or after 65,536 other changes meanwhile with CHANGE: who keeps a copy takes both alike; with ALL if static entries go too. Who flushes and follows by events sets ECHO-ME, to see where it began |
 //! | MISS | TABLE, IID, EID, MISS_INFO, \[FROM\], \[PACKET\] | packets find no mapping (reason 1), or one that says to ask (3); or a mapping in use nears its end or is in doubt (2): to be answered by ADD or CHANGE |
 //! | REACH, BADREACH | RLOC, REACH_INFO | a locator is used again, or no more |
 //! | STALE | TABLE, IID, EID, STALE_INFO | where map-versions are on: a packet has shown that our copy of a mapping is old (1), which is asked for, or a peer's copy of a mapping of ours (2), which is sent an SMR |
@@ -163,7 +165,7 @@
 //! | 0x4070 | SUBSCRIPTION | u8 flags (1 ours, 2 ends unless something is registered, 4 of another xTR), u8 standing (0 asking, 1 live, 2 refused, 3 silent; 4 unconfirmed, 5 confirmed, 6 unacknowledged), u32 each: seconds in it, seconds left; u64 each: last nonce, Map-Notifies taken in or prefixes that wait; 16 octets of xTR-ID, u64 Site-ID; the IID, the EID and the ADDRESSes (Map-Server, or ITR-RLOCs) after it are its own |
 //! | 0x4080 | BINDING | u8 flags (1 verified), u16 each: translated port, the xTR's own port; u32 each: seconds since its first and its last Map-Register; u64 nonce of the last, 16 octets of xTR-ID, u64 Site-ID; three ADDRESSes after it are the translated one, our RLOC and the xTR's own, and each IID and EID after these is behind it |
 //! | 0x4071 | SUBSCRIPTIONS_AFTER | u8 which (1 ours, 2 another xTR's, 3 an unconfirmed one), 16 octets of xTR-ID, u64 Site-ID or place of an unconfirmed one, u32 IID, u8 prefix length, address: the last of a page, if there are more; in the next request it asks for what comes after |
-//! | 0x4081 | AHEAD | i32 entries that stay, more than there are: of a trial and its reply |
+//! | 0x4081 | AHEAD | i32 entries more than there are that no batch after it is to push out: of a trial and its reply |
 //! | 0x4082 | BINDINGS_AFTER | 16 octets of xTR-ID, u16 translated port, the xTR's own and its translated address: the last of a page, as SUBSCRIPTIONS_AFTER |
 //! | 0xc000 | TRIAL | nothing: of a batch |
 //!

@@ -116,7 +116,7 @@ pub trait Router {
         Err((0, Refused::Unsupported("no batch can be done here")))
     }
 
-    /// Says whether a batch could be carried out if the table had `ahead` more entries that stay, and does nothing; and
+    /// Says whether a batch could be carried out if the table had `ahead` more entries that it must not push out, and does nothing; and
     /// how many more it would have then.
     ///
     /// # Errors

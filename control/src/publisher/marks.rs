@@ -8,6 +8,7 @@ use altitude_dataplane::{
 };
 
 use super::{Paths, Publisher, Watch};
+use crate::prefix_map::PrefixMap;
 
 impl Publisher {
     /// Makes a prefix ours: packets from it are encapsulated, packets to it delivered.
@@ -30,12 +31,19 @@ impl Publisher {
         self.mark_hosts(|own| *own == eid, |host| eid.contains(host));
     }
 
-    /// A prefix is ours no more; nor are the hosts in it.
-    pub fn disown(&mut self, eid: &EidPrefix, todo: &mut Vec<Watch>) {
-        self.own.remove(eid);
-        self.unshown.remove(eid);
-        self.dirty |= self.writer.remove(eid);
-        let hosts: Vec<Eid> = self.hosts.keys().filter(|host| eid.contains(**host)).copied().collect();
+    /// These prefixes are ours no more; nor are the hosts in them.
+    pub fn disown(&mut self, eids: &[EidPrefix], todo: &mut Vec<Watch>) {
+        if eids.is_empty() {
+            return;
+        }
+        for eid in eids {
+            self.own.remove(eid);
+            self.unshown.remove(eid);
+            self.dirty |= self.writer.remove(eid);
+        }
+        // Once over all hosts, however many prefixes there are.
+        let gone: PrefixMap<()> = eids.iter().map(|eid| (*eid, ())).collect();
+        let hosts: Vec<Eid> = self.hosts.keys().filter(|host| gone.longest(**host).is_some()).copied().collect();
         for host in hosts {
             self.forget_host(host, todo);
         }

@@ -397,6 +397,24 @@ fn site_hosts_come_go_and_are_bounded() {
     assert_eq!(todo, [Watch::Stop(ip("1.1.1.1")), Watch::Stop(ip("1.1.1.2"))]);
 }
 
+#[test]
+fn prefixes_that_are_ours_no_more_take_their_hosts_with_them_and_no_others() {
+    let mut world = world();
+    for text in ["1.1.0.0/16", "1.2.0.0/16", "1.3.0.0/16"] {
+        world.publisher.own(eid(text), &mut Vec::new());
+    }
+    for (third, text) in [(2, "1.2.1.1"), (3, "1.3.1.1")] {
+        world.path(text, Path::Ready(adjacency(0)));
+        let host = Eid { instance: InstanceId::DEFAULT, address: IpAddr::from([1, third, 1, 1]) };
+        world.publisher.want_host(host, &world.known, &mut Vec::new());
+    }
+    let mut todo = Vec::new();
+    world.publisher.disown(&[eid("1.1.0.0/16"), eid("1.2.0.0/16")], &mut todo);
+    assert_eq!(todo, [Watch::Stop(ip("1.2.1.1"))]);
+    assert_eq!(world.meets("1.3.1.1"), Some(Met::Deliver(adjacency(0))));
+    assert_eq!([world.meets("1.1.1.1"), world.meets("1.2.1.1")], [None, None]);
+}
+
 /// PETR-1, PITR-7: where there are many ways out, each destination is asked for; what is an EID after all is forgotten.
 #[test]
 fn destinations_beyond_come_go_and_are_bounded() {

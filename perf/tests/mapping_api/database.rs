@@ -305,4 +305,19 @@ fn clients_put_in_as_many_mappings_of_our_own_as_may_be() {
     let there =
         [100, 399, 5000, 5299].map(|number| writer.find(Table::Database, &eid(&place(number))).unwrap().is_some());
     assert_eq!(there, [false, false, true, true]);
+
+    // They go in rounds: those of a client that leaves, and with a FLUSH the others.
+    let count = |writer: &mut Client| writer.dump(Table::Database).unwrap().len() as u32;
+    fs::write(&file, lines("del", 5000..5300, "")).unwrap();
+    altitude(&["map", "apply", &path], &router).unwrap();
+    let mut guest = connect(&router);
+    let ephemeral = |number| Operation::Add(Offer { ephemeral: true, ..own(&place(number)) });
+    for from in [5000, 5150] {
+        guest.perform_all(&(from..from + 150).map(ephemeral).collect::<Vec<_>>()).unwrap();
+    }
+    assert_eq!(count(&mut writer), MAX + 1);
+    drop(guest);
+    wait_until("what was the guest's goes", LIMIT, || Ok((count(&mut writer) == MAX + 1 - 300).then_some(()))).unwrap();
+    assert_eq!(altitude(&["map", "flush", "--database"], &router).unwrap(), format!("undid {} changes\n", MAX - 300));
+    assert_eq!(count(&mut writer), 1);
 }

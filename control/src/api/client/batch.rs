@@ -26,8 +26,8 @@ impl Client {
     }
 
     /// Asks whether all of these could be done now, and does nothing. `ahead` is 0; or, to try several batches one after the
-    /// other that are about different prefixes, what this returned for the one before: how many more entries that stay the
-    /// table would have, so that there is found to be room for all of them.
+    /// other that are about different prefixes, what this returned for the one before: how many more entries the table
+    /// would have that this must not push out, so that there is found to be room for all of them.
     ///
     /// # Errors
     /// As of [`perform_all`](Self::perform_all).

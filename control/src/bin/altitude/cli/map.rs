@@ -43,9 +43,11 @@ pub(crate) enum MapCommand {
     ///
     /// Up to 256 changes are made at once. More of them are made in batches of up to 256, in the file's order, but all lines about
     /// one EID-prefix together where the last of them stands. All batches are verified before the first is made; each is made
-    /// whole or not at all. Between two of them packets are forwarded and others may change the table: should a batch fail for that,
-    /// those before it stay made, and the error says which lines were made and which were not. A file for several steps that each
-    /// must be made at once, such as cutting up a prefix, has at most 256 lines, or is several files.
+    /// whole or not at all. Between two of them packets are forwarded and others may change the table; and in a map-cache that is
+    /// nearly full, what the file puts in pushes out what was learned, which its later lines may be about, and what it puts in for a
+    /// time (--ttl) may be pushed out like that. Should a batch fail for any of this, those before it stay made, and the error says
+    /// which lines were made and which were not. A file for several steps that each must be made at once, such as cutting up a
+    /// prefix, has at most 256 lines, or is several files. --since is for the first 32,768 changes of a file.
     Apply {
         /// The file; - is standard input.
         file: PathBuf,
@@ -66,8 +68,9 @@ pub(crate) enum MapCommand {
     },
     /// Empty the map-cache, but for static mappings; or undo what `altitude map` and programs made of the router's own mappings.
     Flush {
-        /// Of the router's own mappings instead: those that were put in go at once, with their hosts, and those of the configuration that
-        /// were changed are again as it says. What was taken out comes back with `altitude reload`.
+        /// Of the router's own mappings instead: those of the configuration that were changed are again as it says, and those that were
+        /// put in go, with their hosts. With map-versioning what is again as it was has a later Map-Version, so that peers hear of it.
+        /// What was taken out comes back with `altitude reload`.
         #[arg(long, conflicts_with = "all")]
         database: bool,
 

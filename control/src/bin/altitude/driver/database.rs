@@ -6,17 +6,19 @@
 use std::{collections::BTreeSet, net::IpAddr, time::Instant};
 
 use altitude_control::{
-    api::{Asker, Batch, Done, Entry, Failed, Offer, Origin, Refused, Table, View},
+    api::{Asker, BATCH_MAX, Batch, Done, Entry, Failed, Offer, Origin, Refused, Table, View},
     config::{TTL_MINUTES, change::Changes},
-    database::Difference,
+    database::{Difference, Own, follow},
 };
-use altitude_dataplane::mapping::{EidPrefix, InstanceId, MapVersion, Mapping, Ttl, sort_locators};
+use altitude_dataplane::mapping::{EidPrefix, InstanceId, Mapping, Ttl, sort_locators};
 
 use super::{Driver, news::Turn, operations::less};
 use crate::run::OWN_PREFIXES_MAX;
 
 /// Mappings that clients may have put in or changed at one time. A change of one costs work for all.
 const BY_CLIENTS_MAX: usize = 4096;
+/// Mappings of clients that one round undoes: as much work as a batch.
+const UNDONE: usize = BATCH_MAX;
 const FULL: Refused =
     Refused::Full("clients have put in as many mappings of our own as may be: write them in the file");
 
@@ -30,8 +32,7 @@ fn ours(offer: &Offer, before: Option<&Mapping>, rlocs: &[IpAddr], versions: boo
     }
     sort_locators(&mut mapping.locators);
     if let Some(before) = before.filter(|_| versions && mapping.version == 0) {
-        let next = || MapVersion::new(before.version).map_or(0, |version| version.next().get());
-        mapping.version = if before.locators == mapping.locators { before.version } else { next() };
+        mapping = follow(mapping, before);
     }
     mapping
 }
@@ -143,28 +144,40 @@ impl Driver<'_> {
         (self.news.cause, self.news.about) = (None, None);
     }
 
-    /// What a client that has left had put in for as long as it stays goes.
-    pub(super) fn own_left(&mut self, now: Instant, asker: Asker) {
-        if self.own.owns_some(asker) {
-            let difference = self.own.leave(now, asker);
+    /// Undoes the next of what goes with a client that has left; true if there is more.
+    pub(super) fn own_left(&mut self, now: Instant, asker: Asker) -> bool {
+        let versions = self.config.features.versions;
+        let difference = self.own.undo(now, |own| own.owner == Some(asker), UNDONE, versions);
+        if difference != Difference::default() {
             self.own_changed(now, difference);
         }
+        self.own.owns_some(asker)
     }
 
-    /// Takes out what clients have made, of one instance or of all. Each entry is told by itself: some leave, and some are again as
-    /// the configuration says.
-    pub(super) fn flush_own(&mut self, now: Instant, instance: Option<InstanceId>, all: bool) -> Result<Done, Refused> {
-        if all {
-            return Err(Refused::Unsupported(
-                "the database is not emptied of what the configuration says: without ALL what clients made goes",
-            ));
-        }
-        let difference = self.own.flush(now, instance);
-        let count = difference.concerned().len() as u64;
+    /// Undoes the next of what clients had made of one instance, or of all, when the generation was `since`; returns how many, and
+    /// whether there is more. Each entry is told by itself: some leave, and some are again as the configuration says.
+    pub(super) fn flush_own(
+        &mut self,
+        now: Instant,
+        asker: Asker,
+        (instance, since): (Option<InstanceId>, u64),
+    ) -> (usize, bool) {
+        let versions = self.config.features.versions;
+        let changes = &self.operations.changes;
+        let goes = |own: &Own| {
+            let eid = &own.mapping.eid;
+            instance.is_none_or(|instance| eid.instance == instance) && !changes.surely_since(eid, since)
+        };
+        let difference = self.own.undo(now, goes, UNDONE, versions);
+        let mut undone = difference.concerned();
+        let count = undone.len();
         if count > 0 {
+            undone.sort_unstable();
+            (self.news.cause, self.news.about) = (Some(asker), Some(undone));
             self.own_changed(now, difference);
+            (self.news.cause, self.news.about) = (None, None);
         }
-        Ok(Done { entry: None, count })
+        (count, count == UNDONE)
     }
 
     /// Takes up a change of our own mappings that was made.

@@ -11,7 +11,6 @@ use std::{
 
 use altitude_control::{
     api::{Asker, Event, Method, MissDetail, MissReason, Misses, PROBE_STATES, Table, View},
-    map_cache,
     os::api_socket::Connection,
     prober,
     underlay::Progress,
@@ -39,6 +38,13 @@ pub(super) struct News {
     packets: Packets,
     waiting: Vec<(Option<Asker>, Event)>,
     misses: Misses,
+}
+
+impl News {
+    /// Whether the operation that is being carried out names the entry.
+    pub(super) fn names(&self, eid: &EidPrefix) -> bool {
+        self.about.as_ref().is_some_and(|about| about.binary_search(eid).is_ok())
+    }
 }
 
 /// Packets whose misses are being taken, by what they wanted. A packet comes before its miss, so it stays for one round more.
@@ -88,23 +94,12 @@ pub(super) enum Turn {
 impl Driver<'_> {
     /// An entry of a table came, changed or left.
     pub(super) fn turned(&mut self, table: Table, eid: EidPrefix, turn: Turn) {
-        let cached = self.map_cache.get(&eid).filter(|_| table == Table::Cache);
-        let turn = cached.map_or(turn, |cached| self.operations.seen(&eid, cached.origin, turn));
         self.generation += 1;
-        // Of what is gone nobody asks whether it has changed: a FLUSH does not push out what others want to know.
-        if !(self.news.muted && matches!(turn, Turn::Left { .. })) {
-            self.operations.changes.note(eid, self.generation);
-        }
-        // A client may have put another in its place in the same step.
-        let is_api = |cached: map_cache::Cached<'_>| cached.origin == map_cache::Origin::Api;
-        let left = table == Table::Cache && matches!(turn, Turn::Left { .. });
-        if left && !self.map_cache.get(&eid).is_some_and(is_api) {
-            self.operations.disown(&eid);
-        }
-        let about = self.news.about.as_ref();
+        let origin = || self.map_cache.get(&eid).map(|cached| cached.origin);
+        let turn = self.operations.note((table, eid, turn), self.generation, &self.news, origin);
         // What ends by its time, or gives way to another, is nobody's doing.
-        let by_itself = matches!(turn, Turn::Left { expired: true })
-            || about.is_some_and(|about| about.binary_search(&eid).is_err());
+        let by_itself =
+            matches!(turn, Turn::Left { expired: true }) || (self.news.about.is_some() && !self.news.names(&eid));
         if self.news.listeners == 0 || (self.news.muted && !by_itself) {
             return;
         }

@@ -36,6 +36,8 @@ pub(super) struct Operations {
     pub(super) flushes: VecDeque<Flush>,
     /// Clients that have left entries behind.
     pub(super) leavers: VecDeque<Asker>,
+    /// The same of mappings of ours.
+    pub(super) own_leavers: VecDeque<Asker>,
     pub(super) overtaken: Overtaken,
     pub(super) done: u64,
     pub(super) refused: u64,
@@ -97,7 +99,7 @@ impl Router for Driver<'_> {
             Operation::Delete { table, eid, unless_after } => {
                 self.delete(now, table, &eid, unless_after).map(Outcome::Done)
             }
-            Operation::Flush { table, instance, all } => self.flush(now, asker, table, (instance, all)),
+            Operation::Flush { table, instance, all } => self.flush(asker, table, (instance, all)),
             Operation::Reload => {
                 let reloaded = self.reload(now);
                 reloaded.map(|count| Done { entry: None, count: count as u64 }.into()).map_err(Refused::Invalid)
@@ -270,18 +272,13 @@ impl Driver<'_> {
         places.get(room).map_or(Ok(()), |&first| Err((first, FULL)))
     }
 
-    /// How many more entries that stay a table has after a batch. One that leaves by itself takes room from nobody.
+    /// How many more entries a table would have after a batch that others of the same file must not push out.
     fn stays_more(&self, batch: &Batch) -> i32 {
-        let named = batch.named();
-        let (before, after) = match batch.table() {
-            Table::Cache => {
-                let stays = |eid: &&EidPrefix| self.map_cache.get(eid).is_some_and(|cached| cached.expires.is_none());
-                let puts = batch.puts().filter(|(_, offer)| offer.life.is_none());
-                (named.iter().filter(stays).count(), puts.count())
-            }
-            Table::Database => (named.iter().filter(|eid| self.is_by_client(eid)).count(), batch.puts().count()),
+        let stays = |eid: &EidPrefix| match batch.table() {
+            Table::Cache => self.map_cache.get(eid).is_some_and(|cached| cached.expires.is_none()),
+            Table::Database => self.is_by_client(eid),
         };
-        after as i32 - before as i32
+        stays_more(batch, stays)
     }
 
     /// Does all of a batch that can be done, in one step of the map-cache.
@@ -301,6 +298,12 @@ impl Driver<'_> {
         self.cache(now, map_cache::Input::Batch(puts, batch.removes()));
         (self.news.cause, self.news.about) = (None, None);
     }
+}
+
+/// How many more entries there are after a batch that no other may push out: all that it puts in, also for a time, but for those
+/// that `stays` says were there.
+fn stays_more(batch: &Batch, stays: impl Fn(&EidPrefix) -> bool) -> i32 {
+    batch.puts().count() as i32 - batch.named().iter().filter(|eid| stays(eid)).count() as i32
 }
 
 /// Room with `ahead` more entries than there are.
@@ -339,5 +342,58 @@ impl Checks for Driver<'_> {
             return Err(Refused::Missing(format!("no entry for exactly {eid}")));
         }
         self.not_since(eid, unless_after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use altitude_dataplane::mapping::{Action, Mapping, Ttl};
+
+    use super::*;
+
+    /// A table that has all prefixes of even numbers.
+    struct Even;
+
+    impl Checks for Even {
+        fn holds(&self, _table: Table, eid: &EidPrefix) -> bool {
+            (0..4).any(|number| *eid == self::eid(2 * number))
+        }
+
+        fn acceptable(&self, _offer: &Offer) -> Result<(), Refused> {
+            Ok(())
+        }
+
+        fn unchanged(&self, _table: Table, _eid: &EidPrefix, _unless_after: Option<u64>) -> Result<(), Refused> {
+            Ok(())
+        }
+    }
+
+    fn eid(number: u8) -> EidPrefix {
+        let prefix = Prefix::new([10, number, 0, 0].into(), 16).unwrap();
+        EidPrefix { instance: InstanceId::DEFAULT, prefix }
+    }
+
+    #[test]
+    fn what_a_batch_puts_in_for_a_time_counts_as_what_no_other_may_push_out() {
+        let offer = |number, life: Option<u64>| {
+            let mapping = Mapping::negative(eid(number), Ttl::ReceiverDecides, Action::NoAction);
+            let life = life.map(Duration::from_secs);
+            Offer { table: Table::Cache, mapping, life, ephemeral: false, foreign: false }
+        };
+        let add = |number, life| Operation::Add(offer(number, life));
+        let change = |number, life| Operation::Change { offer: offer(number, life), unless_after: None };
+        let delete = |number| Operation::Delete { table: Table::Cache, eid: eid(number), unless_after: None };
+        // Of those that are there, 0 and 2 stay.
+        let more = |operations: Vec<Operation>| {
+            let batch = Batch::verify(operations, &Even).unwrap();
+            stays_more(&batch, |named| [eid(0), eid(2)].contains(named))
+        };
+        assert_eq!(more(vec![add(1, None), add(3, Some(60))]), 2);
+        assert_eq!(more(vec![change(0, None), change(2, Some(60)), change(4, Some(60)), change(6, None)]), 2);
+        assert_eq!(more(vec![delete(0), delete(4)]), -1);
+        assert_eq!(more(vec![delete(0), delete(2), add(0, None)]), -1);
+        assert_eq!(more(vec![add(1, None), delete(1)]), 0);
     }
 }

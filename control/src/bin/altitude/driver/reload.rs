@@ -82,7 +82,7 @@ impl Driver<'_> {
         })?;
         let fixed = new.routes.iter().map(|route| (route.eid, route.hop)).collect();
         let fixed = StaticRib::new(fixed).map_err(|error| error.to_string())?;
-        let own = self.own.rewritten(&new.database, now);
+        let own = self.own.rewritten(&new.database, now, new.features.versions);
         stands_beside(&own, &new)?;
         let changes = with_clients(changes, (self.config, &self.own), (&new, &own));
         (self.own, self.config) = (own, self.source.loaded.alloc(new));
@@ -154,9 +154,7 @@ impl Driver<'_> {
         for eid in prefixes_new {
             self.publisher.own(*eid, &mut watches);
         }
-        for eid in prefixes_gone {
-            self.publisher.disown(eid, &mut watches);
-        }
+        self.publisher.disown(prefixes_gone, &mut watches);
         self.watch(now, watches);
         let own = self.own.eids();
         self.resolver.set_database(&own);

@@ -3,8 +3,10 @@
 //!
 //! FLUSH is told when it begins, and holds from then on for clients: what it has still to take out is shown to nobody, and ADD
 //! puts another in its place. What surely came or changed since stays; what a Map-Reply merely confirmed did not. What only may
-//! have changed, because so many changes are not remembered, is shown, goes, and is told. The table's order has less-specifics first, so that no packet takes the way of one
-//! whose more-specific has left.
+//! have changed, because so many changes are not remembered, is shown, goes, and is told. The table's order has less-specifics
+//! first, so that no packet takes the way of one whose more-specific has left.
+//!
+//! FLUSH of the database, and the leave of a client with mappings of ours, are told of each mapping when it is undone.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +21,12 @@ use altitude_control::{
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
 use mio::Token;
 
-use super::{Driver, nat_site::NatSite, news::Turn, operations::Operations};
+use super::{
+    Driver,
+    nat_site::NatSite,
+    news::{News, Turn},
+    operations::Operations,
+};
 
 /// Entries that one round looks at: with a million of them in the table it takes about a millisecond.
 const SLICE: usize = 512;
@@ -29,6 +36,7 @@ const FLUSHES_MAX: usize = 32;
 /// A FLUSH, as far as it got.
 pub(super) struct Flush {
     asker: Asker,
+    table: Table,
     instance: Option<InstanceId>,
     /// Static entries too.
     all: bool,
@@ -48,7 +56,7 @@ impl Flush {
 
     /// Whether it has told that this entry is gone, and has still to take it out.
     fn condemns(&self, eid: &EidPrefix, origin: map_cache::Origin, changes: &Changes) -> bool {
-        let ahead = (self.start, Bound::Unbounded).contains(eid);
+        let ahead = self.table == Table::Cache && (self.start, Bound::Unbounded).contains(eid);
         ahead && self.means(eid, origin) && !changes.since(eid, self.since)
     }
 }
@@ -61,11 +69,34 @@ impl Operations {
 
     /// What becomes of an entry of the map-cache, for who was told that a FLUSH took it out: to him one that says something else
     /// has come. To be asked before the change is noted, after which the FLUSH spares it.
-    pub(super) fn seen(&self, eid: &EidPrefix, origin: map_cache::Origin, turn: Turn) -> Turn {
+    fn seen(&self, eid: &EidPrefix, turn: Turn, origin: impl Fn() -> Option<map_cache::Origin>) -> Turn {
+        let condemned = || origin().is_some_and(|origin| self.condemn(eid, origin));
         match turn {
-            Turn::Changed if self.condemn(eid, origin) => Turn::Came,
+            Turn::Changed if !self.flushes.is_empty() && condemned() => Turn::Came,
             other => other,
         }
+    }
+
+    /// An entry turned, which made this generation; returns what that is to who listens. What a client names was not condemned,
+    /// or taken out before. `origin` is that of an entry of the map-cache, as it is now.
+    pub(super) fn note(
+        &mut self,
+        (table, eid, turn): (Table, EidPrefix, Turn),
+        generation: u64,
+        news: &News,
+        origin: impl Fn() -> Option<map_cache::Origin>,
+    ) -> Turn {
+        let shown = if table == Table::Database || news.names(&eid) { turn } else { self.seen(&eid, turn, &origin) };
+        let left = matches!(turn, Turn::Left { .. });
+        // Of what is gone nobody asks whether it has changed: a FLUSH does not push out what others want to know.
+        if !(news.muted && left) {
+            self.changes.note(eid, generation);
+        }
+        // A client may have put another in its place in the same step.
+        if left && table == Table::Cache && origin() != Some(map_cache::Origin::Api) {
+            self.disown(&eid);
+        }
+        shown
     }
 }
 
@@ -170,13 +201,14 @@ impl Driver<'_> {
 
     pub(super) fn flush(
         &mut self,
-        now: Instant,
         asker: Asker,
         table: Table,
         (instance, all): (Option<InstanceId>, bool),
     ) -> Result<Outcome, Refused> {
-        if table == Table::Database {
-            return self.flush_own(now, instance, all).map(Outcome::Done);
+        if table == Table::Database && all {
+            return Err(Refused::Unsupported(
+                "the database is not emptied of what the configuration says: without ALL what clients made goes",
+            ));
         }
         if self.operations.flushes.len() >= FLUSHES_MAX {
             return Err(Refused::Full("as many FLUSHes go on as may: ask again when one has ended"));
@@ -184,9 +216,11 @@ impl Driver<'_> {
         let first = Prefix::new([0; 4].into(), 0).expect("a length of 0 suits every family");
         let start =
             instance.map_or(Bound::Unbounded, |instance| Bound::Included(EidPrefix { instance, prefix: first }));
-        self.tell(Event::Flushed { table, instance, all });
+        if table == Table::Cache {
+            self.tell(Event::Flushed { table, instance, all });
+        }
         let since = self.generation;
-        self.operations.flushes.push_back(Flush { asker, instance, all, start, since, count: 0 });
+        self.operations.flushes.push_back(Flush { asker, table, instance, all, start, since, count: 0 });
         Ok(Outcome::Later)
     }
 
@@ -200,9 +234,11 @@ impl Driver<'_> {
         let Operations { flushes, changes, .. } = &mut self.operations;
         if let Some(flush) = flushes.iter_mut().find(|flush| flush.condemns(eid, origin, changes)) {
             flush.count += 1;
+            // Who does this is about another entry or about this one; what else ends meanwhile is told.
+            let about = self.news.about.replace(vec![*eid]);
             self.news.muted = true;
             self.cache(now, map_cache::Input::Remove(*eid));
-            self.news.muted = false;
+            (self.news.muted, self.news.about) = (false, about);
         }
     }
 
@@ -210,7 +246,9 @@ impl Driver<'_> {
     pub(super) fn client_left(&mut self, token: Token) {
         self.watcher_left(token);
         let asker = Asker(token.0 as u64);
-        self.own_left(Instant::now(), asker);
+        if self.own.owns_some(asker) && self.own_left(Instant::now(), asker) {
+            self.operations.own_leavers.push_back(asker);
+        }
         if self.operations.owns_some(asker) {
             self.operations.leavers.push_back(asker);
         }
@@ -223,15 +261,37 @@ impl Driver<'_> {
         {
             self.operations.flushes.push_front(unfinished);
         }
+        if let Some(asker) = self.operations.own_leavers.pop_front()
+            && self.own_left(now, asker)
+        {
+            self.operations.own_leavers.push_front(asker);
+        }
         self.sweep_owned(now);
         self.sweep_overtaken(now);
         self.sweep_bypass(now);
-        let Operations { flushes, leavers, overtaken, .. } = &self.operations;
-        let goes_on = !leavers.is_empty() || !overtaken.left.is_empty() || self.nat_site.bypass.start.is_some();
-        !flushes.is_empty() || goes_on
+        let Operations { flushes, leavers, own_leavers, overtaken, .. } = &self.operations;
+        let leaving = !leavers.is_empty() || !own_leavers.is_empty();
+        !flushes.is_empty() || leaving || !overtaken.left.is_empty() || self.nat_site.bypass.start.is_some()
     }
 
     fn sweep_flush(&mut self, now: Instant, mut flush: Flush) -> Option<Flush> {
+        let more = match flush.table {
+            Table::Cache => self.flush_slice(now, &mut flush),
+            Table::Database => {
+                let (undone, more) = self.flush_own(now, flush.asker, (flush.instance, flush.since));
+                flush.count += undone as u64;
+                more
+            }
+        };
+        if more {
+            return Some(flush);
+        }
+        self.conclude(flush.asker, &Ok(Done { entry: None, count: flush.count }));
+        None
+    }
+
+    /// Takes out the next slice of the map-cache; true if there is more.
+    fn flush_slice(&mut self, now: Instant, flush: &mut Flush) -> bool {
         let changes = &self.operations.changes;
         let goes = |cached: &map_cache::Cached<'_>| {
             flush.means(&cached.eid, cached.origin) && !changes.surely_since(&cached.eid, flush.since)
@@ -245,19 +305,15 @@ impl Driver<'_> {
         flush.count += (told.len() + untold.len()) as u64;
         for (list, muted) in [(told, false), (untold, true)] {
             (self.news.cause, self.news.muted) = (Some(flush.asker), muted);
+            // What else comes or ends in the same step is nobody's doing, and told.
+            self.news.about = Some(list.clone());
             self.take_out(now, list);
         }
-        (self.news.muted, self.news.cause) = (false, None);
-        match slice.last() {
-            Some((last, _)) if slice.len() == SLICE => {
-                flush.start = Bound::Excluded(*last);
-                Some(flush)
-            }
-            _ => {
-                self.conclude(flush.asker, &Ok(Done { entry: None, count: flush.count }));
-                None
-            }
+        (self.news.muted, self.news.cause, self.news.about) = (false, None, None);
+        if let Some((last, _)) = slice.last() {
+            flush.start = Bound::Excluded(*last);
         }
+        slice.len() == SLICE
     }
 
     /// Takes out what clients have left behind, as much as a slice has.
@@ -313,6 +369,7 @@ mod tests {
         changes.note(eid(0, "3.0.0.0/16"), 11);
         let flush = |instance: Option<u32>, all| Flush {
             asker: Asker(1),
+            table: Table::Cache,
             instance: instance.map(|number| InstanceId::new(number).unwrap()),
             all,
             start: Bound::Excluded(eid(0, "1.0.0.0/16")),
@@ -338,26 +395,46 @@ mod tests {
 
     #[test]
     fn who_was_told_of_a_flush_hears_of_a_condemned_entry_that_changes_as_one_that_comes() {
-        use map_cache::Origin::{Reply, Static};
+        use map_cache::Origin::{Api, Reply, Static};
         let (wanted, other) = (eid(0, "2.0.0.0/16"), eid(0, "1.0.0.0/16"));
-        let mut operations = Operations::default();
         let left = Turn::Left { expired: true };
-        assert_eq!(operations.seen(&wanted, Reply, Turn::Changed), Turn::Changed, "there is no FLUSH");
-        let start = Bound::Excluded(other);
-        let flush = Flush { asker: Asker(1), instance: None, all: false, start, since: 10, count: 0 };
-        operations.flushes.push_back(flush);
-        for (eid, origin, turn, seen) in [
-            (wanted, Reply, Turn::Changed, Turn::Came),
-            (wanted, Reply, Turn::Came, Turn::Came),
-            (wanted, Reply, left, left),
-            (wanted, Static, Turn::Changed, Turn::Changed),
+        let about = |eid| {
+            let mut news = News::default();
+            news.about = Some(vec![eid]);
+            news
+        };
+        let flushing = |table| {
+            let start = Bound::Excluded(other);
+            let flush = Flush { asker: Asker(1), table, instance: None, all: false, start, since: 10, count: 0 };
+            let mut operations = Operations::default();
+            operations.flushes.push_back(flush);
+            operations
+        };
+        let (cache, database) = (Table::Cache, Table::Database);
+        for (flushed, news, turned, origin, shown) in [
+            (cache, News::default(), (cache, wanted, Turn::Changed), Some(Reply), Turn::Came),
+            (cache, News::default(), (cache, wanted, Turn::Came), Some(Reply), Turn::Came),
+            (cache, News::default(), (cache, wanted, left), None, left),
+            (cache, News::default(), (cache, wanted, Turn::Changed), Some(Static), Turn::Changed),
             // Where it has been already.
-            (other, Reply, Turn::Changed, Turn::Changed),
+            (cache, News::default(), (cache, other, Turn::Changed), Some(Reply), Turn::Changed),
+            // A static one, which stays, until a client changed it.
+            (cache, about(wanted), (cache, wanted, Turn::Changed), Some(Api), Turn::Changed),
+            (cache, about(other), (cache, wanted, Turn::Changed), Some(Reply), Turn::Came),
+            // The other table.
+            (cache, News::default(), (database, wanted, Turn::Changed), Some(Reply), Turn::Changed),
+            (database, News::default(), (cache, wanted, Turn::Changed), Some(Reply), Turn::Changed),
         ] {
-            assert_eq!(operations.seen(&eid, origin, turn), seen, "{eid} {origin:?} {turn:?}");
+            let mut operations = flushing(flushed);
+            assert_eq!(operations.note(turned, 11, &news, || origin), shown, "{flushed:?} {turned:?} {origin:?}");
+            assert!(operations.changes.surely_since(&turned.1, 10), "{turned:?}");
+            // It was told, and the FLUSH spares it from now on.
+            let again = operations.note((turned.0, turned.1, Turn::Changed), 12, &News::default(), || origin);
+            assert_eq!(again, Turn::Changed, "{turned:?}");
         }
-        operations.changes.note(wanted, 11);
-        assert_eq!(operations.seen(&wanted, Reply, Turn::Changed), Turn::Changed, "it was told already");
+        let none = || -> Option<map_cache::Origin> { panic!("without a FLUSH nobody asks") };
+        let turned = (cache, wanted, Turn::Changed);
+        assert_eq!(Operations::default().note(turned, 11, &News::default(), none), Turn::Changed);
     }
 
     /// One prefix of ours that holds many entries, and many that hold none, are looked at in slices alike.

@@ -6,10 +6,11 @@ use std::{
     fs,
     io::{self, Read},
     path::Path,
+    slice,
 };
 
 use altitude_control::api::{
-    BATCH_MAX, Operation, Table,
+    BATCH_MAX, Changes, Operation, Table,
     client::{Client, ClientError},
 };
 use altitude_dataplane::mapping::EidPrefix;
@@ -43,6 +44,10 @@ struct Group {
     /// and what these say.
     operations: Vec<Operation>,
 }
+
+/// Changes that may be made before one that must know of the latest of its entry: each may push another entry out, and both are
+/// changes that the router remembers.
+const BEFORE_SINCE_MAX: usize = Changes::REMEMBERED / 2;
 
 /// Where and why a file was not done.
 type Wrong = (usize, String);
@@ -92,7 +97,26 @@ fn groups(changes: Vec<(usize, Operation)>) -> Result<Vec<Group>, Wrong> {
             groups.push(of_eid);
         }
     }
-    Ok(groups)
+    sure(&groups).map(|()| groups)
+}
+
+/// Whether the router can still tell, when its batch comes, that an entry has not changed since the generation that a line names.
+fn sure(groups: &[Group]) -> Result<(), Wrong> {
+    let mut before = 0;
+    for group in groups {
+        let asks = |operation: &Operation| match operation {
+            Operation::Change { unless_after, .. } | Operation::Delete { unless_after, .. } => unless_after.is_some(),
+            _ => false,
+        };
+        if before > BEFORE_SINCE_MAX
+            && let Some(at) = group.operations.iter().position(asks)
+        {
+            let why = format!("--since is for the first {BEFORE_SINCE_MAX} changes of a file: put this line before");
+            return Err((group.lines[at], why));
+        }
+        before += group.lines.len();
+    }
+    Ok(())
 }
 
 /// What a file had done.
@@ -124,7 +148,7 @@ pub(super) fn apply(api: &Path, file: &Path, trial: bool, json: bool) -> Result<
         }
     }
     let made = if trial {
-        Made { generation: client.generation(), changes: count(&groups), batches: groups.len() }
+        Made { generation: client.generation(), changes: count(&groups), batches: batches(&groups) }
     } else {
         make(&mut client, &groups).map_err(|(made, error)| unmade(&named, &groups, made, error))?
     };
@@ -138,13 +162,18 @@ fn make(client: &mut Client, groups: &[Group]) -> Result<Made, (usize, ClientErr
         let performed = client.perform_all(&group.operations).map_err(|error| (made.batches, error))?;
         made.generation = performed.generation;
         made.changes += group.lines.len();
-        made.batches += 1;
+        made.batches += batches(slice::from_ref(group));
     }
     Ok(made)
 }
 
 fn count(groups: &[Group]) -> usize {
     groups.iter().map(|group| group.lines.len()).sum()
+}
+
+/// How many have changes; a file without any is asked about all the same, so that its errors and the generation are told.
+fn batches(groups: &[Group]) -> usize {
+    groups.iter().filter(|group| !group.lines.is_empty()).count()
 }
 
 /// Why a batch could not be made, before any was.
@@ -292,6 +321,24 @@ mod tests {
         let (line, why) = grouped(&many).unwrap_err();
         assert_eq!(line, BATCH_MAX + 1);
         assert!(why.contains("1.0.0.0/8"), "{why}");
+    }
+
+    #[test]
+    fn a_line_that_asks_whether_an_entry_changed_is_not_behind_more_than_the_router_remembers() {
+        let since = "del 1.0.0.0/8 --since 7\n";
+        let behind = |count| grouped(&format!("# first\n{}{since}", dels(count)));
+        let most = BEFORE_SINCE_MAX + BATCH_MAX;
+        assert_eq!(count(&behind(most - 1).unwrap()), most);
+        let (line, why) = behind(most).unwrap_err();
+        assert!(line == most + 2 && why.contains("--since") && why.contains("32768"), "{line}: {why}");
+        assert_eq!(count(&grouped(&(since.to_owned() + &dels(most + 1))).unwrap()), most + 2);
+        assert_eq!(count(&grouped(&dels(most + 1)).unwrap()), most + 1);
+    }
+
+    #[test]
+    fn a_file_without_changes_is_no_batch() {
+        assert_eq!(batches(&grouped("# nothing\n").unwrap()), 0);
+        assert_eq!(batches(&grouped(&dels(BATCH_MAX + 1)).unwrap()), 2);
     }
 
     #[test]
