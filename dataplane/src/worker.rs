@@ -273,18 +273,13 @@ impl Worker {
         if self.is_watched() {
             return self.forward_traced(frame, ingress, came, cache, now);
         }
-        let verdict = self.judge(&mut frame, ingress, cache);
+        let role = self.setup.ports[usize::from(ingress)];
+        self.single.look_up(&self.umem, std::slice::from_ref(&frame), &role, cache, &self.setup);
+        let verdict = self.decide(&mut frame, ingress, cache);
         self.carry_out(verdict, frame, ingress, cache, now)
     }
 
-    /// Decides on one frame.
-    fn judge(&mut self, frame: &mut Frame, ingress: PortIndex, cache: &Snapshot<'_>) -> Verdict {
-        let role = self.setup.ports[usize::from(ingress)];
-        self.single.look_up(&self.umem, std::slice::from_ref(frame), &role, cache, &self.setup);
-        self.decide(frame, ingress, cache)
-    }
-
-    /// The same, of one that was looked up.
+    /// Decides on one frame that was looked up.
     fn decide(&mut self, frame: &mut Frame, ingress: PortIndex, cache: &Snapshot<'_>) -> Verdict {
         let role = self.setup.ports[usize::from(ingress)];
         let context = Context { cache, setup: &self.setup };
