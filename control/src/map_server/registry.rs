@@ -25,7 +25,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use altitude_dataplane::mapping::{Eid, EidPrefix, MapVersion, Mapping, Ttl, sort_locators};
+use altitude_dataplane::mapping::{Eid, EidPrefix, Locator, MapVersion, Mapping, Ttl, sort_locators};
 
 use self::{
     news::News,
@@ -283,7 +283,9 @@ impl Registry {
         let (mut prefixes, mut registrations) = (0, 0);
         for record in &message.records {
             self.prefix_of(site, &record.eid)?;
-            if record.locators.len() > LOCATORS_MAX {
+            // The addresses of a list are one locator.
+            let listed = |locator: &&Locator| locator.is_etr() && !locator.is_end();
+            if record.locators.len() - record.locators.iter().filter(listed).count() > LOCATORS_MAX {
                 return Err(SiteFault::TooManyLocators);
             }
             if record.ttl == Ttl::Remove {
