@@ -96,7 +96,7 @@ impl Router for Obedient {
         Ok(Outcome::Done(Done { entry: Some(self.entry.clone()), count: 1 }))
     }
 
-    fn perform_all(&mut self, asker: Asker, operations: Vec<Operation>, _: bool) -> Result<Done, Failed> {
+    fn perform_all(&mut self, asker: Asker, operations: Vec<Operation>) -> Result<Done, Failed> {
         assert!((1..=BATCH_MAX).contains(&operations.len()), "no more than may be");
         for operation in operations {
             let changes = matches!(operation, Operation::Add(_) | Operation::Change { .. } | Operation::Delete { .. });
@@ -104,6 +104,11 @@ impl Router for Obedient {
             let _ = self.perform(asker, operation);
         }
         Ok(Done::default())
+    }
+
+    fn try_all(&mut self, operations: Vec<Operation>, ahead: i32) -> Result<i32, Failed> {
+        assert!((1..=BATCH_MAX).contains(&operations.len()), "no more than may be");
+        Ok(ahead)
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeMap, ops::Bound, time::Instant};
 
-use altitude_dataplane::mapping::{EidPrefix, Mapping};
+use altitude_dataplane::mapping::{EidPrefix, InstanceId, Mapping};
 
 use crate::api::{Asker, Origin};
 
@@ -114,10 +114,20 @@ impl Database {
 
     /// A client is gone, and its mappings with it; what the configuration says in their place is so again.
     pub fn leave(&mut self, now: Instant, asker: Asker) -> Difference {
+        self.undo(now, |own| own.owner == Some(asker))
+    }
+
+    /// All that clients have put in or changed goes, of one instance or of all; what the configuration says in its place is so again.
+    /// What they have taken out stays out until the configuration is read again.
+    pub fn flush(&mut self, now: Instant, instance: Option<InstanceId>) -> Difference {
+        self.undo(now, |own| instance.is_none_or(|instance| own.mapping.eid.instance == instance))
+    }
+
+    /// Undoes these changes of clients.
+    fn undo(&mut self, now: Instant, which: impl Fn(&Own) -> bool) -> Difference {
         let mut difference = Difference::default();
-        let owned: Vec<EidPrefix> =
-            self.iter().filter(|own| own.owner == Some(asker)).map(|own| own.mapping.eid).collect();
-        for eid in owned {
+        let made: Vec<EidPrefix> = self.by_clients().filter(|own| which(own)).map(|own| own.mapping.eid).collect();
+        for eid in made {
             if let Some(mapping) = self.written.get(&eid) {
                 self.running.insert(eid, as_written(mapping, now));
                 difference.changed.push(eid);
@@ -241,6 +251,26 @@ mod tests {
         assert_eq!(shown(&other), rows(&[("1.2.0.0/16", 11, true), ("1.9.0.0/16", 12, false)]));
         let difference = database.difference(&other);
         assert_eq!((difference.gone, difference.changed), (vec![eid("1.1.0.0/16")], vec![eid("1.9.0.0/16")]));
+    }
+
+    #[test]
+    fn a_flush_undoes_what_clients_made_and_nothing_else() {
+        let now = Instant::now();
+        let written = [mapping("1.1.0.0/16", 10), mapping("1.2.0.0/16", 10), mapping("1.3.0.0/16", 10)];
+        let mut database = Database::new(&written, now);
+        database.put(now, mapping("1.2.0.0/16", 11), false, None);
+        database.put(now, mapping("1.8.0.0/16", 11), false, None);
+        database.put(now, mapping("1.9.0.0/16", 11), false, Some(Asker(1)));
+        database.take(&eid("1.3.0.0/16"));
+        assert_eq!(database.flush(now, InstanceId::new(7)), Difference::default(), "nothing is of that instance");
+        let undone = database.flush(now, Some(InstanceId::DEFAULT));
+        assert_eq!(
+            (undone.gone, undone.changed),
+            (vec![eid("1.8.0.0/16"), eid("1.9.0.0/16")], vec![eid("1.2.0.0/16")])
+        );
+        assert!(undone.new.is_empty());
+        assert_eq!(shown(&database), rows(&[("1.1.0.0/16", 10, false), ("1.2.0.0/16", 10, false)]));
+        assert_eq!(database.flush(now, None), Difference::default());
     }
 
     #[test]

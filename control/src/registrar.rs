@@ -9,7 +9,8 @@
 //!
 //! The mappings are spread over as many messages as their size needs. A message that is sent again gets a new nonce: the
 //! Map-Server refuses one that it has seen, and the Map-Notify alone may have been lost. Nonces grow over restarts, because
-//! they start above all that were ever used ([`Settings::first_nonce`]).
+//! they start above all that were ever used ([`Settings::first_nonce`]); from one to the next they grow by what nobody can foretell:
+//! an RTR that does not know us yet takes whoever comes first with one for us.
 //!
 //! Behind a NAT everything goes through an RTR instead, which the mappings then name, and comes again often enough to keep the NAT's
 //! binding ([`Way::Relayed`]); what encloses it for the RTR is the driver's.
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod memory;
+mod nonces;
 mod server;
 mod status;
 #[cfg(test)]
@@ -34,8 +36,11 @@ use altitude_dataplane::mapping::{EidPrefix, Locator, Mapping, Ttl};
 use hashbrown::HashSet;
 
 pub use self::memory::{Damaged, Memory};
-use self::server::{Server, Waiting};
 pub use self::status::{Circumstances, PrefixStanding, Reason, ServerStatus, Standing};
+use self::{
+    nonces::Nonces,
+    server::{Server, Waiting},
+};
 use crate::{
     fault::faults,
     prefix_map::PrefixMap,
@@ -134,6 +139,8 @@ pub struct Settings {
     pub security: bool,
     /// Greater than every nonce used before with these keys (RFC 9301 §5.6).
     pub first_nonce: u64,
+    /// What nobody else knows of this run: nonces are made of it.
+    pub secret: [u8; 16],
     /// How Map-Servers are reached at first.
     pub way: Way,
 }
@@ -145,6 +152,8 @@ pub enum Input {
     Notify {
         /// IP source.
         from: IpAddr,
+        /// It came in the guise of data, as an RTR delivers it.
+        delivered: bool,
         /// As read.
         message: MapNotify,
         /// What it was read from.
@@ -206,8 +215,7 @@ pub struct Registrar {
     database: Vec<Mapping>,
     xtr: Option<XtrIdentity>,
     security: bool,
-    first_nonce: u64,
-    next_nonce: u64,
+    nonces: Nonces,
     quick_until: Instant,
     way: Way,
 }
@@ -222,8 +230,7 @@ impl Registrar {
             database,
             xtr: settings.xtr,
             security: settings.security,
-            first_nonce: settings.first_nonce,
-            next_nonce: settings.first_nonce,
+            nonces: Nonces::new(settings.first_nonce, settings.secret),
             quick_until: now + QUICK_FOR,
             way: settings.way,
         }
@@ -232,8 +239,8 @@ impl Registrar {
     /// Takes in one input and appends what must be done to `todo`.
     pub fn step(&mut self, now: Instant, input: Input, todo: &mut Vec<Output>) {
         match input {
-            Input::Notify { from, message, octets } => {
-                if let Err(fault) = self.notified(now, from, message, &octets, todo) {
+            Input::Notify { from, delivered, message, octets } => {
+                if let Err(fault) = self.notified(now, (from, delivered), message, &octets, todo) {
                     todo.push(Output::Drop(fault));
                 }
             }
@@ -262,9 +269,8 @@ impl Registrar {
     }
 
     /// A nonce greater than all before, for a message of somebody else's under the same keys.
-    pub const fn nonce(&mut self) -> u64 {
-        self.next_nonce += 1;
-        self.next_nonce - 1
+    pub fn nonce(&mut self) -> u64 {
+        self.nonces.draw()
     }
 
     /// Nothing is to be said, or not now.
@@ -414,7 +420,7 @@ impl Registrar {
     fn notified(
         &mut self,
         now: Instant,
-        from: IpAddr,
+        (from, delivered): (IpAddr, bool),
         message: MapNotify,
         octets: &[u8],
         todo: &mut Vec<Output>,
@@ -425,7 +431,11 @@ impl Registrar {
         if message.ack {
             return Err(NotifyFault::Ack);
         }
-        server.notified(now, message, octets, (self.first_nonce..self.next_nonce, through), todo)
+        if through.is_some() && !delivered {
+            // It says nothing of the way through the RTR: whoever sends it is to hide from nobody that nothing comes that way.
+            server.proves(&message, octets)?;
+        }
+        server.notified(now, message, octets, (&self.nonces, through), todo)
     }
 
     /// Takes on other mappings: what is gone is withdrawn, the rest registered at once.

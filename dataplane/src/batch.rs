@@ -29,6 +29,7 @@ use crate::{
     mapping::{InstanceId, PortIndex},
     proxy,
     sightings::Desk,
+    tap::Lead,
     verdict::{Reason, Verdict},
     worker::{PortRole, SourceCheck},
 };
@@ -351,6 +352,19 @@ impl Batch {
             other |= egress ^ *first.get_or_insert(egress);
         }
         first.filter(|_| other == 0).and_then(|egress| PortIndex::try_from(egress).ok())
+    }
+
+    /// Where the table leads each packet that was looked up, in the order of the frames, before it is decided on.
+    pub(crate) fn leads<'a>(&self, cache: &Snapshot<'a>) -> impl Iterator<Item = Lead<'a>> {
+        self.destinations.all_found().zip(&self.packets).map(|(entry, word)| match (word.packet(), entry) {
+            (Packet::Lost(_), _) | (_, None) => Lead::Way(None),
+            (Packet::Site(packet), Some(entry)) => Lead::Way(Some(cache.way(entry, packet.flow()))),
+            // The inner flow chooses, and is not read yet.
+            (Packet::Core(_), Some(entry)) => match cache.way(entry, 0) {
+                Way::Tunnel(_) => Lead::Tunnel,
+                way => Lead::Way(Some(way)),
+            },
+        })
     }
 
     /// The instance that the first packet's LISP header names, if it came from the core.

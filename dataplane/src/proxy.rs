@@ -6,7 +6,8 @@
 //! core port   ─ out of a tunnel, the destination is an EID of another site  ─ into the next tunnel  RTR
 //! ```
 //!
-//! An RTR may be for xTRs behind NATs alone: then one end has to be one of theirs.
+//! An RTR may be for xTRs behind NATs alone: then one end has to be one of theirs. Else it takes, unless it is told otherwise, what
+//! sites send, each from its own locators, and what the stop before it on a path does; what strangers write would be in its name.
 //!
 //! The last two are in [`decap`](crate::decap), beside what is delivered. None keeps anything of a flow.
 
@@ -34,6 +35,9 @@ pub struct Proxy {
     /// With `rtr`: only if the inner source or destination is of an xTR behind a NAT that registered through us
     /// (draft-ermagan-lisp-nat-traversal-19 §5.3.1).
     pub nat: bool,
+    /// With `rtr`, without `nat`: only what comes from a locator of its source's mapping, or from another stop of its destination's
+    /// path.
+    pub known: bool,
     /// Instances whose packets a PETR or RTR takes.
     pub instances: Vec<InstanceId>,
     /// EID-prefixes that we attract from networks without LISP; a few, each costs every packet a comparison.
@@ -49,7 +53,7 @@ impl Proxy {
 
     /// Whether who sent a packet out of a tunnel decides where it may go.
     pub(crate) const fn admits_by_source(&self) -> bool {
-        self.petr | self.nat
+        self.petr | self.nat | self.known
     }
 
     /// Whether packets of the instance are taken.

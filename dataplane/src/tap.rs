@@ -5,25 +5,39 @@
 //! control thread ←─ records, and the octets they speak of ─ worker     what does not fit is counted, and never waited for
 //! ```
 //!
-//! While nobody looks on, a turn pays one look at the queue of orders. While somebody does, every packet is copied before it
-//! is decided on, for what is decided changes it in place, and frames go together in small batches; all memory for that is
-//! there from the start.
+//! While nobody looks on, a turn pays one look at the queue of orders. While somebody does, every packet is asked whether it may
+//! be wanted once it was looked up, and of those that may be, the head is kept: what is decided changes nothing else of a packet,
+//! and changes it in place. What is dropped stays as it came, so nothing is kept for one who looks for losses. While the rings are
+//! full, nothing is kept either. All memory for that is there from the start.
+//!
+//! Where a packet goes is asked of the table before it is decided on. Should the control thread turn a locator-set just between
+//! the two, a packet of that turn may go by the port or to the RLOC that is wanted and not be shown.
 
 #![forbid(unsafe_code)]
+
+mod filter;
 
 use std::{net::IpAddr, time::Instant};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::{
+    batch::{self, Batch},
+    cache::Snapshot,
     classify::{IpHeader, Rlocs},
     counters::Counters,
     decap::is_for_etr,
-    frame::SLOT,
-    mapping::{Eid, EidPrefix, InstanceId, PortIndex},
+    encap::Setup,
+    frame::{Frame, Umem},
+    mapping::{Eid, InstanceId, PortIndex},
     verdict::{Reason, Wanted},
-    wire::{lisp::DataHeader, udp::UdpHeader},
+    wire::vlan,
+    worker::PortRole,
 };
+
+pub(crate) use filter::Lead;
+pub use filter::{Filter, Reasons};
+use filter::{Sieve, Sought, TUNNEL, header_length};
 
 /// Packets that wait for the control thread, of one worker.
 pub const RECORDS: usize = 8192;
@@ -31,54 +45,14 @@ pub const RECORDS: usize = 8192;
 pub const OCTETS: usize = 1 << 20;
 /// Orders under way to one worker.
 const ORDERS: usize = 4;
-/// Frames that go together while somebody looks on.
-pub(crate) const TOGETHER: usize = 16;
-/// Where the copy of a frame that comes alone is kept.
-pub(crate) const ALONE: usize = TOGETHER;
-/// Octets in front of the inner packet of a tunnel, behind the outer IP header.
-const TUNNEL: usize = UdpHeader::LENGTH + DataHeader::LENGTH;
+/// Where a frame that comes alone is kept, behind those that go together.
+pub(crate) const ALONE: usize = batch::TOGETHER;
+/// Octets of a packet that may be changed: of the longest link-layer header and the longest outer header, and as many of the inner
+/// header as are rewritten. The rest fills cache lines.
+const HEAD: usize = 128;
+const _: () = assert!(HEAD >= 14 + 4 * vlan::TAGS_MAX + 60 + TUNNEL + 20 && batch::TOGETHER <= u64::BITS as usize);
 /// No link-layer header is as long as this, and every tunnel header longer.
 const SHORTEST_TUNNEL: usize = 36;
-
-/// Which packets are wanted: those that meet everything that is named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Filter {
-    /// Number of the trace; its records have it too.
-    pub trace: u32,
-    /// One end of the packet is in this prefix: of the inner packet, where there is one.
-    pub eid: Option<EidPrefix>,
-    /// One end of the outer header, as it came or as it was written, is this.
-    pub rloc: Option<IpAddr>,
-    /// Bit n for port n: it came or goes by one of these.
-    pub ports: u16,
-    /// Dropped for one of these reasons; `None`: for any, and those that were not dropped too.
-    pub reasons: Option<Reasons>,
-    /// Octets of each packet that are copied at most.
-    pub snaplen: u16,
-}
-
-/// A set of reasons.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Reasons(u128);
-
-const _: () = assert!(Reason::ALL.len() <= u128::BITS as usize, "a set of reasons has a bit for each");
-
-impl Reasons {
-    /// Every reason.
-    pub const ALL: Self = Self(u128::MAX);
-
-    /// The same set with one more.
-    #[must_use]
-    pub const fn with(self, reason: Reason) -> Self {
-        Self(self.0 | 1 << reason as u8)
-    }
-
-    /// Whether a reason is one of them.
-    #[must_use]
-    pub const fn has(self, reason: Reason) -> bool {
-        self.0 >> reason as u8 & 1 == 1
-    }
-}
 
 /// Which way a packet goes by its port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,19 +158,34 @@ impl Watch {
 #[derive(Debug)]
 pub struct Tap {
     orders: Consumer<Option<Filter>>,
-    records: Producer<Record>,
-    octets: Producer<u8>,
-    filter: Option<Filter>,
+    out: Out,
+    sieve: Option<Sieve>,
     kept: Box<[Kept]>,
+    /// What is wanted of the frames asked last is lost, for the rings have no room for it.
+    is_losing: bool,
 }
 
-/// A packet as it was before it was decided on.
+/// The rings to the control thread.
+#[derive(Debug)]
+struct Out {
+    records: Producer<Record>,
+    octets: Producer<u8>,
+    /// Room in both when something found none. As long as they have no more, nothing else finds any.
+    full: Option<(usize, usize)>,
+}
+
+/// What is kept of a packet as it was before it was decided on.
 #[derive(Debug, Clone)]
 struct Kept {
-    octets: [u8; SLOT],
-    length: usize,
-    /// Where its frame started.
+    /// Its first octets: what lies behind them stays as and where it is.
+    head: [u8; HEAD],
+    /// Where its frame started, and how long it was.
     start: usize,
+    length: usize,
+    /// Where begins what stays whichever way it goes, and whether it came out of a tunnel.
+    behind: usize,
+    tunnelled: bool,
+    sought: Sought,
 }
 
 /// What is to be said of a packet, beside its octets.
@@ -216,8 +205,10 @@ pub fn tap() -> (Tap, Watch) {
     let (orders_in, orders) = RingBuffer::new(ORDERS);
     let (records, records_out) = RingBuffer::new(RECORDS);
     let (octets, octets_out) = RingBuffer::new(OCTETS);
-    let kept = vec![Kept { octets: [0; SLOT], length: 0, start: 0 }; TOGETHER + 1].into();
-    let tap = Tap { orders, records, octets, filter: None, kept };
+    let sought = Sought::default();
+    let kept = Kept { head: [0; HEAD], start: 0, length: 0, behind: 0, tunnelled: false, sought };
+    let out = Out { records, octets, full: None };
+    let tap = Tap { orders, out, sieve: None, kept: vec![kept; ALONE + 1].into(), is_losing: false };
     (tap, Watch { orders: orders_in, records: records_out, octets: octets_out })
 }
 
@@ -226,7 +217,7 @@ impl Tap {
     #[inline]
     pub(crate) fn attend(&mut self) -> bool {
         while let Ok(order) = self.orders.pop() {
-            self.filter = order;
+            self.sieve = order.map(Sieve::new);
         }
         self.is_on()
     }
@@ -234,114 +225,154 @@ impl Tap {
     /// Whether anybody looks on.
     #[inline]
     pub(crate) const fn is_on(&self) -> bool {
-        self.filter.is_some()
+        self.sieve.is_some()
     }
 
-    /// Copies a packet before it is decided on.
-    pub(crate) fn keep(&mut self, place: usize, octets: &[u8], start: usize) {
-        let kept = &mut self.kept[place];
-        kept.octets[..octets.len()].copy_from_slice(octets);
-        (kept.length, kept.start) = (octets.len(), start);
+    /// Asks frames that were looked up and came in by a port with this role whether they may be wanted, and keeps what will be
+    /// changed of those that are, from `place` on. Gives them as bits, the first frame's the lowest.
+    pub(crate) fn keep(
+        &mut self,
+        place: usize,
+        frames: &[Frame],
+        umem: &Umem,
+        batch: &Batch,
+        arrived: &Arrived<'_>,
+    ) -> u64 {
+        let Some(sieve) = self.sieve else { return 0 };
+        if !sieve.wants_sent() {
+            // What is dropped stays as it came.
+            return u64::MAX;
+        }
+        let Arrived { ingress, role, cache, setup } = arrived;
+        self.is_losing = !sieve.goes_by_way && self.out.is_full();
+        let mut leads = sieve.goes_by_way.then(|| batch.leads(cache));
+        let mut bits = 0;
+        for (index, frame) in frames.iter().enumerate() {
+            let octets = umem.octets(frame);
+            let lead = leads.as_mut().and_then(Iterator::next).unwrap_or(Lead::Way(None));
+            let Some(sought) = sieve.seek(octets, *ingress, role.instance, &lead) else { continue };
+            bits |= 1 << index;
+            if !self.is_losing {
+                self.kept[place + index].fill(octets, frame.start(), sought, role.core, &setup.rlocs);
+            }
+        }
+        bits
     }
 
-    /// What became of the packet kept at `place` that is sent as `sent`, in a frame that starts at `start` now.
-    pub(crate) fn sent_as(&self, place: usize, sent: &[u8], start: usize, core: bool, rlocs: &Rlocs) -> Fate {
+    /// Passes on the packet kept at `place` and what it became, in a frame that starts at `start` now. Nothing but its head was
+    /// written to, so the rest is still in `region`.
+    pub(crate) fn note_sent(
+        &mut self,
+        note: Note,
+        place: usize,
+        (sent, start): (&[u8], usize),
+        region: &[u8],
+        counters: &Counters,
+    ) {
+        let Some(Sieve { filter, .. }) = self.sieve.filter(Sieve::wants_sent) else { return };
+        if self.is_losing {
+            return counters.untraced.add(2);
+        }
         let kept = &self.kept[place];
-        let octets = &kept.octets[..kept.length];
-        let Ok((link, ip)) = IpHeader::in_frame(octets) else { return Fate::Native };
+        let note = Note { fate: kept.sent_as(sent, start), ..note };
+        if !filter.wants_sought(&note, kept.sought) {
+            return;
+        }
+        let head = kept.length.min(HEAD);
+        let rest = &region[kept.start + head..kept.start + kept.length];
+        self.out.push(&filter, note, (&kept.head[..head], rest), counters);
+        if let Some(port) = note.egress {
+            self.out.push(&filter, Note { port, side: Side::Out, ..note }, (sent, &[]), counters);
+        }
+    }
+
+    /// Whether nothing is to be noted of frames that were asked last and are all sent: nobody wants such, or there is no room, which
+    /// it counts.
+    pub(crate) fn passes_over(&self, sought: u64, counters: &Counters) -> bool {
+        let wants = self.sieve.as_ref().is_some_and(Sieve::wants_sent);
+        if wants && self.is_losing {
+            counters.untraced.add(2 * u64::from(sought.count_ones()));
+        }
+        !wants || self.is_losing
+    }
+
+    /// Passes on a packet as it is now, if it is wanted.
+    pub(crate) fn note(&mut self, note: Note, octets: &[u8], instance: InstanceId, counters: &Counters) {
+        if let Some(Sieve { filter, .. }) = self.sieve
+            && filter.wants(&note, octets, instance)
+        {
+            self.out.push(&filter, note, (octets, &[]), counters);
+        }
+    }
+}
+
+/// Where frames arrived, and what they were looked up in.
+pub(crate) struct Arrived<'a> {
+    pub(crate) ingress: PortIndex,
+    pub(crate) role: PortRole,
+    pub(crate) cache: &'a Snapshot<'a>,
+    pub(crate) setup: &'a Setup,
+}
+
+impl Kept {
+    fn fill(&mut self, octets: &[u8], start: usize, sought: Sought, core: bool, rlocs: &Rlocs) {
+        let head = octets.len().min(HEAD);
+        self.head[..head].copy_from_slice(&octets[..head]);
         let tunnelled = core && is_for_etr(octets, rlocs);
-        // What lies behind did not move.
-        let behind = kept.start + link + if tunnelled { ip.length + TUNNEL } else { 0 };
-        let rloc = if behind - start < SHORTEST_TUNNEL { None } else { IpHeader::in_frame(sent).ok() };
-        match (rloc, tunnelled) {
+        // Of what is sent both are there.
+        let packet = vlan::payload(octets).map_or(&[][..], |(_, packet)| packet);
+        let outer = if tunnelled { header_length(packet).unwrap_or(0) + TUNNEL } else { 0 };
+        let behind = start + octets.len() - packet.len() + outer;
+        (self.start, self.length) = (start, octets.len());
+        (self.behind, self.tunnelled, self.sought) = (behind, tunnelled, sought);
+    }
+
+    /// What became of it, now that it is sent as `sent`, in a frame that starts at `start`.
+    fn sent_as(&self, sent: &[u8], start: usize) -> Fate {
+        let room = self.behind.saturating_sub(start);
+        let rloc = if room < SHORTEST_TUNNEL { None } else { IpHeader::in_frame(sent).ok() };
+        match (rloc, self.tunnelled) {
             (Some((_, outer)), false) => Fate::Encapsulated(outer.destination),
             (Some((_, outer)), true) => Fate::Reencapsulated(outer.destination),
             (None, true) => Fate::Decapsulated,
             (None, false) => Fate::Native,
         }
     }
+}
 
-    /// Passes on the packet kept at `place`, if it is wanted; and, of one that is `sent`, the packet that it became.
-    pub(crate) fn note(
-        &mut self,
-        note: Note,
-        place: usize,
-        sent: Option<&[u8]>,
-        instance: InstanceId,
-        counters: &Counters,
-    ) {
-        let Some(filter) = self.filter else { return };
-        let Kept { octets, length, .. } = &self.kept[place];
-        let octets = &octets[..*length];
-        if !filter.wants(&note, octets, instance) {
+impl Out {
+    /// Whether nobody took anything out since something found no room.
+    fn is_full(&self) -> bool {
+        self.full.is_some_and(|room| room == self.room())
+    }
+
+    fn room(&self) -> (usize, usize) {
+        (self.records.slots(), self.octets.slots())
+    }
+
+    /// Passes on a packet whose octets are those of both slices.
+    fn push(&mut self, filter: &Filter, note: Note, (head, rest): (&[u8], &[u8]), counters: &Counters) {
+        let Note { at, port, side, came, fate, egress } = note;
+        let length = head.len() + rest.len();
+        let captured = length.min(usize::from(filter.snaplen));
+        let (records, octets) = self.room();
+        // Found out before an octet is touched.
+        if records == 0 || octets < captured {
+            self.full = Some((records, octets));
+            counters.untraced.add(1);
             return;
         }
-        push((&mut self.records, &mut self.octets), &filter, note, octets, counters);
-        if let (Some(sent), Some(port)) = (sent, note.egress) {
-            let note = Note { port, side: Side::Out, ..note };
-            push((&mut self.records, &mut self.octets), &filter, note, sent, counters);
+        let front = head.len().min(captured);
+        for part in [&head[..front], &rest[..captured - front]] {
+            let fits = self.octets.push_entire_slice(part).is_ok();
+            debug_assert!(fits, "there was room, and nobody else takes it");
         }
-    }
-
-    /// Passes on a packet as it is now, if it is wanted.
-    pub(crate) fn note_octets(&mut self, note: Note, octets: &[u8], instance: InstanceId, counters: &Counters) {
-        if let Some(filter) = self.filter.filter(|filter| filter.wants(&note, octets, instance)) {
-            push((&mut self.records, &mut self.octets), &filter, note, octets, counters);
-        }
+        let (length, captured) = (length as u32, captured as u32);
+        let record = Record { trace: filter.trace, at, port, side, came, fate, egress, length, captured };
+        let fits = self.records.push(record).is_ok();
+        debug_assert!(fits, "there was room, and nobody else takes it");
     }
 }
 
-fn push(
-    (records, ring): (&mut Producer<Record>, &mut Producer<u8>),
-    filter: &Filter,
-    note: Note,
-    octets: &[u8],
-    counters: &Counters,
-) {
-    let Note { at, port, side, came, fate, egress } = note;
-    let captured = octets.len().min(usize::from(filter.snaplen));
-    if records.is_full() || ring.push_entire_slice(&octets[..captured]).is_err() {
-        counters.untraced.add(1);
-        return;
-    }
-    let (length, captured) = (octets.len() as u32, captured as u32);
-    let record = Record { trace: filter.trace, at, port, side, came, fate, egress, length, captured };
-    let fits = records.push(record).is_ok();
-    debug_assert!(fits, "there was room, and nobody else takes it");
-}
-
-impl Filter {
-    fn wants(&self, note: &Note, octets: &[u8], instance: InstanceId) -> bool {
-        if let Some(reasons) = self.reasons
-            && !matches!(note.fate, Fate::Dropped(reason) if reasons.has(reason))
-        {
-            return false;
-        }
-        let by = |port: PortIndex| self.ports >> port & 1 == 1;
-        if !by(note.port) && !note.egress.is_some_and(by) {
-            return false;
-        }
-        if self.eid.is_none() && self.rloc.is_none() {
-            return true;
-        }
-        let Ok((link, ip)) = IpHeader::in_frame(octets) else { return false };
-        let tunnel = octets.get(link + ip.length..link + ip.total).and_then(inside);
-        self.rloc.is_none_or(|rloc| {
-            let written = match note.fate {
-                Fate::Encapsulated(to) | Fate::Reencapsulated(to) => to == rloc,
-                _ => false,
-            };
-            written || tunnel.is_some() && (ip.source == rloc || ip.destination == rloc)
-        }) && self.eid.is_none_or(|prefix| {
-            let (instance, inner) = tunnel.unwrap_or((instance, ip));
-            [inner.source, inner.destination].iter().any(|&address| prefix.contains(Eid { instance, address }))
-        })
-    }
-}
-
-/// The inner header of a LISP data packet, and its instance.
-fn inside(payload: &[u8]) -> Option<(InstanceId, IpHeader)> {
-    let (udp, data) = UdpHeader::split(payload).ok()?;
-    let (lisp, inner) = DataHeader::split(data).ok().filter(|_| udp.destination == crate::wire::udp::LISP_DATA)?;
-    Some((InstanceId::new(lisp.instance.unwrap_or(0))?, IpHeader::read(inner).ok()?))
-}
+#[cfg(test)]
+mod tests;

@@ -281,6 +281,12 @@ impl Worker {
     fn judge(&mut self, frame: &mut Frame, ingress: PortIndex, cache: &Snapshot<'_>) -> Verdict {
         let role = self.setup.ports[usize::from(ingress)];
         self.single.look_up(&self.umem, std::slice::from_ref(frame), &role, cache, &self.setup);
+        self.decide(frame, ingress, cache)
+    }
+
+    /// The same, of one that was looked up.
+    fn decide(&mut self, frame: &mut Frame, ingress: PortIndex, cache: &Snapshot<'_>) -> Verdict {
+        let role = self.setup.ports[usize::from(ingress)];
         let context = Context { cache, setup: &self.setup };
         let one = std::slice::from_mut(frame);
         let _same = self.single.decide(&mut self.umem, one, role.instance, &context, self.desk.as_mut());

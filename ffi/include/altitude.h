@@ -22,6 +22,9 @@
 // Table: the router's own mappings (the database).
 #define ALTMAP_DATABASE 1
 
+// For `altmap_subscribe_to`: both tables.
+#define ALTMAP_BOTH 2
+
 // AFI of an IPv4 address: the first 4 octets of `addr`.
 #define ALTMAP_AFI_IPV4 1
 
@@ -66,6 +69,15 @@
 
 // For `altmap_subscribe`: every event.
 #define ALTMAP_EVERY_OP 6894
+
+// For `altmap_subscribe_to`: tell also what this handle does itself.
+#define ALTMAP_ECHO_ME 64
+
+// FILTERs that `altmap_subscribe_to` takes.
+#define ALTMAP_FILTERS_MAX 16
+
+// Table of an event that is about none: ALTMAP_OP_REACH, ALTMAP_OP_BADREACH.
+#define ALTMAP_NO_TABLE -1
 
 // Reason of a MISS: there is no entry.
 #define ALTMAP_MISS_NO_ENTRY 1
@@ -285,6 +297,24 @@ typedef int (*altmap_visit)(void *user,
                             const struct altmap_rloc *rlocs,
                             size_t n);
 
+// Which events are wanted. All zero but `size` and `ops` it is: of the map-cache, everywhere.
+typedef struct altmap_filter {
+  // `sizeof(altmap_filter)` as the caller was compiled.
+  uint16_t size;
+  // How much of packets a MISS shows: 0 to 2, as for `altmap_subscribe`.
+  uint8_t miss_detail;
+  // Zero.
+  uint8_t rsv;
+  // A bit `1 << ALTMAP_OP_*` for each operation; at least one.
+  uint32_t ops;
+  // ALTMAP_CACHE, ALTMAP_DATABASE or ALTMAP_BOTH. Verdicts on RLOCs belong to no table, and come in any case.
+  int32_t table;
+  // MISS events a second at most; 0 is the router's own bound.
+  uint32_t miss_rate;
+  // Inside this EID-prefix alone; everywhere if it is all zero.
+  struct altmap_eid only;
+} altmap_filter;
+
 // An event.
 typedef struct altmap_event {
   // `sizeof(altmap_event)` as the caller was compiled.
@@ -318,6 +348,10 @@ typedef struct altmap_event {
   uint32_t seen;
   // Of STALE and LSBITS, else 0.
   uint32_t ours;
+  // ALTMAP_CACHE, ALTMAP_DATABASE or ALTMAP_NO_TABLE. Programs compiled before this was here go without.
+  int32_t table;
+  // Zero.
+  uint32_t rsv;
 } altmap_event;
 
 // A packet, and what became of it.
@@ -490,6 +524,23 @@ int altmap_subscribe(struct altmap *handle,
                      uint32_t ops,
                      int miss_detail,
                      const struct altmap_eid *only);
+
+// As `altmap_subscribe`, with a choice of tables: has events told that one of `n` filters takes. It replaces what was subscribed
+// to before; `n` 0 ends it. With ALTMAP_ECHO_ME in `flags` what this handle does itself is told, too: whoever empties a table and
+// follows it by events sees so where that began.
+//
+// Before the call, `filters[0].size` is set to `sizeof(altmap_filter)`; so large is each. No pointer is kept.
+//
+// -EINVAL: a NULL, more than ALTMAP_FILTERS_MAX, another flag, or a filter that is none; -EAFNOSUPPORT: `only.afi` is none of
+// ALTMAP_AFI_*; -EPERM: `miss_detail` 2, and this client may only read. What was subscribed to before holds then.
+//
+// # Safety
+// `handle` is NULL or open, and in use by no other thread; `filters` is NULL or `n` filters of `filters[0].size` octets each that are
+// readable.
+int altmap_subscribe_to(struct altmap *handle,
+                        const struct altmap_filter *filters,
+                        size_t n,
+                        uint32_t flags);
 
 // The descriptor of the connection, for poll or epoll: when it is readable, call `altmap_next` with 0 until it says -EAGAIN. It
 // stays the library's: not to be closed, read or written. After another call than `altmap_next`, events may wait that
@@ -710,10 +761,11 @@ int altmap_change(struct altmap *handle,
 // `handle` is NULL or open, and in use by no other thread; `eid` is NULL or readable.
 int altmap_delete(struct altmap *handle, int table, const struct altmap_eid *eid);
 
-// Takes all mappings out of a table, static ones only if `all` is not 0. What comes into it meanwhile may go too. Blocks until it is
+// Takes all mappings out of a table, static ones only if `all` is not 0. What comes into it meanwhile may go too. Of ALTMAP_DATABASE
+// it undoes what clients made: what they put in leaves, what they changed is as the configuration says. Blocks until it is
 // done, or until 60 seconds went by without any message, which costs the connection.
 //
-// -EINVAL: a NULL, or a table that is none; -EOPNOTSUPP: the router's own mappings are not emptied; -EPERM as for `altmap_add`.
+// -EINVAL: a NULL, or a table that is none; -EOPNOTSUPP: `all` of ALTMAP_DATABASE; -EPERM as for `altmap_add`.
 //
 // # Safety
 // `handle` is NULL or open, and in use by no other thread.

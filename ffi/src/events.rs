@@ -2,12 +2,12 @@
 
 use std::{ffi::c_int, net::IpAddr, os::fd::AsRawFd, ptr, time::Duration};
 
-use altitude_control::api::{Event, Filter, MissDetail, Op, client::Told};
+use altitude_control::api::{Event, FILTERS_MAX, Filter, MissDetail, Op, Stale, Table, client::Told};
 use altitude_dataplane::mapping::EidPrefix;
 
 use crate::{
-    ALTMAP_AFI_IPV4, Altmap, AltmapEid, AltmapEntry, AltmapRloc,
-    fault::boundary,
+    ALTMAP_AFI_IPV4, ALTMAP_BOTH, ALTMAP_CACHE, ALTMAP_DATABASE, Altmap, AltmapEid, AltmapEntry, AltmapRloc,
+    fault::{Errno, boundary},
     records::{Place, Sized16, address},
 };
 
@@ -34,6 +34,14 @@ pub const ALTMAP_OP_STALE: u16 = 11;
 pub const ALTMAP_OP_LSBITS: u16 = 12;
 /// For `altmap_subscribe`: every event.
 pub const ALTMAP_EVERY_OP: u32 = 0x1aee;
+
+/// For `altmap_subscribe_to`: tell also what this handle does itself.
+pub const ALTMAP_ECHO_ME: u32 = 0x40;
+/// FILTERs that `altmap_subscribe_to` takes.
+pub const ALTMAP_FILTERS_MAX: usize = 16;
+const _: () = assert!(ALTMAP_FILTERS_MAX == FILTERS_MAX, "a header has numbers");
+/// Table of an event that is about none: ALTMAP_OP_REACH, ALTMAP_OP_BADREACH.
+pub const ALTMAP_NO_TABLE: i32 = -1;
 
 /// Reason of a MISS: there is no entry.
 pub const ALTMAP_MISS_NO_ENTRY: c_int = 1;
@@ -84,6 +92,67 @@ pub struct AltmapEvent {
     pub seen: u32,
     /// Of STALE and LSBITS, else 0.
     pub ours: u32,
+    /// ALTMAP_CACHE, ALTMAP_DATABASE or ALTMAP_NO_TABLE. Programs compiled before this was here go without.
+    pub table: i32,
+    /// Zero.
+    pub rsv: u32,
+}
+
+/// Which events are wanted. All zero but `size` and `ops` it is: of the map-cache, everywhere.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct AltmapFilter {
+    /// `sizeof(altmap_filter)` as the caller was compiled.
+    pub size: u16,
+    /// How much of packets a MISS shows: 0 to 2, as for `altmap_subscribe`.
+    pub miss_detail: u8,
+    /// Zero.
+    pub rsv: u8,
+    /// A bit `1 << ALTMAP_OP_*` for each operation; at least one.
+    pub ops: u32,
+    /// ALTMAP_CACHE, ALTMAP_DATABASE or ALTMAP_BOTH. Verdicts on RLOCs belong to no table, and come in any case.
+    pub table: i32,
+    /// MISS events a second at most; 0 is the router's own bound.
+    pub miss_rate: u32,
+    /// Inside this EID-prefix alone; everywhere if it is all zero.
+    pub only: AltmapEid,
+}
+
+// SAFETY: see the struct; a test adds up the fields.
+unsafe impl Sized16 for AltmapFilter {}
+
+impl AltmapFilter {
+    fn filter(&self) -> Result<Filter, Errno> {
+        let AltmapEid { afi, plen, rsv, iid, addr } = self.only;
+        let everywhere = (afi, plen, rsv, iid, addr) == (0, 0, 0, 0, [0; 16]);
+        let only: Option<EidPrefix> = if everywhere { None } else { Some(self.only.prefix()?) };
+        let table = match self.table {
+            ALTMAP_CACHE => Some(Table::Cache),
+            ALTMAP_DATABASE => Some(Table::Database),
+            ALTMAP_BOTH => None,
+            _ => return Err(libc::EINVAL),
+        };
+        if self.rsv != 0 || self.ops == 0 {
+            return Err(libc::EINVAL);
+        }
+        Ok(Filter {
+            ops: self.ops,
+            table,
+            instance: only.map(|only| only.instance),
+            prefix: only.map(|only| only.prefix),
+            rate: Some(self.miss_rate).filter(|&rate| rate != 0),
+            detail: detail(self.miss_detail.into())?,
+        })
+    }
+}
+
+fn detail(number: c_int) -> Result<MissDetail, Errno> {
+    match number {
+        0 => Ok(MissDetail::Eid),
+        1 => Ok(MissDetail::Header),
+        2 => Ok(MissDetail::Packet),
+        _ => Err(libc::EINVAL),
+    }
 }
 
 // SAFETY: see the struct; a test adds up the fields. NULL is a value of each pointer.
@@ -118,12 +187,7 @@ pub unsafe extern "C" fn altmap_subscribe(
     only: *const AltmapEid,
 ) -> c_int {
     boundary(|| {
-        let detail = match miss_detail {
-            0 => MissDetail::Eid,
-            1 => MissDetail::Header,
-            2 => MissDetail::Packet,
-            _ => return Err(libc::EINVAL),
-        };
+        let detail = detail(miss_detail)?;
         // SAFETY: NULL or readable, by the caller's promise.
         let only = unsafe { only.as_ref() }.map(AltmapEid::prefix).transpose()?;
         let filter = Filter {
@@ -137,6 +201,44 @@ pub unsafe extern "C" fn altmap_subscribe(
         // SAFETY: NULL or open and in use by nobody else, by the caller's promise.
         let handle = unsafe { handle.as_mut() }.ok_or(libc::EINVAL)?;
         handle.ask(|client| client.subscribe(filters, false)).map(|_| 0)
+    })
+}
+
+/// As `altmap_subscribe`, with a choice of tables: has events told that one of `n` filters takes. It replaces what was subscribed
+/// to before; `n` 0 ends it. With ALTMAP_ECHO_ME in `flags` what this handle does itself is told, too: whoever empties a table and
+/// follows it by events sees so where that began.
+///
+/// Before the call, `filters[0].size` is set to `sizeof(altmap_filter)`; so large is each. No pointer is kept.
+///
+/// -EINVAL: a NULL, more than ALTMAP_FILTERS_MAX, another flag, or a filter that is none; -EAFNOSUPPORT: `only.afi` is none of
+/// ALTMAP_AFI_*; -EPERM: `miss_detail` 2, and this client may only read. What was subscribed to before holds then.
+///
+/// # Safety
+/// `handle` is NULL or open, and in use by no other thread; `filters` is NULL or `n` filters of `filters[0].size` octets each that are
+/// readable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn altmap_subscribe_to(
+    handle: *mut Altmap,
+    filters: *const AltmapFilter,
+    n: usize,
+    flags: u32,
+) -> c_int {
+    boundary(|| {
+        if n > ALTMAP_FILTERS_MAX || flags & !ALTMAP_ECHO_ME != 0 || (filters.is_null() && n != 0) {
+            return Err(libc::EINVAL);
+        }
+        let mut wanted = Vec::new();
+        if n != 0 {
+            // SAFETY: not NULL, so readable, with `size` set, by the caller's promise; nothing is written.
+            let places = unsafe { Place::new(filters.cast_mut())? };
+            for at in 0..n {
+                // SAFETY: one of the `n` of the size that the first says.
+                wanted.push(unsafe { places.read(at) }.filter()?);
+            }
+        }
+        // SAFETY: NULL or open and in use by nobody else, by the caller's promise.
+        let handle = unsafe { handle.as_mut() }.ok_or(libc::EINVAL)?;
+        handle.ask(|client| client.subscribe(&wanted, flags & ALTMAP_ECHO_ME != 0)).map(|_| 0)
     })
 }
 
@@ -207,6 +309,8 @@ impl AltmapEvent {
             packet_len: 0,
             seen: 0,
             ours: 0,
+            table: table_of(event),
+            rsv: 0,
         };
         match event {
             Event::Added(entry) | Event::Changed(entry) => {
@@ -253,6 +357,17 @@ impl AltmapEvent {
         }
         made
     }
+}
+
+fn table_of(event: &Event) -> i32 {
+    let table = match event {
+        Event::Added(entry) | Event::Changed(entry) => entry.table,
+        Event::Deleted { table, .. } | Event::Flushed { table, .. } => *table,
+        Event::Missed { .. } | Event::StatusBits { .. } | Event::Stale { which: Stale::Local, .. } => Table::Cache,
+        Event::Stale { which: Stale::Remote, .. } => Table::Database,
+        Event::Judged { .. } => return ALTMAP_NO_TABLE,
+    };
+    if table == Table::Cache { ALTMAP_CACHE } else { ALTMAP_DATABASE }
 }
 
 /// One address of an instance.

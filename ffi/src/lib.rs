@@ -45,6 +45,9 @@ pub const ALTMAP_CACHE: c_int = 0;
 /// Table: the router's own mappings (the database).
 pub const ALTMAP_DATABASE: c_int = 1;
 
+/// For `altmap_subscribe_to`: both tables.
+pub const ALTMAP_BOTH: c_int = 2;
+
 /// AFI of an IPv4 address: the first 4 octets of `addr`.
 pub const ALTMAP_AFI_IPV4: u16 = 1;
 /// AFI of an IPv6 address.

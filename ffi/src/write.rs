@@ -96,10 +96,11 @@ pub unsafe extern "C" fn altmap_delete(handle: *mut Altmap, table: c_int, eid: *
     })
 }
 
-/// Takes all mappings out of a table, static ones only if `all` is not 0. What comes into it meanwhile may go too. Blocks until it is
+/// Takes all mappings out of a table, static ones only if `all` is not 0. What comes into it meanwhile may go too. Of ALTMAP_DATABASE
+/// it undoes what clients made: what they put in leaves, what they changed is as the configuration says. Blocks until it is
 /// done, or until 60 seconds went by without any message, which costs the connection.
 ///
-/// -EINVAL: a NULL, or a table that is none; -EOPNOTSUPP: the router's own mappings are not emptied; -EPERM as for `altmap_add`.
+/// -EINVAL: a NULL, or a table that is none; -EOPNOTSUPP: `all` of ALTMAP_DATABASE; -EPERM as for `altmap_add`.
 ///
 /// # Safety
 /// `handle` is NULL or open, and in use by no other thread.

@@ -265,6 +265,89 @@ static void missing(void) {
     CHECK(altmap_next(listener, &event, 0), -EAGAIN);
 }
 
+/* What one table has told, of two that change alike. */
+static void choosing(void) {
+    const uint32_t changes = 1u << ALTMAP_OP_ADD | 1u << ALTMAP_OP_DELETE | 1u << ALTMAP_OP_BADREACH;
+    /* As of a newer header; what is behind the known part is left unread. */
+    struct {
+        altmap_filter known;
+        uint64_t more;
+    } filters[2];
+    const int32_t tables[3] = {ALTMAP_CACHE, ALTMAP_DATABASE, ALTMAP_BOTH};
+    const uint8_t v4[4] = {240, 0, 254, 20};
+    altmap_eid inside = place, outside = place;
+    altmap_rloc one = rloc(20);
+    altmap_event event;
+    inside.addr[0] = 12, outside.addr[0] = 13;
+    memset(filters, 0, sizeof filters);
+    filters[0].more = filters[1].more = UINT64_MAX;
+    for (int at = 0; at < 3; at++) {
+        filters[0].known = (altmap_filter){.size = sizeof filters[0], .ops = changes, .table = tables[at], .only = inside};
+        CHECK(altmap_subscribe_to(listener, &filters[0].known, 1, 0), 0);
+        for (int table = ALTMAP_CACHE; table <= ALTMAP_DATABASE; table++) {
+            CHECK(altmap_add(writer, table, &outside, NULL, &one, 1), 0);
+            CHECK(altmap_add(writer, table, &inside, NULL, &one, 1), 0);
+            CHECK(altmap_delete(writer, table, &inside), 0);
+            CHECK(altmap_delete(writer, table, &outside), 0);
+            if (tables[at] != ALTMAP_BOTH && tables[at] != table)
+                continue;
+            event = next(__LINE__);
+            CHECK(event.op, ALTMAP_OP_ADD);
+            CHECK(event.table, table);
+            CHECK(event.eid.addr[0], 12);
+            event = next(__LINE__);
+            CHECK(event.op, ALTMAP_OP_DELETE);
+            CHECK(event.table, table);
+        }
+        CHECK(altmap_reach(writer, ALTMAP_AFI_IPV4, v4, 0), 0);
+        event = next(__LINE__);
+        CHECK(event.op, ALTMAP_OP_BADREACH);
+        CHECK(event.table, ALTMAP_NO_TABLE);
+    }
+    /* Two filters; and what the handle does itself. */
+    filters[0].known.table = ALTMAP_CACHE;
+    filters[0].known.only = (altmap_eid){.afi = 0};
+    filters[1].known = filters[0].known;
+    filters[1].known.table = ALTMAP_DATABASE;
+    filters[1].known.ops = 1u << ALTMAP_OP_DELETE;
+    CHECK(altmap_subscribe_to(listener, &filters[0].known, 2, ALTMAP_ECHO_ME), 0);
+    CHECK(altmap_add(listener, ALTMAP_CACHE, &outside, NULL, &one, 1), 0);
+    CHECK(altmap_add(listener, ALTMAP_DATABASE, &outside, NULL, &one, 1), 0);
+    CHECK(altmap_delete(listener, ALTMAP_DATABASE, &outside), 0);
+    CHECK(altmap_delete(listener, ALTMAP_CACHE, &outside), 0);
+    const uint16_t ops[3] = {ALTMAP_OP_ADD, ALTMAP_OP_DELETE, ALTMAP_OP_DELETE};
+    const int32_t of[3] = {ALTMAP_CACHE, ALTMAP_DATABASE, ALTMAP_CACHE};
+    for (int at = 0; at < 3; at++) {
+        event.size = sizeof event;
+        CHECK(altmap_next(listener, &event, 5000), 0);
+        CHECK(event.op, ops[at]);
+        CHECK(event.table, of[at]);
+    }
+    CHECK(altmap_next(listener, &event, 0), -EAGAIN);
+
+    altmap_filter one_filter = {.size = sizeof one_filter, .ops = changes};
+    CHECK(altmap_subscribe_to(NULL, &one_filter, 1, 0), -EINVAL);
+    CHECK(altmap_subscribe_to(listener, NULL, 1, 0), -EINVAL);
+    CHECK(altmap_subscribe_to(listener, &one_filter, ALTMAP_FILTERS_MAX + 1, 0), -EINVAL);
+    CHECK(altmap_subscribe_to(listener, &one_filter, 1, 1), -EINVAL);
+    one_filter.table = 3;
+    CHECK(altmap_subscribe_to(listener, &one_filter, 1, 0), -EINVAL);
+    one_filter.table = 0, one_filter.ops = 0;
+    CHECK(altmap_subscribe_to(listener, &one_filter, 1, 0), -EINVAL);
+    one_filter.ops = 1u << 4;
+    CHECK(altmap_subscribe_to(listener, &one_filter, 1, 0), -EINVAL);
+    one_filter.ops = changes, one_filter.miss_detail = 3;
+    CHECK(altmap_subscribe_to(listener, &one_filter, 1, 0), -EINVAL);
+    one_filter.miss_detail = 0, one_filter.only.iid = 7;
+    CHECK(altmap_subscribe_to(listener, &one_filter, 1, 0), -EAFNOSUPPORT);
+    one_filter.only.iid = 0, one_filter.size = 8;
+    CHECK(altmap_subscribe_to(listener, &one_filter, 1, 0), -EINVAL);
+    CHECK(altmap_subscribe_to(listener, NULL, 0, 0), 0);
+    CHECK(altmap_add(writer, ALTMAP_CACHE, &outside, NULL, &one, 1), 0);
+    CHECK(altmap_next(listener, &event, 0), -EAGAIN);
+    CHECK(altmap_delete(writer, ALTMAP_CACHE, &outside), 0);
+}
+
 static void refusals(void) {
     altmap_entry entry = {.size = sizeof entry};
     altmap_rloc rlocs[33] = {rloc(20)};
@@ -313,6 +396,7 @@ int main(int argc, char **argv) {
         owning();
         judging();
         missing();
+        choosing();
         refusals();
     }
     altmap_close(listener);

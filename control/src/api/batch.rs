@@ -6,7 +6,7 @@ use altitude_dataplane::mapping::EidPrefix;
 
 use super::{
     Offer, Operation, Refused, Rights, Router, Session, Stat, Table,
-    message::{Flags, Header, MESSAGE_MAX, Op, errno, kind, put},
+    message::{Fields, Flags, Header, MESSAGE_MAX, Op, ProtocolError, errno, kind, put},
     request::Request,
     server::{Refusal, refusal},
     status::{self, Ids},
@@ -161,8 +161,8 @@ impl Default for Run {
 #[derive(Debug)]
 pub(super) struct Member {
     operation: Operation,
-    /// The whole batch is a trial.
-    trial: bool,
+    /// The whole batch is a trial, with so many more entries in the table than there are.
+    trial: Option<i32>,
 }
 
 /// Reads a message of a batch.
@@ -177,7 +177,10 @@ pub(super) fn member(asked: &Header, body: &[u8], session: &Session) -> Result<M
         return Err(Refused::Denied.into());
     }
     let request = Request::read(body)?;
-    let trial = request.trial.is_some();
+    if request.ahead.is_some() && request.trial.is_none() {
+        return Err(Refusal::new(errno::INVALID, "AHEAD is of trials: set TRIAL"));
+    }
+    let trial = request.trial.map(|()| request.ahead.unwrap_or(0));
     Ok(Member { operation: write::operation(asked, request)?, trial })
 }
 
@@ -204,11 +207,15 @@ pub(super) fn batched(
     }
     let outcome = match run {
         Run::Open(run) => {
-            let trial = run.iter().any(|(_, member)| member.trial);
+            let trial = run.iter().find_map(|(_, member)| member.trial);
             let members = run.into_iter().map(|(sequence, member)| (sequence, member.operation));
             let (sequences, operations): (Vec<u64>, Vec<Operation>) = members.unzip();
             session.long = true;
-            let done = router.perform_all(session.asker(), operations, trial);
+            let count = operations.len() as u64;
+            let done = match trial {
+                None => router.perform_all(session.asker(), operations).map(|done| (done.count, None)),
+                Some(ahead) => router.try_all(operations, ahead).map(|ahead| (count, Some(ahead))),
+            };
             done.map_err(|(at, refused)| (sequences[at], refused.errno(), refused.to_string()))
         }
         Run::Spoilt { sequence, errno, text } => Err((sequence, errno, text)),
@@ -216,8 +223,9 @@ pub(super) fn batched(
     let reply = Header { flags: Flags::REPLY, errno: 0, generation: router.view().generation(), ..*asked };
     let mut body = Vec::new();
     Some(match outcome {
-        Ok(done) => {
-            status::put_stats(&mut body, &[Stat::new("touched", done.count)], &mut Ids::default());
+        Ok((count, ahead)) => {
+            status::put_stats(&mut body, &[Stat::new("touched", count)], &mut Ids::default());
+            ahead.iter().for_each(|ahead| put_ahead(&mut body, *ahead));
             reply.message(&body)
         }
         Err((sequence, errno, text)) => {
@@ -226,6 +234,18 @@ pub(super) fn batched(
             Header { errno, ..reply }.message(&body)
         }
     })
+}
+
+/// Appends AHEAD.
+pub(super) fn put_ahead(out: &mut Vec<u8>, ahead: i32) {
+    put(out, kind::AHEAD, |out| out.extend(ahead.to_le_bytes()));
+}
+
+/// Reads AHEAD.
+pub(super) fn ahead(mut fields: Fields<'_>) -> Result<i32, ProtocolError> {
+    let ahead = fields.u32()?.cast_signed();
+    fields.end()?;
+    Ok(ahead)
 }
 
 /// The reply to a request longer than [`MESSAGE_MAX`], of which this is the beginning. As a part of a batch it spoils that, and

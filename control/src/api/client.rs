@@ -22,7 +22,7 @@ use super::{
     entry::{self, Entries},
     locators,
     message::{Fields, Flags, Header, MESSAGE_MAX, Op, ProtocolError, Tlvs, errno, kind},
-    nat::Bindings,
+    nat::{self, Bindings},
     registration::Registrations,
     session::RING,
     sites,
@@ -299,16 +299,25 @@ impl Client {
         }
     }
 
-    /// xTRs behind NATs that register through the router, an RTR.
+    /// xTRs behind NATs that register through the router, an RTR, page by page.
     ///
     /// # Errors
     /// As of [`hello`](Self::hello).
     pub fn bindings(&mut self) -> Result<Vec<BindingStatus>, ClientError> {
-        let mut body = Vec::new();
-        Detail::Bindings.put(&mut body);
-        let mut collected = Bindings::default();
-        self.ask(Op::STATS, Flags::default(), &body, |kind, fields| collected.take(kind, fields))?;
-        Ok(collected.list)
+        let (mut collected, mut after) = (Bindings::default(), None);
+        loop {
+            let mut body = Vec::new();
+            Detail::Bindings.put(&mut body);
+            if let Some(after) = &after {
+                nat::put_after(&mut body, after);
+            }
+            self.ask(Op::STATS, Flags::default(), &body, |kind, fields| collected.take(kind, fields))?;
+            // Pages go on: a router that names the same place again is asked no more.
+            after = collected.page.next.take().filter(|next| after.is_none_or(|after| *next > after));
+            if after.is_none() {
+                return Ok(collected.page.list);
+            }
+        }
     }
 
     /// A page of the Map-Server's sites, from this place on.

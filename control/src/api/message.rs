@@ -59,6 +59,8 @@ pub(super) mod kind {
     pub(in crate::api) const AFTER: u16 = 0x4051;
     pub(in crate::api) const SUBSCRIPTION: u16 = 0x4070;
     pub(in crate::api) const BINDING: u16 = 0x4080;
+    pub(in crate::api) const AHEAD: u16 = 0x4081;
+    pub(in crate::api) const BINDINGS_AFTER: u16 = 0x4082;
     pub(in crate::api) const SUBSCRIPTIONS_AFTER: u16 = 0x4071;
     pub(in crate::api) const SITE: u16 = 0x4040;
     pub(in crate::api) const REFUSAL: u16 = 0x4041;

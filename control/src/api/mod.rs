@@ -37,8 +37,10 @@
 //! L and R of RLOCs of ours are the router's to know. What was learned of other sites inside it leaves. RELOAD makes of each
 //! prefix that the configuration names what that says; what clients put in beside it stays (origin 7), and goes when the router
 //! ends. What is EPHEMERAL goes with its connection; what the configuration says in its place is so again. Clients have at most
-//! 4096 of these (ENOSPC), and a change of one costs work for all: many go in batches. FLUSH is not for the database:
-//! EOPNOTSUPP.
+//! 4096 of these (ENOSPC), and a change of one costs work for all: many go in batches. FLUSH of the database undoes what clients made of
+//! it: what they put in leaves, what they changed is as the configuration says, and each is told by an event of its own, DELETE or
+//! CHANGE; what they took out comes back with RELOAD alone. With ALL it is refused (EOPNOTSUPP): nobody empties it of what the
+//! configuration says.
 //!
 //! The generation in a reply grows with each change of a table. MUST_GEN is the generation of a reply in which the client saw
 //! the entry: EAGAIN if it has changed since, or if that can no longer be told, which takes 65,536 other changes.
@@ -57,6 +59,10 @@
 //! client end one that it no longer wants; the end of the connection does too. A batch is about one table: EINVAL for the first
 //! operation on the other. TRIAL in one of its messages has all of it verified and nothing done. Messages without ATOMIC that
 //! come in between are no part of it, and are done and answered at once.
+//!
+//! The reply to a trial has AHEAD: how many more entries that stay the table would have. Beside the TRIAL of another batch, which
+//! names other prefixes, it has that one's room reckoned as if this one were done. So many batches are tried before the first
+//! is done; others may change the table meanwhile, so each may be refused all the same.
 //!
 //! A prefix may be named several times; what it is in the end is what happens to it, and what is told: DELETE and ADD of one
 //! that was there are one CHANGE, which keeps its counters. A MUST_GEN after another operation on the prefix is EAGAIN. No
@@ -85,7 +91,7 @@
 //! |---|---|---|
 //! | ADD, CHANGE | an entry | whoever did it: a Map-Reply, the operator, a client |
 //! | DELETE | TABLE, IID, EID | with the flag EXPIRED (0x80) if its time was over |
-//! | FLUSH | TABLE, \[IID\] | when it begins, instead of a DELETE for each; with ALL if static entries go too. Who flushes and follows by events sets ECHO-ME, to see where it began |
+//! | FLUSH | TABLE, \[IID\] | of the cache, when it begins, instead of a DELETE for each; an entry that has been told so and gets a new mapping comes with ADD; with ALL if static entries go too. Who flushes and follows by events sets ECHO-ME, to see where it began |
 //! | MISS | TABLE, IID, EID, MISS_INFO, \[FROM\], \[PACKET\] | packets find no mapping (reason 1), or one that says to ask (3); or a mapping in use nears its end or is in doubt (2): to be answered by ADD or CHANGE |
 //! | REACH, BADREACH | RLOC, REACH_INFO | a locator is used again, or no more |
 //! | STALE | TABLE, IID, EID, STALE_INFO | where map-versions are on: a packet has shown that our copy of a mapping is old (1), which is asked for, or a peer's copy of a mapping of ours (2), which is sent an SMR |
@@ -157,6 +163,8 @@
 //! | 0x4070 | SUBSCRIPTION | u8 flags (1 ours, 2 ends unless something is registered, 4 of another xTR), u8 standing (0 asking, 1 live, 2 refused, 3 silent; 4 unconfirmed, 5 confirmed, 6 unacknowledged), u32 each: seconds in it, seconds left; u64 each: last nonce, Map-Notifies taken in or prefixes that wait; 16 octets of xTR-ID, u64 Site-ID; the IID, the EID and the ADDRESSes (Map-Server, or ITR-RLOCs) after it are its own |
 //! | 0x4080 | BINDING | u8 flags (1 verified), u16 each: translated port, the xTR's own port; u32 each: seconds since its first and its last Map-Register; u64 nonce of the last, 16 octets of xTR-ID, u64 Site-ID; three ADDRESSes after it are the translated one, our RLOC and the xTR's own, and each IID and EID after these is behind it |
 //! | 0x4071 | SUBSCRIPTIONS_AFTER | u8 which (1 ours, 2 another xTR's, 3 an unconfirmed one), 16 octets of xTR-ID, u64 Site-ID or place of an unconfirmed one, u32 IID, u8 prefix length, address: the last of a page, if there are more; in the next request it asks for what comes after |
+//! | 0x4081 | AHEAD | i32 entries that stay, more than there are: of a trial and its reply |
+//! | 0x4082 | BINDINGS_AFTER | 16 octets of xTR-ID, u16 translated port, the xTR's own and its translated address: the last of a page, as SUBSCRIPTIONS_AFTER |
 //! | 0xc000 | TRIAL | nothing: of a batch |
 //!
 //! Locators come in pages, of which all but the last have AFTER at their end. BGP routes come in pages, as there may be a
@@ -204,11 +212,11 @@ pub use event::{Event, Filter, Method, MissDetail, MissReason, Stale};
 pub use locators::{LocatorStatus, PROBE_STATES, ProbingStatus};
 pub use message::{FLAGS, Flags, HEADER, Header, MESSAGE_MAX, Op, ProtocolError};
 pub use misses::Misses;
-pub use nat::BindingStatus;
+pub use nat::{BindingStatus, BindingsAfter, BindingsPage};
 pub use operation::{Asker, Done, Judged, Offer, Operation, Outcome, RLOCS_MAX, Refused, Rights};
 pub use registration::{PREFIX_STANDINGS, PrefixStatus, RegistrationStatus, STANDINGS};
 pub use server::{Conduct, Places, Router, View, handle, next_page};
-pub use session::{RING, Session};
+pub use session::{FILTERS_MAX, RING, Session};
 pub use sites::{RefusalStatus, SitePrefix, SiteStatus, SitesPage, XtrStatus};
 pub use subscriptions::{SUBSCRIPTION_STANDINGS, SubscriptionStatus, SubscriptionsAfter, SubscriptionsPage};
 pub use trace::{SNAPLEN_MAX, TRACE_LONGEST, TraceAsk, TraceEnd, TraceNews, TracePages, TraceVerdict, Traced};

@@ -10,6 +10,7 @@ use altitude_dataplane::mapping::{EidPrefix, InstanceId};
 use super::{
     entry,
     message::{Fields, ProtocolError, kind, put, put_address},
+    sites::Group,
 };
 
 /// What a NAT has for one xTR that registers through us.
@@ -35,6 +36,51 @@ pub struct BindingStatus {
     pub heard: Duration,
     /// What is behind it.
     pub eids: Vec<EidPrefix>,
+}
+
+/// Which binding a page ends with: what a router knows it by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BindingsAfter {
+    /// Its xTR-ID.
+    pub xtr_id: [u8; 16],
+    /// Its address as it sees it.
+    pub inner: IpAddr,
+    /// Its address and port as we see them.
+    pub translated: SocketAddr,
+}
+
+/// Some bindings, those of one xTR-ID together.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BindingsPage {
+    /// Ascending by what [`BindingsAfter`] names.
+    pub list: Vec<BindingStatus>,
+    /// The last one, if there are more.
+    pub next: Option<BindingsAfter>,
+}
+
+impl BindingsPage {
+    /// Takes bindings until they have about `max` rows, counting one for each and one for each prefix behind it.
+    #[must_use]
+    pub fn of(bindings: impl Iterator<Item = BindingStatus>, max: usize) -> Self {
+        let (mut page, mut rows) = (Self::default(), 0);
+        for one in bindings {
+            if rows >= max {
+                page.next = page.list.last().map(BindingStatus::place);
+                break;
+            }
+            rows += 1 + one.eids.len();
+            page.list.push(one);
+        }
+        page
+    }
+}
+
+impl BindingStatus {
+    /// What it is known by.
+    #[must_use]
+    pub const fn place(&self) -> BindingsAfter {
+        BindingsAfter { xtr_id: self.xtr_id, inner: self.inner.ip(), translated: self.translated }
+    }
 }
 
 // Flag of a BINDING.
@@ -65,6 +111,34 @@ pub(super) fn put_binding(out: &mut Vec<u8>, status: &BindingStatus) {
     }
 }
 
+/// Appends BINDINGS_AFTER.
+pub(super) fn put_after(out: &mut Vec<u8>, after: &BindingsAfter) {
+    put(out, kind::BINDINGS_AFTER, |out| {
+        out.extend(after.xtr_id);
+        out.extend(after.translated.port().to_le_bytes());
+        put_address(out, after.inner);
+        put_address(out, after.translated.ip());
+    });
+}
+
+/// Reads BINDINGS_AFTER.
+pub(super) fn after(mut fields: Fields<'_>) -> Result<BindingsAfter, ProtocolError> {
+    let (xtr_id, port) = (fields.array()?, fields.u16()?);
+    let (inner, translated) = (fields.address()?, fields.address()?);
+    fields.end()?;
+    Ok(BindingsAfter { xtr_id, inner, translated: SocketAddr::new(translated, port) })
+}
+
+/// Appends a page.
+pub(super) fn put_page(page: &BindingsPage, group: &mut Group<'_>) {
+    for status in &page.list {
+        group(&mut |out| put_binding(out, status));
+    }
+    if let Some(next) = &page.next {
+        group(&mut |out| put_after(out, next));
+    }
+}
+
 fn binding(mut fields: Fields<'_>) -> Result<BindingStatus, ProtocolError> {
     let flags = fields.u8()?;
     let unset = |port: u16| SocketAddr::from(([0, 0, 0, 0], port));
@@ -79,7 +153,7 @@ fn binding(mut fields: Fields<'_>) -> Result<BindingStatus, ProtocolError> {
 /// Collects the TLVs of an answer about bindings as they come.
 #[derive(Debug, Default)]
 pub(super) struct Bindings {
-    pub(super) list: Vec<BindingStatus>,
+    pub(super) page: BindingsPage,
     /// Which of the last one's addresses is next.
     addresses: usize,
     /// The instance that holds for the next EID.
@@ -92,13 +166,13 @@ impl Bindings {
         const ORPHAN: ProtocolError = ProtocolError::Value("a TLV comes before what it belongs to");
         match kind {
             kind::BINDING => {
-                self.list.push(binding(fields)?);
+                self.page.list.push(binding(fields)?);
                 self.addresses = 0;
             }
             kind::ADDRESS => {
                 fields.u8()?;
                 let address = fields.address()?;
-                let last = self.list.last_mut().ok_or(ORPHAN)?;
+                let last = self.page.list.last_mut().ok_or(ORPHAN)?;
                 match self.addresses {
                     0 => last.translated.set_ip(address),
                     1 => last.rloc = address,
@@ -106,10 +180,11 @@ impl Bindings {
                 }
                 self.addresses += 1;
             }
+            kind::BINDINGS_AFTER => self.page.next = Some(after(fields)?),
             kind::IID => self.instance = entry::instance(fields)?,
             kind::EID => {
                 let eid = EidPrefix { instance: self.instance, prefix: entry::prefix(fields)? };
-                self.list.last_mut().ok_or(ORPHAN)?.eids.push(eid);
+                self.page.list.last_mut().ok_or(ORPHAN)?.eids.push(eid);
             }
             other if other & kind::MANDATORY != 0 => return Err(ProtocolError::Unknown(other)),
             _ => {}
@@ -143,16 +218,18 @@ mod tests {
         };
         let fresh = BindingStatus { verified: false, eids: vec![], ..one.clone() };
         let v6 = BindingStatus { rloc: "2001:db8::9".parse().unwrap(), ..one.clone() };
-        let list = vec![one, fresh, v6];
+        // The next page is asked for by addresses of two families.
+        let next = BindingsAfter { inner: "2001:db8::8".parse().unwrap(), ..v6.place() };
+        let page = BindingsPage { list: vec![one, fresh, v6], next: Some(next) };
         let mut octets = Vec::new();
-        list.iter().for_each(|status| put_binding(&mut octets, status));
+        put_page(&page, &mut |put| put(&mut octets));
         let mut collected = Bindings::default();
         for tlv in Tlvs(&octets) {
             let (kind, fields) = tlv.unwrap();
             collected.take(kind, fields).unwrap();
         }
-        assert_eq!(collected.list, list);
-        for kind in [kind::BINDING, kind::EID, kind::ADDRESS] {
+        assert_eq!(collected.page, page);
+        for kind in [kind::BINDING, kind::BINDINGS_AFTER, kind::EID, kind::ADDRESS] {
             assert!(Bindings::default().take(kind, Fields(&[9; 9])).is_err(), "{kind:#x}");
         }
     }

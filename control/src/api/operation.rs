@@ -70,7 +70,7 @@ pub enum Operation {
         /// Only if the entry has not changed since this generation.
         unless_after: Option<u64>,
     },
-    /// Take out all entries of a table, static ones only if `all` are meant.
+    /// Take out all entries of a table, static ones only if `all` are meant: of the database what clients made, and never all.
     Flush {
         /// Which table.
         table: Table,
@@ -104,9 +104,9 @@ impl Operation {
     pub fn is_long(&self) -> bool {
         match self {
             Self::Add(offer) | Self::Change { offer, .. } => offer.table == Table::Database,
-            Self::Delete { table, .. } => *table == Table::Database,
+            Self::Delete { table, .. } | Self::Flush { table, .. } => *table == Table::Database,
             Self::Reload | Self::Clear { .. } => true,
-            Self::Flush { .. } | Self::Judge { .. } => false,
+            Self::Judge { .. } => false,
         }
     }
 }

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Locator, Prefix};
 
 use super::{
-    Filter, SubscriptionsAfter, Table, bgp,
+    BindingsAfter, Filter, SubscriptionsAfter, Table, batch, bgp,
     entry::{self, Terms},
     event, locators,
     message::{Fields, ProtocolError, Tlvs, kind},
-    sites,
+    nat, sites,
     status::Detail,
     subscriptions,
 };
@@ -29,11 +29,14 @@ pub(super) struct Request {
     pub(super) cursor: Option<EidPrefix>,
     pub(super) next: Option<u32>,
     pub(super) subscriptions: Option<SubscriptionsAfter>,
+    pub(super) bindings: Option<BindingsAfter>,
     /// Name of a neighbour, or nothing for all, and whether its session stays.
     pub(super) clear: Option<(Option<String>, bool)>,
     pub(super) after: Option<IpAddr>,
     /// It is of a batch that is to be tried.
     pub(super) trial: Option<()>,
+    /// What trials before it would have made of the table.
+    pub(super) ahead: Option<i32>,
 }
 
 impl Request {
@@ -60,8 +63,10 @@ impl Request {
                 kind::CURSOR => once(&mut request.cursor, bgp::cursor(fields)?)?,
                 kind::NEXT => once(&mut request.next, sites::next(fields)?)?,
                 kind::SUBSCRIPTIONS_AFTER => once(&mut request.subscriptions, subscriptions::after(fields)?)?,
+                kind::BINDINGS_AFTER => once(&mut request.bindings, nat::after(fields)?)?,
                 kind::AFTER => once(&mut request.after, locators::after(fields)?)?,
                 kind::TRIAL => once(&mut request.trial, fields.end()?)?,
+                kind::AHEAD => once(&mut request.ahead, batch::ahead(fields)?)?,
                 kind::CLEAR => once(&mut request.clear, bgp::clear(fields)?)?,
                 other if other & kind::MANDATORY != 0 => return Err(ProtocolError::Unknown(other)),
                 _ => {}

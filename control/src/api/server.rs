@@ -8,8 +8,8 @@ use std::{
 use altitude_dataplane::mapping::{Eid, EidPrefix};
 
 use super::{
-    AltStatus, Asker, BgpRoute, BgpStatus, BindingStatus, Counts, Done, Entry, LocatorStatus, MissDetail, Operation,
-    Outcome, PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat,
+    AltStatus, Asker, BgpRoute, BgpStatus, BindingsAfter, BindingsPage, Counts, Done, Entry, LocatorStatus, MissDetail,
+    Operation, Outcome, PortStatus, Refused, RegistrationStatus, Rights, RoutesAsked, Session, SitesPage, Stat,
     SubscriptionsAfter, SubscriptionsPage, Table, TraceAsk,
     batch::{Failed, batched, member},
     bgp, entry, locators,
@@ -76,9 +76,9 @@ pub trait View {
         SubscriptionsPage::default()
     }
 
-    /// xTRs behind NATs that register through us.
-    fn bindings(&self) -> Vec<BindingStatus> {
-        Vec::new()
+    /// xTRs behind NATs that register through us, as many as have about `max` prefixes together, one at least.
+    fn bindings(&self, _after: Option<BindingsAfter>, _max: usize) -> BindingsPage {
+        BindingsPage::default()
     }
 
     /// Sites of the Map-Server from this one on: as many as have about `max` prefixes together, one at least.
@@ -108,12 +108,20 @@ pub trait Router {
     /// [`Refused`], why not; nothing has changed then.
     fn perform(&mut self, asker: Asker, operation: Operation) -> Result<Outcome, Refused>;
 
-    /// Carries out a batch of a client that may write: all of it, in one round, or nothing; as a `trial` nothing, and it is
-    /// said whether it could be.
+    /// Carries out a batch of a client that may write: all of it, in one round, or nothing.
     ///
     /// # Errors
     /// [`Failed`]: which operation cannot be done, and why; nothing has changed then.
-    fn perform_all(&mut self, _asker: Asker, _operations: Vec<Operation>, _trial: bool) -> Result<Done, Failed> {
+    fn perform_all(&mut self, _asker: Asker, _operations: Vec<Operation>) -> Result<Done, Failed> {
+        Err((0, Refused::Unsupported("no batch can be done here")))
+    }
+
+    /// Says whether a batch could be carried out if the table had `ahead` more entries that stay, and does nothing; and
+    /// how many more it would have then.
+    ///
+    /// # Errors
+    /// As of [`perform_all`](Self::perform_all).
+    fn try_all(&mut self, _operations: Vec<Operation>, _ahead: i32) -> Result<i32, Failed> {
         Err((0, Refused::Unsupported("no batch can be done here")))
     }
 
@@ -372,7 +380,7 @@ fn stats(request: &Request, view: &dyn View, pages: &mut Pages<'_>) {
             subscriptions::put_page(&view.subscriptions(request.subscriptions, PAGE), &mut group);
         }
         Some(Detail::Bindings) => {
-            view.bindings().iter().for_each(|status| group(&mut |out| nat::put_binding(out, status)));
+            nat::put_page(&view.bindings(request.bindings, PAGE), &mut group);
         }
         Some(Detail::Sites) => {
             let page = view.sites(request.next.unwrap_or(0), PAGE);

@@ -15,7 +15,7 @@ use crate::rate::{Bucket, Rate};
 /// Events that wait for one subscriber.
 pub const RING: usize = 4096;
 /// Filters of one subscriber.
-pub(super) const FILTERS_MAX: usize = 16;
+pub const FILTERS_MAX: usize = 16;
 
 /// See the module's text.
 #[derive(Debug)]

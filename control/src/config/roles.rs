@@ -42,6 +42,9 @@ pub struct Proxies {
     pub petr: bool,
     /// We re-encapsulate.
     pub rtr: bool,
+    /// With `rtr`: unless the operator says how sources are checked, it takes only what comes from a locator of its source's mapping
+    /// or from a stop before it.
+    pub known: bool,
     /// The one or the other of these instances.
     pub instances: Vec<InstanceId>,
     /// EID-prefixes that we attract; none: we are no PITR.

@@ -2,7 +2,7 @@
 //!
 //! An RTR proves nothing by itself: what it relays is signed with the site's key as any Map-Register. Where a key is shared with it,
 //! the Map-Notify that goes back through it proves to it that we said that, so that it may believe where the xTR is. So a
-//! Map-Register that comes again is not answered again: it may be anybody's copy.
+//! Map-Register that comes again is not answered again: it may be anybody's copy, whatever nonces its site may use otherwise.
 //!
 //! Source: draft-ermagan-lisp-nat-traversal-19 §4.1, §4.2, §4.4, §5.2.
 
@@ -11,12 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use altitude_dataplane::mapping::EidPrefix;
-
-use super::{MapServer, Output, SiteFault, registry::Arrived, registry::notify::CONTROL_PORT};
+use super::{MapServer, Output, SiteFault, SiteId, registry::Arrived, registry::notify::CONTROL_PORT};
 use crate::{
     nat::Peer,
-    rate::{Limits, Rate},
+    rate::{Buckets, Limits, Rate},
     wire::{
         AuthenticationError, Form, Info, Key, MapRegister, Translation,
         ecm::{self, Ecm},
@@ -26,9 +24,10 @@ use crate::{
 
 /// Info-Requests of one address: several xTRs, behind one NAT, each with several RLOCs.
 const INFOS: Rate = Rate { burst: 32, every: Duration::from_millis(250) };
-/// Info-Requests altogether: whoever has one can send it again from any address.
+/// Info-Requests of one site that are proven to be its own, and of all sites: whoever has one can send it again from any address.
+const SITES_INFOS: Rate = Rate { burst: 500, every: Duration::from_millis(4) };
 const ALL_INFOS: Rate = Rate { burst: 2000, every: Duration::from_millis(1) };
-/// Most addresses whose Info-Requests are counted at a time.
+/// Most addresses, and most sites, whose Info-Requests are counted at a time.
 const WATCHED_MAX: usize = 65_536;
 /// How long an Info-Reply holds, minutes.
 const INFO_MINUTES: u32 = 1440;
@@ -40,7 +39,10 @@ const TTL: u8 = 64;
 pub(super) struct Nat {
     /// RTRs that xTRs are told of, and that may relay.
     relays: Vec<Peer>,
-    infos: Limits<IpAddr>,
+    /// Before anything is known of whom they are from, so that no address makes us verify many.
+    infos: Buckets<IpAddr>,
+    /// What is proven; of what is not, whatever its source, nobody's answer gets less.
+    proven: Limits<SiteId>,
 }
 
 /// How a Map-Register came through an RTR.
@@ -54,7 +56,11 @@ pub(super) struct Relayed<'a> {
 
 impl Nat {
     pub(super) fn new(relays: Vec<Peer>) -> Self {
-        Self { relays, infos: Limits::new(INFOS, ALL_INFOS, WATCHED_MAX) }
+        Self {
+            relays,
+            infos: Buckets::new(INFOS, WATCHED_MAX),
+            proven: Limits::new(SITES_INFOS, ALL_INFOS, WATCHED_MAX),
+        }
     }
 }
 
@@ -109,12 +115,14 @@ impl MapServer {
         message: &Info,
         octets: &[u8],
     ) -> Result<Output, SiteFault> {
-        self.nat.infos.take(now, &[from.ip()]).map_err(|_| SiteFault::InfoLimited)?;
-        let (keys, form) = self.keys_of(&message.eid).ok_or(SiteFault::InfoUnknown)?;
+        self.nat.infos.take(now, from.ip()).map_err(|_| SiteFault::InfoLimited)?;
+        let owner = self.registry.owner(&message.eid).ok_or(SiteFault::InfoUnknown)?;
+        let (keys, form) = (&self.registry.sites[owner.0].keys, self.registry.sites[owner.0].form);
         let key = message.verify(octets, keys).map_err(|error| match error {
             AuthenticationError::UnknownKey(_) => SiteFault::InfoUnknownKey,
             _ => SiteFault::InfoMac,
         })?;
+        self.nat.proven.take(now, &[owner]).map_err(|_| SiteFault::InfoLimited)?;
         let told = Translation {
             map_server_port: CONTROL_PORT,
             etr_port: from.port(),
@@ -126,10 +134,5 @@ impl MapServer {
         let whole_mac = form.whole_mac || message.authentication.data.len() > 16;
         let reply = Info { ttl: INFO_MINUTES, reply: Some(told), ..message.clone() };
         Ok(Output::Inform { to: from, local, octets: reply.signed(key, Form { whole_mac, ..form }) })
-    }
-
-    fn keys_of(&self, eid: &EidPrefix) -> Option<(&[Key], Form)> {
-        let site = &self.registry.sites[self.registry.owner(eid)?.0];
-        Some((&site.keys, site.form))
     }
 }

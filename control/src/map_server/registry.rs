@@ -231,7 +231,8 @@ impl Registry {
             AuthenticationError::UnknownKey(_) => SiteFault::UnknownKey,
             _ => SiteFault::Mac,
         })?;
-        let (any_nonce, rate) = (of.any_nonce, of.rate());
+        // Through an RTR a copy would lead packets to whoever sent it.
+        let (any_nonce, rate) = (of.any_nonce && arrived.relay.is_none(), of.rate());
         let last = Last { key: key.id, nonce: message.nonce, mac: Last::start_of(&message.authentication.data) };
         let who = message.xtr.map_or(Who::Source(from.ip()), |xtr| Who::Xtr(xtr.xtr_id));
         let known = self.table.registrant(site.0 as u32, who);

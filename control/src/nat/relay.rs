@@ -3,15 +3,19 @@
 //! ```text
 //! ECM with R from an xTR ─ for a Map-Server of ours? ─ within the rates? ─▶ binding, unverified ─▶ ECM with N to the Map-Server
 //! ECM with R from a Map-Server ─ its key, or the nonce ─▶ binding, verified ─▶ Data-Map-Notify to the xTR; its EID-Prefixes in
-//! 180 s without another, or TTL ─▶ gone
+//! 180 s without another, or TTL 0 ─▶ gone
 //! ```
 //!
 //! A binding is what a NAT has for one xTR: a [`Binding`] is known by the translated address and port, the xTR-ID and what the xTR
 //! calls itself. What is not verified moves no data, and what is verified changes by nothing that is not: who forges a
 //! Map-Register gets a binding of his own, which ends when no Map-Notify comes for it. A NAT that gives the xTR another port
 //! makes a new binding, too, which takes the prefixes of the old one over when it is verified. A Map-Register that was seen before
-//! from elsewhere makes none, whatever it says that the xTR calls itself: its Map-Notify would be the one for the other. And no
-//! binding that is verified has to wait for one that is not.
+//! from elsewhere makes none, whatever it says that the xTR calls itself: its Map-Notify would be the one for the other.
+//!
+//! Verified is a binding for the EID-Prefixes that it has, and for no others: whoever has a site of his own may have bindings of any
+//! xTR-ID verified. A Map-Notify is for the Map-Register that it shares the nonce and all EID-Prefixes with, and no binding that is
+//! verified for these waits for one that is not. One that is verified for none yet does, for ten seconds: who knows
+//! the xTR's next nonce keeps it out. So our xTRs' nonces cannot be foretold.
 //!
 //! Two xTRs, or two links of one, may have the same EID-Prefix: their bindings are locators of one mapping.
 //!
@@ -25,10 +29,12 @@ mod prefixes;
 mod table;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
+    ops::Bound,
     time::{Duration, Instant},
 };
 
@@ -36,8 +42,8 @@ use altitude_dataplane::mapping::{EidPrefix, InstanceId, Mapping, Ttl};
 
 pub use self::{binding::Binding, fault::RelayFault};
 use self::{
-    binding::{Address, Held, Name, Waiting},
-    prefixes::said,
+    binding::{Address, Held, Name},
+    waiting::{Mark, mark},
 };
 use crate::{
     alt::datagrams::CONTROL_PORT,
@@ -50,7 +56,7 @@ use crate::{
     },
 };
 
-/// How long a Map-Register waits for its Map-Notify.
+/// How long a Map-Register waits for its Map-Notify, unless the binding has all EID-Prefixes that it is about.
 pub const UNVERIFIED_FOR: Duration = Duration::from_secs(10);
 /// How long a binding lasts without another Map-Notify: as long as the Map-Server keeps the registration (RFC 9301 §8.2).
 pub const LIFETIME: Duration = TIMEOUT;
@@ -66,8 +72,8 @@ const ENDED_MAX: usize = 4096;
 const TELL_AGAIN: Duration = Duration::from_secs(120);
 /// Bindings that one EID-Prefix is reached by.
 const CLAIMS_MAX: usize = 16;
-/// Bindings of one xTR; of those not verified, the one that ends first gives way.
-const OF_XTR_MAX: usize = 16;
+/// Bindings of one xTR at one address that are not verified; the one that ends first gives way.
+const STRANGERS_OF_XTR_MAX: usize = 16;
 
 /// What the RTR is told at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,6 +192,8 @@ pub struct Relay {
     /// Those of them that are not verified.
     unverified: BTreeSet<(Instant, Name)>,
     addresses: HashMap<IpAddr, Address>,
+    /// Bindings by the Map-Registers that wait there: one for each.
+    waiting: HashMap<Mark, Name>,
     /// Verified bindings by what is behind them.
     claims: BTreeMap<EidPrefix, BTreeSet<Name>>,
     each: Buckets<IpAddr>,
@@ -203,6 +211,7 @@ impl Relay {
             deadlines: BTreeSet::new(),
             unverified: BTreeSet::new(),
             addresses: HashMap::new(),
+            waiting: HashMap::new(),
             claims: BTreeMap::new(),
             strangers: Bucket::new(),
         }
@@ -239,7 +248,14 @@ impl Relay {
 
     /// All bindings.
     pub fn bindings(&self) -> impl Iterator<Item = Binding> {
-        self.bindings.iter().map(|(name, held)| Binding {
+        self.bindings_after(None)
+    }
+
+    /// Bindings behind that of this xTR-ID, of an xTR that has this address and port, and this translated one, ascending by these.
+    pub fn bindings_after(&self, after: Option<([u8; 16], IpAddr, SocketAddr)>) -> impl Iterator<Item = Binding> {
+        let after = after.map(|(xtr_id, inner, translated)| Name { xtr_id, inner, translated });
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.bindings.range((start, Bound::Unbounded)).map(|(name, held)| Binding {
             xtr: held.xtr,
             translated: name.translated,
             rloc: held.rloc,
@@ -262,21 +278,25 @@ impl Relay {
     ) -> Result<(), RelayFault> {
         let xtr = message.xtr.ok_or(RelayFault::Unnamed)?;
         let (inner, server) = (ecm.datagram.source, ecm.datagram.destination);
-        let known = self.settings.servers.iter().find(|known| known.address == server.ip());
-        let known = known.filter(|_| server.port() == CONTROL_PORT).ok_or(RelayFault::ForeignServer)?;
-        let said = known.keys.is_empty().then(|| said(&message.records));
+        if server.port() != CONTROL_PORT || !self.settings.servers.iter().any(|known| known.address == server.ip()) {
+            return Err(RelayFault::ForeignServer);
+        }
         if from.port() == 0 {
             return Err(RelayFault::NoPort);
         }
         if !message.records.iter().all(|record| may_be_of(inner.ip(), record)) {
             return Err(RelayFault::ForeignInner);
         }
+        if !message.records.iter().all(|record| leads_to(local, record)) {
+            return Err(RelayFault::ForeignRtr);
+        }
         let name = Name { xtr_id: xtr.xtr_id, inner: inner.ip(), translated: from };
         if !self.may_register(now, &name) {
             return Err(RelayFault::Limited);
         }
         let nonce = (message.nonce, server.ip());
-        self.is_first(&name, nonce)?;
+        let mark = mark(xtr.xtr_id, nonce, &message.records);
+        self.is_first(now, &name, &mark, &message.records)?;
         if !self.bindings.contains_key(&name) {
             self.meet(now, name, local, xtr, todo)?;
         }
@@ -285,7 +305,7 @@ impl Relay {
         if !held.is_verified() {
             held.rloc = local;
         }
-        held.wait(Waiting { nonce, said });
+        self.wait(now, name, mark, nonce);
         self.set_deadline(&name);
         todo.push(Output::Relay { to: server.ip(), octets: ecm::encapsulate_relayed(ecm.packet) });
         Ok(())
@@ -297,23 +317,6 @@ impl Relay {
             Some(held) if held.is_verified() => held.bucket.take(now, self.settings.each),
             _ => self.each.take(now, name.translated.ip()).is_ok() && self.strangers.take(now, self.settings.strangers),
         }
-    }
-
-    /// Whether nobody else of this xTR-ID sent the nonce, which is in what a MAC covers, as what the xTR calls itself is not. Where
-    /// the binding is verified, those that are not have no say: the nonces that come next can be guessed.
-    fn is_first(&mut self, name: &Name, nonce: (u64, IpAddr)) -> Result<(), RelayFault> {
-        let verified = self.bindings.get(name).is_some_and(Held::is_verified);
-        let others: Vec<Name> = self.of_xtr(name.xtr_id).filter(|other| other != name).collect();
-        let mut held = others.iter().filter_map(|other| self.bindings.get(other));
-        if held.any(|held| held.has_proven(nonce) || held.waits_for(nonce) && (held.is_verified() || !verified)) {
-            return Err(RelayFault::Replayed);
-        }
-        for other in others.iter().filter(|_| verified) {
-            if let Some(held) = self.bindings.get_mut(other) {
-                held.waiting.retain(|waiting| waiting.nonce != nonce);
-            }
-        }
-        Ok(())
     }
 
     fn notify(
@@ -331,21 +334,14 @@ impl Relay {
             Some(Ok(_)) => {}
             Some(Err(_)) => return Err(RelayFault::Forged),
         }
-        let said = server.keys.is_empty().then(|| said(&message.records));
         let xtr = message.xtr.ok_or(RelayFault::Unwanted)?;
         let inner = ecm.datagram.destination.ip();
-        let names: Vec<Name> = self.of_xtr(xtr.xtr_id).filter(|name| name.inner == inner).collect();
-        if names.is_empty() {
-            return Err(RelayFault::Unwanted);
-        }
         let nonce = (message.nonce, from);
-        let waits = |name: &&Name| self.bindings.get(name).is_some_and(|held| held.waits_for(nonce));
-        let name = *names.iter().find(waits).ok_or(RelayFault::Nonce)?;
-        let Some(held) = self.bindings.get_mut(&name) else { return Err(RelayFault::Nonce) };
-        if !held.waiting.contains(&Waiting { nonce, said }) {
-            return Err(RelayFault::OtherPrefixes);
-        }
-        held.prove(nonce);
+        let mark = mark(xtr.xtr_id, nonce, &message.records);
+        let name = self.waits(now, &mark, &message.records).filter(|name| name.inner == inner);
+        let name = name.ok_or_else(|| self.unasked((xtr.xtr_id, inner), nonce))?;
+        self.prove(&name, mark);
+        let Some(held) = self.bindings.get(&name) else { return Err(RelayFault::Nonce) };
         let (was_verified, rloc) = (held.is_verified(), held.rloc);
         self.take_in(now, name, &message.records, todo)?;
         let verified = self.bindings.get(&name).is_some_and(Held::is_verified);
@@ -366,4 +362,9 @@ impl Relay {
 fn may_be_of(inner: IpAddr, record: &Mapping) -> bool {
     let mut hidden = record.locators.iter().filter(|locator| !locator.reachable).peekable();
     record.ttl == Ttl::Remove || hidden.peek().is_none() || record.locators.iter().any(|one| one.address == inner)
+}
+
+/// Whether packets to a record's EIDs come to this RLOC of ours. What a site without a NAT tells its Map-Server names no RTR (§4.3).
+fn leads_to(local: IpAddr, record: &Mapping) -> bool {
+    record.ttl == Ttl::Remove || record.locators.iter().any(|one| one.address == local)
 }

@@ -4,7 +4,7 @@
 //! kernel itself drops what carries a wrong signature or has come too far, before there is a connection.
 
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     os::fd::AsFd,
 };
@@ -14,7 +14,7 @@ use nix::{libc, setsockopt_impl, sys::socket::SetSockOpt};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::explain;
-use crate::alt::bgp::settings::NeighborSettings;
+use crate::alt::bgp::settings::{NeighborSettings, Password};
 
 /// RFC 4271 §8.2.1.
 pub const BGP_PORT: u16 = 179;
@@ -29,7 +29,7 @@ const UNTOUCHED: u8 = 255;
 const NETWORK_CONTROL: u32 = 0xc0;
 
 /// The far end of a connection as the kernel must know it beforehand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct FarEnd<'a> {
     /// The neighbour's address.
     pub address: IpAddr,
@@ -39,12 +39,25 @@ pub struct FarEnd<'a> {
     pub ttl_security: bool,
 }
 
+impl fmt::Debug for FarEnd<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, password, ttl_security } = self;
+        let mut shown = f.debug_struct("FarEnd");
+        // That it has one, and not which.
+        shown
+            .field("address", address)
+            .field("password", &password.is_some())
+            .field("ttl_security", ttl_security)
+            .finish()
+    }
+}
+
 impl<'a> FarEnd<'a> {
     /// That of a neighbour.
     #[must_use]
     pub fn of(neighbor: &'a NeighborSettings) -> Self {
         let NeighborSettings { remote, password, ttl_security, .. } = neighbor;
-        Self { address: *remote, password: password.as_deref(), ttl_security: *ttl_security }
+        Self { address: *remote, password: password.as_ref().map(Password::reveal), ttl_security: *ttl_security }
     }
 }
 

@@ -8,9 +8,10 @@ use std::{fmt, net::IpAddr};
 
 use sha2::{Digest, Sha256};
 
-/// Nonces set aside for one run, the time of some four seconds: restarts do not get ahead of the clock for long, and a run
-/// that used them all would have sent for years, with the clock ahead of it all the while.
-const SET_ASIDE: u64 = 1 << 34;
+/// Numbers set aside for one run, of which every 65,536th is a nonce, and the time of some 64 seconds: restarts do not get ahead of
+/// the clock for long, and a run that used them all would have sent for years, or a message each millisecond for an hour, with the
+/// clock ahead of it all the while.
+const SET_ASIDE: u64 = 1 << 38;
 /// No run has come this far: a file that says so is damaged.
 const USED_MAX: u64 = u64::MAX - (1 << 40);
 

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     net::IpAddr,
-    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -12,6 +11,7 @@ use hashbrown::HashMap;
 
 use super::{
     CONFIRM_EVERY, MapServer, NotifyFault, Output, RETRY_FIRST, RETRY_MAX, Way,
+    nonces::Nonces,
     status::{PrefixStanding, ServerStatus, Standing},
 };
 use crate::wire::{AuthenticationError, MapNotify};
@@ -164,14 +164,14 @@ impl Server {
         self.withdrawn.push_front(nonce);
     }
 
-    /// Verifies before it believes anything (RFC 9301 §5.7); `ours` are the nonces that were used so far, `through` is the RTR
+    /// Verifies before it believes anything (RFC 9301 §5.7); `ours` has the nonces that were used so far, `through` is the RTR
     /// that thanks go through.
     pub(super) fn notified(
         &mut self,
         now: Instant,
         message: MapNotify,
         octets: &[u8],
-        (ours, through): (Range<u64>, Option<IpAddr>),
+        (ours, through): (&Nonces, Option<IpAddr>),
         todo: &mut Vec<Output>,
     ) -> Result<(), NotifyFault> {
         let key = match message.verify(octets, &self.settings.keys) {
@@ -179,10 +179,7 @@ impl Server {
             Err(error) => {
                 self.doubtful = Some((error, now));
                 self.settle(now, todo);
-                return Err(match error {
-                    AuthenticationError::UnknownKey(_) => NotifyFault::UnknownKey,
-                    _ => NotifyFault::Mac,
-                });
+                return Err(error.into());
             }
         };
         if let Some(index) = self.waiting.iter().position(|waiting| waiting.nonces.contains(&message.nonce)) {
@@ -196,13 +193,18 @@ impl Server {
         }
         // Nobody waits for it: an answer that comes twice, or news of the Map-Server's own. The last news is thanked for
         // again: our thanks may have been lost.
-        if ours.contains(&message.nonce) || self.last_unasked.is_some_and(|last| message.nonce < last) {
+        if ours.has_drawn(message.nonce) || self.last_unasked.is_some_and(|last| message.nonce < last) {
             return Err(NotifyFault::Replayed);
         }
         self.last_unasked = Some(message.nonce);
         let octets = MapNotify { ack: true, ..message }.signed(&key, self.settings.form);
         todo.push(Output::Send { to: self.settings.address, through, octets });
         Ok(())
+    }
+
+    /// Whether a Map-Notify is the Map-Server's; one that is not is no reason to doubt its key.
+    pub(super) fn proves(&self, message: &MapNotify, octets: &[u8]) -> Result<(), NotifyFault> {
+        message.verify(octets, &self.settings.keys).map(drop).map_err(NotifyFault::from)
     }
 
     /// Takes in the Map-Notify for a message that asked for `asked`.
@@ -275,5 +277,14 @@ impl Server {
 
     pub(super) const fn address(&self) -> IpAddr {
         self.settings.address
+    }
+}
+
+impl From<AuthenticationError> for NotifyFault {
+    fn from(error: AuthenticationError) -> Self {
+        match error {
+            AuthenticationError::UnknownKey(_) => Self::UnknownKey,
+            _ => Self::Mac,
+        }
     }
 }

@@ -41,7 +41,15 @@ impl Stage {
     fn new(servers: Vec<MapServer>, prefixes: &[&str]) -> Self {
         let start = Instant::now();
         let database = prefixes.iter().map(|prefix| mapping(prefix)).collect();
-        let settings = Settings { servers, database, xtr: None, security: false, first_nonce: FIRST, way: Way::Direct };
+        let settings = Settings {
+            servers,
+            database,
+            xtr: None,
+            security: false,
+            first_nonce: FIRST,
+            secret: [9; 16],
+            way: Way::Direct,
+        };
         Self { registrar: Registrar::new(settings, start), start }
     }
 
@@ -95,7 +103,7 @@ fn registers(todo: &[Output]) -> Vec<MapRegister> {
 fn notify(nonce: u64, records: Vec<Mapping>, key: &Key) -> Input {
     let octets = MapNotify { nonce, records, ..MapNotify::default() }.signed(key, Form::default());
     let Ok(Message::MapNotify(message)) = Message::parse(&octets) else { panic!("a Map-Notify") };
-    Input::Notify { from: V4, message, octets }
+    Input::Notify { from: V4, delivered: false, message, octets }
 }
 
 /// What tells that things stand otherwise now.
@@ -142,7 +150,7 @@ fn an_unanswered_message_goes_again_with_a_new_nonce_after_1_2_4_and_at_last_60_
         "a round takes the retries' place and keeps their spacing"
     );
     let nonces: Vec<u64> = sent.iter().map(|(_, register)| register.nonce).collect();
-    assert_eq!(nonces, (FIRST..FIRST + 10).collect::<Vec<_>>());
+    assert!(nonces.len() == 10 && nonces[0] >= FIRST && nonces.is_sorted_by(|a, b| a < b), "{nonces:x?}");
     assert!(sent.iter().all(|(_, register)| register.want_notify));
     assert_eq!(stage.standing(), (Standing::Silent, 3000), "after two retries");
 }
@@ -280,7 +288,7 @@ fn what_is_not_proved_changes_nothing_but_says_that_keys_differ() {
     let sent = stage.run_until(0).remove(0).1;
     let records = || sent.records.clone();
     let Input::Notify { message, octets, .. } = answer(&sent) else { unreachable!("answer makes one") };
-    let stranger = Input::Notify { from: [9, 9, 9, 9].into(), message, octets };
+    let stranger = Input::Notify { from: [9, 9, 9, 9].into(), delivered: false, message, octets };
     assert_eq!(stage.step(1, stranger), [Output::Drop(NotifyFault::Stranger)]);
     let wrong = notify(sent.nonce, records(), &key(1, b"two"));
     let told = Standing::WrongKey(AuthenticationError::Mac);
@@ -311,7 +319,7 @@ fn news_of_the_map_server_is_acknowledged_and_an_ack_never() {
         let Ok(Message::MapNotify(ack)) = Message::parse(octets) else { panic!("{octets:?}") };
         assert_eq!((ack.ack, ack.nonce), (true, 77));
         assert!(ack.verify(octets, &[key(1, b"one")]).is_ok());
-        let ack = Input::Notify { from: V4, message: ack, octets: octets.clone() };
+        let ack = Input::Notify { from: V4, delivered: false, message: ack, octets: octets.clone() };
         assert_eq!(stage.step(ms, ack), [Output::Drop(NotifyFault::Ack)]);
     }
     assert_eq!(stage.step(4000, news(76)), [Output::Drop(NotifyFault::Replayed)]);
@@ -426,10 +434,10 @@ fn with_merge_the_bit_is_set_and_only_our_own_locators_are_told() {
 fn a_stop_withdraws_everything_from_everyone_and_is_the_end() {
     let v6: IpAddr = "2001:db8::2".parse().unwrap();
     let mut stage = Stage::new(vec![server(V4), server(v6)], &["1.1.0.0/16"]);
-    stage.run_until(0);
+    let last = stage.run_until(0).iter().map(|(_, register)| register.nonce).max().unwrap();
     let told = registers(&stage.step(5, Input::Stop));
     assert_eq!(told.len(), 2);
-    assert!(told.iter().all(|register| register.records[0].ttl == Ttl::Remove && register.nonce > FIRST + 1));
+    assert!(told.iter().all(|register| register.records[0].ttl == Ttl::Remove && register.nonce > last));
     assert!(told.iter().all(|register| register.ttl_timeout && !register.want_notify));
     assert_eq!(stage.registrar.due(), None);
 }
@@ -573,6 +581,24 @@ fn silence_behind_a_nat_is_told() {
     assert_eq!((through(&todo), registers(&todo)[0].records[0].ttl), (vec![Some(V4)], Ttl::Remove));
 }
 
+/// RTR-8: an RTR that falls silent is known by that, whoever pretends to be the Map-Server elsewhere meanwhile; what is wrong through it
+/// is a reason of its own.
+#[test]
+fn what_comes_past_the_rtr_says_nothing_of_it() {
+    for (delivered, standing) in [(false, Standing::Silent), (true, Standing::WrongKey(AuthenticationError::Mac))] {
+        let mut stage = Stage::new(vec![server(V4)], &["1.1.0.0/16"]);
+        let register = registers(&stage.step(0, Input::Way(relay(30)))).remove(0);
+        stage.step(10, answer(&register));
+        let Input::Notify { from, message, octets, .. } = notify(1, Vec::new(), &key(1, b"two")) else {
+            unreachable!()
+        };
+        let forged = Input::Notify { from, delivered, message, octets };
+        assert_eq!(stage.step(29_000, forged), [Output::Drop(NotifyFault::Mac)]);
+        stage.run_until(33_000);
+        assert_eq!(stage.standing(), (standing, 33_000));
+    }
+}
+
 /// RTR-8, RTR-11: however often a round comes, silence is known by what was sent in three seconds of it, and one answer ends it.
 #[test]
 fn silence_is_known_however_short_a_round_is() {
@@ -645,15 +671,17 @@ fn what_is_held_back_is_told_later() {
         xtr: None,
         security: false,
         first_nonce: FIRST,
+        secret: [9; 16],
         way: Way::Held,
     };
     let mut stage = Stage { registrar: Registrar::new(settings, start), start };
     assert_eq!(stage.registrar.due(), None);
     assert_eq!(stage.step(0, Input::Wake), []);
     assert_eq!(through(&stage.step(1, Input::Change(vec![mapping("1.2.0.0/16")]))), []);
-    assert_eq!(stage.registrar.nonce(), FIRST, "for the question whether there is one");
+    let first = stage.registrar.nonce();
+    assert!(first >= FIRST, "for the question whether there is one");
     let todo = stage.step(2, Input::Way(Way::Direct));
-    assert_eq!((through(&todo), registers(&todo)[0].nonce), (vec![None], FIRST + 1));
+    assert!(through(&todo) == [None] && registers(&todo)[0].nonce > first);
     stage.step(3, Input::Way(Way::Held));
     assert_eq!(stage.step(4, Input::Stop), []);
 }

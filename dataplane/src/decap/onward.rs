@@ -4,6 +4,10 @@
 //! One that is for xTRs behind NATs takes only what is from or to one of them, and sends it to the port that the NAT has for it
 //! (draft-ermagan-lisp-nat-traversal-19 §5.3.1).
 //!
+//! One that is for sites takes only what comes from a locator of its source's mapping; or, where it is not the first stop on the
+//! way, from another stop of the path that the destination's mapping names (RFC 8060 §4.6). That is more than is asked of it: but
+//! behind its outer header nobody sees any more who sent a packet, and it would lend that header to everybody.
+//!
 //! A PETR is for LISP sites only: the inner source must have a mapping, and the packet must come from one of its locators
 //! (RFC 6832 §6.1). In one that is no RTR, what goes to an EID stays: its sender has better ways, and may be where we would
 //! send it back to.
@@ -70,21 +74,8 @@ pub(super) fn pass(
     let inner = &octets[packet.outer()..];
     let flow = IpHeader::read(inner).map_or(0, |header| setup.key.flow(inner, &header));
     let way = destination.map(|entry| cache.way(entry, flow));
-    let relayed = setup.proxy.rtr && matches!(way, Some(Way::Tunnel(_)));
-    if setup.proxy.nat
-        && (relayed || !setup.proxy.petr)
-        && let Err(reason) = admit(packet, octets, source, destination, context)
-    {
-        return Verdict::Drop(reason);
-    }
-    let checked = setup.source_check == SourceCheck::Secure || setup.proxy.petr && !relayed;
-    match source {
-        _ if !checked => {}
-        None => return ask(packet, octets, Side::Source, Wanted::Mapping),
-        Some(mapping) if !cache.has_member(mapping, packet.rloc(octets)) => {
-            return Verdict::Drop(Reason::OuterSourceForeign);
-        }
-        Some(_) => {}
+    if let Err(verdict) = vet(packet, octets, source, (destination, way), context) {
+        return verdict;
     }
     if let Some(desk) = desk
         && let Err(reason) = features::check(&packet.arrived(octets), source, None, context, desk)
@@ -122,6 +113,33 @@ pub(super) fn pass(
     }
 }
 
+/// Whether a packet comes from whom we take it, as far as it may leave by `way`, that of its destination's entry.
+///
+/// # Errors
+/// What becomes of it if not, or not yet.
+fn vet(
+    packet: CorePacket,
+    octets: &[u8],
+    source: Option<Entry>,
+    (destination, way): (Option<Entry>, Option<Way<'_>>),
+    context: &Context<'_>,
+) -> Result<(), Verdict> {
+    let Context { cache, setup } = context;
+    let relayed = setup.proxy.rtr && matches!(way, Some(Way::Tunnel(_)));
+    if setup.proxy.nat && (relayed || !setup.proxy.petr) {
+        admit(packet, octets, source, destination, context).map_err(Verdict::Drop)?;
+    }
+    if setup.source_check == SourceCheck::Secure || setup.proxy.petr && !relayed {
+        return match source {
+            None => Err(ask(packet, octets, Side::Source, Wanted::Mapping)),
+            Some(mapping) if cache.has_member(mapping, packet.rloc(octets)) => Ok(()),
+            Some(_) => Err(Verdict::Drop(Reason::OuterSourceForeign)),
+        };
+    }
+    let goes_on = relayed || matches!(way, None | Some(Way::Request));
+    if setup.proxy.known && goes_on { recognize(packet, octets, source, destination, context) } else { Ok(()) }
+}
+
 /// Whether one end of a packet is registered through us (draft-ermagan-lisp-nat-traversal-19 §5.3.1). This comes before anything
 /// is asked for: strangers are to make us ask nothing. What a PETR takes is none of this.
 ///
@@ -141,6 +159,28 @@ fn admit(
     // The source alone admits it, which anybody can write: it has to come from where its NAT is.
     let own = source.filter(registered).ok_or(Reason::NotRegistered)?;
     if cache.has_member(own, packet.rloc(octets)) { Ok(()) } else { Err(Reason::OuterSourceForeign) }
+}
+
+/// Whether a packet comes from where its source is, or from another stop of the path to its destination.
+///
+/// # Errors
+/// What becomes of it if not, or not yet.
+fn recognize(
+    packet: CorePacket,
+    octets: &[u8],
+    source: Option<Entry>,
+    destination: Option<Entry>,
+    Context { cache, .. }: &Context<'_>,
+) -> Result<(), Verdict> {
+    let comes_from = |entry: Entry| cache.has_member(entry, packet.rloc(octets));
+    if source.is_some_and(comes_from) || destination.is_some_and(comes_from) {
+        return Ok(());
+    }
+    match (source, destination) {
+        (None, _) => Err(ask(packet, octets, Side::Source, Wanted::Mapping)),
+        (_, None) => Err(ask(packet, octets, Side::Destination, Wanted::Mapping)),
+        _ => Err(Verdict::Drop(Reason::OuterSourceForeign)),
+    }
 }
 
 /// Takes a packet out of its tunnel and puts it into the next: all of decapsulation and all of encapsulation, so it has a hop

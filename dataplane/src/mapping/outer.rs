@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::InstanceId;
-use crate::wire::udp::LISP_DATA;
+use crate::wire::udp::{LISP_CONTROL, LISP_DATA};
 
 /// Longest outer header: Ethernet with two VLAN tags, IPv6, UDP, LISP.
 pub const OUTER_MAX: usize = 14 + 2 * 4 + 40 + 8 + 8;
@@ -228,10 +228,12 @@ impl OuterHeader {
         }
     }
 
-    /// Whether it leads to a port of a NAT's, and not to the LISP data plane of its destination.
+    /// Whether it leads to a port of a NAT's, and not to the LISP data plane of its destination. A NAT may keep the port that it is
+    /// given, but lets in what comes from where that led to alone.
     #[must_use]
     pub fn is_translated(&self) -> bool {
-        self.ports().destination != LISP_DATA
+        let Ports { source, destination } = self.ports();
+        destination != LISP_DATA || source == Some(LISP_CONTROL)
     }
 
     /// Octets in front of the inner packet, link layer included.
@@ -401,7 +403,9 @@ mod tests {
             assert_eq!([0, 7, u32::MAX].map(|flow| shown(&translated, flow)), [(4342, 20_001); 3]);
             let zero = plain.clone().with_ports(Ports { source: Some(0), ..Ports::default() });
             // One port for all flows is what an xTR behind a NAT has, and no NAT's.
-            assert_eq!([&plain, &zero, &translated].map(OuterHeader::is_translated), [false, false, true]);
+            let kept = plain.clone().with_ports(Ports { source: Some(4342), destination: 4341 });
+            let all = [&plain, &zero, &translated, &kept];
+            assert_eq!(all.map(OuterHeader::is_translated), [false, false, true, true]);
             assert_eq!(shown(&zero, u32::MAX), (0, 4341));
             assert_eq!(plain.ports(), Ports::default());
             assert_eq!([0, 7, u32::MAX].map(|flow| shown(&plain, flow).0), [0xc000, 0xc007, 0xffff]);

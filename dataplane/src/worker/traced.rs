@@ -1,15 +1,16 @@
 //! The same steps while somebody looks on: see [`tap`](crate::tap).
 
-use std::time::Instant;
+use std::{ops::Range, time::Instant};
 
 use super::Worker;
 use crate::{
+    batch::{Batch, TOGETHER},
     cache::Snapshot,
     counters::Counters,
     encap::Context,
     frame::Frame,
     mapping::{InstanceId, PortIndex},
-    tap::{ALONE, Came, Fate, Note, Side, TOGETHER, Tap},
+    tap::{ALONE, Arrived, Came, Fate, Note, Side, Tap},
     verdict::{Reason, Verdict},
 };
 
@@ -41,15 +42,24 @@ impl Worker {
         self.count_received(frames, ingress);
         let role = self.setup.ports[usize::from(ingress)];
         let Some(mut batch) = self.batch.take() else { unreachable!("it is always put back") };
+        let note = Note::of(now, ingress, Came::Arrived);
         while !frames.is_empty() {
             let count = frames.len().min(TOGETHER);
             batch.look_up(&self.umem, &frames[..count], &role, cache, &self.setup);
-            self.keep(0, &frames[..count]);
+            let sought = self.keep(0, &frames[..count], ingress, &batch, cache);
             let context = Context { cache, setup: &self.setup };
-            let _same = batch.decide(&mut self.umem, &mut frames[..count], role.instance, &context, self.desk.as_mut());
-            for (place, (frame, verdict)) in frames.drain(..count).zip(batch.verdicts()).enumerate() {
-                let note = Note::of(now, ingress, Came::Arrived);
-                self.carry_out_traced(verdict, frame, place, note, cache);
+            let desk = self.desk.as_mut();
+            match batch.decide(&mut self.umem, &mut frames[..count], role.instance, &context, desk) {
+                Some(egress) => {
+                    self.note_all_sent(sought, &frames[..count], note, egress);
+                    self.queue_all(egress, frames.drain(..count), now);
+                }
+                None => {
+                    for (place, (frame, verdict)) in frames.drain(..count).zip(batch.verdicts()).enumerate() {
+                        let place = (sought >> place & 1 == 1).then_some(place);
+                        self.carry_out_traced(verdict, frame, place, note, cache);
+                    }
+                }
             }
         }
         self.batch = Some(batch);
@@ -65,23 +75,30 @@ impl Worker {
         cache: &Snapshot<'_>,
         now: Instant,
     ) -> bool {
-        self.keep(ALONE, std::slice::from_ref(&frame));
-        let verdict = self.judge(&mut frame, ingress, cache);
-        self.carry_out_traced(verdict, frame, ALONE, Note::of(now, ingress, came), cache)
+        let role = self.setup.ports[usize::from(ingress)];
+        let one = std::slice::from_ref(&frame);
+        self.single.look_up(&self.umem, one, &role, cache, &self.setup);
+        let Self { single, tap, umem, setup, .. } = self;
+        let arrived = Arrived { ingress, role, cache, setup };
+        let sought = tap.as_mut().map_or(0, |tap| tap.keep(ALONE, one, umem, single, &arrived));
+        let verdict = self.decide(&mut frame, ingress, cache);
+        let place = (sought & 1 == 1).then_some(ALONE);
+        self.carry_out_traced(verdict, frame, place, Note::of(now, ingress, came), cache)
     }
 
-    fn keep(&mut self, place: usize, frames: &[Frame]) {
-        let Some(tap) = &mut self.tap else { return };
-        for (index, frame) in frames.iter().enumerate() {
-            tap.keep(place + index, self.umem.octets(frame), frame.start());
-        }
+    /// Which of the frames may be wanted, as bits; see [`Tap::keep`].
+    fn keep(&mut self, place: usize, frames: &[Frame], ingress: PortIndex, batch: &Batch, cache: &Snapshot<'_>) -> u64 {
+        let Self { tap, umem, setup, .. } = self;
+        let arrived = Arrived { ingress, role: setup.ports[usize::from(ingress)], cache, setup };
+        tap.as_mut().map_or(0, |tap| tap.keep(place, frames, umem, batch, &arrived))
     }
 
+    /// Does what was decided, and notes it. `place`: where what may be wanted was kept; nothing becomes wanted later.
     fn carry_out_traced(
         &mut self,
         verdict: Verdict,
         frame: Frame,
-        place: usize,
+        place: Option<usize>,
         note: Note,
         cache: &Snapshot<'_>,
     ) -> bool {
@@ -89,25 +106,31 @@ impl Worker {
         let queued = |worker: &Self| worker.outgoing.get(usize::from(ingress)).map(|outgoing| outgoing.frames.len());
         let (held, waiting) = (self.counters.held.get(), queued(self));
         let dropped = NOT_HELD.map(|reason| self.counters.dropped(reason));
+        let octets = frame.start()..frame.start() + frame.len();
         // What carrying it out decides is told afterwards, all else before: its parts and its losses come behind it.
-        match verdict {
-            Verdict::Send(egress) | Verdict::SendAndAsk(egress, _) => self.note_sent(note, place, &frame, egress),
-            Verdict::Split => self.note(note, place, Fate::Split),
-            Verdict::Refuse(reason, _) | Verdict::Drop(reason) | Verdict::DropAndAsk(reason, _) => {
-                self.note(note, place, Fate::Dropped(reason));
+        match (verdict, place) {
+            (_, None) | (Verdict::Miss(_), _) => {}
+            (Verdict::Send(egress) | Verdict::SendAndAsk(egress, _), Some(place)) => {
+                self.note_sent(note, place, &frame, egress);
             }
-            Verdict::Miss(_) => {}
+            (Verdict::Split, _) => self.note(note, octets.clone(), Fate::Split),
+            (Verdict::Refuse(reason, _) | Verdict::Drop(reason) | Verdict::DropAndAsk(reason, _), _) => {
+                self.note(note, octets.clone(), Fate::Dropped(reason));
+            }
         }
         let sent = self.carry_out(verdict, frame, ingress, cache, now);
         match verdict {
+            Verdict::Miss(_) if place.is_none() => {}
+            // Held or released, nobody writes to it before the ports are asked for frames again.
             Verdict::Miss(miss) if self.counters.held.get() != held => {
-                self.note(note, place, Fate::Held(miss.wanted, miss.destination));
+                self.note(note, octets, Fate::Held(miss.wanted, miss.destination));
             }
             Verdict::Miss(_) => {
                 let mut reasons = NOT_HELD.into_iter().zip(dropped);
                 let reason = reasons.find(|(reason, before)| self.counters.dropped(*reason) != *before);
-                self.note(note, place, Fate::Dropped(reason.map_or(Reason::HoldFull, |(reason, _)| reason)));
+                self.note(note, octets, Fate::Dropped(reason.map_or(Reason::HoldFull, |(reason, _)| reason)));
             }
+            // An address of ours is its source: it may be wanted where what it answers is not.
             Verdict::Refuse(..) if queued(self) != waiting => self.note_error(note),
             _ => {}
         }
@@ -118,21 +141,31 @@ impl Worker {
         self.setup.ports.get(usize::from(port)).map(|role| role.instance).unwrap_or_default()
     }
 
-    fn note(&mut self, note: Note, place: usize, fate: Fate) {
+    /// Notes a packet that is still in memory as it came.
+    fn note(&mut self, note: Note, octets: Range<usize>, fate: Fate) {
         let instance = self.instance(note.port);
         if let Some(tap) = &mut self.tap {
-            tap.note(Note { fate, ..note }, place, None, instance, &self.counters);
+            tap.note(Note { fate, ..note }, &self.umem.region()[octets], instance, &self.counters);
         }
     }
 
     fn note_sent(&mut self, note: Note, place: usize, frame: &Frame, egress: PortIndex) {
-        let instance = self.instance(note.port);
-        let core = self.setup.ports[usize::from(note.port)].core;
         if let Some(tap) = &mut self.tap {
-            let octets = self.umem.octets(frame);
-            let fate = tap.sent_as(place, octets, frame.start(), core, &self.setup.rlocs);
-            let note = Note { fate, egress: Some(egress), ..note };
-            tap.note(note, place, Some(octets), instance, &self.counters);
+            let sent = (self.umem.octets(frame), frame.start());
+            let note = Note { egress: Some(egress), ..note };
+            tap.note_sent(note, place, sent, self.umem.region(), &self.counters);
+        }
+    }
+
+    /// Notes those of `frames` that may be wanted, all of which are sent by one port.
+    fn note_all_sent(&mut self, mut sought: u64, frames: &[Frame], note: Note, egress: PortIndex) {
+        if sought == 0 || self.tap.as_ref().is_none_or(|tap| tap.passes_over(sought, &self.counters)) {
+            return;
+        }
+        while sought != 0 {
+            let place = sought.trailing_zeros() as usize;
+            self.note_sent(note, place, &frames[place], egress);
+            sought &= sought - 1;
         }
     }
 
@@ -142,7 +175,7 @@ impl Worker {
         let queued = self.outgoing.get(usize::from(note.port)).and_then(|outgoing| outgoing.frames.last());
         if let (Some(tap), Some(frame)) = (&mut self.tap, queued) {
             let note = Note { side: Side::Out, fate: Fate::IcmpError, ..note };
-            tap.note_octets(note, self.umem.octets(frame), instance, &self.counters);
+            tap.note(note, self.umem.octets(frame), instance, &self.counters);
         }
     }
 
@@ -157,7 +190,7 @@ impl Worker {
         let instance = self.instance(port);
         if let Some(tap) = self.tap.as_mut().filter(|tap| tap.is_on()) {
             let note = Note { side, fate: Fate::Dropped(reason), ..Note::of(now, port, came) };
-            tap.note_octets(note, self.umem.octets(&frame), instance, &self.counters);
+            tap.note(note, self.umem.octets(&frame), instance, &self.counters);
         }
         self.drop(frame, reason);
     }
@@ -174,7 +207,7 @@ pub(super) fn unsent(
     if let Some(tap) = tap.as_mut().filter(|tap| tap.is_on()) {
         let fate = Fate::Dropped(Reason::TransmitFull);
         let note = Note { side: Side::Out, fate, ..Note::of(now, egress, Came::Arrived) };
-        tap.note_octets(note, octets, instance, counters);
+        tap.note(note, octets, instance, counters);
     }
 }
 

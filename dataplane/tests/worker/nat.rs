@@ -15,8 +15,8 @@ const TRANSLATED: Ports = Ports { source: Some(4342), destination: 20_001 };
 fn world(options: Options) -> World {
     let mut world = World::with(Options { rtr: true, nat: true, ..options });
     world.learn_side(1, 3, false, None);
-    for (eid, ports) in [("2.2.0.0/16", TRANSLATED), ("5.5.0.0/16", Ports { destination: 20_002, ..TRANSLATED })] {
-        behind_nat(&mut world, eid, ports);
+    for (eid, port) in [("2.2.0.0/16", 20_001), ("5.5.0.0/16", 20_002), ("7.7.0.0/16", 4341)] {
+        behind_nat(&mut world, eid, Ports { destination: port, ..TRANSLATED });
     }
     world
 }
@@ -51,10 +51,12 @@ fn packets_to_a_translated_port_come_from_the_control_port() {
     let sent = world.through(CORE_PORT, tunnelled(2, "2.2.2.2", "3.3.3.3"), CORE_PORT);
     assert_eq!(sent[30..34], [240, 0, 254, 30]);
     assert!(word(&sent, 34) >= 0xc000 && word(&sent, 36) == 4341);
-    // Two xTRs behind one NAT: it goes back to where it came from, and to another port.
-    let sent = world.through(CORE_PORT, tunnelled(2, "2.2.2.2", "5.5.5.5"), CORE_PORT);
-    assert_eq!((&sent[30..34], word(&sent, 34), word(&sent, 36)), (&[240, 0, 254, 20][..], 4342, 20_002));
-    assert_eq!((world.counters.reencapsulated.get(), world.drops()), (21, [].into()));
+    // Two xTRs behind one NAT: it goes back to where it came from, and to another port, be it one that the NAT did not change.
+    for (to, port) in [("5.5.5.5", 20_002), ("7.7.7.7", 4341)] {
+        let sent = world.through(CORE_PORT, tunnelled(2, "2.2.2.2", to), CORE_PORT);
+        assert_eq!((&sent[30..34], word(&sent, 34), word(&sent, 36)), (&[240, 0, 254, 20][..], 4342, port));
+    }
+    assert_eq!((world.counters.reencapsulated.get(), world.drops()), (22, [].into()));
     world.settle_accounts();
 }
 

@@ -389,6 +389,50 @@ fn an_rtr_keeps_the_dscp_of_a_pipe() {
     }
 }
 
+/// A stop lends its name to nobody: it sends on what comes from where its source is, or from a stop before it; who else sends is
+/// asked for once.
+#[test]
+fn an_rtr_for_sites_takes_nothing_from_strangers() {
+    let mut world = World::with(Options { rtr: true, known: true, ..Options::default() });
+    let core = adjacency(CORE_PORT, 1500);
+    // To 3.3.0.0/16 by way of side 5, of us, and of side 6.
+    let path = [rloc(5, false), rloc(1, false), rloc(6, false), rloc(3, false)];
+    let set = world.writer.add_set(&path, &choice(rloc(1, false), rloc(6, false), 0, &core)).unwrap();
+    world.learn(prefix("3.3.0.0/16"), Forwarding::Encapsulate(set));
+    world.learn_side(1, 2, false, None);
+    world.learn(prefix("8.0.0.0/8"), Forwarding::Native(adjacency(NATIVE_PORT, 1500)));
+    for (from, source, passes) in [
+        (2, "2.2.2.2", true),
+        // The stop before us, whoever its source.
+        (5, "2.2.2.2", true),
+        (5, "8.8.8.8", true),
+        // Another site's EID, and a network's without LISP.
+        (4, "2.2.2.2", false),
+        (4, "8.8.8.8", false),
+    ] {
+        let (before, sent) = (world.drops(), world.pass(CORE_PORT, tunnelled(from, source, "3.3.3.3")));
+        assert_eq!((sent.len(), world.drops() == before), (usize::from(passes), passes), "{from} {source}");
+    }
+    assert_eq!(world.drops(), [("outer-source-foreign", 2)].into());
+    // Not known yet: asked for, and decided on when it is.
+    assert_eq!(world.pass(CORE_PORT, tunnelled(7, "7.7.7.7", "3.3.3.3")), []);
+    assert_eq!(world.asked(), [miss(Wanted::Mapping, "7.7.7.7", "7.7.7.7")]);
+    world.learn_tunnel(prefix("7.7.0.0/16"), rloc(1, false), rloc(7, false), 0, &core);
+    assert_eq!((world.turn(), world.sent().len()), (1, 1));
+    // Of who is not where its source is, it might be a stop of the path, which is to be known first.
+    assert_eq!(world.pass(CORE_PORT, tunnelled(9, "2.2.2.2", "9.9.9.9")), []);
+    assert_eq!(world.asked(), [miss(Wanted::Mapping, "9.9.9.9", "2.2.2.2")]);
+    let set =
+        world.writer.add_set(&[rloc(9, false), rloc(4, false)], &choice(rloc(1, false), rloc(4, false), 0, &core));
+    world.learn(prefix("9.9.0.0/16"), Forwarding::Encapsulate(set.unwrap()));
+    assert_eq!((world.turn(), world.sent().len()), (1, 1));
+    // One that is for everybody, because its operator says so.
+    let mut open = World::with(Options { rtr: true, ..Options::default() });
+    open.learn_side(1, 3, false, None);
+    open.through(CORE_PORT, tunnelled(4, "2.2.2.2", "3.3.3.3"), CORE_PORT);
+    world.settle_accounts();
+}
+
 /// RTR-14: routers that point at each other in a ring burn the TTL, and no more.
 #[test]
 fn a_loop_of_rtrs_ends() {

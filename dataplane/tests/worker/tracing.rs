@@ -3,7 +3,7 @@
 use altitude_dataplane::{
     cache::{Delivery, Forwarding},
     port::MemPort,
-    tap::{Came, Fate, Filter, RECORDS, Reasons, Record, Side},
+    tap::{Came, Fate, Filter, OCTETS, RECORDS, Reasons, Record, Side},
     verdict::{Reason, Wanted},
     worker::Hold,
 };
@@ -123,6 +123,102 @@ fn what_is_forwarded_without_a_tunnel_or_into_the_next_one_is_told_apart() {
     assert_eq!(fates, expected);
 }
 
+/// Of a packet that is sent only the head is kept: with the longest headers there are, all that is changed lies in it.
+#[test]
+fn a_packet_is_shown_as_it_came_however_long_it_and_its_headers_are() {
+    let mut world = watched(Options { rtr: true, ..Options::default() }, ALL);
+    world.learn_tunnel(prefix("3.3.0.0/16"), rloc(1, true), rloc(3, true), 0, &adjacency(CORE_PORT, 1600));
+    let with_options = |mut packet: Ip| {
+        packet.options = vec![1; 40];
+        packet
+    };
+    let tags = [(0x88a8, 7), (0x8100, 8)];
+    for data in [0, 19, 20, 100, 1300] {
+        let inner = |to: &str| with_options(udp("2.2.2.2", to, (1, 2), data)).tos(0xb9).octets();
+        let outer = |to: &str| with_options(lisp("240.0.254.20", "240.0.254.10", 0, 0, &inner(to))).tos(0xbb);
+        let wide = udp("2001:db8:2::2", "2001:db8:1::1", (1, 2), data).octets();
+        let frames = [
+            (SITE_PORT, with_options(udp("1.1.1.1", "2.2.2.2", (1, 2), data)).host_frame()),
+            (SITE_PORT, udp("2001:db8:1::1", "2001:db8:2::2", (1, 2), data).host_frame()),
+            (CORE_PORT, outer("1.1.1.1").peer_frame()),
+            (CORE_PORT, outer("3.3.3.3").peer_frame()),
+            (CORE_PORT, lisp("2001:db8:254::2", "2001:db8:254::1", 0, 0, &wide).peer_frame()),
+        ];
+        for (port, frame) in frames {
+            for frame in [tagged(frame.clone(), &tags), frame] {
+                let sent = world.pass(port, frame.clone());
+                let records = seen(&mut world);
+                assert_eq!(records.len(), 2, "{data} octets to port {port}: {:?}", world.drops());
+                assert_eq!((&records[0].1, &records[1].1), (&frame, &sent[0].1), "{data} octets to port {port}");
+            }
+        }
+    }
+    world.settle_accounts();
+}
+
+/// Whole batches, of which each place once is the one that is wanted.
+#[test]
+fn of_a_batch_exactly_what_is_wanted_is_shown() {
+    let few = Filter { eid: Some(prefix("2.2.7.0/24")), ..ALL };
+    let losses = Filter { reasons: Some(Reasons::ALL), ..ALL };
+    for (filter, lost) in [(few, false), (losses, true), (few, true)] {
+        let mut world = watched(Options::default(), filter);
+        for wanted in 0..64 {
+            let frames: Vec<_> = (0..64)
+                .map(|number| match number == wanted {
+                    // The one that is dropped, where one is, keeps the batch from leaving by one port.
+                    true => udp("1.1.1.1", "2.2.7.7", (1, 2), 300).ttl(if lost { 0 } else { 64 }).host_frame(),
+                    false => udp("1.1.1.1", "2.2.2.2", (1, 2), number).host_frame(),
+                })
+                .collect();
+            frames.iter().for_each(|frame| world.ports[SITE_PORT].arrive(frame.clone()));
+            world.turn();
+            let sent = world.sent();
+            let records = seen(&mut world);
+            let shown: Vec<_> = records.iter().filter(|(record, _)| record.side == Side::In).collect();
+            assert_eq!(shown.len(), 1, "{filter:?}");
+            assert_eq!(shown[0].1, frames[wanted]);
+            let fate = if lost { Fate::Dropped(Reason::TtlExpired) } else { Fate::Encapsulated(rloc(2, false)) };
+            assert_eq!(shown[0].0.fate, fate);
+            if !lost {
+                assert_eq!((records.len(), &records[1].1), (2, &sent[wanted].1));
+            }
+            // So that ICMP errors are not limited.
+            world.wait(100);
+        }
+        world.settle_accounts();
+    }
+}
+
+#[test]
+fn where_a_packet_goes_is_asked_of_the_table() {
+    let to = |number: u8| Filter { rloc: Some(rloc(number, false)), ..ALL };
+    let by = |port: usize| Filter { ports: 1 << port, ..ALL };
+    let host = |to: &str| udp("1.1.1.1", to, (1, 2), 20).host_frame();
+    let cases = [
+        (to(2), SITE_PORT, host("2.2.2.2"), true),
+        (to(2), SITE_PORT, host("3.3.3.3"), false),
+        (to(3), SITE_PORT, host("3.3.3.3"), true),
+        (to(3), CORE_PORT, to_site("3.3.3.3"), true),
+        (to(2), CORE_PORT, to_site("3.3.3.3"), true),
+        (to(4), CORE_PORT, to_site("3.3.3.3"), false),
+        (to(3), SITE_PORT, host("8.8.8.8"), false),
+        (by(NATIVE_PORT), SITE_PORT, host("8.8.8.8"), true),
+        (by(NATIVE_PORT), SITE_PORT, host("2.2.2.2"), false),
+        (by(CORE_PORT), SITE_PORT, host("2.2.2.2"), true),
+        (by(SITE_PORT), CORE_PORT, to_site("1.1.1.1"), true),
+        (by(SITE_PORT), CORE_PORT, to_site("3.3.3.3"), false),
+        (by(NATIVE_PORT), SITE_PORT, host("9.9.9.9"), false),
+    ];
+    for (number, (filter, port, frame, shown)) in cases.into_iter().enumerate() {
+        let mut world = watched(Options { rtr: true, ..Options::default() }, filter);
+        world.learn(prefix("8.0.0.0/8"), Forwarding::Native(adjacency(NATIVE_PORT, 1500)));
+        world.learn_tunnel(prefix("3.3.0.0/16"), rloc(1, false), rloc(3, false), 0, &adjacency(CORE_PORT, 1500));
+        world.pass(port, frame);
+        assert_eq!(seen(&mut world).len(), if shown { 2 } else { 0 }, "{number}");
+    }
+}
+
 #[test]
 fn frames_that_waited_are_shown_again_when_their_wait_ends() {
     let mut world = watched(Options::default(), ALL);
@@ -213,10 +309,35 @@ fn what_finds_no_room_is_counted_and_every_packet_goes_its_way() {
     assert_eq!(records.len(), RECORDS);
     assert!(records.iter().all(|(record, octets)| octets.len() == 40 && record.captured == 40 && record.trace == 7));
     assert_eq!((records[0].0.length, records[1].0.length), (142, 178));
+    // Whatever has room again is shown again, each packet at both ends.
+    for _ in 0..2 {
+        world.pass(SITE_PORT, udp("1.1.1.1", "2.2.2.2", (1, 2), 20).host_frame());
+        assert_eq!((seen(&mut world).len(), world.counters.untraced.get()), (2, lost));
+    }
     assert!(world.watch.order(None));
     world.pass(SITE_PORT, udp("1.1.1.1", "2.2.2.2", (1, 2), 20).host_frame());
     assert_eq!((seen(&mut world).len(), world.counters.untraced.get()), (0, lost), "nobody looks on any more");
     world.settle_accounts();
+}
+
+/// One packet that finds no room costs no other its place once there is some.
+#[test]
+fn what_is_too_long_for_the_room_left_is_counted_like_all_that_come_before_there_is_more() {
+    let mut world = watched(Options { hold: Hold::Drop, ..Options::default() }, ALL);
+    let long = udp("1.1.1.1", "2.2.2.2", (1, 2), 1400).host_frame();
+    let both = 2 * long.len() + 36;
+    let fit = OCTETS / both;
+    for _ in 0..fit + 3 {
+        world.pass(SITE_PORT, long.clone());
+    }
+    // As it came may have found room still, and as it went none.
+    let lost = world.counters.untraced.get();
+    assert!((5..=6).contains(&lost), "{lost}");
+    world.pass(SITE_PORT, udp("1.1.1.1", "2.2.2.2", (1, 2), 0).host_frame());
+    assert_eq!(world.counters.untraced.get(), lost + 2, "nothing overtakes what found no room");
+    assert!(world.watch.take(&mut Vec::new()).is_some());
+    world.pass(SITE_PORT, udp("1.1.1.1", "2.2.2.2", (1, 2), 0).host_frame());
+    assert_eq!(world.counters.untraced.get(), lost + 2, "somebody made room");
 }
 
 #[test]
@@ -254,7 +375,8 @@ fn packets_do_not_notice_who_looks_on() {
     };
     let alone = run(None);
     assert!(alone.0.len() > 100, "{} packets sent", alone.0.len());
-    for filter in [ALL, Filter { reasons: Some(Reasons::ALL), ..ALL }] {
+    let few = Filter { eid: Some(prefix("2.2.9.0/24")), ports: 1 << CORE_PORT, ..ALL };
+    for filter in [ALL, few, Filter { reasons: Some(Reasons::ALL), ..ALL }] {
         assert_eq!(run(Some(filter)), alone);
     }
 }

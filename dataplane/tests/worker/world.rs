@@ -43,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) proxy: bool,
     /// As a re-encapsulating router of instance 0.
     pub(crate) rtr: bool,
+    /// It takes only what comes from somebody known.
+    pub(crate) known: bool,
     /// The same, for xTRs behind NATs alone.
     pub(crate) nat: bool,
     /// Most frames of a batch.
@@ -64,6 +66,7 @@ impl Default for Options {
             source_check: SourceCheck::Standard,
             proxy: false,
             rtr: false,
+            known: false,
             nat: false,
             batch: 64,
             side: 1,
@@ -148,20 +151,9 @@ impl World {
 impl<P: Port> World<P> {
     /// A world whose local prefixes are in the table.
     pub(crate) fn on(ports: Vec<P>, options: Options) -> Self {
-        let Options {
-            slots,
-            hold,
-            misses,
-            source_check,
-            proxy,
-            rtr,
-            nat,
-            batch,
-            side,
-            features,
-            dscp,
-            instance: number,
-        } = options;
+        let Options { slots, hold, misses, source_check, proxy, rtr, known, nat, batch, side, features, dscp, .. } =
+            options;
+        let number = options.instance;
         let role = |site, core, native| PortRole {
             site,
             core,
@@ -192,6 +184,7 @@ impl<P: Port> World<P> {
             proxy: Proxy {
                 petr: proxy,
                 rtr,
+                known,
                 nat,
                 instances: vec![InstanceId::DEFAULT],
                 aggregates: ["1.0.0.0/8", "2.0.0.0/8", "2001:db8::/32"].map(prefix).to_vec(),

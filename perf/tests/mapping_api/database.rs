@@ -7,7 +7,7 @@
 //!                                       a client that adds it
 //! ```
 
-use std::{fs, process::Command};
+use std::{fs, ops::Range, process::Command};
 
 use altitude_perf::lab::{self, Lab, Pings, Process, Router, SITES, wait_until};
 use serde_json::Value;
@@ -184,6 +184,30 @@ fn changes(lab: &Lab, server: &Router, [xtr1, xtr2]: [&Router; 2], listener: &mu
         assert_eq!(lab.ping(0, to, 3).unwrap(), Pings { sent: 3, answered: 3 }, "{to}");
     }
 
+    // A flush undoes what clients made, tells each, and leaves what the file says; what was taken out stays out until a reload.
+    altitude(&["map", "change", &v6, RLOC, "--database", "--ttl", "60"], xtr2).unwrap();
+    assert_eq!(next_own(listener), ("change", eid(&v6)));
+    let all = Operation::Flush { table: Table::Database, instance: None, all: true };
+    assert_eq!(refused(writer.perform(&all)), libc_errno("EOPNOTSUPP"));
+    let other = Operation::Flush { table: Table::Database, instance: InstanceId::new(7), all: false };
+    assert_eq!(writer.perform(&other).unwrap().count, 0);
+    assert_eq!(altitude(&["map", "flush", "--database"], xtr2).unwrap(), "undid 3 changes\n");
+    let mut told = [(); 3].map(|()| next_own(listener));
+    told.sort_unstable();
+    assert_eq!(told, [("change", eid(&v6)), ("delete", eid(&v4)), ("delete", eid("2.2.7.0/24"))]);
+    let left: Vec<(EidPrefix, Origin)> =
+        writer.dump(Table::Database).unwrap().iter().map(|entry| (entry.eid, entry.origin)).collect();
+    assert_eq!(left, [(eid(&v6), Origin::Static)]);
+    wait_registered(server, &v4, false);
+    fs::write(&file, &lines).unwrap();
+    altitude(&["map", "apply", &path], xtr2).unwrap();
+    assert_eq!([(); 2].map(|()| next_own(listener)), [("add", eid(&v4)), ("add", eid("2.2.7.0/24"))]);
+    wait_registered(server, "2.2.7.0/24", true);
+    altitude(&["map", "flush"], xtr1).unwrap();
+    for to in lab.hosts(1) {
+        assert_eq!(lab.ping(0, to, 3).unwrap(), Pings { sent: 3, answered: 3 }, "{to}");
+    }
+
     // A file that what clients put in cannot stand beside is refused, by name.
     let file = lab.folder().join("xtr2.toml");
     let text = fs::read_to_string(&file).unwrap();
@@ -260,4 +284,25 @@ fn clients_put_in_as_many_mappings_of_our_own_as_may_be() {
     writer.perform(&add(MAX)).unwrap();
     println!("a change, a DELETE and an ADD among {MAX} mappings took {:?}", begun.elapsed());
     assert_eq!(writer.dump(Table::Database).unwrap().len() as u32, MAX + 1);
+
+    // A file of several batches: what leaves with one makes room for the next, and a trial sees where it ends before any is made.
+    let file = lab.folder().join("many.txt");
+    let path = file.display().to_string();
+    let lines = |verb: &str, numbers: Range<u32>, rloc: &str| -> String {
+        numbers.map(|number| format!("{verb} {} {rloc} --database\n", place(number))).collect()
+    };
+    fs::write(&file, lines("del", 100..357, "") + &lines("add", 5000..5300, RLOC)).unwrap();
+    for more in [&["--dry-run"][..], &[]] {
+        let why = altitude(&[&["map", "apply", &path], more].concat(), &router).unwrap_err().to_string();
+        assert!(why.contains("many.txt:515: clients have put in") && why.contains("nothing was changed"), "{why}");
+    }
+    assert_eq!(writer.dump(Table::Database).unwrap().len() as u32, MAX + 1);
+    fs::write(&file, lines("del", 100..400, "") + &lines("add", 5000..5300, RLOC)).unwrap();
+    let said = altitude(&["map", "apply", &path, "--dry-run"], &router).unwrap();
+    assert_eq!(said, "600 changes can be made in 3 batches; nothing was changed\n");
+    assert!(writer.find(Table::Database, &eid(&place(100))).unwrap().is_some());
+    assert_eq!(altitude(&["map", "apply", &path], &router).unwrap(), "600 changes made in 3 batches\n");
+    let there =
+        [100, 399, 5000, 5299].map(|number| writer.find(Table::Database, &eid(&place(number))).unwrap().is_some());
+    assert_eq!(there, [false, false, true, true]);
 }

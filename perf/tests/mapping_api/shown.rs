@@ -23,7 +23,7 @@ fn packets_have_subscribers_told_what_they_show() {
     }
     let lab = Lab::new().unwrap();
     let _alt = Router::start("alt", &lab.alt, &lab.alt_flags(Family::V4), lab.folder()).unwrap();
-    let one = xtr(&lab, 0, 7);
+    let mut one = xtr(&lab, 0, 7);
     let mut two = xtr(&lab, 1, 9);
     let (mut listener, mut brief) = (connect(&one), connect(&one));
     let misses = Filter { detail: MissDetail::Packet, ..Filter::of(&[Op::MISS, Op::STALE, Op::LSBITS]) };
@@ -57,18 +57,33 @@ fn packets_have_subscribers_told_what_they_show() {
     };
     assert_eq!((eid.prefix.to_string(), bits, width), (prefix.clone(), 1, 32), "of its one locator the lowest");
 
-    // The other site comes back with a newer mapping: its packets show that ours is old.
+    // The other site comes back with a newer mapping: its packets show that our copy is old.
     two.stop().unwrap();
     let _two = xtr(&lab, 1, 10);
-    let stale = lab::wait_until("STALE", LIMIT, || {
+    let local = stale(&lab, &mut listener, Stale::Local, to);
+    assert_eq!(local, (prefix, Stale::Local, 10, 9));
+
+    // We come back with a newer mapping: packets of the other site show that it has the old one.
+    one.stop().unwrap();
+    let one = xtr(&lab, 0, 8);
+    let mut listener = connect(&one);
+    listener.subscribe(&[Filter { table: Some(Table::Database), ..Filter::of(&[Op::STALE]) }], false).unwrap();
+    let [ours, _] = SITES[0].eid_prefixes();
+    assert_eq!(stale(&lab, &mut listener, Stale::Remote, to), (ours, Stale::Remote, 7, 8));
+}
+
+/// Sends packets to the other site and back until one of them shows such a copy: prefix, whose, the version seen and ours.
+fn stale(lab: &Lab, listener: &mut Client, which: Stale, to: std::net::IpAddr) -> (String, Stale, u16, u16) {
+    lab::wait_until("STALE", LIMIT, || {
         lab.ping(0, to, 1)?;
         while let Some(told) = listener.next_event(Some(Duration::from_millis(1))).unwrap() {
-            if let Event::Stale { eid, which, seen, ours, .. } = told.event {
-                return Ok(Some((eid.prefix.to_string(), which, seen, ours)));
+            if let Event::Stale { eid, which: found, seen, ours, .. } = told.event
+                && found == which
+            {
+                return Ok(Some((eid.prefix.to_string(), found, seen, ours)));
             }
         }
         Ok(None)
     })
-    .unwrap();
-    assert_eq!(stale, (prefix, Stale::Local, 10, 9));
+    .unwrap()
 }

@@ -1,11 +1,14 @@
 //! What an operator says of the speaker and of its neighbours: plain values, already checked by the configuration.
 
 use std::{
+    fmt,
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
+
+use zeroize::Zeroizing;
 
 use super::route::{Family, PeerId};
 use crate::alt::tunnels::TunnelId;
@@ -46,6 +49,30 @@ impl Default for Settings {
     }
 }
 
+/// Key of TCP-MD5 (RFC 2385), 1 … 80 octets: shown nowhere, and wiped when it goes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// A key of these octets.
+    #[must_use]
+    pub fn new(password: String) -> Self {
+        Self(Zeroizing::new(password))
+    }
+
+    /// What the kernel is told.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
 /// One neighbour.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NeighborSettings {
@@ -63,8 +90,8 @@ pub struct NeighborSettings {
     pub remote: IpAddr,
     /// Its AS number.
     pub asn: u32,
-    /// Key of TCP-MD5 (RFC 2385), 1 … 80 octets.
-    pub password: Option<String>,
+    /// Signs its connections.
+    pub password: Option<Password>,
     /// Send with TTL 255 and accept nothing less (GTSM, RFC 5082).
     pub ttl_security: bool,
     /// Hold time we propose, seconds: 0 (none) or at least 3.

@@ -10,6 +10,7 @@ use nix::{
 use super::{Client, ClientError, PATIENCE, Performed, refused};
 use crate::api::{
     BATCH_MAX, Operation, ProtocolError,
+    batch::{ahead, put_ahead},
     message::{Flags, Header, Tlvs, kind, put},
     write,
 };
@@ -21,20 +22,24 @@ impl Client {
     /// As of [`hello`](Self::hello); [`ClientError::BatchRefused`] says which cannot be done and why, and nothing has changed
     /// then.
     pub fn perform_all(&mut self, operations: &[Operation]) -> Result<Performed, ClientError> {
-        self.batch(operations, false)
+        self.batch(operations, None).map(|(performed, _)| performed)
     }
 
-    /// Asks whether all of these could be done now, and does nothing.
+    /// Asks whether all of these could be done now, and does nothing. `ahead` is 0; or, to try several batches one after the
+    /// other that are about different prefixes, what this returned for the one before: how many more entries that stay the
+    /// table would have, so that there is found to be room for all of them.
     ///
     /// # Errors
     /// As of [`perform_all`](Self::perform_all).
-    pub fn try_all(&mut self, operations: &[Operation]) -> Result<Performed, ClientError> {
-        self.batch(operations, true)
+    pub fn try_all(&mut self, operations: &[Operation], ahead: i32) -> Result<i32, ClientError> {
+        self.batch(operations, Some(ahead)).map(|(_, ahead)| ahead)
     }
 
-    fn batch(&mut self, operations: &[Operation], trial: bool) -> Result<Performed, ClientError> {
+    /// Does a batch, or tries it with this ahead; returns what it would be ahead of.
+    fn batch(&mut self, operations: &[Operation], trial: Option<i32>) -> Result<(Performed, i32), ClientError> {
         let Some(last) = operations.len().checked_sub(1) else {
-            return Ok(Performed { generation: self.generation, entry: None, count: 0 });
+            let performed = Performed { generation: self.generation, entry: None, count: 0 };
+            return Ok((performed, trial.unwrap_or(0)));
         };
         let first = self.sequence + 1;
         self.sequence += operations.len() as u64;
@@ -42,8 +47,9 @@ impl Client {
         // One too many shows the mistake, and the last one that it is over.
         for (at, operation) in operations.iter().enumerate().filter(|(at, _)| *at <= BATCH_MAX || *at == last) {
             let (op, flags, mut body) = write::request(operation);
-            if trial && at == 0 {
+            if let Some(ahead) = trial.filter(|_| at == 0) {
                 put(&mut body, kind::TRIAL, |_| {});
+                put_ahead(&mut body, ahead);
             }
             let more = if at < last { Flags::MORE } else { Flags::default() };
             let flags = flags.with(Flags::ATOMIC).with(more);
@@ -66,7 +72,10 @@ impl Client {
                 return Err(batch_refused(reply.errno, body, first, operations.len()));
             }
             self.generation = reply.generation;
-            return Ok(Performed { generation: reply.generation, entry: None, count: operations.len() as u64 });
+            let mut then = Tlvs(body).filter_map(Result::ok).filter(|(kind, _)| *kind == kind::AHEAD);
+            let then = then.next().map(|(_, fields)| ahead(fields)).transpose()?;
+            let performed = Performed { generation: reply.generation, entry: None, count: operations.len() as u64 };
+            return Ok((performed, then.unwrap_or(0)));
         }
     }
 

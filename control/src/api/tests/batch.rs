@@ -260,6 +260,26 @@ fn a_trial_says_what_a_batch_would_and_does_nothing() {
         assert_eq!(Header::split(&send(&mut book, &mut session, &run)[0]).unwrap().0.errno, 0, "{at}");
         assert!(book.entries == before && book.asked.is_empty() && book.generation == 0, "{at}");
     }
+    // Of one that would be behind it, it says how many entries more or less there would be.
+    let ahead = |replies: &[Vec<u8>]| {
+        let (header, body) = Header::split(&replies[0]).unwrap();
+        let found = Tlvs(body).map(Result::unwrap).find(|(kind, _)| *kind == kind::AHEAD);
+        (header.errno, found.map(|(_, fields)| super::super::batch::ahead(fields).unwrap()))
+    };
+    for (tlv, expected) in
+        [(&[][..], -1), (&[0x81, 0x40, 4, 0, 7, 0, 0, 0], 6), (&[0x81, 0x40, 4, 0, 252, 255, 255, 255], -5)]
+    {
+        let mut run = messages(&[delete("2.0.0.0/8", None), delete("1.0.0.0/8", None), add("4.0.0.0/8")]);
+        run[0] = trial(&run[0]);
+        let (header, body) = Header::split(&run[0]).unwrap();
+        run[0] = header.message(&[body, tlv].concat());
+        assert_eq!(ahead(&send(&mut book, &mut session, &run)), (0, Some(expected)), "{tlv:?}");
+    }
+    let mut done = messages(&[add("3.0.0.0/8"), delete("3.0.0.0/8", None)]);
+    let (header, body) = Header::split(&done[1]).unwrap();
+    done[1] = header.message(&[body, &[0x81, 0x40, 4, 0, 7, 0, 0, 0]].concat());
+    assert_eq!(failed(&send(&mut book, &mut session, &done)).1, errno::INVALID, "what is no trial has no AHEAD");
+    assert!(book.entries == before && book.asked.is_empty());
     let mut run = messages(&[add("3.0.0.0/8"), add("1.0.0.0/8")]);
     run[0] = trial(&run[0]);
     assert_eq!(failed(&send(&mut book, &mut session, &run)).1, errno::EXISTS);

@@ -189,3 +189,76 @@ fn the_outcome_of_what_takes_long_comes_when_it_is_there() {
     let reply = next_page(&router.0, &mut asker).unwrap();
     assert_eq!(Header::split(&reply).unwrap().0.errno, errno::NO_SPACE);
 }
+
+/// xTRs behind NATs, and how often it was asked for them.
+struct Relay(Vec<BindingStatus>, std::cell::Cell<usize>);
+
+impl View for Relay {
+    fn generation(&self) -> u64 {
+        7
+    }
+
+    fn entries(&self, _: Table) -> Box<dyn Iterator<Item = Entry> + '_> {
+        Box::new(std::iter::empty())
+    }
+
+    fn counts(&self) -> Vec<Counts> {
+        Vec::new()
+    }
+
+    fn ports(&self) -> Vec<PortStatus> {
+        Vec::new()
+    }
+
+    fn alt(&self) -> AltStatus {
+        AltStatus::default()
+    }
+
+    fn bindings(&self, after: Option<BindingsAfter>, max: usize) -> BindingsPage {
+        self.1.set(self.1.get() + 1);
+        let behind = self.0.iter().filter(|one| after.is_none_or(|after| one.place() > after));
+        BindingsPage::of(behind.cloned(), max)
+    }
+}
+
+/// A page has about 2048 rows, one for each binding and each prefix behind it; the last of a page asks for the next.
+#[test]
+fn bindings_come_in_pages_each_once() {
+    let one = |number: u32, prefixes: u32| BindingStatus {
+        verified: true,
+        xtr_id: u128::from(number / 3).to_be_bytes(),
+        site_id: 0,
+        translated: (IpAddr::from([203, 0, 113, 1]), (number % 3) as u16).into(),
+        rloc: [240, 0, 254, 1].into(),
+        inner: "[2001:db8::1]:4342".parse().unwrap(),
+        nonce: u64::from(number),
+        since: Duration::ZERO,
+        heard: Duration::ZERO,
+        eids: (0..prefixes).map(|at| eid(&place(at), number)).collect(),
+    };
+    for (bindings, prefixes, pages) in [(0, 0, 1), (10, 2, 1), (2048, 0, 1), (2049, 0, 2), (5000, 1, 5), (24, 256, 3)] {
+        let list: Vec<BindingStatus> = (0..bindings).map(|number| one(number, prefixes)).collect();
+        let (relay, mut session) = (Relay(list, std::cell::Cell::new(0)), session());
+        let mut router = &relay;
+        let (mut collected, mut asked) = (super::super::nat::Bindings::default(), Vec::new());
+        Detail::Bindings.put(&mut asked);
+        loop {
+            let request =
+                Header { op: Op::STATS, flags: Flags::default(), errno: 0, sequence: 9, generation: 0 }.message(&asked);
+            let mut replies = Vec::new();
+            handle(&request, &mut router, &mut session, &mut replies);
+            for reply in &replies {
+                for tlv in Tlvs(Header::split(reply).unwrap().1) {
+                    let (kind, fields) = tlv.unwrap();
+                    collected.take(kind, fields).unwrap();
+                }
+            }
+            let Some(after) = collected.page.next.take() else { break };
+            asked.clear();
+            Detail::Bindings.put(&mut asked);
+            super::super::nat::put_after(&mut asked, &after);
+        }
+        assert_eq!(relay.1.get(), pages, "{bindings} of {prefixes}");
+        assert_eq!(collected.page.list, relay.0, "{bindings} of {prefixes}");
+    }
+}

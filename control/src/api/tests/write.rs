@@ -62,11 +62,8 @@ impl Router for Book {
         done.map(Outcome::Done)
     }
 
-    fn perform_all(&mut self, asker: Asker, operations: Vec<Operation>, trial: bool) -> Result<Done, Failed> {
+    fn perform_all(&mut self, asker: Asker, operations: Vec<Operation>) -> Result<Done, Failed> {
         let batch = Batch::verify(operations.clone(), self)?;
-        if trial {
-            return Ok(Done { entry: None, count: operations.len() as u64 });
-        }
         for eid in batch.removes() {
             self.entries.remove(&eid);
         }
@@ -78,6 +75,11 @@ impl Router for Book {
         let count = operations.len() as u64;
         self.asked.extend(operations.into_iter().map(|operation| (asker, operation)));
         Ok(Done { entry: None, count })
+    }
+
+    fn try_all(&mut self, operations: Vec<Operation>, ahead: i32) -> Result<i32, Failed> {
+        let batch = Batch::verify(operations, self)?;
+        Ok(ahead + batch.puts().count() as i32 - batch.removes().len() as i32)
     }
 }
 

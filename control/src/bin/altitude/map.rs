@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! add, change, flush, reach, badreach  { "done": NAME, "generation": N, "count": N }
-//! apply    { "done": "apply" or "dry-run", "generation": N, "count": N }
+//! apply    { "done": "apply" or "dry-run", "generation": N, "count": N, "batches": N }
 //! del      { "done": "del", "generation": N, "count": N, "entry": entry }
 //! get      { "generation": N, "entry": entry or null }
 //! monitor  one a line: { "event": NAME, "number": N, "overrun": bool, … } with
@@ -109,8 +109,8 @@ fn operation(command: &MapCommand) -> (&'static str, Operation) {
         MapCommand::Add(offer) => ("add", Operation::Add(offer.offer())),
         MapCommand::Change(arguments) => ("change", arguments.operation()),
         MapCommand::Del(arguments) => ("del", arguments.operation()),
-        MapCommand::Flush { instance, all } => {
-            ("flush", Operation::Flush { table: Table::Cache, instance: *instance, all: *all })
+        MapCommand::Flush { database, instance, all } => {
+            ("flush", Operation::Flush { table: table(*database), instance: *instance, all: *all })
         }
         MapCommand::Reach(arguments) => ("reach", Operation::Judge { judged: judged(arguments), up: true }),
         MapCommand::Badreach(arguments) => ("badreach", Operation::Judge { judged: judged(arguments), up: false }),
@@ -138,6 +138,7 @@ fn said(name: &str, operation: &Operation, performed: &Performed, json: bool) ->
             let was = entry.iter().map(|entry| show::entries(*table, vec![entry.clone()]));
             format!("took out {eid}, which was\n{}", was.collect::<String>())
         }
+        Operation::Flush { table: Table::Database, .. } => format!("undid {}\n", many("change")),
         Operation::Flush { .. } => format!("took out {}\n", many("mapping")),
         Operation::Judge { up: true, .. } => format!("to be used again: {}\n", many("locator")),
         Operation::Judge { up: false, .. } => format!("out of use: {}\n", many("locator")),

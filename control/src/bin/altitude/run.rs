@@ -295,6 +295,7 @@ impl Kernel {
                 petr: config.roles.proxies.petr,
                 rtr: config.roles.proxies.rtr,
                 nat: config.nat.map_servers.is_some(),
+                known: config.roles.proxies.known && config.nat.map_servers.is_none(),
                 instances: config.roles.proxies.instances.clone(),
                 aggregates: config.roles.proxies.aggregates.clone(),
             },

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use super::*;
-use crate::alt::bgp::{
-    route::PeerId,
-    settings::{Families, MaxPrefixes, MaxPrefixesAction},
+use crate::{
+    alt::bgp::{
+        route::PeerId,
+        settings::{Families, MaxPrefixes, MaxPrefixesAction, NeighborSettings, Password},
+    },
+    os::bgp_socket::FarEnd,
 };
 
 /// An ALT router with two tunnels and two neighbours; what is appended starts on line 18.
@@ -76,7 +79,7 @@ announce = true
     let config = read(&text).unwrap();
     let speaker = config.speaker.as_ref().unwrap();
     let east = &speaker.neighbors[1];
-    assert_eq!((east.name.as_str(), east.password.as_deref(), east.ttl_security), ("east", Some("schlüssel"), true));
+    assert_eq!((east.name.as_str(), revealed(east), east.ttl_security), ("east", Some("schlüssel"), true));
     assert_eq!((east.hold, east.connect_retry, east.advertisement_interval), (3, 1, Duration::from_secs(5)));
     assert_eq!((east.passive, east.families), (true, Families { v4: false, v6: true }));
     assert_eq!(east.max_prefixes, Some(MaxPrefixes { limit: 100, action: MaxPrefixesAction::Idle }));
@@ -137,7 +140,7 @@ fn a_password_may_lie_in_a_file_of_its_own() {
         parse(&path, &text, Draft::default(), &Machine { cores: vec![0] })
     };
     let speaker = load(b"secret word\nsecond line\n").unwrap().speaker.unwrap();
-    assert_eq!(speaker.neighbors[1].password.as_deref(), Some("secret word"));
+    assert_eq!(revealed(&speaker.neighbors[1]), Some("secret word"));
     for (password, said) in [
         (&b"\n"[..], "the password of neighbour 10.42.1.1 is empty; give 1 to 80 octets"),
         (&[b'x'; 81], "the password of neighbour 10.42.1.1 is too long; give 1 to 80 octets"),
@@ -331,4 +334,16 @@ fn a_password_is_shown_nowhere() {
     assert!(!format!("{draft:?}").contains("hunter2"));
     let text = format!("{ALT}password = \"hunter2\"\nhold = 1\n");
     assert!(!problems(&text).concat().contains("hunter2"));
+    let text = format!("{ALT}password = \"hunter2\"\n");
+    let config = read(&text).unwrap();
+    let speaker = config.speaker.as_ref().unwrap();
+    assert_eq!(revealed(speaker.neighbors.last().unwrap()), Some("hunter2"));
+    let far = FarEnd::of(speaker.neighbors.last().unwrap());
+    for shown in [format!("{speaker:?}"), format!("{config:#?}"), format!("{far:?}")] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+fn revealed(neighbor: &NeighborSettings) -> Option<&str> {
+    neighbor.password.as_ref().map(Password::reveal)
 }

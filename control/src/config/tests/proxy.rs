@@ -117,6 +117,18 @@ fn a_locator_may_lie_behind_stops() {
     }
     let config = with("[rtr]\ninstances = [7]\n").roles.proxies;
     assert!(config.rtr && !config.petr && config.is_on() && config.instances[0].get() == 7);
+    assert!(!with("[petr]\n").roles.proxies.known, "a PETR asks more of them");
+    for (check, known, warned) in
+        [("", true, false), ("standard", false, true), ("notify", false, true), ("secure", false, false)]
+    {
+        let check = if check.is_empty() { String::new() } else { format!("source-check = \"{check}\"\n") };
+        let config = read(&format!("{check}{CORE}[rtr]\n")).unwrap();
+        assert_eq!(config.roles.proxies.known, known, "{check}");
+        let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(warnings.iter().any(|warning| warning.contains("anybody's packets")), warned, "{warnings:?}");
+        let config = read(&format!("{check}{CORE}[petr]\n")).unwrap();
+        assert_eq!(config.warnings.len(), 0, "{check} of a PETR");
+    }
     let both = problems(&format!("{CORE}[petr]\ninstances = [1]\n[rtr]\ninstances = [2]\n"));
     assert!(both[0].contains("the instances of PETR and RTR are those of one router"), "{both:?}");
 }

@@ -20,10 +20,21 @@ pub(super) fn proxies(draft: &Draft, rlocs: &[Given<IpAddr>], ports: &[Port], fi
     let proxies = Proxies {
         petr: draft.roles.petr.is_some(),
         rtr: draft.roles.rtr.is_some(),
+        known: draft.roles.rtr.is_some() && draft.settings.source_check.is_none(),
         instances: instances(draft, findings),
         aggregates: aggregates(draft, rlocs, findings),
         rate: rate.and_then(|given| values::number(given, "pitr-rate", 1..=RATE_MAX, findings)).unwrap_or(RATE),
     };
+    let lax = |check: &&Given<String>| ["standard", "notify"].contains(&check.value.as_str());
+    if let Some(check) = draft.settings.source_check.as_ref().filter(lax)
+        && proxies.rtr
+        && !draft.nat.rtr.as_ref().is_some_and(|given| given.value)
+    {
+        let what = format!("with source check {} this RTR puts anybody's packets into tunnels of its own", check.value);
+        let remedy = "leave source-check and --source-check out: it takes what sites send from their own locators then, and \
+                      what a stop before it does; keep it only where others than sites and stops, a PITR, send to it";
+        findings.warn(&check.place, what, remedy);
+    }
     let place = &Place::Whole;
     if let Some(petrs) = draft.settings.petrs.as_ref().and_then(|petrs| petrs.first()) {
         let what = match (proxies.petr, proxies.aggregates.is_empty()) {

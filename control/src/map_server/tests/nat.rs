@@ -207,10 +207,34 @@ fn an_xtr_is_told_what_it_looks_like() {
         .collect();
     assert_eq!(faults, [SiteFault::InfoLimited; 32]);
     let from = |number: u32| format!("{}:9", std::net::Ipv4Addr::from_bits(0xc612_0000 + number));
-    let limited = (1..=2000)
-        .filter(|number| !self::faults(&world.informed(&from(*number), ask(1, "10.1.0.0/16"), &key(ONE))).is_empty());
-    // Those above have had some.
-    assert_eq!(limited.count(), 36);
+    let count = |world: &mut World, number: u32, prefix: &str, with: &Key| {
+        let all = (0..number).flat_map(|number| self::faults(&world.informed(&from(number), ask(1, prefix), with)));
+        all.filter(|fault| *fault == SiteFault::InfoLimited).count()
+    };
+    // What nobody proves to be a site's, from however many addresses, takes nothing of it; what is a copy of one, only that site's.
+    let mut world = self::world();
+    assert_eq!(count(&mut world, 5000, "10.1.0.0/16", &key(TWO)), 0);
+    assert_eq!(count(&mut world, 600, "10.1.0.0/16", &key(ONE)), 100);
+    assert_eq!(count(&mut world, 1, "10.1.64.0/24", &key(TWO)), 0);
+}
+
+/// A site that may use any nonces may not through an RTR: the sender of a copy would have what is the site's.
+#[test]
+fn any_nonce_is_none_through_an_rtr() {
+    let mut settings = Settings { relays: vec![Peer { address: address(PLAIN), keys: Vec::new() }], ..settings() };
+    settings.sites[0].any_nonce = true;
+    let mut world = World::new(settings);
+    let relayed = |world: &mut World, nonce| {
+        let message = register(nonce, vec![record("10.1.1.0/24", &[PLAIN])]);
+        faults(&world.relayed(PLAIN, "240.0.254.1:4342", &key(ONE), message))
+    };
+    for (nonce, expected) in
+        [(200, vec![]), (200, vec![SiteFault::Repeated]), (199, vec![SiteFault::Replayed]), (201, vec![])]
+    {
+        assert_eq!(relayed(&mut world, nonce), expected, "{nonce}");
+    }
+    let direct = register(3, vec![record("10.1.1.0/24", &[PLAIN])]);
+    assert_eq!(faults(&world.register("240.0.254.99", &key(ONE), direct)), [], "directly as ever");
 }
 
 /// A Map-Request does not come through to an xTR behind a NAT: we answer for it, whatever it or its site wants otherwise.

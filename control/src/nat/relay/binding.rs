@@ -8,7 +8,10 @@ use std::{
 
 use altitude_dataplane::mapping::{EidPrefix, Ttl};
 
-use super::{LIFETIME, WAITING_MAX};
+use super::{
+    LIFETIME,
+    waiting::{Mark, Waiting},
+};
 use crate::{rate::Bucket, wire::XtrIdentity};
 
 /// What a binding is known by; those of one xTR stand together.
@@ -29,15 +32,6 @@ pub(super) struct Claim {
     pub(super) told: Instant,
 }
 
-/// A Map-Register that was relayed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Waiting {
-    /// Its nonce, and the Map-Server.
-    pub(super) nonce: (u64, IpAddr),
-    /// Its prefixes, where the Map-Server shares no key with us.
-    pub(super) said: Option<[u8; 32]>,
-}
-
 /// What is at one address.
 #[derive(Debug, Default)]
 pub(super) struct Address {
@@ -54,7 +48,7 @@ pub(super) struct Held {
     pub(super) nonce: u64,
     pub(super) waiting: VecDeque<Waiting>,
     /// The last of them that a Map-Notify came for.
-    pub(super) proven: VecDeque<(u64, IpAddr)>,
+    pub(super) proven: VecDeque<Mark>,
     /// How often it may register, once it is verified.
     pub(super) bucket: Bucket,
     /// None: not verified.
@@ -95,38 +89,20 @@ impl Held {
     pub(super) fn is_verified(&self) -> bool {
         !self.prefixes.is_empty()
     }
-
-    pub(super) fn waits_for(&self, nonce: (u64, IpAddr)) -> bool {
-        self.waiting.iter().any(|waiting| waiting.nonce == nonce)
-    }
-
-    pub(super) fn has_proven(&self, nonce: (u64, IpAddr)) -> bool {
-        self.proven.contains(&nonce)
-    }
-
-    /// A Map-Register was relayed.
-    pub(super) fn wait(&mut self, waiting: Waiting) {
-        if self.waiting.len() == WAITING_MAX {
-            self.waiting.pop_front();
-        }
-        self.waiting.push_back(waiting);
-    }
-
-    /// Its Map-Notify came.
-    pub(super) fn prove(&mut self, nonce: (u64, IpAddr)) {
-        self.waiting.retain(|waiting| waiting.nonce != nonce);
-        if self.proven.len() == WAITING_MAX {
-            self.proven.pop_front();
-        }
-        self.proven.push_back(nonce);
-    }
 }
 
-/// How long a record may be believed; `None`: it is taken back.
-pub(super) fn lasts(ttl: Ttl) -> Option<Duration> {
+/// Appends to what has a bound, and gives what had to go for it.
+pub(super) fn push_bounded<T>(list: &mut VecDeque<T>, one: T, limit: usize) -> Option<T> {
+    let oldest = if list.len() >= limit { list.pop_front() } else { None };
+    list.push_back(one);
+    oldest
+}
+
+/// How long a record may be believed; `None`: it is taken back. Its TTL is for map-caches: the Map-Server goes on naming us as long
+/// as it keeps the registration.
+pub(super) const fn lasts(ttl: Ttl) -> Option<Duration> {
     match ttl {
         Ttl::Remove | Ttl::Minutes(0) => None,
-        Ttl::Minutes(minutes) => Some(LIFETIME.min(Duration::from_secs(u64::from(minutes) * 60))),
-        Ttl::ReceiverDecides => Some(LIFETIME),
+        Ttl::Minutes(_) | Ttl::ReceiverDecides => Some(LIFETIME),
     }
 }

@@ -13,6 +13,8 @@ faults! {
         NoPort = "nat-register-without-port",
         /// A Map-Register whose xTR calls itself by none of the addresses that it registers.
         ForeignInner = "nat-register-foreign-inner-source",
+        /// A Map-Register of what is not reached through this RTR.
+        ForeignRtr = "nat-register-foreign-rtr",
         /// The same nonce came from elsewhere before.
         Replayed = "nat-register-nonce-replayed",
         /// As many Map-Registers of one address, or of strangers, as are relayed.
@@ -29,7 +31,7 @@ faults! {
         Unproven = "nat-notify-without-authentication",
         /// Answers no Map-Register that we relayed and that waits.
         Nonce = "nat-notify-nonce",
-        /// No key proves it, and it is about other prefixes than the Map-Register was.
+        /// It is about other prefixes than the Map-Register was.
         OtherPrefixes = "nat-notify-other-prefixes",
         /// A prefix of an instance that we do not serve.
         ForeignInstance = "nat-foreign-instance",

@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, num::NonZeroU16, time::Instant};
 
 use altitude_dataplane::mapping::{Action, EidPrefix, Locator, Mapping, Ttl, UNUSABLE_PRIORITY, sort_locators};
-use sha2::{Digest, Sha256};
 
 use super::{
     CLAIMS_MAX, Output, PREFIXES_MAX, Relay, RelayFault, TELL_AGAIN,
@@ -112,14 +111,4 @@ impl Relay {
         }
         true
     }
-}
-
-/// Which prefixes a message is about, in few octets.
-pub(super) fn said(records: &[Mapping]) -> [u8; 32] {
-    let eids: BTreeSet<EidPrefix> = records.iter().map(|record| record.eid).collect();
-    let mut hash = Sha256::new();
-    for EidPrefix { instance, prefix } in eids {
-        hash.update(format!("{} {prefix}\n", instance.get()));
-    }
-    hash.finalize().into()
 }

@@ -9,7 +9,7 @@ use std::{
 use altitude_dataplane::mapping::EidPrefix;
 
 use super::{
-    ENDED_MAX, OF_XTR_MAX, Output, Relay, RelayFault, UNVERIFIED_FOR,
+    ENDED_MAX, Output, Relay, RelayFault, STRANGERS_OF_XTR_MAX, UNVERIFIED_FOR,
     binding::{Held, Name},
 };
 use crate::{rate::Bucket, wire::XtrIdentity};
@@ -25,14 +25,15 @@ impl Relay {
         xtr: XtrIdentity,
         todo: &mut Vec<Output>,
     ) -> Result<(), RelayFault> {
-        let of_xtr: Vec<Name> = self.of_xtr(name.xtr_id).collect();
-        if of_xtr.len() >= OF_XTR_MAX {
-            let unverified = of_xtr.into_iter().filter_map(|name| self.bindings.get(&name).map(|held| (held, name)));
-            let unverified = unverified.filter(|(held, _)| !held.is_verified());
-            let first = unverified.min_by_key(|(held, _)| held.due).map(|(_, name)| name);
-            self.give_way(first, todo)?;
-        }
         let address = name.translated.ip();
+        if let Some(of_address) = self.addresses.get(&address) {
+            let mut of_xtr =
+                of_address.unverified.iter().map(|(_, other)| *other).filter(|other| other.xtr_id == name.xtr_id);
+            let first = of_xtr.next();
+            if of_xtr.count() + 1 >= STRANGERS_OF_XTR_MAX {
+                self.give_way(first, todo)?;
+            }
+        }
         if let Some(of_address) = self.addresses.get(&address) {
             let (all, unverified) = (of_address.bindings, &of_address.unverified);
             if all >= self.settings.of_address_max || unverified.len() >= self.settings.strangers_of_address_max {
@@ -68,16 +69,17 @@ impl Relay {
         Ok(())
     }
 
-    /// Bindings of an xTR.
-    pub(super) fn of_xtr(&self, xtr_id: [u8; 16]) -> impl Iterator<Item = Name> {
+    /// Bindings of an xTR that calls itself so.
+    pub(super) fn of_xtr(&self, xtr_id: [u8; 16], inner: IpAddr) -> impl Iterator<Item = Name> {
         let any = SocketAddr::from(([0, 0, 0, 0], 0));
-        let names = self.bindings.range(Name { xtr_id, inner: any.ip(), translated: any }..).map(|(name, _)| *name);
-        names.take_while(move |name| name.xtr_id == xtr_id)
+        let names = self.bindings.range(Name { xtr_id, inner, translated: any }..).map(|(name, _)| *name);
+        names.take_while(move |name| (name.xtr_id, name.inner) == (xtr_id, inner))
     }
 
     /// Takes a binding out, and what is behind it.
     pub(super) fn end(&mut self, name: Name, todo: &mut Vec<Output>) {
         let Some(held) = self.bindings.remove(&name) else { return };
+        self.forget_waiting(&held.waiting);
         let deadline = (held.due, name);
         self.deadlines.remove(&deadline);
         self.unverified.remove(&deadline);

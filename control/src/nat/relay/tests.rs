@@ -283,27 +283,31 @@ fn only_what_is_named_and_for_our_map_servers_is_relayed() {
     assert_eq!(world.relay.len(), 0);
 }
 
-/// RTR-11: what is renewed lives, what is not ends after three minutes, or with its record; an unverified one after ten seconds.
+/// RTR-11: what is renewed lives, what is not ends after three minutes, whatever its TTL for map-caches; an unverified one after ten
+/// seconds.
 #[test]
 fn a_binding_lives_by_its_map_registers() {
     let mut world = World::new();
     world.round(OUTER, 1, vec![record("192.0.2.0/24", 1440), record("198.51.100.0/24", 1)]);
-    assert_eq!(installed(&world.at(59).wake()), []);
-    assert_eq!(installed(&world.at(60).wake()), [("198.51.100.0/24".to_owned(), vec![])]);
-    for (nonce, seconds) in [(2, 100), (3, 279), (4, 458)] {
-        let todo = world.at(seconds).round(OUTER, nonce, vec![record("192.0.2.0/24", 1440)]);
+    // A keepalive may be longer than a TTL.
+    assert_eq!(world.at(100).wake(), []);
+    for (nonce, seconds, left) in [(2, 100, 2), (3, 179, 2), (4, 279, 1), (5, 458, 1)] {
+        let gone = world.at(seconds).wake();
+        assert_eq!(installed(&gone).len(), usize::from(seconds == 279), "{seconds}");
+        let todo = world.round(OUTER, nonce, vec![record("192.0.2.0/24", 1)]);
         assert_eq!((delivered(&todo).len(), faults(&todo)), (1, vec![]), "{seconds}");
+        assert_eq!(world.only().eids.len(), left, "{seconds}");
     }
     assert_eq!(world.relay.due(), Some(world.start + Duration::from_secs(638)));
     // Map-Registers alone are nothing: somebody has to vouch for them.
-    world.at(630).registers(OUTER, PLAIN, &register(5, vec![record("192.0.2.0/24", 1440)]));
+    world.at(630).registers(OUTER, PLAIN, &register(6, vec![record("192.0.2.0/24", 1440)]));
     let todo = world.at(638).wake();
     assert_eq!(installed(&todo), [("192.0.2.0/24".to_owned(), vec![])]);
     assert_eq!(faults(&todo), [RelayFault::Lost]);
     assert!(todo.contains(&Output::Ended { xtr: xtr(1), translated: at(OUTER) }));
     assert!(world.relay.is_empty() && world.relay.due().is_none());
 
-    world.at(700).registers(OUTER, PLAIN, &register(6, vec![record("192.0.2.0/24", 1440)]));
+    world.at(700).registers(OUTER, PLAIN, &register(7, vec![record("192.0.2.0/24", 1440)]));
     assert_eq!(world.at(709).wake(), []);
     assert_eq!(world.relay.len(), 1);
     assert_eq!(world.at(710).wake(), []);
@@ -393,22 +397,94 @@ fn a_guessed_nonce_locks_nobody_out() {
     assert_eq!(world.registers(THIEF, PLAIN, &register(11, records())), [Output::Drop(RelayFault::Replayed)]);
 }
 
-/// RTR-6: without a key a Map-Notify is about what the Map-Register was about, and about nothing else; one that is not spends nothing.
+/// RTR-6: a Map-Notify is about what the Map-Register was about, and about nothing else; one that is not spends nothing.
 #[test]
-fn without_a_key_nothing_else_is_installed() {
-    let mut world = World::new();
-    let own = || vec![record("192.0.2.0/24", 1440)];
-    world.registers(OUTER, PLAIN, &register(1, own()));
-    let both = vec![record("192.0.2.0/24", 1440), record("0.0.0.0/0", 1440)];
-    for forged in [vec![record("0.0.0.0/0", 1440)], both, vec![]] {
-        let todo = world.notified(PLAIN, None, answer(1, forged));
-        assert_eq!(todo, [Output::Drop(RelayFault::OtherPrefixes)]);
+fn nothing_else_is_installed_than_was_registered() {
+    for (server, with) in [(PLAIN, None), (KEYED, Some(key(1)))] {
+        let mut world = World::new();
+        let own = || vec![record("192.0.2.0/24", 1440)];
+        world.registers(OUTER, server, &register(1, own()));
+        let both = vec![record("192.0.2.0/24", 1440), record("0.0.0.0/0", 1440)];
+        for forged in [vec![record("0.0.0.0/0", 1440)], both, vec![]] {
+            let todo = world.notified(server, with.as_ref(), answer(1, forged));
+            assert_eq!(todo, [Output::Drop(RelayFault::OtherPrefixes)]);
+        }
+        assert_eq!(delivered(&world.notified(server, with.as_ref(), answer(1, own()))).len(), 1);
     }
-    assert_eq!(delivered(&world.notified(PLAIN, None, answer(1, own()))).len(), 1);
-    // With one, its word is enough.
-    world.registers(OUTER, KEYED, &register(2, own()));
-    let todo = world.notified(KEYED, Some(&key(1)), answer(2, vec![record("198.51.100.0/24", 1440)]));
-    assert_eq!((faults(&todo), delivered(&todo).len()), (vec![], 1));
+}
+
+/// Who has a binding of another xTR's name verified, by a site of his own, has nothing of it: the nonces that the xTR will use are no
+/// more his than a stranger's, and the xTR's Map-Notify is not for him.
+#[test]
+fn another_sites_key_vouches_for_nothing_else() {
+    const THIEF: &str = "198.18.0.1:4341";
+    let (own, his) = (|| vec![record("192.0.2.0/24", 1440)], || vec![record("198.51.100.0/24", 1440)]);
+    for (server, with) in [(PLAIN, None), (KEYED, Some(key(1)))] {
+        let mut world = World::new();
+        world.round(THIEF, 1, his());
+        // The nonce that is under way, before the xTR is known at all.
+        world.registers(OUTER, server, &register(7, own()));
+        let copied = world.registers(THIEF, server, &register(7, own()));
+        assert_eq!(copied, [Output::Drop(RelayFault::Replayed)]);
+        // With more than it registers the copy is another message, whose Map-Notify would be another one.
+        world.registers(THIEF, server, &register(7, [own(), his()].concat()));
+        let todo = world.notified(server, with.as_ref(), answer(7, own()));
+        assert_eq!(delivered(&todo), [(OUTER.to_owned(), RTR.to_owned())]);
+        let behind = |world: &World| world.relay.bindings().find(|one| one.translated == at(THIEF)).unwrap().eids;
+        assert_eq!(behind(&world), [eid("198.51.100.0/24")]);
+        // Nonces that come: they are the xTR's when it sends them.
+        for nonce in 8..72 {
+            world.registers(THIEF, server, &register(nonce, own()));
+        }
+        for nonce in 8..72 {
+            assert_eq!(faults(&world.registers(OUTER, server, &register(nonce, own()))), []);
+            let todo = world.notified(server, with.as_ref(), answer(nonce, own()));
+            assert_eq!(delivered(&todo), [(OUTER.to_owned(), RTR.to_owned())]);
+        }
+        assert_eq!(behind(&world), [eid("198.51.100.0/24")]);
+    }
+    // Nor do his own nonces, which he may choose, spend any of the xTR's.
+    let mut world = World::new();
+    world.round(THIEF, 7, his());
+    assert_eq!(delivered(&world.round(OUTER, 7, own())), [(OUTER.to_owned(), RTR.to_owned())]);
+}
+
+/// A nonce that somebody sent before an xTR that is not verified is his for ten seconds and no longer, even if he has a binding that
+/// lasts; and a Map-Notify that comes later is for nobody.
+#[test]
+fn what_waits_for_too_long_waits_no_more() {
+    const THIEF: &str = "198.18.0.1:4341";
+    let own = || vec![record("192.0.2.0/24", 1440)];
+    let mut world = World::new();
+    world.round(THIEF, 1, vec![record("198.51.100.0/24", 1440)]);
+    world.registers(THIEF, PLAIN, &register(7, own()));
+    world.registers(THIEF, PLAIN, &register(8, own()));
+    let guessed = world.at(9).registers(OUTER, PLAIN, &register(7, own()));
+    assert_eq!(guessed, [Output::Drop(RelayFault::Replayed)]);
+    assert_eq!(world.at(10).notified(PLAIN, None, answer(8, own())), [Output::Drop(RelayFault::OtherPrefixes)]);
+    assert_eq!(delivered(&world.round(OUTER, 7, own())), [(OUTER.to_owned(), RTR.to_owned())]);
+    // What the xTR itself waits for stays its own: a Map-Server that was away may answer a copy.
+    world.registers(OUTER, PLAIN, &register(9, own()));
+    let copied = world.at(100).registers(THIEF, PLAIN, &register(9, own()));
+    assert_eq!(copied, [Output::Drop(RelayFault::Replayed)]);
+    assert_eq!(delivered(&world.notified(PLAIN, None, answer(9, own()))), [(OUTER.to_owned(), RTR.to_owned())]);
+}
+
+/// What a site without a NAT tells its Map-Server, and somebody copies on the way, names no RTR, and is none of ours to relay.
+#[test]
+fn only_what_names_this_rtr_is_relayed() {
+    let mut world = World::new();
+    let direct = |address: &str| {
+        let locators = vec![Locator { local: true, ..Locator::unicast(ip(address), 1, 100) }];
+        vec![Mapping { locators, ..record("192.0.2.0/24", 1440) }]
+    };
+    for address in ["198.18.0.7", "240.0.254.31"] {
+        let todo = world.registers(OUTER, PLAIN, &register(1, direct(address)));
+        assert_eq!(todo, [Output::Drop(RelayFault::ForeignRtr)], "{address}");
+    }
+    assert_eq!(faults(&world.registers(OUTER, PLAIN, &register(2, direct(RTR)))), []);
+    let withdrawn = vec![Mapping { ttl: Ttl::Remove, ..direct("198.18.0.7").remove(0) }];
+    assert_eq!(faults(&world.registers(OUTER, PLAIN, &register(3, withdrawn))), []);
 }
 
 /// Who owns another site, and knows what an xTR calls itself, takes only his own prefixes over.
@@ -537,18 +613,32 @@ fn strangers_fill_no_table() {
     }
     assert_eq!(faults_of(&mut world, "198.18.1.1:1", other(9, 99)), [RelayFault::Limited]);
     assert_eq!(delivered(&world.round(OUTER, 2, records())).len(), 1, "what is verified is none of them");
-    // Bindings for the xTR itself, of somebody who knows its name: the oldest gives way, and not the verified one.
+    // Bindings for the xTR itself, of somebody who knows its name: at one address the oldest gives way, and not the verified one.
     let mut world = World::with(|settings| Settings { bindings_max: 100, ..settings });
     world.round(OUTER, 1, records());
-    for host in 0..50 {
-        let from = format!("198.18.0.{host}:1");
-        let gone = if host + 1 < OF_XTR_MAX as u64 { vec![] } else { vec![RelayFault::GaveWay] };
-        assert_eq!(faults_of(&mut world, &from, register(100 + host, records())), gone, "{host}");
+    for port in 1..=50 {
+        let gone = if port <= STRANGERS_OF_XTR_MAX as u64 { vec![] } else { vec![RelayFault::GaveWay] };
+        let message = register(100 + port, records());
+        assert_eq!(faults_of(&mut world, &format!("203.0.113.50:{port}"), message), gone, "{port}");
     }
-    assert_eq!(world.relay.len(), OF_XTR_MAX);
+    assert_eq!(world.relay.len(), 1 + STRANGERS_OF_XTR_MAX);
+    // One by one they are all.
+    let next = |last: Option<&Binding>| {
+        let after = last.map(|last| (last.xtr.xtr_id, last.inner.ip(), last.translated));
+        world.relay.bindings_after(after).next()
+    };
+    let one_by_one: Vec<Binding> = std::iter::successors(next(None), |last| next(Some(last))).take(100).collect();
+    assert_eq!(one_by_one, world.relay.bindings().collect::<Vec<_>>());
     assert!(world.relay.bindings().any(|one| one.verified && one.translated == at(OUTER)));
+    assert_eq!(faults_of(&mut world, "203.0.113.51:1", register(99, records())), [], "elsewhere there is room");
     assert_eq!(world.at(10).wake(), []);
     assert_eq!(world.only().translated, at(OUTER));
+    // And those that another site had verified under the xTR's name, at its very address, leave it room.
+    for port in 1..=2 * STRANGERS_OF_XTR_MAX as u64 {
+        let his = vec![record(&format!("198.51.100.{port}/32"), 1440)];
+        assert_eq!(faults(&world.round(&format!("203.0.113.50:{port}"), 200 + port, his)), [], "{port}");
+    }
+    assert_eq!(delivered(&world.round("203.0.113.50:20777", 300, records())).len(), 1);
     // Somebody who says that he is behind the same NAT uses up the address's rate, and not the xTR's.
     let slow = Rate { burst: 2, every: Duration::from_secs(10) };
     let mut world = World::with(|settings| Settings { each: slow, ..settings });

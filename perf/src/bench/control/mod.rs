@@ -9,9 +9,9 @@
 //!   client, and a second of the program's CPU time.
 //! * `api/…`: the program's mapping API: microseconds from a GET or an ADD to its answer, ADDs a second one after another, and the
 //!   share of a core that ten thousand ADDs a second take.
-//! * `trace/…`: a worker's rate while every packet is shown to a client (`whole`, `headers`: their first 128 octets), and while a
-//!   trace looks at every packet and wants none (`nothing`), beside its rate while nobody looks on; and the share of packets that
-//!   found room on their way.
+//! * `trace/…`: a worker's rate while every packet is shown to a client (`whole`, `headers`: their first 128 octets), one in a
+//!   hundred (`few`), and while a trace looks at every packet and wants none (`nothing`; `drops`: what is dropped), beside its rate
+//!   while nobody looks on; and the share of what is wanted that found room on its way.
 //! * `abi/…`: nanoseconds of `altitude_lisp_output()` and `altitude_lisp_input()` for a packet, called from C, beside what a packet
 //!   costs a worker.
 //! * `octets`: what a registration occupies, by what the process grew.
@@ -128,8 +128,7 @@ fn beside(report: &Report, case: &str, unit: &'static str, ours: &[f64], (refere
 }
 
 fn tracing(report: &Report, choice: &Choice) {
-    use traced::Wanted::{Headers, Nothing, Whole};
-    for (name, wanted) in [("whole", Whole), ("headers", Headers), ("nothing", Nothing)] {
+    for (name, wanted) in traced::Wanted::ALL {
         let rounds: Vec<_> = (0..choice.rounds.max(1)).map(|_| traced::run(wanted, length(choice))).collect();
         let values = |of: fn(&traced::Measured) -> f64| rounds.iter().map(of).collect::<Vec<f64>>();
         let quiet = values(|one| one.quiet);

@@ -1,7 +1,7 @@
 //! `altitude map apply`: a file of changes, one a line, as `altitude map` takes them.
 
-use altitude_control::api::{BATCH_MAX, Operation};
-use clap::{Parser, Subcommand};
+use altitude_control::api::Operation;
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::map::{ChangeArguments, DelArguments, OfferArguments};
 
@@ -24,19 +24,27 @@ enum Verb {
 /// Things with the numbers of their lines.
 type Numbered<T> = Vec<(usize, T)>;
 
+/// Changes of one file: as many as a large map-cache has entries.
+const CHANGES_MAX: usize = 1 << 20;
 /// Lines that are wrong are named up to so many.
 const WRONG_MAX: usize = 100;
 
 /// Reads a file: its changes, each with the number of its line.
 ///
 /// # Errors
-/// Lines that are none, by their numbers, with what is wrong; at last the one that is more than a batch takes.
+/// Lines that are none, by their numbers, with what is wrong; at last the one that is too many.
 pub(crate) fn changes(text: &str) -> Result<Numbered<Operation>, Numbered<String>> {
+    up_to(CHANGES_MAX, text)
+}
+
+fn up_to(max: usize, text: &str) -> Result<Numbered<Operation>, Numbered<String>> {
+    // Made once: a file may have a million lines.
+    let mut command = Line::command();
     let (mut changes, mut wrong) = (Vec::new(), Vec::new());
     for (number, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line)) {
-        match words(line).and_then(|words| change(&words)) {
-            Ok(Some(_)) if changes.len() == BATCH_MAX => {
-                wrong.push((number, format!("at most {BATCH_MAX} changes are made at once: make several files")));
+        match words(line).and_then(|words| change(&mut command, &words)) {
+            Ok(Some(_)) if changes.len() == max => {
+                wrong.push((number, format!("a file has at most {max} changes: make several")));
                 break;
             }
             Ok(Some(operation)) => changes.push((number, operation)),
@@ -51,11 +59,12 @@ pub(crate) fn changes(text: &str) -> Result<Numbered<Operation>, Numbered<String
     if wrong.is_empty() { Ok(changes) } else { Err(wrong) }
 }
 
-fn change(words: &[String]) -> Result<Option<Operation>, String> {
+fn change(command: &mut Command, words: &[String]) -> Result<Option<Operation>, String> {
     if words.is_empty() {
         return Ok(None);
     }
-    let line = Line::try_parse_from(words).map_err(|error| reason(&error))?;
+    let found = command.try_get_matches_from_mut(words).and_then(|found| Line::from_arg_matches(&found));
+    let line = found.map_err(|error| reason(&error))?;
     Ok(Some(match line.verb {
         Verb::Add(offer) => Operation::Add(offer.offer()),
         Verb::Change(arguments) => arguments.operation(),
@@ -158,14 +167,11 @@ mod tests {
     }
 
     #[test]
-    fn reading_ends_with_more_changes_than_a_batch_takes_or_with_very_many_mistakes() {
+    fn reading_ends_with_too_many_changes_or_with_very_many_mistakes() {
         let del = "del 2.2.0.0/16\n";
-        assert_eq!(changes(&del.repeat(BATCH_MAX)).unwrap().len(), BATCH_MAX);
-        let [(line, why)] = &changes(&format!("{}wrong\n", del.repeat(BATCH_MAX + 1))).unwrap_err()[..] else {
-            panic!()
-        };
-        assert_eq!(*line, BATCH_MAX + 1);
-        assert!(why.contains(&BATCH_MAX.to_string()), "{why}");
+        assert_eq!(up_to(300, &del.repeat(300)).unwrap().len(), 300);
+        let [(301, why)] = &up_to(300, &format!("{}wrong\n", del.repeat(301))).unwrap_err()[..] else { panic!() };
+        assert!(why.contains("300"), "{why}");
         let wrong = changes(&"wrong\n".repeat(10 * WRONG_MAX)).unwrap_err();
         assert_eq!((wrong.len(), wrong.last().map(|(line, _)| *line)), (WRONG_MAX + 1, Some(WRONG_MAX)));
     }

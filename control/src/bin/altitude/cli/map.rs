@@ -35,11 +35,17 @@ pub(crate) enum MapCommand {
     /// Take the mapping of exactly this EID-prefix out, and print what it was.
     #[command(alias = "delete")]
     Del(DelArguments),
-    /// Make the changes that a file tells, all of them or none.
+    /// Make the changes that a file tells: up to 256 all at once or none, more of them batch by batch.
     ///
-    /// Each line is an `add`, `change` or `del` as `altitude map` takes it; # begins a remark. All are about one table, and at most
-    /// 256. They are verified first, each as if those before it were made; then all are made at once. A mistake is one line
-    /// `FILE:LINE: what is wrong`, the exit code is 1, and nothing has changed then.
+    /// Each line is an `add`, `change` or `del` as `altitude map` takes it; # begins a remark. All are about one table. They are
+    /// verified first, each as if those before it were made. A mistake is one line `FILE:LINE: what is wrong`, the exit code is
+    /// 1, and nothing has changed then.
+    ///
+    /// Up to 256 changes are made at once. More of them are made in batches of up to 256, in the file's order, but all lines about
+    /// one EID-prefix together where the last of them stands. All batches are verified before the first is made; each is made
+    /// whole or not at all. Between two of them packets are forwarded and others may change the table: should a batch fail for that,
+    /// those before it stay made, and the error says which lines were made and which were not. A file for several steps that each
+    /// must be made at once, such as cutting up a prefix, has at most 256 lines, or is several files.
     Apply {
         /// The file; - is standard input.
         file: PathBuf,
@@ -58,8 +64,13 @@ pub(crate) enum MapCommand {
         #[arg(long)]
         database: bool,
     },
-    /// Empty the map-cache, but for static mappings.
+    /// Empty the map-cache, but for static mappings; or undo what `altitude map` and programs made of the router's own mappings.
     Flush {
+        /// Of the router's own mappings instead: those that were put in go at once, with their hosts, and those of the configuration that
+        /// were changed are again as it says. What was taken out comes back with `altitude reload`.
+        #[arg(long, conflicts_with = "all")]
+        database: bool,
+
         /// Of this instance alone.
         #[arg(long, value_name = "IID", value_parser = instance)]
         instance: Option<InstanceId>,

@@ -165,8 +165,8 @@ pub(crate) struct Run {
 
     /// Be a re-encapsulating router: packets out of a tunnel that go to an EID go into the next one [default: false].
     ///
-    /// Sites whose locators name us as a stop (`via` in the file) have their packets pass here. To ask for IPv6 EIDs we need an
-    /// IPv6 address on some interface, and for IPv4 EIDs an IPv4 one. [rtr] in the file names other instances than 0.
+    /// A stop in sites' paths (`via`). It takes what comes from a locator of its source's mapping, or from another stop; from anybody,
+    /// a PITR too, with --source-check standard. It needs an address of each family of EIDs it asks for. [rtr] names instances.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(help_heading = "Between LISP and the rest")]
     as_rtr: Option<bool>,
@@ -328,9 +328,9 @@ pub(crate) struct Run {
 
     /// What is asked of the source of a packet out of a tunnel before it is delivered [default: standard].
     ///
-    /// standard drops packets with one of our own EIDs as their source; notify also fetches the mapping of a source that
-    /// is not known; secure delivers only what has a mapping and came from one of its locators. Sources behind anycast
-    /// RLOCs or NAT fail secure.
+    /// standard drops packets with one of our own EIDs as their source; notify also fetches the mapping of a source not known; secure
+    /// delivers only what has a mapping and came from one of its locators, which sources behind anycast RLOCs or NAT fail. Given
+    /// to an RTR, it replaces the check of what that sends on.
     #[arg(long, value_name = "LEVEL", value_parser = PossibleValuesParser::new(SourceCheck::NAMES))]
     #[arg(help_heading = "Tuning")]
     source_check: Option<String>,

@@ -10,9 +10,9 @@ use altitude_control::{
     config::{TTL_MINUTES, change::Changes},
     database::Difference,
 };
-use altitude_dataplane::mapping::{EidPrefix, MapVersion, Mapping, Ttl, sort_locators};
+use altitude_dataplane::mapping::{EidPrefix, InstanceId, MapVersion, Mapping, Ttl, sort_locators};
 
-use super::{Driver, news::Turn};
+use super::{Driver, news::Turn, operations::less};
 use crate::run::OWN_PREFIXES_MAX;
 
 /// Mappings that clients may have put in or changed at one time. A change of one costs work for all.
@@ -116,16 +116,16 @@ impl Driver<'_> {
         BY_CLIENTS_MAX.saturating_sub(self.own.by_clients().count()).min(all)
     }
 
-    fn is_by_client(&self, eid: &EidPrefix) -> bool {
+    pub(super) fn is_by_client(&self, eid: &EidPrefix) -> bool {
         self.own.get(eid).is_some_and(|own| own.origin == Origin::Api)
     }
 
     /// Whether there is room for all that a batch puts in; else which operation is the first without.
-    pub(super) fn fits_own(&self, batch: &Batch) -> Result<(), Failed> {
+    pub(super) fn fits_own(&self, batch: &Batch, ahead: i32) -> Result<(), Failed> {
         let new = batch.puts().filter(|(_, offer)| !self.is_by_client(&offer.mapping.eid));
         let mut places: Vec<usize> = new.map(|(at, _)| at).collect();
         places.sort_unstable();
-        places.get(self.own_room()).map_or(Ok(()), |&first| Err((first, FULL)))
+        places.get(less(self.own_room(), ahead)).map_or(Ok(()), |&first| Err((first, FULL)))
     }
 
     /// Does all of a batch, as one change.
@@ -149,6 +149,22 @@ impl Driver<'_> {
             let difference = self.own.leave(now, asker);
             self.own_changed(now, difference);
         }
+    }
+
+    /// Takes out what clients have made, of one instance or of all. Each entry is told by itself: some leave, and some are again as
+    /// the configuration says.
+    pub(super) fn flush_own(&mut self, now: Instant, instance: Option<InstanceId>, all: bool) -> Result<Done, Refused> {
+        if all {
+            return Err(Refused::Unsupported(
+                "the database is not emptied of what the configuration says: without ALL what clients made goes",
+            ));
+        }
+        let difference = self.own.flush(now, instance);
+        let count = difference.concerned().len() as u64;
+        if count > 0 {
+            self.own_changed(now, difference);
+        }
+        Ok(Done { entry: None, count })
     }
 
     /// Takes up a change of our own mappings that was made.

@@ -11,7 +11,7 @@ use altitude_control::{
     api::Stat,
     config::Config,
     fault::Tally,
-    map_cache::{self, Origin},
+    map_cache,
     nat::site::{Input, NatFault, Output, Settings, Site, Standing},
     registrar,
     wire::{Info, ecm, packet::UdpPacket},
@@ -19,7 +19,7 @@ use altitude_control::{
 use altitude_dataplane::mapping::{Action, EidPrefix, InstanceId, Locator, Mapping, Prefix, Ttl};
 use rand_chacha::{ChaCha20Rng, rand_core::Rng};
 
-use super::{Driver, ROUND, messages::CONTROL_PORT, registration::Registration};
+use super::{Driver, ROUND, messages::CONTROL_PORT, registration::Registration, sweeps::Bypass};
 
 /// TTL of inner packets.
 const TTL: u8 = 64;
@@ -32,7 +32,9 @@ pub(super) struct NatSite {
     /// `None` unless it is switched on.
     pub(super) site: Option<Site>,
     /// What leads to an RTR.
-    led: Vec<EidPrefix>,
+    pub(super) led: Vec<EidPrefix>,
+    /// What was learned before, and leads past it.
+    pub(super) bypass: Bypass,
     questions: u64,
     notifies: u64,
     faults: Tally<NatFault>,
@@ -63,6 +65,22 @@ impl NatSite {
     /// Map-Servers can tell us of changes.
     pub(super) fn is_open(&self) -> bool {
         self.site.as_ref().is_none_or(Site::is_open)
+    }
+
+    /// What others say of places that lead to an RTR is not taken in, or packets would pass the RTR by: it is an answer to a question
+    /// from before it began to lead. That something is gone is.
+    pub(super) fn let_in(&self, input: map_cache::Input) -> map_cache::Input {
+        use map_cache::Input::{Install, Published};
+        let is_led = |mapping: &Mapping| self.led.iter().any(|all| all.covers(&mapping.eid));
+        let kept = |mut records: Vec<Mapping>| {
+            records.retain(|mapping| mapping.ttl == Ttl::Remove || !is_led(mapping));
+            records
+        };
+        match input {
+            Install(records) => Install(kept(records)),
+            Published(records, notice) => Published(kept(records), notice),
+            other => other,
+        }
     }
 
     fn source_port(&self) -> Option<u16> {
@@ -192,7 +210,7 @@ impl Driver<'_> {
                 Output::Way(way) => drop(self.register_step(now, registrar::Input::Way(way))),
                 Output::Notify { from, message, octets } => {
                     self.registration.notifies_received += 1;
-                    if self.register_step(now, registrar::Input::Notify { from, message, octets }) {
+                    if self.register_step(now, registrar::Input::Notify { from, delivered: true, message, octets }) {
                         self.nat_step(now, Input::Confirmed);
                         self.lead_again(now);
                     }
@@ -222,16 +240,6 @@ impl Driver<'_> {
         if let Some(Standing::Behind(rtr)) = self.nat_site.site.as_ref().map(Site::standing) {
             self.lead(now, Some(rtr));
         }
-    }
-
-    /// What was learned while there was no NAT would keep packets from the RTR, and cannot be asked for again.
-    fn forget_learned(&mut self, now: Instant) {
-        let led = &self.nat_site.led;
-        let is_led = |eid: &EidPrefix| led.iter().any(|all| all.covers(eid));
-        let learned = |origin| matches!(origin, Origin::Reply | Origin::PubSub | Origin::GivenUp);
-        let entries = self.map_cache.iter().filter(|cached| learned(cached.origin));
-        let gone: Vec<EidPrefix> = entries.map(|cached| cached.eid).filter(is_led).collect();
-        self.take_out(now, gone);
     }
 
     /// Has everything beyond our site go to an RTR, or nowhere in particular.
@@ -290,5 +298,24 @@ mod tests {
         let all: Vec<String> = all.iter().map(ToString::to_string).collect();
         assert_eq!(all, ["0.0.0.0/0", "::/0", "[7]0.0.0.0/0", "[7]::/0"]);
         assert_eq!(everything([].iter()), []);
+    }
+
+    #[test]
+    fn while_an_rtr_leads_nothing_is_learned_that_would_pass_it_by() {
+        use map_cache::Input::{Install, Put};
+        let mapping = |instance: u32, text: &str, ttl| {
+            let eid = EidPrefix { instance: InstanceId::new(instance).unwrap(), prefix: text.parse().unwrap() };
+            Mapping::negative(eid, ttl, Action::Drop)
+        };
+        let late = mapping(0, "2.2.0.0/16", Ttl::Minutes(60));
+        let gone = mapping(0, "2.3.0.0/16", Ttl::Remove);
+        let elsewhere = mapping(7, "2.2.0.0/16", Ttl::Minutes(60));
+        let all = vec![late.clone(), gone.clone(), elsewhere.clone()];
+        let mut site = NatSite::default();
+        assert_eq!(site.let_in(Install(all.clone())), Install(all.clone()), "nobody leads");
+        site.led = everything([&late].into_iter());
+        assert_eq!(site.let_in(Install(all)), Install(vec![gone, elsewhere]));
+        let client = Put(late, None);
+        assert_eq!(site.let_in(client.clone()), client, "a client knows what it does");
     }
 }

@@ -78,7 +78,7 @@ impl Packets {
 }
 
 /// What became of an entry.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
     Came,
     Changed,
@@ -88,6 +88,8 @@ pub(super) enum Turn {
 impl Driver<'_> {
     /// An entry of a table came, changed or left.
     pub(super) fn turned(&mut self, table: Table, eid: EidPrefix, turn: Turn) {
+        let cached = self.map_cache.get(&eid).filter(|_| table == Table::Cache);
+        let turn = cached.map_or(turn, |cached| self.operations.seen(&eid, cached.origin, turn));
         self.generation += 1;
         // Of what is gone nobody asks whether it has changed: a FLUSH does not push out what others want to know.
         if !(self.news.muted && matches!(turn, Turn::Left { .. })) {

@@ -97,7 +97,7 @@ impl Router for Driver<'_> {
             Operation::Delete { table, eid, unless_after } => {
                 self.delete(now, table, &eid, unless_after).map(Outcome::Done)
             }
-            Operation::Flush { table, instance, all } => self.flush(asker, table, instance, all),
+            Operation::Flush { table, instance, all } => self.flush(now, asker, table, (instance, all)),
             Operation::Reload => {
                 let reloaded = self.reload(now);
                 reloaded.map(|count| Done { entry: None, count: count as u64 }.into()).map_err(Refused::Invalid)
@@ -113,16 +113,11 @@ impl Router for Driver<'_> {
         done
     }
 
-    fn perform_all(&mut self, asker: Asker, operations: Vec<Operation>, trial: bool) -> Result<Done, Failed> {
+    fn perform_all(&mut self, asker: Asker, operations: Vec<Operation>) -> Result<Done, Failed> {
         let now = Instant::now();
         let count = operations.len() as u64;
-        tracing::debug!(client = asker.0, ?operations, trial, "asked through the mapping API, all or none");
-        // What is over has left: it would take room, or its new owner with it.
-        self.cache(now, map_cache::Input::Wake);
-        let verified = Batch::verify(operations, self).and_then(|batch| self.fits(&batch).map(|()| batch));
-        if trial {
-            return verified.map(|_| Done { entry: None, count });
-        }
+        tracing::debug!(client = asker.0, ?operations, "asked through the mapping API, all or none");
+        let verified = self.verify(now, operations, 0);
         match &verified {
             Ok(_) => self.operations.done += count,
             Err(_) => self.operations.refused += 1,
@@ -133,6 +128,11 @@ impl Router for Driver<'_> {
             Table::Database => self.do_own(now, asker, &batch),
         }
         Ok(Done { entry: None, count })
+    }
+
+    fn try_all(&mut self, operations: Vec<Operation>, ahead: i32) -> Result<i32, Failed> {
+        let batch = self.verify(Instant::now(), operations, ahead)?;
+        Ok(ahead.saturating_add(self.stays_more(&batch)))
     }
 
     fn trace(&mut self, asker: Asker, ask: Option<TraceAsk>) -> Result<(), Refused> {
@@ -248,17 +248,40 @@ impl Driver<'_> {
         Ok(Done { entry: None, count: locators.len() as u64 })
     }
 
+    /// A batch that can be done in a table with `ahead` more entries that stay.
+    fn verify(&mut self, now: Instant, operations: Vec<Operation>, ahead: i32) -> Result<Batch, Failed> {
+        // What is over has left: it would take room, or its new owner with it.
+        self.cache(now, map_cache::Input::Wake);
+        let batch = Batch::verify(operations, self)?;
+        self.fits(&batch, ahead)?;
+        Ok(batch)
+    }
+
     /// Whether there is room for all that a batch puts in; else which operation is the first without.
-    fn fits(&self, batch: &Batch) -> Result<(), Failed> {
+    fn fits(&self, batch: &Batch, ahead: i32) -> Result<(), Failed> {
         if batch.table() == Table::Database {
-            return self.fits_own(batch);
+            return self.fits_own(batch, ahead);
         }
         let puts: BTreeSet<EidPrefix> = batch.puts().map(|(_, offer)| offer.mapping.eid).collect();
         let new = batch.puts().filter(|(_, offer)| self.map_cache.get(&offer.mapping.eid).is_none());
         let mut places: Vec<usize> = new.map(|(at, _)| at).collect();
         places.sort_unstable();
-        let room = self.map_cache.room(&puts, &batch.removes());
+        let room = less(self.map_cache.room(&puts, &batch.removes()), ahead);
         places.get(room).map_or(Ok(()), |&first| Err((first, FULL)))
+    }
+
+    /// How many more entries that stay a table has after a batch. One that leaves by itself takes room from nobody.
+    fn stays_more(&self, batch: &Batch) -> i32 {
+        let named = batch.named();
+        let (before, after) = match batch.table() {
+            Table::Cache => {
+                let stays = |eid: &&EidPrefix| self.map_cache.get(eid).is_some_and(|cached| cached.expires.is_none());
+                let puts = batch.puts().filter(|(_, offer)| offer.life.is_none());
+                (named.iter().filter(stays).count(), puts.count())
+            }
+            Table::Database => (named.iter().filter(|eid| self.is_by_client(eid)).count(), batch.puts().count()),
+        };
+        after as i32 - before as i32
     }
 
     /// Does all of a batch that can be done, in one step of the map-cache.
@@ -278,6 +301,13 @@ impl Driver<'_> {
         self.cache(now, map_cache::Input::Batch(puts, batch.removes()));
         (self.news.cause, self.news.about) = (None, None);
     }
+}
+
+/// Room with `ahead` more entries than there are.
+pub(super) fn less(room: usize, ahead: i32) -> usize {
+    let taken = ahead.max(0).unsigned_abs() as usize;
+    let freed = ahead.min(0).unsigned_abs() as usize;
+    room.saturating_add(freed).saturating_sub(taken)
 }
 
 impl Checks for Driver<'_> {

@@ -80,6 +80,7 @@ impl Registration {
                 xtr: Some(xtr),
                 security: config.lisp_sec.is_some(),
                 first_nonce,
+                secret: random()?,
                 // Nobody is told of RLOCs that may be worth nothing outside.
                 way: if config.nat.keepalive.is_some() { Way::Held } else { Way::Direct },
             },
@@ -141,7 +142,8 @@ impl Driver<'_> {
             return;
         }
         self.registration.notifies_received += 1;
-        self.register_step(now, Input::Notify { from: from.ip(), message, octets: octets.to_vec() });
+        let input = Input::Notify { from: from.ip(), delivered: false, message, octets: octets.to_vec() };
+        self.register_step(now, input);
     }
 
     /// Tells the Map-Servers what our mappings are now.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use altitude_control::{
-    api::{BindingStatus, Stat},
+    api::{BindingStatus, BindingsAfter, BindingsPage, Stat},
     config::Config,
     fault::{ControlFault, Tally},
     map_cache, map_server,
@@ -55,8 +55,8 @@ impl Relaying {
         self.relay.as_ref().and_then(Relay::due)
     }
 
-    /// What the mapping API shows.
-    pub(super) fn statuses(&self, now: Instant) -> Vec<BindingStatus> {
+    /// What the mapping API shows behind this one.
+    pub(super) fn page(&self, now: Instant, after: Option<BindingsAfter>, max: usize) -> BindingsPage {
         let status = |one: relay::Binding| BindingStatus {
             verified: one.verified,
             xtr_id: one.xtr.xtr_id,
@@ -69,7 +69,9 @@ impl Relaying {
             heard: now.saturating_duration_since(one.heard),
             eids: one.eids,
         };
-        self.relay.iter().flat_map(Relay::bindings).map(status).collect()
+        let after = after.map(|after| (after.xtr_id, after.inner, after.translated));
+        let bindings = self.relay.iter().flat_map(|relay| relay.bindings_after(after));
+        BindingsPage::of(bindings.map(status), max)
     }
 
     pub(super) fn faults(&self) -> &Tally<RelayFault> {

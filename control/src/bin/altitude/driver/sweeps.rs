@@ -1,5 +1,5 @@
-//! Changes of many entries, a slice of them in each round: FLUSH, the leave of a client whose entries go with it, and what was
-//! learned inside prefixes that have become ours.
+//! Changes of many entries, a slice of them in each round: FLUSH, the leave of a client whose entries go with it, what was
+//! learned inside prefixes that have become ours, and what was learned before everything began to go to an RTR.
 //!
 //! FLUSH is told when it begins, and holds from then on for clients: what it has still to take out is shown to nobody, and ADD
 //! puts another in its place. What surely came or changed since stays; what a Map-Reply merely confirmed did not. What only may
@@ -14,12 +14,12 @@ use std::{
 
 use altitude_control::{
     api::{Asker, Changes, Done, Event, Outcome, Refused, Table},
-    map_cache,
+    map_cache::{self, Origin},
 };
 use altitude_dataplane::mapping::{EidPrefix, InstanceId, Prefix};
 use mio::Token;
 
-use super::{Driver, operations::Operations};
+use super::{Driver, nat_site::NatSite, news::Turn, operations::Operations};
 
 /// Entries that one round looks at: with a million of them in the table it takes about a millisecond.
 const SLICE: usize = 512;
@@ -50,6 +50,22 @@ impl Flush {
     fn condemns(&self, eid: &EidPrefix, origin: map_cache::Origin, changes: &Changes) -> bool {
         let ahead = (self.start, Bound::Unbounded).contains(eid);
         ahead && self.means(eid, origin) && !changes.since(eid, self.since)
+    }
+}
+
+impl Operations {
+    /// Whether a FLUSH that goes on has told that such an entry is gone.
+    fn condemn(&self, eid: &EidPrefix, origin: map_cache::Origin) -> bool {
+        self.flushes.iter().any(|flush| flush.condemns(eid, origin, &self.changes))
+    }
+
+    /// What becomes of an entry of the map-cache, for who was told that a FLUSH took it out: to him one that says something else
+    /// has come. To be asked before the change is noted, after which the FLUSH spares it.
+    pub(super) fn seen(&self, eid: &EidPrefix, origin: map_cache::Origin, turn: Turn) -> Turn {
+        match turn {
+            Turn::Changed if self.condemn(eid, origin) => Turn::Came,
+            other => other,
+        }
     }
 }
 
@@ -94,7 +110,54 @@ impl Overtaken {
     }
 }
 
+/// What was learned before everything began to go to an RTR, as far as it is still there. Each is told when it goes.
+///
+/// Nothing is learned while an RTR leads, so one way through the table finds all of it. What it has not come to goes where it went
+/// before, at the worst as long as the round that finds it takes to come.
+#[derive(Default)]
+pub(super) struct Bypass {
+    /// Where it goes on; `None`: all is done.
+    start: Option<Bound<EidPrefix>>,
+}
+
+impl Bypass {
+    /// An RTR leads from now on.
+    pub(super) const fn begin(&mut self) {
+        self.start = Some(Bound::Unbounded);
+    }
+
+    /// The next entries that are to go, of [`SLICE`] that it has looked at; `led` is what goes to the RTR, and where there is no such
+    /// thing any more, all stay.
+    fn slice<I: Iterator<Item = (EidPrefix, Origin)>>(
+        &mut self,
+        led: &[EidPrefix],
+        cached_from: impl Fn(Bound<EidPrefix>) -> I,
+    ) -> Vec<EidPrefix> {
+        let Some(start) = self.start.take().filter(|_| !led.is_empty()) else { return Vec::new() };
+        let looked: Vec<(EidPrefix, Origin)> = cached_from(start).take(SLICE).collect();
+        self.start = looked.last().filter(|_| looked.len() == SLICE).map(|(last, _)| Bound::Excluded(*last));
+        let learned = |origin| matches!(origin, Origin::Reply | Origin::PubSub | Origin::GivenUp);
+        let is_led = |eid: &EidPrefix| led.iter().any(|all| all.covers(eid));
+        let goes = |(eid, origin): (EidPrefix, Origin)| (learned(origin) && is_led(&eid)).then_some(eid);
+        looked.into_iter().filter_map(goes).collect()
+    }
+}
+
 impl Driver<'_> {
+    /// What was learned while there was no NAT would keep packets from the RTR, and cannot be asked for again; at least what a slice
+    /// has goes at once.
+    pub(super) fn forget_learned(&mut self, now: Instant) {
+        self.nat_site.bypass.begin();
+        self.sweep_bypass(now);
+    }
+
+    fn sweep_bypass(&mut self, now: Instant) {
+        let cached_from = |start| self.map_cache.iter_from(start).map(|cached| (cached.eid, cached.origin));
+        let NatSite { bypass, led, .. } = &mut self.nat_site;
+        let slice = bypass.slice(led, cached_from);
+        self.take_out(now, slice);
+    }
+
     /// What was learned of other sites inside prefixes that are ours now is wrong; at least what a slice has goes at once.
     pub(super) fn forget_inside(&mut self, now: Instant, own: &[EidPrefix]) {
         if !own.is_empty() {
@@ -112,14 +175,13 @@ impl Driver<'_> {
 
     pub(super) fn flush(
         &mut self,
+        now: Instant,
         asker: Asker,
         table: Table,
-        instance: Option<InstanceId>,
-        all: bool,
+        (instance, all): (Option<InstanceId>, bool),
     ) -> Result<Outcome, Refused> {
         if table == Table::Database {
-            let why = "the database is not emptied: take single mappings out, or have the configuration read again";
-            return Err(Refused::Unsupported(why));
+            return self.flush_own(now, instance, all).map(Outcome::Done);
         }
         if self.operations.flushes.len() >= FLUSHES_MAX {
             return Err(Refused::Full("as many FLUSHes go on as may: ask again when one has ended"));
@@ -135,8 +197,7 @@ impl Driver<'_> {
 
     /// Whether a FLUSH that goes on has told that this entry is gone.
     pub(super) fn is_condemned(&self, cached: &map_cache::Cached<'_>) -> bool {
-        let Operations { flushes, changes, .. } = &self.operations;
-        flushes.iter().any(|flush| flush.condemns(&cached.eid, cached.origin, changes))
+        self.operations.condemn(&cached.eid, cached.origin)
     }
 
     /// Takes a condemned entry out before it is its turn, as the FLUSH would.
@@ -160,7 +221,7 @@ impl Driver<'_> {
         }
     }
 
-    /// Does the next slice of a FLUSH and of what left clients leave behind; true if there are more.
+    /// Does the next slice of a FLUSH and of all else that goes; true if there are more.
     pub(super) fn sweep(&mut self, now: Instant) -> bool {
         if let Some(flush) = self.operations.flushes.pop_front()
             && let Some(unfinished) = self.sweep_flush(now, flush)
@@ -169,8 +230,10 @@ impl Driver<'_> {
         }
         self.sweep_owned(now);
         self.sweep_overtaken(now);
+        self.sweep_bypass(now);
         let Operations { flushes, leavers, overtaken, .. } = &self.operations;
-        !flushes.is_empty() || !leavers.is_empty() || !overtaken.left.is_empty()
+        let goes_on = !leavers.is_empty() || !overtaken.left.is_empty() || self.nat_site.bypass.start.is_some();
+        !flushes.is_empty() || goes_on
     }
 
     fn sweep_flush(&mut self, now: Instant, mut flush: Flush) -> Option<Flush> {
@@ -278,6 +341,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn who_was_told_of_a_flush_hears_of_a_condemned_entry_that_changes_as_one_that_comes() {
+        use map_cache::Origin::{Reply, Static};
+        let (wanted, other) = (eid(0, "2.0.0.0/16"), eid(0, "1.0.0.0/16"));
+        let mut operations = Operations::default();
+        let left = Turn::Left { expired: true };
+        assert_eq!(operations.seen(&wanted, Reply, Turn::Changed), Turn::Changed, "there is no FLUSH");
+        let start = Bound::Excluded(other);
+        let flush = Flush { asker: Asker(1), instance: None, all: false, start, since: 10, count: 0 };
+        operations.flushes.push_back(flush);
+        for (eid, origin, turn, seen) in [
+            (wanted, Reply, Turn::Changed, Turn::Came),
+            (wanted, Reply, Turn::Came, Turn::Came),
+            (wanted, Reply, left, left),
+            (wanted, Static, Turn::Changed, Turn::Changed),
+            // Where it has been already.
+            (other, Reply, Turn::Changed, Turn::Changed),
+        ] {
+            assert_eq!(operations.seen(&eid, origin, turn), seen, "{eid} {origin:?} {turn:?}");
+        }
+        operations.changes.note(wanted, 11);
+        assert_eq!(operations.seen(&wanted, Reply, Turn::Changed), Turn::Changed, "it was told already");
+    }
+
     /// One prefix of ours that holds many entries, and many that hold none, are looked at in slices alike.
     #[test]
     fn what_was_learned_inside_our_new_prefixes_goes_in_slices_and_nothing_else_does() {
@@ -308,5 +395,54 @@ mod tests {
         overtaken.begin(ours[0]);
         assert_eq!(overtaken.slice(|_| false, cached_from), [], "it is another's again");
         assert!(overtaken.left.is_empty());
+    }
+
+    #[test]
+    fn what_was_learned_before_an_rtr_leads_goes_in_slices_less_specifics_first_and_the_rest_stays() {
+        use Origin::{Api, GivenUp, Nat, PubSub, Reply, Static};
+        let host = |number: u32| eid(0, &format!("1.1.{}.{}/32", number >> 8, number & 255));
+        let learned = [(eid(0, "1.0.0.0/8"), Reply), (eid(0, "1.1.0.0/16"), PubSub), (eid(0, "9.9.9.9/32"), GivenUp)];
+        let stay = [
+            (eid(0, "0.0.0.0/0"), Nat),
+            (eid(0, "1.1.0.0/24"), Static),
+            (eid(0, "1.2.0.0/24"), Api),
+            (eid(7, "1.1.0.0/24"), Reply),
+            (eid(0, "2001:db8::/48"), Reply),
+        ];
+        let hosts = (0..1500).map(|number| (host(number), Reply));
+        let all: PrefixMap<Origin> = learned.into_iter().chain(stay).chain(hosts).collect();
+        let led = [eid(0, "0.0.0.0/0")];
+        let run = |rounds_led: usize| {
+            let (mut cached, mut bypass, mut gone) = (all.clone(), Bypass::default(), Vec::new());
+            assert_eq!(bypass.slice(&led, |_| std::iter::empty()), [], "no RTR has begun to lead");
+            bypass.begin();
+            let mut round = 0;
+            while bypass.start.is_some() {
+                let looked = Cell::new(0);
+                let from = |start| {
+                    let here = cached.iter_from(start).map(|(eid, origin)| (eid, *origin));
+                    here.inspect(|_| looked.set(looked.get() + 1))
+                };
+                let slice = bypass.slice(if round < rounds_led { &led } else { &[] }, from);
+                assert!(looked.get() <= SLICE, "{}", looked.get());
+                slice.iter().for_each(|eid| assert!(cached.remove(eid).is_some()));
+                gone.extend(slice);
+                round += 1;
+            }
+            (cached, gone, round)
+        };
+        let (cached, gone, rounds) = run(usize::MAX);
+        assert_eq!(cached.iter().map(|(eid, origin)| (eid, *origin)).collect::<Vec<_>>(), {
+            let stay: PrefixMap<Origin> = stay.into_iter().collect();
+            stay.iter().map(|(eid, origin)| (eid, *origin)).collect::<Vec<_>>()
+        });
+        assert_eq!((gone.len(), rounds), (1503, 3));
+        // No packet takes the way of a less-specific whose more-specific has left.
+        for (index, eid) in gone.iter().enumerate() {
+            assert!(!gone[index + 1..].iter().any(|later| later.covers(eid)), "{eid}");
+        }
+        let (cached, gone, rounds) = run(1);
+        assert_eq!((cached.len() + gone.len(), rounds), (1508, 2), "the NAT is gone: what is left may stay");
+        assert!(gone.len() < SLICE, "{}", gone.len());
     }
 }

@@ -79,6 +79,7 @@ impl Driver<'_> {
     pub(super) fn cache(&mut self, now: Instant, input: map_cache::Input) {
         let mut todo = Vec::new();
         let publisher = &self.publisher;
+        let input = self.nat_site.let_in(input);
         let ended = self.map_cache.step(now, input, &|eid| publisher.hits(eid).packets, &mut todo);
         let mut news = Vec::new();
         let mut watches = Vec::new();

@@ -19,9 +19,9 @@ use altitude_control::{
         rib::{Hop, kernel::KernelRib},
     },
     api::{
-        AltStatus, BgpRoute, BgpStatus, BindingStatus, Counts, Entry, LocatorStatus, Origin, Places, PortStatus,
-        RegistrationStatus, RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat, SubscriptionsAfter,
-        SubscriptionsPage, Table, TunnelStatus, View,
+        AltStatus, BgpRoute, BgpStatus, BindingsAfter, BindingsPage, Counts, Entry, LocatorStatus, Origin, Places,
+        PortStatus, RegistrationStatus, RouteStatus, RoutesAsked, Scope, SitesPage, SourceStatus, Stat,
+        SubscriptionsAfter, SubscriptionsPage, Table, TunnelStatus, View,
     },
     fault::{Fault, Tally},
     map_cache::{self, Cached},
@@ -129,8 +129,8 @@ impl View for Driver<'_> {
         registration::statuses(&self.registration, Instant::now())
     }
 
-    fn bindings(&self) -> Vec<BindingStatus> {
-        self.relaying.statuses(Instant::now())
+    fn bindings(&self, after: Option<BindingsAfter>, max: usize) -> BindingsPage {
+        self.relaying.page(Instant::now(), after, max)
     }
 
     fn subscriptions(&self, after: Option<SubscriptionsAfter>, max: usize) -> SubscriptionsPage {

@@ -47,6 +47,8 @@ fn arguments_become_operations() {
     let flush = |instance, all| Operation::Flush { table: Table::Cache, instance, all };
     assert_eq!(asked(&["flush"]), flush(None, false));
     assert_eq!(asked(&["flush", "--instance=3", "--all"]), flush(InstanceId::new(3), true));
+    let own = Operation::Flush { table: Table::Database, instance: None, all: false };
+    assert_eq!(asked(&["flush", "--database"]), own);
     let locator = Judged::Locator([240, 0, 254, 20].into());
     assert_eq!(asked(&["badreach", "240.0.254.20"]), Operation::Judge { judged: locator, up: false });
     let judged = Judged::Mapping(eid("2.2.2.2/32", 0));
@@ -79,6 +81,7 @@ fn what_makes_no_sense_is_wrong_usage() {
         &["reach"],
         &["reach", "240.0.254.20", "--eid=2.2.2.2"],
         &["flush", "--instance=16777216"],
+        &["flush", "--database", "--all"],
         &["monitor", "--only=everything"],
         &["get"],
     ] {
@@ -176,5 +179,7 @@ fn changes_say_what_they_did() {
         "{delete}"
     );
     assert_eq!(said("flush", &asked(&["flush"]), &done(None, 12), false), "took out 12 mappings\n");
+    let own = said("flush", &asked(&["flush", "--database"]), &done(None, 1), false);
+    assert_eq!(own, "undid 1 change\n");
     assert_eq!(said("x", &asked(&["badreach", "::2"]), &done(None, 1), false), "out of use: 1 locator\n");
 }

@@ -7,7 +7,7 @@ use altitude_dataplane::mapping::{InstanceId, Prefix};
 use super::{Around, as_number, prefix_list};
 use crate::{
     alt::{
-        bgp::settings::{Dampening, Families, MaxPrefixes, MaxPrefixesAction, NeighborSettings, PrefixList},
+        bgp::settings::{Dampening, Families, MaxPrefixes, MaxPrefixesAction, NeighborSettings, Password, PrefixList},
         tunnels::TunnelId,
     },
     config::{
@@ -129,7 +129,7 @@ fn name(given: &Given<String>, findings: &mut Findings) -> Option<String> {
 }
 
 /// The password, from the configuration or from a file of its own. It is part of no finding.
-fn password(item: &NeighborDraft, around: &Around<'_>, findings: &mut Findings) -> Option<String> {
+fn password(item: &NeighborDraft, around: &Around<'_>, findings: &mut Findings) -> Option<Password> {
     let (place, password) = match (&item.password, &item.password_file) {
         (None, None) => return None,
         (Some(given), None) => (&given.place, given.value.0.clone()),
@@ -142,7 +142,7 @@ fn password(item: &NeighborDraft, around: &Around<'_>, findings: &mut Findings) 
     };
     let wrong = match password.len() {
         0 => "is empty",
-        1..=PASSWORD_MAX if !password.contains('\0') => return Some(password),
+        1..=PASSWORD_MAX if !password.contains('\0') => return Some(Password::new(password)),
         1..=PASSWORD_MAX => "contains a NUL character",
         _ => "is too long",
     };
