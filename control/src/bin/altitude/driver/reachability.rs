@@ -292,7 +292,7 @@ impl Driver<'_> {
 
     /// Our EID-prefixes are others.
     pub(super) fn carry(&mut self, now: Instant) {
-        let carries_v6 = carries_v6(&self.config, self.own.iter().map(|own| &own.mapping.eid));
+        let carries_v6 = carries_v6(self.config, self.own.iter().map(|own| &own.mapping.eid));
         self.measure(now, path_mtu::Input::CarriesV6(carries_v6));
     }
 
