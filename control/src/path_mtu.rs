@@ -1,9 +1,12 @@
 //! What the path to each locator carries, learned from what routers say of our outer packets (RFC 9300 §7.2).
 //!
 //! An ICMP error is believed if it quotes a packet that we could have sent: from an RLOC of ours to a locator in use, to the
-//! LISP data port, from a port that flows have, longer than what it is said to be too long for. That is no proof, so what is
-//! learned has a floor, never raises anything, and is forgotten after a while: then a packet tries the whole link again (RFC
-//! 1191 §6.3, RFC 8201 §5.3).
+//! LISP data port, from a port that flows have, longer than what it is said to be too long for, and no longer than its
+//! own link carries. That is no proof, so what is learned has a floor, never raises anything, and is forgotten after a while: then
+//! a packet tries the whole link again (RFC 1191 §6.3, RFC 8201 §5.3).
+//!
+//! The floor leaves room for what every inner packet may have. With IPv6 inside that is 1280 octets: its hosts send no less
+//! whatever they are told, so a lower one would let whoever forges an error stop them.
 
 #![forbid(unsafe_code)]
 
@@ -21,11 +24,10 @@ use crate::fault::faults;
 pub const LIFE: Duration = Duration::from_secs(600);
 /// Locators whose path is narrower than its link.
 const LOCATORS_MAX: usize = 16_384;
-/// Octets that an outer header over IPv4 adds.
-const HEADERS_V4: u16 = 36;
+/// Octets that an outer header adds, over IPv4 and over IPv6.
+const HEADERS: [u16; 2] = [36, 56];
 /// Less than this no IPv4 path that hosts rely on carries (RFC 1122 §3.3.3), and no IPv6 one at all (RFC 8200 §5), octets.
-const FLOOR_V4: u16 = 576 + HEADERS_V4;
-const FLOOR_V6: u16 = 1280;
+const LEAST: [u16; 2] = [576, 1280];
 /// MTUs that are met with, octets: what routers mean that say none (RFC 1191 §7.1).
 const PLATEAUS: [u16; 8] = [32_000, 17_914, 8_166, 4_352, 2_002, 1_492, 1_006, 636];
 /// The first source port of flows (RFC 9300 §12).
@@ -49,13 +51,15 @@ pub struct TooBig {
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
-    /// An error came. Of its destination `in_use` says whether it is a locator that packets are sent to.
+    /// An error came.
     TooBig {
         /// What it says.
         told: TooBig,
-        /// Whether the quoted destination is a locator in use.
-        in_use: bool,
+        /// What the link carries that packets to the quoted destination leave by, octets; `None`: none are sent there.
+        link: Option<u16>,
     },
+    /// Whether IPv6 packets may be inside from now on. What is too narrow for them is forgotten.
+    CarriesV6(bool),
     /// Time passed; see [`PathMtu::due`].
     Wake,
 }
@@ -76,7 +80,7 @@ faults! {
         Foreign = "path-mtu-foreign",
         /// The packet it quotes would have fitted.
         Fits = "path-mtu-fits",
-        /// Less than every path carries.
+        /// Less than every path carries, or than every packet inside needs.
         BelowFloor = "path-mtu-below-floor",
         /// As narrow as is known, or wider.
         NoNews = "path-mtu-no-news",
@@ -90,6 +94,8 @@ faults! {
 pub struct Settings {
     /// Our RLOCs.
     pub rlocs: Vec<IpAddr>,
+    /// Whether IPv6 packets may be inside.
+    pub carries_v6: bool,
 }
 
 /// The machine.
@@ -134,10 +140,11 @@ impl PathMtu {
     /// Takes in one input and appends what must be done to `todo`.
     pub fn step(&mut self, now: Instant, input: Input, todo: &mut Vec<Output>) {
         match input {
-            Input::TooBig { told, in_use } => match self.learn(now, &told, in_use) {
+            Input::TooBig { told, link } => match self.learn(now, &told, link) {
                 Ok(()) => todo.push(Output::Changed(told.destination)),
                 Err(fault) => todo.push(Output::Discard(fault)),
             },
+            Input::CarriesV6(carries_v6) => self.carry(carries_v6, todo),
             Input::Wake => {
                 while let Some(&(at, locator)) = self.ends.first()
                     && at <= now
@@ -150,10 +157,10 @@ impl PathMtu {
         }
     }
 
-    fn learn(&mut self, now: Instant, told: &TooBig, in_use: bool) -> Result<(), PathMtuFault> {
+    fn learn(&mut self, now: Instant, told: &TooBig, link: Option<u16>) -> Result<(), PathMtuFault> {
         let &TooBig { mtu, source, destination, ports, length } = told;
-        let own = self.settings.rlocs.contains(&source) && in_use;
-        if !own || ports.1 != LISP_DATA || ports.0 < FLOW_PORTS {
+        let fits_link = link.is_some_and(|link| length <= link);
+        if !fits_link || !self.settings.rlocs.contains(&source) || ports.1 != LISP_DATA || ports.0 < FLOW_PORTS {
             return Err(PathMtuFault::Foreign);
         }
         let mtu = match mtu {
@@ -165,7 +172,7 @@ impl PathMtu {
         if mtu >= length {
             return Err(PathMtuFault::Fits);
         }
-        if mtu < if destination.is_ipv4() { FLOOR_V4 } else { FLOOR_V6 } {
+        if mtu < self.floor(destination) {
             return Err(PathMtuFault::BelowFloor);
         }
         match self.learned.get(&destination) {
@@ -177,6 +184,27 @@ impl PathMtu {
         self.learned.insert(destination, (mtu, now + LIFE));
         self.ends.insert((now + LIFE, destination));
         Ok(())
+    }
+
+    /// The least that is believed of a path, octets.
+    const fn floor(&self, locator: IpAddr) -> u16 {
+        match (locator, self.settings.carries_v6) {
+            (IpAddr::V4(_), false) => LEAST[0] + HEADERS[0],
+            (IpAddr::V4(_), true) => LEAST[1] + HEADERS[0],
+            (IpAddr::V6(_), false) => LEAST[1],
+            (IpAddr::V6(_), true) => LEAST[1] + HEADERS[1],
+        }
+    }
+
+    fn carry(&mut self, carries_v6: bool, todo: &mut Vec<Output>) {
+        self.settings.carries_v6 = carries_v6;
+        let all = self.learned.iter().map(|(locator, (mtu, until))| (*locator, *mtu, *until));
+        let narrow: Vec<_> = all.filter(|(locator, mtu, _)| *mtu < self.floor(*locator)).collect();
+        for (locator, _, until) in narrow {
+            self.learned.remove(&locator);
+            self.ends.remove(&(until, locator));
+            todo.push(Output::Changed(locator));
+        }
     }
 }
 

@@ -144,8 +144,13 @@ pub enum Output {
     },
     /// What probes say of a locator is another thing now.
     Changed(IpAddr, State),
-    /// The reply answers a probe about this prefix: its records may refresh the mapping.
-    Confirmed(EidPrefix),
+    /// The reply answers a probe: its records may refresh the mapping.
+    Confirmed {
+        /// The prefix it was about.
+        eid: EidPrefix,
+        /// The locator that works, as the answer says.
+        locator: IpAddr,
+    },
     /// Count this.
     Discard(ProbeFault),
 }
@@ -422,7 +427,7 @@ impl Prober {
         }
         let pause = jittered(target.interval(now, &self.settings), random);
         self.arm(credited, now + pause);
-        todo.push(Output::Confirmed(eid));
+        todo.push(Output::Confirmed { eid, locator: credited });
         Ok(())
     }
 

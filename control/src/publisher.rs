@@ -343,6 +343,13 @@ impl Publisher {
         self.users.get(&address).is_some_and(|users| !users.sets.is_empty())
     }
 
+    /// Whether encapsulated packets are sent to this address: a locator's of a mapping, or a PETR's.
+    #[must_use]
+    pub fn sends_to(&self, address: IpAddr) -> bool {
+        let proxy = |users: &Users| users.others.iter().any(|user| matches!(user, User::Proxy(_)));
+        self.users.get(&address).is_some_and(|users| !users.sets.is_empty() || proxy(users))
+    }
+
     /// What used the entry of exactly this prefix.
     #[must_use]
     pub fn hits(&self, eid: &EidPrefix) -> Hits {

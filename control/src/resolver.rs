@@ -310,7 +310,9 @@ impl Resolver {
         if self.database.covering(&eid).is_some() {
             return Err(ResolverFault::Local);
         }
-        if self.pending.len() >= self.settings.pending_max {
+        // An eighth is for what is refreshed: no misses, of however many instances, have a mapping in use lapse.
+        let max = self.settings.pending_max;
+        if self.pending.len() >= if source.is_some() { max - max / 8 } else { max } {
             return Err(ResolverFault::PendingFull);
         }
         if let Some(source) = source {

@@ -10,10 +10,8 @@
 //!
 //! The frames of one port go through the first two steps together, because what they need of the table comes from
 //! memory and can come at the same time. From there on each is decided and carried out by itself, in the order of arrival.
-//!
 //! A worker owns one queue of every port and the memory of all its frames. It is made on its own thread and stays
 //! there, because a [`Frame`] does. One snapshot, no lock, no allocation, no system call but a port's wake-ups.
-//!
 //! Frames that a transmit ring refuses stay for one more turn, in front of the next ones, and are then counted as
 //! [`Reason::TransmitFull`]: a ring that drains between two turns loses nothing, one that does not adds no latency.
 

@@ -59,6 +59,7 @@ fn prometheus_takes_every_metric_and_answers_the_dashboard() {
         "subscriptions",
         "subscribers",
         "locators-probed",
+        "path-mtus",
         "tables-in-limbo",
     ];
     for name in worker.chain(counters["control"].as_object().unwrap().keys()) {

@@ -44,7 +44,7 @@ pub const TIMEOUT: Duration = Duration::from_secs(180);
 const XTRS_MAX: u32 = 64;
 /// Most xTRs that register one prefix.
 const XTRS_OF_PREFIX_MAX: usize = 16;
-/// Most locators of one record.
+/// Most locators of one record: each stop of a path is one, and each list of addresses.
 const LOCATORS_MAX: usize = 64;
 /// Registrations taken out in one step: the rest waits for the next.
 const EXPIRED_MAX: usize = 4096;
@@ -284,7 +284,7 @@ impl Registry {
         let (mut prefixes, mut registrations) = (0, 0);
         for record in &message.records {
             self.prefix_of(site, &record.eid)?;
-            if record.locators.len() > LOCATORS_MAX {
+            if record.locators.iter().filter(|one| one.is_end() || !one.is_etr()).count() > LOCATORS_MAX {
                 return Err(SiteFault::TooManyLocators);
             }
             if record.ttl == Ttl::Remove {

@@ -159,6 +159,23 @@ mod tests {
         }
     }
 
+    /// The kernel's own answer, on sockets that any user may have.
+    #[test]
+    fn nothing_but_errors_that_may_concern_locators_comes_through_the_filter() {
+        for (v4, expected) in [(true, vec![UNREACHABLE_V4]), (false, vec![UNREACHABLE_V6, TOO_BIG_V6])] {
+            let (sender, receiver) = Socket::pair(Domain::UNIX, Type::DGRAM, None).unwrap();
+            receiver.set_nonblocking(true).unwrap();
+            receiver.attach_filter(&filter(v4)).unwrap();
+            // IPv4 with options: the type is behind them.
+            let header: &[u8] = if v4 { &[&[0x46][..], &[0; 23]].concat() } else { &[] };
+            let passes = |kind: &u8| {
+                sender.send(&[header, &[*kind; 8]].concat()).unwrap();
+                io::Read::read(&mut &receiver, &mut [0; 64]).is_ok()
+            };
+            assert_eq!((0..=u8::MAX).filter(passes).collect::<Vec<_>>(), expected, "IPv4: {v4}");
+        }
+    }
+
     /// MTU-4, MTU-5: the MTU and all that it is judged by are read from what an error quotes.
     #[test]
     fn what_a_path_carries_is_read_from_an_error() {

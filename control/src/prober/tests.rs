@@ -57,7 +57,7 @@ struct World {
     coming: Vec<(u64, Sent)>,
     changes: Vec<(u64, IpAddr, State)>,
     faults: Vec<ProbeFault>,
-    confirmed: Vec<EidPrefix>,
+    confirmed: Vec<(EidPrefix, IpAddr)>,
 }
 
 impl World {
@@ -104,7 +104,7 @@ impl World {
             match output {
                 Output::Probe { locator, eid, nonce } => self.sent.push(Sent { ms: self.ms, locator, eid, nonce }),
                 Output::Changed(locator, state) => self.changes.push((self.ms, locator, state)),
-                Output::Confirmed(eid) => self.confirmed.push(eid),
+                Output::Confirmed { eid, locator } => self.confirmed.push((eid, locator)),
                 Output::Discard(fault) => self.faults.push(fault),
             }
         }
@@ -331,7 +331,10 @@ fn a_reply_that_is_not_authoritative_is_discarded() {
         assert_eq!((world.faults.pop(), world.state(A)), (Some(ProbeFault::NotAuthoritative), State::Unknown));
     }
     world.step(Input::Reply(&good));
-    assert_eq!((world.faults.len(), world.state(A), &world.confirmed[..]), (0, State::Up, &[eid("2.2.0.0/16")][..]));
+    assert_eq!(
+        (world.faults.len(), world.state(A), &world.confirmed[..]),
+        (0, State::Up, &[(eid("2.2.0.0/16"), ip(A))][..])
+    );
 }
 
 /// RCH-4, RCH-5: the first p bit names who is credited; without one it is who was probed, if it belongs to the set.
@@ -367,6 +370,7 @@ fn of_an_afi_list_the_address_that_was_asked_is_credited() {
     good.records[0].locators = last.over(&[(ip(A), Hop::alternative())], Hop::alternative());
     world.step(Input::Reply(&good));
     assert_eq!((world.state(B), world.faults.len()), (State::Up, 0));
+    assert_eq!(world.confirmed, [(eid("2.2.0.0/16"), ip(B))], "whoever else goes by probes hears of the same");
 }
 
 #[test]

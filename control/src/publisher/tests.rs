@@ -355,6 +355,8 @@ fn petrs_share_what_would_go_natively() {
     assert_eq!(world.show(Mapping::negative(eid("2600::/12"), Ttl::Minutes(15), Action::NativelyForward)), []);
     world.show(Mapping::negative(eid("9.0.0.0/8"), Ttl::Minutes(15), Action::Drop));
     let both = || tunnels(&["240.0.254.60", "240.0.254.61"]);
+    assert!(world.publisher.sends_to(ip("240.0.254.60")) && !world.publisher.has_locator(ip("240.0.254.60")));
+    assert!(!world.publisher.sends_to(ip("240.0.254.62")));
     assert_eq!((world.meets("8.8.8.8"), world.meets("2600::1")), (both(), both()));
     assert_eq!(world.meets("9.9.9.9"), Some(Met::Drop(Reason::ActDrop)));
     world.path("240.0.254.60", Path::Unreachable);

@@ -229,7 +229,7 @@ impl Subscriber {
             record.eid = floor.ok_or(PubSubFault::TooShort)?;
         }
         let families = rloc::Families::of(&self.settings.itr_rlocs);
-        settle(&mut record.locators, |address| families.reach(address));
+        settle(&mut record.locators, |address| families.reach(address) && rloc::routable(address));
         for locator in &mut record.locators {
             locator.reachable &= rloc::routable(locator.address);
             locator.probed = false;

@@ -214,8 +214,8 @@ fn nonces_grow_over_restarts_and_over_what_is_forgotten() {
 fn of_an_afi_list_the_address_of_a_family_of_ours_is_installed() {
     let mut world = World::live();
     let plain = at(PREFIX, [240, 0, 254, 22]);
-    let first = "2001:db8:f::22".parse().unwrap();
-    let locators = plain.locators[0].over(&[(first, Hop::alternative())], Hop::alternative());
+    let others = ["127.0.0.1", "2001:db8:f::22"].map(|text| (text.parse().unwrap(), Hop::alternative()));
+    let locators = plain.locators[0].over(&others, Hop::alternative());
     let outputs = world.notify(0x102, vec![Mapping { locators, ..plain.clone() }]);
     assert_eq!(installed(&outputs), [plain]);
 }

@@ -12,7 +12,8 @@ use crate::{prefix_map::PrefixMap, rloc};
 /// * None with locators is shorter than the floor. A negative one that is gets narrowed to the floor around what was asked
 ///   for: a mapping system that knows little describes a wide hole, and may be believed for the EID in question only.
 ///
-/// Of an AFI-List the first address stays whose family we have an RLOC of (RFC 8060 §4.10.5). Locators that no packet may be sent to stay, as unreachable.
+/// Of an AFI-List the first address stays whose family we have an RLOC of, and that packets may be sent to (RFC 8060 §4.10.5).
+/// Locators that no packet may be sent to stay, as unreachable.
 pub(super) fn admit(
     settings: &Settings,
     database: &PrefixMap<()>,
@@ -36,7 +37,7 @@ pub(super) fn admit(
         if record.eid.prefix.length() < floor {
             record.eid = narrowed(record, asked, floor).ok_or(ResolverFault::TooShort)?;
         }
-        settle(&mut record.locators, |address| families.reach(address));
+        settle(&mut record.locators, |address| families.reach(address) && rloc::routable(address));
         for locator in &mut record.locators {
             locator.reachable &= rloc::routable(locator.address);
             // Says something of this message, and nothing of the mapping.

@@ -1,5 +1,6 @@
 //! How many misses of each source are pending: one host that scans must not take the places of all others (RFC 7835 §3.1), nor
-//! one site those of the others and of what is refreshed. A host can make up addresses, but not the instance of its port.
+//! one site those of the others. A host can make up addresses, but not the instance of its port: one that does can still take all
+//! places of its own site, from the site's other hosts.
 
 use std::{
     collections::BTreeMap,

@@ -389,12 +389,15 @@ fn a_wide_hole_is_believed_only_around_what_was_asked_for() {
     ]);
 }
 
-/// LOC-10: of an AFI-List the first address is installed whose family we have an RLOC of.
+/// LOC-10, G-12: of an AFI-List the first address is installed whose family we have an RLOC of and that packets may go to.
 #[test]
 fn of_an_afi_list_the_address_of_a_family_of_ours_comes_out() {
     let first: IpAddr = "2001:db8:f::20".parse().unwrap();
     let last = Locator::unicast([240, 0, 254, 20].into(), 3, 70);
-    let list = last.over(&[(first, Hop::alternative())], Hop::alternative());
+    // Of our families, and good for nothing.
+    let useless = ["127.0.0.1", "0.0.0.0", "fe80::1"].map(|text| text.parse().unwrap());
+    let others = [&useless[..], &[first]].concat().into_iter().map(|address| (address, Hop::alternative()));
+    let list = last.over(&others.collect::<Vec<_>>(), Hop::alternative());
     let record = Mapping { locators: list, ..mapping("2.2.0.0/16") };
     for (own, expected) in [(&["240.0.254.10"][..], last.address), (&["240.0.254.10", "2001:db8:f::10"], first)] {
         let itr_rlocs = own.iter().map(|text| text.parse().unwrap()).collect();
@@ -492,8 +495,8 @@ fn one_source_does_not_take_all_places() {
     assert_eq!(stage.step(300_000, from("2.0.0.6", "1.1.0.1")).len(), 1, "given up");
 }
 
-/// ITR-34: a host that makes up addresses takes the places of its site and no more: other instances are asked for, and what is
-/// cached is refreshed. What is answered makes room.
+/// ITR-34: a host that makes up addresses takes the places of its site and no more: other instances are asked for. What is
+/// answered makes room. Whatever all instances ask for, what is cached is refreshed.
 #[test]
 fn one_site_does_not_take_all_places() {
     let five = InstanceId::new(5).unwrap();
@@ -517,6 +520,17 @@ fn one_site_does_not_take_all_places() {
     stage.step(1, reply(1, vec![mapping("2.0.0.1/32")]));
     assert!(matches!(stage.step(1, from("2.0.0.4", "1.1.0.4", InstanceId::DEFAULT))[..], [Output::Request { .. }]));
     assert_eq!(stage.step(1, from("2.0.0.5", "1.1.0.5", InstanceId::DEFAULT)), full);
+
+    let mut stage = Stage::new(Settings { pending_max: 8, source_max: 8, site_max: 6, ..settings() });
+    for number in 1..=8 {
+        let todo = stage.step(0, from(&format!("2.0.0.{number}"), "1.1.0.1", InstanceId::DEFAULT));
+        assert_eq!(todo == full, number > 6, "{number}: {todo:?}");
+    }
+    assert_eq!(stage.step(0, from("2.0.0.1", "1.1.0.1", five)).len(), 1);
+    let no_place = vec![Discard(ResolverFault::PendingFull)];
+    assert_eq!(stage.step(0, from("2.0.0.2", "1.1.0.1", five)), no_place, "the last is for what is refreshed");
+    assert!(matches!(stage.step(0, Input::Refresh(eid("3.3.0.0/16")))[..], [Output::Request { .. }]));
+    assert_eq!(stage.step(0, Input::Refresh(eid("4.4.0.0/16"))), no_place);
 }
 
 #[test]

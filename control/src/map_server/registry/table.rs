@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use altitude_dataplane::mapping::{Action, EidPrefix, Locator, MapVersion, Mapping, Ttl, sort_locators};
+use altitude_dataplane::mapping::{Action, EidPrefix, Locator, MapVersion, Mapping, Ttl, routes, sort_locators};
 
 use crate::{
     map_cache::{
@@ -322,14 +322,22 @@ impl Table {
             }
         }
         // Two paths may have stops in common, but not be mixed.
-        if mapping.locators.iter().any(|locator| locator.hop.is_some()) {
+        if mapping.locators.iter().filter_map(|locator| locator.hop).any(|hop| !hop.is_alternative()) {
             sort_locators(&mut mapping.locators);
             return Some(mapping);
         }
-        // Of an address that several xTRs have, the best that is said of it, whoever spoke last.
-        let order = |one: &Locator| (one.address, !one.reachable, one.priority, !one.weight);
-        mapping.locators.sort_by_key(order);
-        mapping.locators.dedup_by_key(|one| one.address);
+        // Of an address, or list of them, that several xTRs have, the best that is said of it, whoever spoke last.
+        let rank = |one: &Locator| (!one.reachable, one.priority, !one.weight);
+        if mapping.locators.iter().all(|locator| locator.hop.is_none()) {
+            mapping.locators.sort_by_key(|one| (one.address, rank(one)));
+            mapping.locators.dedup_by_key(|one| one.address);
+            return Some(mapping);
+        }
+        let addresses = |list: &Vec<Locator>| list.iter().map(|one| one.address).rev().collect::<Vec<_>>();
+        let mut lists: Vec<Vec<Locator>> = routes(&mapping.locators).map(<[Locator]>::to_vec).collect();
+        lists.sort_by_cached_key(|list| (addresses(list), list.last().map(rank)));
+        lists.dedup_by_key(|list| addresses(list));
+        mapping.locators = lists.concat();
         Some(mapping)
     }
 

@@ -389,6 +389,14 @@ fn a_site_has_no_more_prefixes_and_messages_than_it_may() {
         vec![Mapping { locators: vec![Locator::unicast(address(ITR), 1, 1); 65], ..record("10.1.64.0/18", &[]) }];
     let message = MapRegister { records, ..MapRegister::default() };
     assert_eq!(faults(&world.register(ITR, &key(TWO), message)), [SiteFault::TooManyLocators]);
+    // The addresses of an AFI-List are one locator, the stops of a path as many.
+    for (hop, expected) in [(Hop::alternative(), vec![]), (Hop::from_bits(0), vec![SiteFault::TooManyLocators])] {
+        let one = Locator::unicast(address(ITR), 1, 1);
+        let locators = vec![one.over(&[(address("240.0.254.22"), hop)], hop); 64].concat();
+        let records = vec![Mapping { locators, ..record("10.1.64.0/18", &[]) }];
+        let message = MapRegister { records, ..MapRegister::default() };
+        assert_eq!(faults(&world.register(ITR, &key(TWO), message)), expected, "{hop:?}");
+    }
 }
 
 /// MS-17: nor more xTRs. One that has nothing registered gives way, and what it said cannot be said again.
@@ -505,4 +513,24 @@ fn an_afi_list_is_handed_on_whole() {
             (other, _) => panic!("{other:?}"),
         }
     }
+}
+
+/// LOC-10, MS-13: a list that several xTRs register is merged into one, with the best that is said of it, as plain addresses are.
+#[test]
+fn afi_lists_of_several_xtrs_are_merged() {
+    let mut world = world(vec![site(vec![psk(1, Algorithm::Sha256)])]);
+    let locator = |text: &str, reachable| Locator { reachable, ..Locator::unicast(address(text), 1, 100) };
+    let list = |reachable| {
+        locator("203.0.113.1", reachable).over(&[(address("2001:db8::21"), Hop::alternative())], Hop::alternative())
+    };
+    let plain = |reachable| vec![locator("203.0.113.2", reachable)];
+    let mut merge = |number: u8, locators: Vec<Locator>| {
+        let records = vec![Mapping { locators, ..record(PREFIX, &[]) }];
+        let message =
+            MapRegister { merge: true, want_notify: true, records, xtr: xtr(number), ..MapRegister::default() };
+        let outputs = world.register(&format!("203.0.113.{number}"), &psk(1, Algorithm::Sha256), message);
+        notifies(&outputs).pop().unwrap().1.records.remove(0).locators
+    };
+    merge(1, [list(true), plain(false)].concat());
+    assert_eq!(merge(2, [plain(true), list(false)].concat()), [list(true), plain(true)].concat());
 }

@@ -345,8 +345,9 @@ pub(crate) struct Run {
     /// How long packets to a locator may be [default: link].
     ///
     /// link: what the link carries that they leave by; longer ones are split, or their host is told. learn: what routers on the
-    /// way say that they carry, too, each for ten minutes. Their ICMP errors prove nothing, and whoever guesses our RLOCs and
-    /// ports can have packets cut down to 576 octets (IPv6: 1280): for cores that carry less than their edges.
+    /// way say that they carry, too, each for ten minutes: for cores that carry less than their edges. Their ICMP errors prove
+    /// nothing: whoever knows our RLOCs and a peer's can have packets to it cut down to 576 octets, or to 1280 where our
+    /// EID-prefixes are of IPv6, too, or we are an RTR. Of a path that carries less than that no host is told.
     #[arg(long, value_name = "WAY", value_parser = PossibleValuesParser::new(PathMtuName::NAMES), help_heading = "Tuning")]
     path_mtu: Option<String>,
 

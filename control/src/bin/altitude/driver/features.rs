@@ -15,7 +15,6 @@ use altitude_control::{
     resolver, smr,
     status_bits::{self, StatusBits, StatusFault},
     versions::{self, VersionFault, Versions},
-    wire::MapReply,
 };
 use altitude_dataplane::{
     mapping::{Eid, EidPrefix, MapVersion, Mapping, Mark},
@@ -264,14 +263,6 @@ impl Driver<'_> {
         }
         for locator in records.iter().filter(|record| record.authoritative).flat_map(|record| &record.locators) {
             self.nonce(now, echo_nonce::Input::Echoes(locator.address, echoes));
-        }
-    }
-
-    /// The locator that a probe found speaks for itself, whatever its echoes did.
-    pub(super) fn confirmed_by_probe(&mut self, now: Instant, reply: &MapReply) {
-        let mut locators = reply.records.iter().flat_map(|record| &record.locators);
-        if let Some(locator) = locators.find(|locator| locator.probed) {
-            self.nonce(now, echo_nonce::Input::Answered(locator.address));
         }
     }
 

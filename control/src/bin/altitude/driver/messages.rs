@@ -31,7 +31,7 @@ pub(super) const CONTROL_PORT: u16 = 4342;
 const PENDING_MAX: usize = 8192;
 /// The same that one host made us send: a busy resolver or mail server has not as many, and eight that scan leave no room.
 const SOURCE_PENDING_MAX: usize = 1024;
-/// Most of them for the hosts of one site: the rest is for other sites, and for what is refreshed.
+/// Most of them for the hosts of one site: the rest is for other sites, and half of it for what is refreshed alone.
 const SITE_PENDING_MAX: usize = PENDING_MAX / 4 * 3;
 /// Records taken from one Map-Reply.
 const RECORDS_MAX: usize = 64;

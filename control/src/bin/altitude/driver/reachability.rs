@@ -71,8 +71,11 @@ impl Reachability {
             prober: config.probing.clone().map(Prober::new),
             banned: BTreeSet::new(),
             source_port: None,
-            path_mtu: (config.path_mtu == PathMtuName::Learn)
-                .then(|| PathMtu::new(path_mtu::Settings { rlocs: config.rlocs.clone() })),
+            path_mtu: (config.path_mtu == PathMtuName::Learn).then(|| {
+                let own = config.database.iter().map(|mapping| &mapping.eid);
+                let carries_v6 = carries_v6(config, own);
+                PathMtu::new(path_mtu::Settings { rlocs: config.rlocs.clone(), carries_v6 })
+            }),
             smr: Smr::new(smr::Settings::default()),
             features: Features::new(config, now),
             offered: config.rlocs.iter().copied().collect(),
@@ -113,6 +116,12 @@ pub(super) fn offering(
         }
     }
     database
+}
+
+/// Whether IPv6 packets may go into tunnels here, our EID-prefixes being `own`.
+fn carries_v6<'a>(config: &'a Config, own: impl Iterator<Item = &'a EidPrefix>) -> bool {
+    let proxies = &config.roles.proxies;
+    proxies.rtr || own.chain(&proxies.aggregates).any(|eid| eid.prefix.address().is_ipv6())
 }
 
 /// ITR-RLOCs of one Map-Request that are looked at.
@@ -157,8 +166,8 @@ impl Driver<'_> {
         self.probe(now, prober::Input::Hint(locator));
     }
 
-    /// Steps the prober and does what it says; true if a reply was the answer to a probe.
-    fn probe(&mut self, now: Instant, input: prober::Input<'_>) -> Option<EidPrefix> {
+    /// Steps the prober and does what it says; gives the prefix and the locator that a reply answers for.
+    fn probe(&mut self, now: Instant, input: prober::Input<'_>) -> Option<(EidPrefix, IpAddr)> {
         let Some(prober) = &mut self.reachability.prober else { return None };
         let mut todo = Vec::new();
         prober.step(now, input, &mut || self.nonces.next_u64(), &mut todo);
@@ -167,7 +176,7 @@ impl Driver<'_> {
             match output {
                 prober::Output::Probe { locator, eid, nonce } => self.send_probe(locator, eid, nonce),
                 prober::Output::Changed(locator, state) => self.locator_changed(locator, state),
-                prober::Output::Confirmed(eid) => confirmed = Some(eid),
+                prober::Output::Confirmed { eid, locator } => confirmed = Some((eid, locator)),
                 prober::Output::Discard(fault) => self.reachability.probe_faults.count(fault),
             }
         }
@@ -206,7 +215,7 @@ impl Driver<'_> {
     pub(super) fn probe_replied(&mut self, now: Instant, reply: MapReply) {
         let refused = self.reachability.probe_faults.get(ProbeFault::NonceUnknown);
         let confirmed = self.probe(now, prober::Input::Reply(&reply));
-        let Some(asked) = confirmed else {
+        let Some((asked, locator)) = confirmed else {
             // Not one of the prober's nonces: perhaps a refresh that was asked of a locator.
             if self.reachability.prober.is_none()
                 || self.reachability.probe_faults.get(ProbeFault::NonceUnknown) > refused
@@ -217,7 +226,8 @@ impl Driver<'_> {
         };
         self.reachability.counts.probes_confirmed += 1;
         self.hear_echoes(now, &reply.records, reply.echo_nonce);
-        self.confirmed_by_probe(now, &reply);
+        // The locator that a probe found speaks for itself, whatever its echoes did.
+        self.nonce(now, echo_nonce::Input::Answered(locator));
         let learned = |cached: map_cache::Cached<'_>| {
             matches!(cached.origin, map_cache::Origin::Reply | map_cache::Origin::PubSub)
         };
@@ -261,8 +271,9 @@ impl Driver<'_> {
         for _ in 0..ROUND {
             match self.sockets.hints[index].receive(&mut buffer) {
                 Ok(Some(Heard::TooBig(told))) => {
-                    let in_use = self.publisher.has_locator(told.destination);
-                    self.measure(now, path_mtu::Input::TooBig { told, in_use });
+                    let to = Some(told.destination).filter(|to| self.publisher.sends_to(*to));
+                    let link = to.and_then(|to| self.kernel.underlay.adjacency(to)).map(|adjacency| adjacency.mtu);
+                    self.measure(now, path_mtu::Input::TooBig { told, link });
                 }
                 Ok(Some(Heard::Unreachable { source, locator })) if self.config.rlocs.contains(&source) => {
                     self.reachability.counts.icmp_hints += 1;
@@ -277,6 +288,12 @@ impl Driver<'_> {
         }
         self.buffer = buffer;
         more
+    }
+
+    /// Our EID-prefixes are others.
+    pub(super) fn carry(&mut self, now: Instant) {
+        let carries_v6 = carries_v6(self.config, self.own.iter().map(|own| &own.mapping.eid));
+        self.measure(now, path_mtu::Input::CarriesV6(carries_v6));
     }
 
     /// Steps what knows the MTUs of paths and does what it says.

@@ -162,6 +162,7 @@ impl Driver<'_> {
             subscriber.set_database(&own);
         }
         self.engine.set_database(&own);
+        self.carry(now);
         self.tell_own(now, prefixes_changed);
         self.inside.look_again(now);
         self.steer_or_again(now);

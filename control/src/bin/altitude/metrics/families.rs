@@ -9,7 +9,7 @@
 //! | `altitude_worker_events_total` | worker, event |
 //! | `altitude_worker_drops_total` | worker, reason |
 //! | `altitude_control_events_total` | event |
-//! | `altitude_map_cache_entries`, `altitude_map_requests_pending`, `altitude_registrations`, `altitude_subscriptions`, `altitude_subscribers`, `altitude_locators_probed`, `altitude_tables_in_limbo` | – |
+//! | `altitude_map_cache_entries`, `altitude_map_requests_pending`, `altitude_registrations`, `altitude_subscriptions`, `altitude_subscribers`, `altitude_locators_probed`, `altitude_path_mtus`, `altitude_tables_in_limbo` | – |
 //! | `altitude_port_up` | port, roles, sockets |
 //! | `altitude_port_packets_total`, `altitude_port_octets_total` | port, direction |
 //! | `altitude_port_events_total` | port, event |
@@ -36,13 +36,14 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 pub(super) const LOCATORS_MAX: usize = 1000;
 
 /// Counters of the control thread that go up and down.
-const GAUGES: [(&str, &str, &str); 7] = [
+const GAUGES: [(&str, &str, &str); 8] = [
     ("map-cache-entries", "altitude_map_cache_entries", "Entries of the map-cache."),
     ("map-requests-pending", "altitude_map_requests_pending", "EIDs that are being asked about."),
     ("registrations", "altitude_registrations", "Registrations that our Map-Server holds."),
     ("subscriptions", "altitude_subscriptions", "Prefixes that we subscribed to."),
     ("subscribers", "altitude_subscribers", "Subscriptions at our Map-Server."),
     ("locators-probed", "altitude_locators_probed", "Locators that are probed."),
+    ("path-mtus", "altitude_path_mtus", "Locators whose path carries less than its link."),
     ("tables-in-limbo", "altitude_tables_in_limbo", "Parts taken out of the map-cache that a worker may still read."),
 ];
 

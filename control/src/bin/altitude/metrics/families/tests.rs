@@ -23,8 +23,11 @@ fn counters_gauges_and_drops_come_apart() {
         scope: Scope::Worker(number),
         stats: vec![Stat::new("encapsulated", 7), Stat::new(Reason::ActDrop.name(), drops)],
     };
-    let control =
-        Counts { scope: Scope::Control, stats: vec![Stat::new("misses", 2), Stat::new("map-cache-entries", 5)] };
+    let control = ["misses", "map-cache-entries", "path-mtus"]
+        .into_iter()
+        .zip([2, 5, 3])
+        .map(|(name, value)| Stat::new(name, value));
+    let control = Counts { scope: Scope::Control, stats: control.collect() };
     let text = text(&Scrape { counts: vec![worker(0, 1), worker(1, 0), control], ..Scrape::default() });
     let drop = Reason::ActDrop.name();
     for line in [
@@ -35,6 +38,8 @@ fn counters_gauges_and_drops_come_apart() {
         "altitude_control_events_total{event=\"misses\"} 2",
         "# TYPE altitude_map_cache_entries gauge",
         "altitude_map_cache_entries 5",
+        "# TYPE altitude_path_mtus gauge",
+        "altitude_path_mtus 3",
     ] {
         assert!(text.lines().any(|said| said == line), "{line} is missing in\n{text}");
     }
