@@ -25,6 +25,8 @@ pub struct Own {
     pub foreign: bool,
     /// It goes with this client.
     pub owner: Option<Asker>,
+    /// How many a client had put in when this one was; see [`Database::puts`].
+    pub put: u64,
 }
 
 /// What a change made of the database.
@@ -44,6 +46,9 @@ pub struct Database {
     /// What the configuration says.
     written: BTreeMap<EidPrefix, Mapping>,
     running: BTreeMap<EidPrefix, Own>,
+    /// What clients have taken out of what the configuration says, as it was last: peers may hold it yet.
+    taken: BTreeMap<EidPrefix, Mapping>,
+    puts: u64,
 }
 
 impl Database {
@@ -52,7 +57,7 @@ impl Database {
     pub fn new(written: &[Mapping], now: Instant) -> Self {
         let written: BTreeMap<EidPrefix, Mapping> = written.iter().map(|own| (own.eid, own.clone())).collect();
         let running = written.iter().map(|(eid, mapping)| (*eid, as_written(mapping, now))).collect();
-        Self { written, running }
+        Self { written, running, taken: BTreeMap::new(), puts: 0 }
     }
 
     /// The mapping of exactly this prefix.
@@ -77,6 +82,18 @@ impl Database {
         self.running.keys().copied().collect()
     }
 
+    /// What peers may hold of exactly this prefix: what there is, or was before a client took it out.
+    #[must_use]
+    pub fn held(&self, eid: &EidPrefix) -> Option<&Mapping> {
+        self.running.get(eid).map(|own| &own.mapping).or_else(|| self.taken.get(eid))
+    }
+
+    /// How often clients have put one in. One whose [`Own::put`] is not above is what a client made before now.
+    #[must_use]
+    pub const fn puts(&self) -> u64 {
+        self.puts
+    }
+
     /// Those that clients have put in or changed.
     pub fn by_clients(&self) -> impl Iterator<Item = &Own> {
         self.iter().filter(|own| own.origin == Origin::Api)
@@ -91,7 +108,9 @@ impl Database {
     /// A client's mapping takes the place of what is there.
     pub fn put(&mut self, now: Instant, mapping: Mapping, foreign: bool, owner: Option<Asker>) -> Difference {
         let eid = mapping.eid;
-        let own = Own { mapping, origin: Origin::Api, since: now, foreign, owner };
+        self.puts += 1;
+        self.taken.remove(&eid);
+        let own = Own { mapping, origin: Origin::Api, since: now, foreign, owner, put: self.puts };
         let mut difference = Difference::default();
         match self.running.get_mut(&eid) {
             None => {
@@ -108,8 +127,11 @@ impl Database {
 
     /// Takes one out, whoever put it in.
     pub fn take(&mut self, eid: &EidPrefix) -> Difference {
-        let gone = self.running.remove(eid).map(|_| *eid).into_iter().collect();
-        Difference { gone, ..Difference::default() }
+        let Some(own) = self.running.remove(eid) else { return Difference::default() };
+        if self.written.contains_key(eid) {
+            self.taken.insert(*eid, own.mapping);
+        }
+        Difference { gone: vec![*eid], ..Difference::default() }
     }
 
     /// Undoes what clients have made of at most `max` of these prefixes: what they put in goes, what they changed is again as the
@@ -136,13 +158,13 @@ impl Database {
     /// is about mappings of which the configuration says what it said before.
     #[must_use]
     pub fn rewritten(&self, written: &[Mapping], now: Instant, versions: bool) -> Self {
-        let mut next = Self::new(written, now);
+        let mut next = Self { puts: self.puts, ..Self::new(written, now) };
         for (eid, own) in &mut next.running {
             if let Some(before) = self.running.get(eid) {
                 own.since = before.since;
-                if versions && self.written.get(eid) == Some(&own.mapping) {
-                    own.mapping = follow(own.mapping.clone(), &before.mapping);
-                }
+            }
+            if let Some(before) = self.held(eid).filter(|_| versions && self.written.get(eid) == Some(&own.mapping)) {
+                own.mapping = follow(own.mapping.clone(), before);
             }
         }
         for own in self.by_clients() {
@@ -197,7 +219,7 @@ pub fn follow(mapping: Mapping, before: &Mapping) -> Mapping {
 }
 
 fn as_written(mapping: &Mapping, since: Instant) -> Own {
-    Own { mapping: mapping.clone(), origin: Origin::Static, since, foreign: false, owner: None }
+    Own { mapping: mapping.clone(), origin: Origin::Static, since, foreign: false, owner: None, put: 0 }
 }
 
 #[cfg(test)]
@@ -309,6 +331,12 @@ mod tests {
             // Nor with a configuration that says what it said; another one is the operator's word.
             let again = database.rewritten(&written, now, versions);
             assert_eq!((version(&again), again.difference(&database)), ((then, Origin::Static), Difference::default()));
+            // Nor when a client has taken it out meanwhile.
+            let mut without = Database::new(&written, now);
+            without.put(now, changed.clone(), false, None);
+            assert_eq!(without.take(&changed.eid).gone, [changed.eid]);
+            assert_eq!(without.held(&changed.eid), Some(&changed));
+            assert_eq!(version(&without.rewritten(&written, now, versions)), (then, Origin::Static), "{changed:?}");
             let other = database.rewritten(&[of_version(5, 12)], now, versions);
             assert_eq!(version(&other), (5, Origin::Static), "{changed:?}");
         }
@@ -332,6 +360,26 @@ mod tests {
             rows(&[("1.1.0.0/16", 10, false), ("1.2.0.0/16", 12, true), ("1.9.0.0/16", 11, true)])
         );
         assert!(!database.owns_some(client) && database.owns_some(other));
+    }
+
+    #[test]
+    fn what_was_put_in_before_is_told_from_what_was_put_in_since() {
+        let now = Instant::now();
+        let mut database = Database::new(&[mapping("1.1.0.0/16", 10)], now);
+        database.put(now, mapping("1.1.0.0/16", 11), false, None);
+        database.put(now, mapping("1.8.0.0/16", 11), false, None);
+        let before = database.puts();
+        database.put(now, mapping("1.8.0.0/16", 12), false, None);
+        database.put(now, mapping("1.9.0.0/16", 12), false, None);
+        // Also after the configuration was read again.
+        let mut again = database.rewritten(&[mapping("1.2.0.0/16", 10)], now, false);
+        for database in [&mut database, &mut again] {
+            database.undo(now, |own| own.put <= before, 9, false);
+            let left: Vec<EidPrefix> = database.by_clients().map(|own| own.mapping.eid).collect();
+            assert_eq!(left, [eid("1.8.0.0/16"), eid("1.9.0.0/16")]);
+            assert!(database.by_clients().all(|own| own.put > before));
+        }
+        assert_eq!(again.puts(), database.puts());
     }
 
     #[test]

@@ -165,7 +165,8 @@ impl PathMtu {
         }
         let mtu = match mtu {
             0 if destination.is_ipv4() => {
-                PLATEAUS.into_iter().find(|plateau| *plateau < length).ok_or(PathMtuFault::BelowFloor)?
+                let guess = PLATEAUS.into_iter().find(|plateau| *plateau < length).ok_or(PathMtuFault::BelowFloor)?;
+                guess.max(self.floor(destination))
             }
             mtu => u16::try_from(mtu).unwrap_or(u16::MAX),
         };

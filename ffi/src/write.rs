@@ -96,7 +96,7 @@ pub unsafe extern "C" fn altmap_delete(handle: *mut Altmap, table: c_int, eid: *
     })
 }
 
-/// Takes all mappings out of a table, static ones only if `all` is not 0. What comes into it meanwhile may go too. Of ALTMAP_DATABASE
+/// Takes all mappings out of a table, static ones and those of NAT traversal only if `all` is not 0. What comes into it meanwhile may go too. Of ALTMAP_DATABASE
 /// it undoes what clients made: what they put in leaves, what they changed is as the configuration says. Blocks until it is
 /// done, or until 60 seconds went by without any message, which costs the connection.
 ///

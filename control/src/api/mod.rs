@@ -93,7 +93,7 @@
 //! |---|---|---|
 //! | ADD, CHANGE | an entry | whoever did it: a Map-Reply, the operator, a client |
 //! | DELETE | TABLE, IID, EID | with the flag EXPIRED (0x80) if its time was over |
-//! | FLUSH | TABLE, \[IID\] | of the cache, when it begins, instead of a DELETE for each; an entry that has been told so and gets a new mapping comes with ADD, or after 65,536 other changes meanwhile with CHANGE: who keeps a copy takes both alike; with ALL if static entries go too. Who flushes and follows by events sets ECHO-ME, to see where it began |
+//! | FLUSH | TABLE, \[IID\] | of the cache, when it begins, instead of a DELETE for each; an entry that has been told so and gets a new mapping comes with ADD, or after 65,536 other changes meanwhile with CHANGE: who keeps a copy takes both alike; with ALL if static entries (origin 1) and those of NAT traversal (origin 129) go too. Who flushes and follows by events sets ECHO-ME, to see where it began |
 //! | MISS | TABLE, IID, EID, MISS_INFO, \[FROM\], \[PACKET\] | packets find no mapping (reason 1), or one that says to ask (3); or a mapping in use nears its end or is in doubt (2): to be answered by ADD or CHANGE |
 //! | REACH, BADREACH | RLOC, REACH_INFO | a locator is used again, or no more |
 //! | STALE | TABLE, IID, EID, STALE_INFO | where map-versions are on: a packet has shown that our copy of a mapping is old (1), which is asked for, or a peer's copy of a mapping of ours (2), which is sent an SMR |

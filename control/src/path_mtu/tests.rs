@@ -103,6 +103,11 @@ fn no_error_stops_ipv6_inside() {
     for (line, (input, expected, mtus)) in [
         (heard(told(1280 + 35)), below(), [None, None]),
         (heard(told_v6(1280 + 55)), below(), [None, None]),
+        // A guess goes no lower.
+        (heard(TooBig { length: 1492, ..told(0) }), vec![Output::Changed(v4)], [Some(1316), None]),
+        (Input::CarriesV6(false), vec![], [Some(1316), None]),
+        (heard(told(1280)), vec![Output::Changed(v4)], [Some(1280), None]),
+        (Input::CarriesV6(true), vec![Output::Changed(v4)], [None, None]),
         (heard(told(1280 + 36)), vec![Output::Changed(v4)], [Some(1316), None]),
         (heard(told_v6(1280 + 56)), vec![Output::Changed(v6)], [Some(1316), Some(1336)]),
         (Input::CarriesV6(false), vec![], [Some(1316), Some(1336)]),

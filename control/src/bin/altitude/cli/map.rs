@@ -66,7 +66,7 @@ pub(crate) enum MapCommand {
         #[arg(long)]
         database: bool,
     },
-    /// Empty the map-cache, but for static mappings; or undo what `altitude map` and programs made of the router's own mappings.
+    /// Empty the map-cache, but for static mappings and those of NAT traversal; or undo what `altitude map` and programs made of the router's own mappings.
     Flush {
         /// Of the router's own mappings instead: those of the configuration that were changed are again as it says, and those that were
         /// put in go, with their hosts. With map-versioning what is again as it was has a later Map-Version, so that peers hear of it.
@@ -78,7 +78,8 @@ pub(crate) enum MapCommand {
         #[arg(long, value_name = "IID", value_parser = instance)]
         instance: Option<InstanceId>,
 
-        /// Static mappings too: those of the configuration come back when it is read again.
+        /// Static mappings too: those of the configuration come back when it is read again. And those of NAT traversal: sites
+        /// behind NATs cannot be reached until they have registered again, which takes minutes.
         #[arg(long)]
         all: bool,
     },

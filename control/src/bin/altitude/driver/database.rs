@@ -94,13 +94,12 @@ impl Driver<'_> {
     }
 
     fn as_ours(&self, offer: &Offer) -> Mapping {
-        let before = self.own.get(&offer.mapping.eid).map(|own| &own.mapping);
-        ours(offer, before, &self.config.rlocs, self.config.features.versions)
+        ours(offer, self.own.held(&offer.mapping.eid), &self.config.rlocs, self.config.features.versions)
     }
 
     /// Whether a mapping may be one of ours, whatever else is there.
     pub(super) fn admits(&self, offer: &Offer) -> Result<(), Refused> {
-        has_version(offer, self.own.get(&offer.mapping.eid).is_some(), self.config.features.versions)?;
+        has_version(offer, self.own.held(&offer.mapping.eid).is_some(), self.config.features.versions)?;
         self.config.admit(&offer.mapping, offer.foreign).map_err(Refused::Invalid)
     }
 
@@ -154,20 +153,17 @@ impl Driver<'_> {
         self.own.owns_some(asker)
     }
 
-    /// Undoes the next of what clients had made of one instance, or of all, when the generation was `since`; returns how many, and
+    /// Undoes the next of what clients had made of one instance, or of all, by their put number `until`; returns how many, and
     /// whether there is more. Each entry is told by itself: some leave, and some are again as the configuration says.
     pub(super) fn flush_own(
         &mut self,
         now: Instant,
         asker: Asker,
-        (instance, since): (Option<InstanceId>, u64),
+        (instance, until): (Option<InstanceId>, u64),
     ) -> (usize, bool) {
         let versions = self.config.features.versions;
-        let changes = &self.operations.changes;
-        let goes = |own: &Own| {
-            let eid = &own.mapping.eid;
-            instance.is_none_or(|instance| eid.instance == instance) && !changes.surely_since(eid, since)
-        };
+        // What only its R bits changed of since is what it was: by puts, not by generations.
+        let goes = |own: &Own| instance.is_none_or(|instance| own.mapping.eid.instance == instance) && own.put <= until;
         let difference = self.own.undo(now, goes, UNDONE, versions);
         let mut undone = difference.concerned();
         let count = undone.len();

@@ -38,11 +38,11 @@ pub(super) struct Flush {
     asker: Asker,
     table: Table,
     instance: Option<InstanceId>,
-    /// Static entries too.
+    /// Static entries too, and those of NAT traversal, which nobody could look up again.
     all: bool,
     /// Where it goes on.
     start: Bound<EidPrefix>,
-    /// The generation when it began.
+    /// The generation when it was asked for; of the database how much clients had put in, see `Database::puts`.
     since: u64,
     count: u64,
 }
@@ -51,7 +51,7 @@ impl Flush {
     /// Whether it is about such entries.
     fn means(&self, eid: &EidPrefix, origin: map_cache::Origin) -> bool {
         let instance = self.instance.is_none_or(|instance| instance == eid.instance);
-        instance && (self.all || origin != map_cache::Origin::Static)
+        instance && (self.all || !matches!(origin, map_cache::Origin::Static | map_cache::Origin::Nat))
     }
 
     /// Whether it has told that this entry is gone, and has still to take it out.
@@ -219,7 +219,7 @@ impl Driver<'_> {
         if table == Table::Cache {
             self.tell(Event::Flushed { table, instance, all });
         }
-        let since = self.generation;
+        let since = if table == Table::Database { self.own.puts() } else { self.generation };
         self.operations.flushes.push_back(Flush { asker, table, instance, all, start, since, count: 0 });
         Ok(Outcome::Later)
     }
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn condemned_is_what_it_is_about_and_has_not_reached_and_did_not_change_since() {
-        use map_cache::Origin::{Api, Reply, Static};
+        use map_cache::Origin::{Api, Nat, Reply, Static};
         let mut changes = Changes::default();
         changes.note(eid(0, "2.0.0.0/16"), 10);
         changes.note(eid(0, "3.0.0.0/16"), 11);
@@ -380,6 +380,8 @@ mod tests {
             (flush(None, false), eid(0, "2.0.0.0/16"), Reply, true),
             (flush(None, false), eid(0, "2.0.0.0/16"), Static, false),
             (flush(None, true), eid(0, "2.0.0.0/16"), Static, true),
+            (flush(None, false), eid(0, "2.0.0.0/16"), Nat, false),
+            (flush(None, true), eid(0, "2.0.0.0/16"), Nat, true),
             // It came or changed since.
             (flush(None, false), eid(0, "3.0.0.0/16"), Api, false),
             // Where it has been already.
